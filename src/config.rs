@@ -1,0 +1,320 @@
+//! The configuration: its structure, where it is read from, and what makes it invalid.
+//!
+//! Layers, later ones win: the `config.yaml` this crate was built with, the file, the environment. Builds no client.
+
+use std::path::Path;
+
+use config::{Environment, File, FileFormat};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use crate::model::{Password, Username};
+
+/// The annotated defaults, which are also the file that ships with the project.
+const DEFAULTS: &str = include_str!("../config.yaml");
+/// Read when no file is named and this one exists.
+const DEFAULT_FILE: &str = "config.yaml";
+/// HS256 is as strong as its key; a key shorter than the hash is weaker than it looks.
+const JWT_SECRET_MIN_BYTES: usize = 32;
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Which stores the sale runs on.
+    pub backend: Backend,
+    /// The HTTP server.
+    pub server: Server,
+    /// The database.
+    pub mysql: MySql,
+    /// The gate's store.
+    pub redis: Redis,
+    /// The queue.
+    pub rabbitmq: RabbitMq,
+    /// Tokens and password hashes.
+    pub auth: Auth,
+    /// The first administrator.
+    pub admin: Admin,
+    /// Limits against abuse.
+    pub limits: Limits,
+}
+
+/// Which stores the sale runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// MySQL, Redis and RabbitMQ.
+    Distributed,
+}
+
+/// `server`: where HTTP is served.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Address to listen on.
+    pub host: String,
+    /// TCP port; 0 takes any free one.
+    pub port: u16,
+    /// Threads that serve HTTP; 0 is one a core.
+    pub workers: usize,
+}
+
+/// `mysql`: the database.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MySql {
+    /// `mysql://user:password@host:port/database`.
+    pub dsn: SecretString,
+    /// Connections at most.
+    pub pool_size: usize,
+}
+
+/// `redis`: the gate's store.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// `host:port`.
+    pub addr: String,
+    /// Empty: no `AUTH`.
+    pub password: SecretString,
+    /// Logical database.
+    pub db: u16,
+    /// Connections at most.
+    pub pool_size: usize,
+}
+
+/// `rabbitmq`: the queue.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RabbitMq {
+    /// `amqp://user:password@host:port/vhost`.
+    pub url: SecretString,
+    /// Name of the queue of accepted purchases.
+    pub queue: String,
+    /// Consumer tasks.
+    pub consumers: usize,
+}
+
+/// `auth`: tokens and password hashes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// Key of the token signature.
+    pub jwt_secret: SecretString,
+    /// Lifetime of a token.
+    pub token_ttl_seconds: u32,
+    /// Work factor of bcrypt.
+    pub bcrypt_cost: u32,
+}
+
+/// `admin`: the account made at the first start.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Its name.
+    pub username: String,
+    /// Its password.
+    pub password: SecretString,
+}
+
+/// `limits`: against abuse.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Registrations and failed log-ins a minute, per address and per account; 0 is no limit.
+    pub auth_per_minute: u32,
+}
+
+/// What is wrong with the configuration, in one line that names the key.
+#[derive(Debug, thiserror::Error)]
+#[error("configuration: {0}")]
+pub struct ConfigError(String);
+
+fn invalid(key: &str, problem: impl std::fmt::Display) -> ConfigError {
+    ConfigError(format!("{key}: {problem}"))
+}
+
+impl Config {
+    /// Reads the layers and checks the result.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::load_with(file, environment(None))
+    }
+
+    fn load_with(file: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
+        let unreadable = |error: config::ConfigError| ConfigError(one_line(&error));
+        let mut builder = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Yaml));
+        let path = file.unwrap_or_else(|| Path::new(DEFAULT_FILE));
+        if file.is_some() || path.exists() {
+            builder = builder.add_source(file_layer(path).map_err(unreadable)?);
+        }
+        let merged = builder.add_source(environment).build().map_err(unreadable)?;
+        let config: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
+            let path = error.path().to_string();
+            let problem = one_line(error.inner());
+            // The library adds the key and the file to some messages by itself, but not to all.
+            let problem = problem.split(" for key `").next().unwrap_or_default().to_owned();
+            invalid(&path, problem)
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        if self.server.host.is_empty() {
+            return Err(invalid("server.host", "must not be empty"));
+        }
+        in_range("server.workers", self.server.workers, 0, 1024)?;
+        in_range("mysql.pool_size", self.mysql.pool_size, 1, 10_000)?;
+        in_range("redis.pool_size", self.redis.pool_size, 1, 10_000)?;
+        in_range("rabbitmq.consumers", self.rabbitmq.consumers, 1, 64)?;
+        in_range("auth.token_ttl_seconds", self.auth.token_ttl_seconds, 1, 366 * 86_400)?;
+        in_range("auth.bcrypt_cost", self.auth.bcrypt_cost, 4, 15)?;
+        // Every consumer holds a connection while it writes; the rest of the service needs some too.
+        in_range("mysql.pool_size", self.mysql.pool_size, self.rabbitmq.consumers + 2, 10_000)?;
+
+        has_scheme("mysql.dsn", &self.mysql.dsn, &["mysql"])?;
+        has_scheme("rabbitmq.url", &self.rabbitmq.url, &["amqp"])?;
+        let port = self.redis.addr.rsplit_once(':').map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
+        if !matches!(port, Some((false, Ok(_)))) {
+            return Err(invalid("redis.addr", "must be host:port"));
+        }
+        // A queue's name is at most 255 bytes, and ours gets `.dead` appended.
+        in_range("rabbitmq.queue (length)", self.rabbitmq.queue.len(), 1, 200)?;
+
+        let secret = self.auth.jwt_secret.expose_secret();
+        if secret.is_empty() {
+            return Err(invalid("auth.jwt_secret", "is missing; a random one: openssl rand -hex 32"));
+        }
+        if secret.len() < JWT_SECRET_MIN_BYTES {
+            return Err(invalid("auth.jwt_secret", format!("must be at least {JWT_SECRET_MIN_BYTES} bytes")));
+        }
+        Username::parse(&self.admin.username).map_err(|problem| invalid("admin.username", problem))?;
+        if self.admin.password.expose_secret().is_empty() {
+            return Err(invalid("admin.password", "is missing"));
+        }
+        Password::parse(self.admin.password.expose_secret()).map_err(|problem| invalid("admin.password", problem))?;
+        Ok(())
+    }
+}
+
+fn environment(source: Option<config::Map<String, String>>) -> Environment {
+    Environment::with_prefix("SECKILL").prefix_separator("__").separator("__").source(source)
+}
+
+/// The file, with the spelling of the Go original's keys brought to ours.
+fn file_layer(path: &Path) -> Result<config::Config, config::ConfigError> {
+    let file = config::Config::builder().add_source(File::from(path).format(FileFormat::Yaml)).build()?;
+    let mut root: config::Map<String, config::Value> = file.try_deserialize()?;
+    for section in ["mysql", "redis"] {
+        let Some(value) = root.get_mut(section) else { continue };
+        if let config::ValueKind::Table(keys) = &mut value.kind
+            && let Some(size) = keys.remove("poolSize")
+        {
+            keys.insert("pool_size".to_owned(), size);
+        }
+    }
+    let mut builder = config::Config::builder();
+    for (key, value) in root {
+        builder = builder.set_override(key, value)?;
+    }
+    builder.build()
+}
+
+fn in_range<T: PartialOrd + std::fmt::Display>(key: &str, value: T, least: T, most: T) -> Result<(), ConfigError> {
+    if value < least || value > most {
+        return Err(invalid(key, format!("must be {least} to {most}, not {value}")));
+    }
+    Ok(())
+}
+
+fn has_scheme(key: &str, url: &SecretString, schemes: &[&str]) -> Result<(), ConfigError> {
+    let url = url.expose_secret();
+    if url.is_empty() {
+        return Err(invalid(key, "is missing"));
+    }
+    match url::Url::parse(url) {
+        Ok(parsed) if schemes.contains(&parsed.scheme()) && parsed.has_host() => Ok(()),
+        // The value holds a password: never print it.
+        _ => Err(invalid(key, format!("must be {}://user:password@host:port/...", schemes[0]))),
+    }
+}
+
+fn one_line(error: &impl std::fmt::Display) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRETS: &[(&str, &str)] = &[
+        ("MYSQL__DSN", "mysql://u:p@127.0.0.1:3306/seckill"),
+        ("RABBITMQ__URL", "amqp://u:p@127.0.0.1:5672/%2f"),
+        ("AUTH__JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+        ("ADMIN__PASSWORD", "correct horse"),
+    ];
+
+    fn load(yaml: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+        let file = std::env::temp_dir().join(format!("seckill-config-{}.yaml", uuid::Uuid::now_v7()));
+        std::fs::write(&file, yaml).unwrap();
+        let variables =
+            SECRETS.iter().chain(variables).map(|(key, value)| (format!("SECKILL__{key}"), (*value).to_owned())).collect();
+        let loaded = Config::load_with(Some(&file), environment(Some(variables)));
+        std::fs::remove_file(file).unwrap();
+        loaded.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+        let config = load("server: { port: 9000, host: 0.0.0.0 }", &[("SERVER__PORT", "9001")]).unwrap();
+        assert_eq!((config.server.port, config.server.host.as_str()), (9001, "0.0.0.0"));
+        assert_eq!(config.rabbitmq.queue, "seckill.orders");
+    }
+
+    #[test]
+    fn the_go_spelling_of_pool_size_is_accepted_and_can_still_be_overridden() {
+        assert_eq!(load("redis: { poolSize: 7 }", &[]).unwrap().redis.pool_size, 7);
+        assert_eq!(load("redis: { poolSize: 7 }", &[("REDIS__POOL_SIZE", "8")]).unwrap().redis.pool_size, 8);
+    }
+
+    #[test]
+    fn a_secret_of_digits_keeps_its_leading_zeros() {
+        let config = load("{}", &[("ADMIN__PASSWORD", "0012345678")]).unwrap();
+        assert_eq!(config.admin.password.expose_secret(), "0012345678");
+    }
+
+    #[test]
+    fn every_mistake_is_one_line_that_names_the_key() {
+        for (yaml, variable, key) in [
+            ("server: { prot: 1 }", None, "server.prot"),
+            ("sever: { port: 1 }", None, "sever"),
+            ("server: { port: 70000 }", None, "server.port"),
+            ("server: { port: many }", None, "server.port"),
+            ("backend: paper", None, "backend"),
+            ("{}", Some(("SERVER__PROT", "1")), "server.prot"),
+            ("{}", Some(("MYSQL__DSN", "")), "mysql.dsn"),
+            ("{}", Some(("MYSQL__DSN", "user:pass@tcp(127.0.0.1:3306)/seckill")), "mysql.dsn"),
+            ("{}", Some(("RABBITMQ__URL", "http://localhost")), "rabbitmq.url"),
+            ("{}", Some(("AUTH__JWT_SECRET", "")), "auth.jwt_secret"),
+            ("{}", Some(("AUTH__JWT_SECRET", "short")), "auth.jwt_secret"),
+            ("{}", Some(("ADMIN__PASSWORD", "")), "admin.password"),
+            ("{}", Some(("ADMIN__USERNAME", "a b")), "admin.username"),
+            ("auth: { bcrypt_cost: 3 }", None, "auth.bcrypt_cost"),
+            ("auth: { bcrypt_cost: 16 }", None, "auth.bcrypt_cost"),
+            ("redis: { addr: localhost }", None, "redis.addr"),
+            ("rabbitmq: { consumers: 0 }", None, "rabbitmq.consumers"),
+            ("mysql: { pool_size: 2 }", None, "mysql.pool_size"),
+            ("limits: { auth_per_minute: -1 }", None, "limits.auth_per_minute"),
+        ] {
+            let message = load(yaml, variable.as_slice()).expect_err(yaml);
+            assert!(message.starts_with(&format!("configuration: {key}")), "{yaml} {variable:?}: {message}");
+            assert!(!message.contains('\n'), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_named_but_missing_is_an_error() {
+        let error = Config::load(Some(Path::new("no/such/file.yaml"))).unwrap_err();
+        assert!(error.to_string().contains("no/such/file.yaml"), "{error}");
+    }
+}

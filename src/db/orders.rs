@@ -1,0 +1,144 @@
+//! Queries on `orders`.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::schema::{orders, products};
+use super::{DbConn, DbResult, on_db};
+use crate::model::{Order, OrderId, OrderStatus, ProductId, RejectReason, Timestamp, UserId};
+
+/// An order that is about to be inserted, live or rejected.
+#[derive(Debug, Clone, Insertable)]
+#[diesel(table_name = orders)]
+pub struct NewOrder {
+    id: OrderId,
+    product_id: ProductId,
+    user_id: UserId,
+    live_user: Option<UserId>,
+    status: OrderStatus,
+    reason: Option<RejectReason>,
+    price_cents: i64,
+    release_due: Option<bool>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl NewOrder {
+    /// An order that holds a unit.
+    pub fn unpaid(id: OrderId, product_id: ProductId, user_id: UserId, price_cents: i64) -> Self {
+        Self {
+            id,
+            product_id,
+            user_id,
+            live_user: Some(user_id),
+            status: OrderStatus::Unpaid,
+            reason: None,
+            price_cents,
+            release_due: None,
+            created_at: id.drawn_at(),
+            updated_at: Timestamp::now(),
+        }
+    }
+
+    /// The same purchase as an order that could not be; the gate owes its unit back.
+    pub fn rejected(self, reason: RejectReason) -> Self {
+        Self {
+            live_user: None,
+            status: OrderStatus::Rejected,
+            reason: Some(reason),
+            release_due: Some(true),
+            ..self
+        }
+    }
+}
+
+/// An order that is in the database, as far as its fate goes.
+#[derive(Debug, Clone, Copy, Queryable)]
+pub struct WrittenOrder {
+    /// Its id.
+    pub id: OrderId,
+    /// Where it stands.
+    pub status: OrderStatus,
+}
+
+impl DbConn {
+    /// Inserts the orders that break no unique index; returns how many went in. Which ones is not told, so a caller
+    /// that needs all of them rolls back when the number falls short.
+    ///
+    /// `IGNORE` hides range and null errors too: the rows must be valid.
+    pub async fn insert_orders_or_ignore(&mut self, rows: &[NewOrder]) -> DbResult<usize> {
+        let conn = self;
+        Ok(on_db!(conn, diesel::insert_or_ignore_into(orders::table).values(rows).execute(conn).await)?)
+    }
+
+    /// Inserts orders, all or none.
+    pub async fn insert_orders(&mut self, rows: &[NewOrder]) -> DbResult<()> {
+        let conn = self;
+        on_db!(conn, diesel::insert_into(orders::table).values(rows).execute(conn).await)?;
+        Ok(())
+    }
+
+    /// Those of the ids that have a row.
+    pub async fn written_orders(&mut self, ids: &[OrderId]) -> DbResult<Vec<WrittenOrder>> {
+        let conn = self;
+        let query = orders::table.select((orders::id, orders::status)).filter(orders::id.eq_any(ids));
+        Ok(on_db!(conn, query.load(conn).await)?)
+    }
+
+    /// Those of the users that hold a live order for the product.
+    pub async fn live_buyers(&mut self, product: ProductId, users: &[UserId]) -> DbResult<Vec<UserId>> {
+        let conn = self;
+        let users = users.iter().copied().map(Some).collect::<Vec<_>>();
+        let query = orders::table
+            .select(orders::user_id)
+            .filter(orders::product_id.eq(product))
+            .filter(orders::live_user.eq_any(users));
+        Ok(on_db!(conn, query.load(conn).await)?)
+    }
+
+    /// Notes that the gate has given the units of these dead orders back.
+    pub async fn clear_release_due(&mut self, ids: &[OrderId]) -> DbResult<()> {
+        let conn = self;
+        let dead = orders::table.filter(orders::id.eq_any(ids));
+        on_db!(conn, diesel::update(dead).set(orders::release_due.eq(None::<bool>)).execute(conn).await)?;
+        Ok(())
+    }
+
+    /// One order.
+    pub async fn find_order(&mut self, id: OrderId) -> DbResult<Option<Order>> {
+        let conn = self;
+        let query = orders::table.inner_join(products::table).select(order_columns()).filter(orders::id.eq(id));
+        Ok(on_db!(conn, query.get_result(conn).await.optional())?)
+    }
+
+    /// Orders of a user with a smaller id than `before`, newest first.
+    pub async fn list_orders(&mut self, user: UserId, before: Option<OrderId>, limit: i64) -> DbResult<Vec<Order>> {
+        let conn = self;
+        let query = orders::table
+            .inner_join(products::table)
+            .select(order_columns())
+            .filter(orders::user_id.eq(user))
+            .order(orders::id.desc())
+            .limit(limit);
+        Ok(match before {
+            None => on_db!(conn, query.load(conn).await)?,
+            Some(before) => on_db!(conn, query.filter(orders::id.lt(before)).load(conn).await)?,
+        })
+    }
+}
+
+/// The columns of [`Order`], in its order.
+#[diesel::dsl::auto_type]
+fn order_columns() -> _ {
+    (
+        orders::id,
+        orders::user_id,
+        orders::product_id,
+        products::name,
+        orders::price_cents,
+        orders::status,
+        orders::reason,
+        orders::created_at,
+        orders::updated_at,
+    )
+}

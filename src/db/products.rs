@@ -1,0 +1,170 @@
+//! Queries on `products`.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::schema::products;
+use super::{DbConn, DbResult, on_db};
+use crate::model::{Product, ProductId, SaleState, Timestamp};
+
+/// A product that is about to be inserted.
+#[derive(Debug, Clone, Insertable)]
+#[diesel(table_name = products)]
+pub struct NewProduct {
+    /// Shown to buyers.
+    pub name: String,
+    /// Shown to buyers.
+    pub description: String,
+    /// Price in minor units.
+    pub price_cents: i64,
+    /// Units in all.
+    pub stock: i64,
+    /// When buying begins.
+    pub starts_at: Timestamp,
+    /// When buying ends; `None`: open-ended.
+    pub ends_at: Option<Timestamp>,
+    /// Identity of the server that keeps its gate.
+    pub gate_home: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// What a patch sets; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default, AsChangeset)]
+#[diesel(table_name = products)]
+pub struct ProductChange {
+    /// Shown to buyers.
+    pub name: Option<String>,
+    /// Shown to buyers.
+    pub description: Option<String>,
+    /// Price in minor units.
+    pub price_cents: Option<i64>,
+    /// When buying begins.
+    pub starts_at: Option<Timestamp>,
+    /// When buying ends; `Some(None)`: open-ended.
+    pub ends_at: Option<Option<Timestamp>>,
+    /// Stops and resumes buying.
+    pub paused: Option<bool>,
+}
+
+/// What a transaction that holds the product's row needs of it.
+#[derive(Debug, Clone, Copy, Queryable)]
+pub struct ProductLock {
+    /// Units in all.
+    pub stock: i64,
+    /// Units that live orders hold.
+    pub sold: i64,
+    /// The price that binds.
+    pub price_cents: i64,
+    /// Epoch of the gate that may sell.
+    pub gate_epoch: i64,
+    /// Purchases admitted in an older epoch come too late.
+    pub gate_fence: i64,
+}
+
+diesel::define_sql_function! {
+    /// The id that the last `INSERT` of this session generated (MySQL).
+    fn last_insert_id() -> diesel::sql_types::BigInt;
+}
+
+impl DbConn {
+    /// Inserts a product whose gate has epoch 1.
+    pub async fn insert_product(&mut self, product: &NewProduct) -> DbResult<ProductId> {
+        let conn = self;
+        on_db!(conn, diesel::insert_into(products::table).values(product).execute(conn).await)?;
+        Ok(match conn {
+            DbConn::MySql(conn) => diesel::select(last_insert_id()).get_result(&mut **conn).await?,
+        })
+    }
+
+    /// One product.
+    pub async fn find_product(&mut self, id: ProductId) -> DbResult<Option<Product>> {
+        let conn = self;
+        let query = products::table.select(Product::as_select()).filter(products::id.eq(id));
+        Ok(on_db!(conn, query.get_result(conn).await.optional())?)
+    }
+
+    /// Products with a smaller id than `before`, newest first; `state` looks at the window only.
+    pub async fn list_products(
+        &mut self,
+        state: Option<SaleState>,
+        now: Timestamp,
+        before: Option<i64>,
+        limit: i64,
+    ) -> DbResult<Vec<Product>> {
+        let conn = self;
+        let before = before.unwrap_or(i64::MAX);
+        let query = products::table
+            .select(Product::as_select())
+            .filter(products::id.lt(before))
+            .order(products::id.desc())
+            .limit(limit);
+        let begun = products::starts_at.le(now);
+        let ended = products::ends_at.le(now);
+        let open = products::ends_at.is_null().or(products::ends_at.gt(now));
+        Ok(match state {
+            None => on_db!(conn, query.load(conn).await)?,
+            Some(SaleState::Upcoming) => on_db!(conn, query.filter(products::starts_at.gt(now)).load(conn).await)?,
+            Some(SaleState::Ended) => on_db!(conn, query.filter(ended).load(conn).await)?,
+            Some(_) => on_db!(conn, query.filter(begun).filter(open).load(conn).await)?,
+        })
+    }
+
+    /// Ids of the products whose sale has begun and had not ended at `ended_after`.
+    pub async fn running_products(&mut self, now: Timestamp, ended_after: Timestamp) -> DbResult<Vec<ProductId>> {
+        let conn = self;
+        let query = products::table
+            .select(products::id)
+            .filter(products::starts_at.le(now))
+            .filter(products::ends_at.is_null().or(products::ends_at.gt(ended_after)));
+        Ok(on_db!(conn, query.load(conn).await)?)
+    }
+
+    /// Changes a product and counts its version up. False: there is no such product.
+    pub async fn update_product(&mut self, id: ProductId, change: &ProductChange) -> DbResult<bool> {
+        let conn = self;
+        let ver = products::ver.eq(products::ver + 1);
+        let rows = on_db!(
+            conn,
+            diesel::update(products::table.filter(products::id.eq(id))).set((change, ver)).execute(conn).await
+        )?;
+        Ok(rows == 1)
+    }
+
+    /// Adds units and counts the version up. False: there is no such product, or it would exceed `most` units.
+    pub async fn add_stock(&mut self, id: ProductId, units: i64, most: i64) -> DbResult<bool> {
+        let conn = self;
+        let product = products::table.filter(products::id.eq(id)).filter(products::stock.le(most - units));
+        let change = (products::stock.eq(products::stock + units), products::ver.eq(products::ver + 1));
+        let rows = on_db!(conn, diesel::update(product).set(change).execute(conn).await)?;
+        Ok(rows == 1)
+    }
+
+    /// Takes `units` for purchases admitted in `epoch`, all or none (I1). Locks the product's row when it succeeds.
+    pub async fn take_stock(&mut self, id: ProductId, units: i64, epoch: i64) -> DbResult<bool> {
+        let conn = self;
+        let product = products::table
+            .filter(products::id.eq(id))
+            .filter((products::sold + units).le(products::stock))
+            .filter(products::gate_fence.le(epoch));
+        let change = products::sold.eq(products::sold + units);
+        let rows = on_db!(conn, diesel::update(product).set(change).execute(conn).await)?;
+        Ok(rows == 1)
+    }
+
+    /// Locks a product's row until the transaction ends.
+    pub async fn lock_product(&mut self, id: ProductId) -> DbResult<Option<ProductLock>> {
+        let query = products::table
+            .select((
+                products::stock,
+                products::sold,
+                products::price_cents,
+                products::gate_epoch,
+                products::gate_fence,
+            ))
+            .filter(products::id.eq(id));
+        Ok(match self {
+            DbConn::MySql(conn) => query.for_update().get_result(&mut **conn).await.optional()?,
+        })
+    }
+}

@@ -1,0 +1,60 @@
+//! The tables, in column types that every supported database has.
+
+diesel::table! {
+    users (id) {
+        id -> BigInt,
+        username -> Text,
+        username_key -> Text,
+        password_hash -> Text,
+        role -> Text,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    products (id) {
+        id -> BigInt,
+        name -> Text,
+        description -> Text,
+        price_cents -> BigInt,
+        stock -> BigInt,
+        sold -> BigInt,
+        starts_at -> Timestamp,
+        ends_at -> Nullable<Timestamp>,
+        paused -> Bool,
+        ver -> BigInt,
+        gate_epoch -> BigInt,
+        gate_fence -> BigInt,
+        gate_home -> Text,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    orders (id) {
+        id -> Binary,
+        product_id -> BigInt,
+        user_id -> BigInt,
+        live_user -> Nullable<BigInt>,
+        status -> Text,
+        reason -> Nullable<Text>,
+        price_cents -> BigInt,
+        release_due -> Nullable<Bool>,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    idempotency_keys (user_id, idempotency_key) {
+        user_id -> BigInt,
+        idempotency_key -> Text,
+        request_hash -> Binary,
+        product_id -> BigInt,
+        response -> Nullable<Text>,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::joinable!(orders -> products (product_id));
+diesel::allow_tables_to_appear_in_same_query!(orders, products, users);

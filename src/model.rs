@@ -1,0 +1,49 @@
+//! The words of the sale: ids, times, accounts, products and orders. No I/O, no rules that need a store.
+
+mod account;
+mod ids;
+mod order;
+mod product;
+mod time;
+
+pub use account::{Account, Password, Role, Username};
+pub use ids::{OrderId, ProductId, UserId};
+pub use order::{Order, OrderStatus, RejectReason};
+pub use product::{Product, SaleState, SaleTerms};
+pub use time::Timestamp;
+
+/// Makes an enum of words storable in a text column, the same words that JSON shows.
+macro_rules! text_column {
+    ($type:ty { $($variant:path => $word:literal),+ $(,)? }) => {
+        impl $type {
+            /// The word that stands for it in the database, in JSON and in logs.
+            pub fn as_str(self) -> &'static str {
+                match self { $($variant => $word),+ }
+            }
+        }
+
+        impl<DB> diesel::serialize::ToSql<diesel::sql_types::Text, DB> for $type
+        where
+            DB: diesel::backend::Backend,
+            str: diesel::serialize::ToSql<diesel::sql_types::Text, DB>,
+        {
+            fn to_sql<'b>(&'b self, out: &mut diesel::serialize::Output<'b, '_, DB>) -> diesel::serialize::Result {
+                diesel::serialize::ToSql::<diesel::sql_types::Text, DB>::to_sql(self.as_str(), out)
+            }
+        }
+
+        impl<DB> diesel::deserialize::FromSql<diesel::sql_types::Text, DB> for $type
+        where
+            DB: diesel::backend::Backend,
+            String: diesel::deserialize::FromSql<diesel::sql_types::Text, DB>,
+        {
+            fn from_sql(raw: DB::RawValue<'_>) -> diesel::deserialize::Result<Self> {
+                match <String as diesel::deserialize::FromSql<diesel::sql_types::Text, DB>>::from_sql(raw)?.as_str() {
+                    $($word => Ok($variant),)+
+                    other => Err(format!(concat!("unknown ", stringify!($type), " `{}`"), other).into()),
+                }
+            }
+        }
+    };
+}
+use text_column;

@@ -1,0 +1,86 @@
+//! Orders and what can become of them.
+
+use diesel::deserialize::FromSqlRow;
+use diesel::expression::AsExpression;
+use diesel::prelude::Queryable;
+use serde::Serialize;
+
+use super::{OrderId, ProductId, Timestamp, UserId, text_column};
+
+/// Where an order stands. Live (holds a unit): `unpaid`, `paid`. Dead: the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, AsExpression, FromSqlRow)]
+#[diesel(sql_type = diesel::sql_types::Text)]
+#[serde(rename_all = "lowercase")]
+pub enum OrderStatus {
+    /// Accepted, not yet written. Never stored.
+    Queued,
+    /// Written, waits for its payment.
+    Unpaid,
+    /// Paid for.
+    Paid,
+    /// Given up by the buyer.
+    Cancelled,
+    /// Not paid in time.
+    Expired,
+    /// Accepted but could not become an order; the unit went back on sale.
+    Rejected,
+}
+
+text_column!(OrderStatus {
+    OrderStatus::Queued => "queued",
+    OrderStatus::Unpaid => "unpaid",
+    OrderStatus::Paid => "paid",
+    OrderStatus::Cancelled => "cancelled",
+    OrderStatus::Expired => "expired",
+    OrderStatus::Rejected => "rejected",
+});
+
+impl OrderStatus {
+    /// Whether the order holds a unit.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Unpaid | Self::Paid)
+    }
+}
+
+/// Why an accepted purchase could not become an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, AsExpression, FromSqlRow)]
+#[diesel(sql_type = diesel::sql_types::Text)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectReason {
+    /// It came from a gate that has been rebuilt since.
+    Late,
+    /// The buyer has another live order for the product.
+    AlreadyPurchased,
+    /// The database has no unit left.
+    SoldOut,
+}
+
+text_column!(RejectReason {
+    RejectReason::Late => "late",
+    RejectReason::AlreadyPurchased => "already_purchased",
+    RejectReason::SoldOut => "sold_out",
+});
+
+/// An order as its buyer sees it.
+#[derive(Debug, Clone, Serialize, Queryable)]
+pub struct Order {
+    /// Its id.
+    pub id: OrderId,
+    /// Whose it is.
+    #[serde(skip)]
+    pub user_id: UserId,
+    /// What was bought.
+    pub product_id: ProductId,
+    /// Its name now.
+    pub product_name: String,
+    /// The price that binds, in minor units.
+    pub price_cents: i64,
+    /// Where it stands.
+    pub status: OrderStatus,
+    /// Why it was rejected.
+    pub reason: Option<RejectReason>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When the status last changed.
+    pub updated_at: Timestamp,
+}

@@ -1,0 +1,102 @@
+//! Instants as the API and the database know them: UTC, to the millisecond.
+
+use std::fmt;
+
+use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::serialize::{self, Output, ToSql};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The years the databases can store, as milliseconds since 1970: 1970 to 9999.
+const RANGE_MS: std::ops::Range<i64> = 0..253_402_300_800_000;
+
+/// An instant, UTC, to the millisecond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, AsExpression, FromSqlRow)]
+#[diesel(sql_type = diesel::sql_types::Timestamp)]
+pub struct Timestamp(NaiveDateTime);
+
+impl Timestamp {
+    /// This machine's clock.
+    pub fn now() -> Self {
+        Self::from_utc(Utc::now())
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z; `None` outside the years 1970 to 9999.
+    pub fn from_unix_ms(ms: i64) -> Option<Self> {
+        if !RANGE_MS.contains(&ms) {
+            return None;
+        }
+        DateTime::from_timestamp_millis(ms).map(|time| Self(time.naive_utc()))
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    pub fn unix_ms(self) -> i64 {
+        self.0.and_utc().timestamp_millis()
+    }
+
+    fn from_utc(time: DateTime<Utc>) -> Self {
+        // Cut rather than rounded, so that `now()` is never in the future.
+        Self(DateTime::from_timestamp_millis(time.timestamp_millis()).unwrap_or_default().naive_utc())
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.and_utc().to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    /// RFC 3339 with any offset.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'_, str>>::deserialize(deserializer)?;
+        DateTime::parse_from_rfc3339(&text)
+            .ok()
+            .and_then(|time| Self::from_unix_ms(time.timestamp_millis()))
+            .ok_or_else(|| serde::de::Error::custom("must be an RFC 3339 time such as 2026-11-27T09:00:00Z"))
+    }
+}
+
+impl<DB: Backend> ToSql<diesel::sql_types::Timestamp, DB> for Timestamp
+where
+    NaiveDateTime: ToSql<diesel::sql_types::Timestamp, DB>,
+{
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+        self.0.to_sql(out)
+    }
+}
+
+impl<DB: Backend> FromSql<diesel::sql_types::Timestamp, DB> for Timestamp
+where
+    NaiveDateTime: FromSql<diesel::sql_types::Timestamp, DB>,
+{
+    fn from_sql(raw: DB::RawValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(NaiveDateTime::from_sql(raw)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_shown_in_utc_with_milliseconds() {
+        let time: Timestamp = serde_json::from_str("\"2026-11-27T10:00:00.5+01:00\"").unwrap();
+        assert_eq!(time.to_string(), "2026-11-27T09:00:00.500Z");
+    }
+
+    #[test]
+    fn times_that_no_database_can_store_are_refused() {
+        for text in ["1969-12-31T23:59:59Z", "+10000-01-01T00:00:00Z", "2026-11-27", "now"] {
+            assert!(serde_json::from_str::<Timestamp>(&format!("{text:?}")).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The gate: who may buy, decided in one atomic step before anything slow happens.
+//!
+//! It admits, it does not decide: the order's row in the database is the only decision. So every operation here is
+//! "add" or "remove if it is still mine", and repeating one is harmless (I6). A gate that lost what it knew, or whose
+//! server changed, says so ([`GateError::Lost`]) instead of selling from an empty memory (I7).
+
+mod redis;
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+use crate::model::{OrderId, ProductId, SaleState, SaleTerms, Timestamp, UserId};
+
+use self::redis::RedisGate;
+
+/// One try per user and product in this time.
+pub const RATE_WINDOW: Duration = Duration::from_secs(1);
+
+/// The gate of the backend that was configured.
+pub enum StockGate {
+    /// Redis, one Lua script a step.
+    Redis(RedisGate),
+}
+
+/// A purchase as the gate and the queue know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Purchase {
+    /// Its order.
+    pub order_id: OrderId,
+    /// Its buyer.
+    pub user_id: UserId,
+}
+
+/// What the gate says to purchases of one product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// The sale is open: one answer for each purchase, in order.
+    Open {
+        /// Epoch of the gate that admitted; the message to the consumer carries it.
+        epoch: i64,
+        /// The answers.
+        answers: Vec<Answer>,
+    },
+    /// Buying begins then.
+    NotStarted(Timestamp),
+    /// Buying is over.
+    Ended,
+    /// An administrator has stopped buying.
+    Paused,
+}
+
+/// What the gate says to one purchase of an open sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// A unit is taken for this order, by this call or by an earlier one with the same order id.
+    Taken,
+    /// The buyer holds a unit under this order.
+    Already {
+        /// The order that holds it.
+        order_id: OrderId,
+        /// It is not known yet to have reached the database.
+        in_flight: bool,
+    },
+    /// The buyer's last try is less than [`RATE_WINDOW`] ago; this one did not extend the wait.
+    RateLimited(Duration),
+    /// No unit is left.
+    SoldOut,
+}
+
+/// What an open gate shows of its sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GateView {
+    /// What can still be bought.
+    pub remaining: i64,
+    /// Whether, by the gate's own clock.
+    pub state: SaleState,
+}
+
+/// Why the gate could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum GateError {
+    /// It knows nothing of the product, or its server is another one than before.
+    #[error("the gate is lost")]
+    Lost,
+    /// It is being rebuilt.
+    #[error("the gate is closed")]
+    Closed,
+    /// A newer gate is in place.
+    #[error("the gate belongs to a newer epoch")]
+    Superseded,
+    /// The server cannot be reached; nothing was done.
+    #[error("gate unreachable: {0}")]
+    Unreachable(String),
+    /// The link broke or no answer came in time; the step may have been done.
+    #[error("gate did not answer: {0}")]
+    Unclear(String),
+    /// The server answered what it never should.
+    #[error("gate answered nonsense: {0}")]
+    Protocol(String),
+}
+
+/// Runs one method of the gate that was configured.
+macro_rules! on_gate {
+    ($self:ident.$($call:tt)+) => {
+        match $self {
+            StockGate::Redis(gate) => gate.$($call)+,
+        }
+    };
+}
+
+impl StockGate {
+    /// A gate in Redis. Connects only when asked something. `links` connections carry everybody's commands.
+    pub fn redis(settings: &config::Redis, links: usize) -> Result<Self, String> {
+        Ok(Self::Redis(RedisGate::new(settings, links)?))
+    }
+
+    /// Identity of the server that keeps the gate; another one after each restart or failover.
+    pub async fn home(&self) -> Result<String, GateError> {
+        on_gate!(self.home().await)
+    }
+
+    /// Takes a unit for each purchase that may have one: window, pause, already purchased, rate limit, stock, in this
+    /// order, in one step. Repeating it with the same order ids after [`GateError::Unclear`] takes nothing twice.
+    pub async fn reserve(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
+        on_gate!(self.reserve(product, purchases).await)
+    }
+
+    /// Notes that these orders are in the database and live. Never touches a buyer's mark.
+    pub async fn settle(&self, product: ProductId, purchases: &[Purchase]) -> Result<(), GateError> {
+        on_gate!(self.settle(product, purchases).await)
+    }
+
+    /// Gives back the units of orders that are dead in the database, where the buyer's mark is still theirs (I6).
+    /// `epoch` is the product's as the transaction read it that found the orders dead.
+    pub async fn release(&self, product: ProductId, epoch: i64, purchases: &[Purchase]) -> Result<(), GateError> {
+        on_gate!(self.release(product, epoch, purchases).await)
+    }
+
+    /// Takes over the terms of a sale if they are newer than the gate's.
+    pub async fn configure(&self, product: ProductId, terms: &SaleTerms) -> Result<(), GateError> {
+        on_gate!(self.configure(product, terms).await)
+    }
+
+    /// Closes whatever gate of an older epoch there is. After it, no purchase of an older epoch can be admitted.
+    pub async fn close(&self, product: ProductId, home: &str, epoch: i64) -> Result<(), GateError> {
+        on_gate!(self.close(product, home, epoch).await)
+    }
+
+    /// Opens the gate of `epoch` for a product that nobody holds a unit of. Only over the closed gate of that epoch.
+    pub async fn open_new(
+        &self,
+        product: ProductId,
+        home: &str,
+        epoch: i64,
+        terms: &SaleTerms,
+    ) -> Result<(), GateError> {
+        on_gate!(self.open_new(product, home, epoch, terms).await)
+    }
+
+    /// What the gates of these products show; `None` for one that is lost or closed.
+    pub async fn view(&self, products: &[ProductId]) -> Result<Vec<Option<GateView>>, GateError> {
+        on_gate!(self.view(products).await)
+    }
+
+    /// The orders under which a user holds units of these products; `None` for one that is lost or closed.
+    pub async fn held_by(
+        &self,
+        user: UserId,
+        products: &[ProductId],
+    ) -> Result<Vec<Option<HeldUnit>>, GateError> {
+        on_gate!(self.held_by(user, products).await)
+    }
+
+    /// The buyer of an order of this product that is in flight.
+    pub async fn buyer_in_flight(&self, product: ProductId, order: OrderId) -> Result<Option<UserId>, GateError> {
+        on_gate!(self.buyer_in_flight(product, order).await)
+    }
+
+    /// Whether the store answers.
+    pub async fn ping(&self) -> Result<(), GateError> {
+        on_gate!(self.ping().await)
+    }
+
+    /// Checks each second that the store is still the one its connections were made to. Ends with `stop`.
+    pub async fn watch(&self, stop: CancellationToken) {
+        on_gate!(self.watch(stop).await)
+    }
+}
+
+/// What an open gate knows of one user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldUnit {
+    /// Holds none.
+    Nothing,
+    /// Holds one, under this order.
+    Order(OrderId),
+}

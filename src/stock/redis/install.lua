@@ -1,0 +1,15 @@
+-- Opens the closed gate of an epoch with the staged buyers, in one step whatever their number.
+-- KEYS: gate, buyers, flight, staging. ARGV: home, epoch, ver, stock, starts, ends, paused. Reply: lost | superseded | ok.
+local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open')
+if gate[1] ~= ARGV[2] or gate[3] ~= '0' then
+  return 'superseded'
+end
+if gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[4], '0') ~= ARGV[2] then
+  return 'lost'
+end
+redis.call('RENAME', KEYS[4], KEYS[2])
+redis.call('PERSIST', KEYS[2])
+redis.call('DEL', KEYS[3])
+redis.call('HSET', KEYS[1], 'open', '1', 'ver', ARGV[3], 'stock', ARGV[4], 'starts', ARGV[5], 'ends', ARGV[6], 'paused', ARGV[7])
+redis.call('HINCRBY', KEYS[1], 'seq', 1)
+return 'ok'

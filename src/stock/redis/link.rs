@@ -1,0 +1,144 @@
+//! Connections to Redis that many tasks share, each bound to the identity of the server it was made to.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool_redis::redis::{self, AsyncConnectionConfig, IntoConnectionInfo, RedisConnectionInfo, RedisError};
+use deadpool_redis::{Manager, Pool, Runtime};
+use secrecy::ExposeSecret;
+
+use crate::config;
+use crate::stock::GateError;
+
+/// To open a connection, and to wait for one from the pool.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// For one answer. A step that times out may still have been done.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// After a failed attempt, the next callers are turned away this long without trying.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection and the identity of its server.
+///
+/// It never reconnects by itself: behind a new connection may be another server, which must be asked first.
+pub(super) struct Link {
+    // Keeps the place in the pool; commands go through clones of `shared`.
+    _pooled: deadpool_redis::Connection,
+    shared: MultiplexedConnection,
+    /// `run_id` and replication id: another one after each restart, promotion or resynchronisation.
+    pub(super) home: String,
+}
+
+impl Link {
+    /// A handle for one command.
+    pub(super) fn conn(&self) -> MultiplexedConnection {
+        self.shared.clone()
+    }
+}
+
+/// A place for one link: made on first use, remade after it broke.
+pub(super) struct Slot {
+    pool: Pool,
+    link: Mutex<Option<Arc<Link>>>,
+    connecting: tokio::sync::Mutex<Option<(Instant, String)>>,
+}
+
+/// A pool for `settings`.
+pub(super) fn pool(settings: &config::Redis) -> Result<Pool, String> {
+    let mut login = RedisConnectionInfo::default().set_db(settings.db.into());
+    let password = settings.password.expose_secret();
+    if !password.is_empty() {
+        login = login.set_password(password);
+    }
+    let address = format!("redis://{}", settings.addr)
+        .into_connection_info()
+        .map_err(|error| format!("redis.addr: {error}"))?
+        .set_redis_settings(login);
+    let timeouts = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(RESPONSE_TIMEOUT));
+    let manager = Manager::new_with_config(address, timeouts).map_err(|error| format!("redis: {error}"))?;
+    Pool::builder(manager)
+        .max_size(settings.pool_size)
+        .wait_timeout(Some(CONNECT_TIMEOUT))
+        .create_timeout(Some(CONNECT_TIMEOUT))
+        .recycle_timeout(Some(CONNECT_TIMEOUT))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|error| format!("redis: {error}"))
+}
+
+impl Slot {
+    pub(super) fn new(pool: Pool) -> Self {
+        Self { pool, link: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+    }
+
+    /// The link, made now if there is none.
+    pub(super) async fn link(&self) -> Result<Arc<Link>, GateError> {
+        if let Some(link) = self.current() {
+            return Ok(link);
+        }
+        let mut last_failure = self.connecting.lock().await;
+        if let Some(link) = self.current() {
+            return Ok(link);
+        }
+        if let Some((at, problem)) = &*last_failure
+            && at.elapsed() < RETRY_PAUSE
+        {
+            return Err(GateError::Unreachable(problem.clone()));
+        }
+        match self.connect().await {
+            Ok(link) => {
+                *last_failure = None;
+                let link = Arc::new(link);
+                *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());
+                Ok(link)
+            }
+            Err(problem) => {
+                *last_failure = Some((Instant::now(), problem.clone()));
+                Err(GateError::Unreachable(problem))
+            }
+        }
+    }
+
+    pub(super) fn current(&self) -> Option<Arc<Link>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Forgets a link that failed, unless another has taken its place already.
+    pub(super) fn drop_link(&self, failed: &Arc<Link>) {
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        if link.as_ref().is_some_and(|current| Arc::ptr_eq(current, failed)) {
+            *link = None;
+        }
+    }
+
+    async fn connect(&self) -> Result<Link, String> {
+        let pooled = self.pool.get().await.map_err(|error| error.to_string())?;
+        let mut shared: MultiplexedConnection = (*pooled).clone();
+        let home = read_home(&mut shared).await?;
+        Ok(Link { _pooled: pooled, shared, home })
+    }
+}
+
+/// Asks a server who it is, and refuses one that must not keep a gate.
+pub(super) async fn read_home(conn: &mut MultiplexedConnection) -> Result<String, String> {
+    let info: String = redis::cmd("INFO").query_async(conn).await.map_err(|error: RedisError| error.to_string())?;
+    let field = |name: &str| {
+        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).unwrap_or_default()
+    };
+    if field("role") != "master" {
+        return Err(format!("this Redis is a {}, not the master", field("role")));
+    }
+    if field("maxmemory_policy") != "noeviction" {
+        return Err(format!(
+            "maxmemory-policy is {}; the gate needs noeviction, or Redis may forget buyers",
+            field("maxmemory_policy")
+        ));
+    }
+    let (run, replication) = (field("run_id"), field("master_replid"));
+    if run.is_empty() || replication.is_empty() {
+        return Err("INFO shows neither run_id nor master_replid".to_owned());
+    }
+    Ok(format!("{run}:{replication}"))
+}

@@ -1,0 +1,449 @@
+//! The gate in Redis: one Lua script a step, all keys of a product in one hash tag.
+
+mod link;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_redis::redis::{self, ErrorKind, FromRedisValue, RedisError, Script, ScriptInvocation, Value};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use self::link::{Link, Slot, pool, read_home};
+use super::{Admission, Answer, GateError, GateView, HeldUnit, Purchase, RATE_WINDOW};
+use crate::config;
+use crate::model::{OrderId, ProductId, SaleTerms, Timestamp, UserId};
+
+/// How often an idle link's server is asked who it is.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// A staged set of buyers that nobody installs goes away by itself.
+const STAGING_TTL: Duration = Duration::from_secs(600);
+/// Purchases a script takes at most: Lua's stack holds a few thousand arguments, and other clients wait meanwhile.
+const CHUNK: usize = 500;
+/// Field of `buyers` that holds the epoch, so that the loss of this key alone is noticed. No user has the id 0.
+const SENTINEL: &str = "0";
+
+/// See the module.
+pub struct RedisGate {
+    slots: Vec<Slot>,
+    reserve: Script,
+    settle: Script,
+    release: Script,
+    configure: Script,
+    close: Script,
+    install: Script,
+}
+
+impl RedisGate {
+    pub(super) fn new(settings: &config::Redis, links: usize) -> Result<Self, String> {
+        let pool = pool(settings)?;
+        Ok(Self {
+            slots: (0..links.clamp(1, settings.pool_size)).map(|_| Slot::new(pool.clone())).collect(),
+            reserve: Script::new(include_str!("reserve.lua")),
+            settle: Script::new(include_str!("settle.lua")),
+            release: Script::new(include_str!("release.lua")),
+            configure: Script::new(include_str!("configure.lua")),
+            close: Script::new(include_str!("close.lua")),
+            install: Script::new(include_str!("install.lua")),
+        })
+    }
+
+    pub(super) async fn home(&self) -> Result<String, GateError> {
+        let slot = &self.slots[0];
+        let link = slot.link().await?;
+        // Asked anew: the link may be older than a failover.
+        let home = read_home(&mut link.conn()).await;
+        if home.as_ref() != Ok(&link.home) {
+            slot.drop_link(&link);
+        }
+        home.map_err(GateError::Unreachable)
+    }
+
+    pub(super) async fn reserve(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
+        let mut admission = None;
+        for chunk in purchases.chunks(CHUNK) {
+            match (self.reserve_chunk(product, chunk).await?, &mut admission) {
+                (Admission::Open { epoch, answers }, None) => admission = Some((epoch, answers)),
+                (Admission::Open { epoch, answers }, Some((first_epoch, all))) if epoch == *first_epoch => {
+                    all.extend(answers);
+                }
+                // The sale changed between two chunks: the first one's units are in flight, which the sweeper settles.
+                (Admission::Open { .. }, Some(_)) => return Err(GateError::Unclear("rebuilt meanwhile".to_owned())),
+                (refused, None) => return Ok(refused),
+                (_, Some(_)) => return Err(GateError::Unclear("closed meanwhile".to_owned())),
+            }
+        }
+        let (epoch, answers) = admission.unwrap_or_default();
+        Ok(Admission::Open { epoch, answers })
+    }
+
+    async fn reserve_chunk(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
+        let reply: Vec<Value> = self
+            .invoke(product, |link| {
+                let mut call = self.reserve.key(gate_key(product));
+                call.key(buyers_key(product)).key(flight_key(product));
+                call.arg(&link.home).arg(rate_prefix(product)).arg(RATE_WINDOW.as_millis() as u64);
+                for purchase in purchases {
+                    call.arg(purchase.user_id.get()).arg(purchase.order_id.to_string());
+                }
+                call
+            })
+            .await?;
+        parse_admission(reply, purchases.len())
+    }
+
+    pub(super) async fn settle(&self, product: ProductId, purchases: &[Purchase]) -> Result<(), GateError> {
+        for chunk in purchases.chunks(CHUNK) {
+            let reply: String = self
+                .invoke(product, |link| {
+                    let mut call = self.settle.key(gate_key(product));
+                    call.key(flight_key(product)).arg(&link.home);
+                    add_purchases(&mut call, chunk);
+                    call
+                })
+                .await?;
+            done(&reply)?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn release(
+        &self,
+        product: ProductId,
+        epoch: i64,
+        purchases: &[Purchase],
+    ) -> Result<(), GateError> {
+        for chunk in purchases.chunks(CHUNK) {
+            let reply: String = self
+                .invoke(product, |link| {
+                    let mut call = self.release.key(gate_key(product));
+                    call.key(buyers_key(product)).key(flight_key(product)).arg(&link.home).arg(epoch);
+                    add_purchases(&mut call, chunk);
+                    call
+                })
+                .await?;
+            done(&reply)?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn configure(&self, product: ProductId, terms: &SaleTerms) -> Result<(), GateError> {
+        let reply: String = self
+            .invoke(product, |link| {
+                let mut call = self.configure.key(gate_key(product));
+                call.arg(&link.home);
+                add_terms(&mut call, terms);
+                call
+            })
+            .await?;
+        done(&reply)
+    }
+
+    pub(super) async fn close(&self, product: ProductId, home: &str, epoch: i64) -> Result<(), GateError> {
+        let reply: String = self
+            .invoke_at(product, home, || {
+                let mut call = self.close.key(gate_key(product));
+                call.key(buyers_key(product)).key(flight_key(product)).arg(home).arg(epoch);
+                call
+            })
+            .await?;
+        done(&reply)
+    }
+
+    pub(super) async fn open_new(
+        &self,
+        product: ProductId,
+        home: &str,
+        epoch: i64,
+        terms: &SaleTerms,
+    ) -> Result<(), GateError> {
+        let slot = self.slot(product);
+        let link = slot.link().await?;
+        let staging = format!("{}:load:{}", prefix(product), Uuid::now_v7().simple());
+        let mut stage = redis::pipe();
+        stage.atomic().hset(&staging, SENTINEL, epoch).ignore();
+        stage.pexpire(&staging, STAGING_TTL.as_millis() as i64).ignore();
+        let staged = stage.query_async::<()>(&mut link.conn()).await;
+        self.answered(slot, &link, staged)?;
+        let reply: String = self
+            .invoke_at(product, home, || {
+                let mut call = self.install.key(gate_key(product));
+                call.key(buyers_key(product)).key(flight_key(product)).key(&staging).arg(home).arg(epoch);
+                add_terms(&mut call, terms);
+                call
+            })
+            .await?;
+        done(&reply)
+    }
+
+    pub(super) async fn view(&self, products: &[ProductId]) -> Result<Vec<Option<GateView>>, GateError> {
+        if products.is_empty() {
+            return Ok(Vec::new());
+        }
+        let slot = self.slot(products[0]);
+        let link = slot.link().await?;
+        let mut ask = redis::pipe();
+        ask.cmd("TIME");
+        for product in products {
+            ask.cmd("HMGET").arg(gate_key(*product));
+            ask.arg(&["epoch", "home", "open", "ver", "stock", "starts", "ends", "paused"]);
+            ask.hget(buyers_key(*product), SENTINEL).hlen(buyers_key(*product));
+        }
+        let reply = ask.query_async::<Vec<Value>>(&mut link.conn()).await;
+        let mut reply = self.answered(slot, &link, reply)?.into_iter();
+        let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
+        let (seconds, micros): (i64, i64) = parse(next()?)?;
+        let now = Timestamp::from_unix_ms(seconds * 1000 + micros / 1000).ok_or_else(|| nonsense("the time"))?;
+        let mut views = Vec::with_capacity(products.len());
+        for _ in products {
+            let gate: Vec<Option<String>> = parse(next()?)?;
+            let sentinel: Option<String> = parse(next()?)?;
+            let taken: i64 = parse(next()?)?;
+            views.push(view_of(&gate, sentinel.as_deref(), taken - 1, &link.home, now)?);
+        }
+        Ok(views)
+    }
+
+    pub(super) async fn held_by(
+        &self,
+        user: UserId,
+        products: &[ProductId],
+    ) -> Result<Vec<Option<HeldUnit>>, GateError> {
+        if products.is_empty() {
+            return Ok(Vec::new());
+        }
+        let slot = self.slot(products[0]);
+        let link = slot.link().await?;
+        let mut ask = redis::pipe();
+        for product in products {
+            ask.cmd("HMGET").arg(gate_key(*product)).arg(&["epoch", "home", "open"]);
+            ask.cmd("HMGET").arg(buyers_key(*product)).arg(SENTINEL).arg(user.get());
+        }
+        let reply = ask.query_async::<Vec<Vec<Option<String>>>>(&mut link.conn()).await;
+        let reply = self.answered(slot, &link, reply)?;
+        reply
+            .chunks_exact(2)
+            .map(|pair| match (&pair[0][..], &pair[1][..]) {
+                ([Some(epoch), Some(home), Some(open)], [Some(sentinel), order])
+                    if *home == link.home && open == "1" && epoch == sentinel =>
+                {
+                    Ok(Some(match order {
+                        Some(order) => HeldUnit::Order(order.parse().map_err(nonsense)?),
+                        None => HeldUnit::Nothing,
+                    }))
+                }
+                _ => Ok(None),
+            })
+            .collect()
+    }
+
+    pub(super) async fn buyer_in_flight(
+        &self,
+        product: ProductId,
+        order: OrderId,
+    ) -> Result<Option<UserId>, GateError> {
+        let slot = self.slot(product);
+        let link = slot.link().await?;
+        let mut cursor = 0_u64;
+        loop {
+            let mut scan = redis::cmd("ZSCAN");
+            scan.arg(flight_key(product)).arg(cursor).arg("MATCH").arg(format!("{order}:*")).arg("COUNT").arg(1000);
+            let reply = scan.query_async::<(u64, Vec<String>)>(&mut link.conn()).await;
+            let (next, found) = self.answered(slot, &link, reply)?;
+            if let Some(member) = found.first() {
+                let (_, user) = member.split_once(':').ok_or_else(|| nonsense(member))?;
+                return Ok(Some(user.parse().map_err(nonsense)?));
+            }
+            if next == 0 {
+                return Ok(None);
+            }
+            cursor = next;
+        }
+    }
+
+    pub(super) async fn ping(&self) -> Result<(), GateError> {
+        let slot = &self.slots[0];
+        let link = slot.link().await?;
+        let reply = redis::cmd("PING").query_async::<()>(&mut link.conn()).await;
+        self.answered(slot, &link, reply)
+    }
+
+    pub(super) async fn watch(&self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(WATCH_INTERVAL);
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            for slot in &self.slots {
+                let Some(link) = slot.current() else { continue };
+                match read_home(&mut link.conn()).await {
+                    Ok(home) if home == link.home => {}
+                    Ok(_) => {
+                        tracing::warn!("Redis is another server than before: connecting anew");
+                        slot.drop_link(&link);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "Lost a connection to Redis");
+                        slot.drop_link(&link);
+                    }
+                }
+            }
+        }
+    }
+
+    fn slot(&self, product: ProductId) -> &Slot {
+        &self.slots[product.get() as usize % self.slots.len()]
+    }
+
+    /// Runs a script on the product's link; loads it when the server does not know it.
+    async fn invoke<'s, T: FromRedisValue>(
+        &'s self,
+        product: ProductId,
+        call: impl FnOnce(&Link) -> ScriptInvocation<'s>,
+    ) -> Result<T, GateError> {
+        let slot = self.slot(product);
+        let link = slot.link().await?;
+        let reply = call(&link).invoke_async::<T>(&mut link.conn()).await;
+        self.answered(slot, &link, reply)
+    }
+
+    /// The same, but only on the server of that identity.
+    async fn invoke_at<'s, T: FromRedisValue>(
+        &'s self,
+        product: ProductId,
+        home: &str,
+        call: impl FnOnce() -> ScriptInvocation<'s>,
+    ) -> Result<T, GateError> {
+        if self.slot(product).link().await?.home != home {
+            return Err(GateError::Lost);
+        }
+        self.invoke(product, |_| call()).await
+    }
+
+    /// Sorts errors, and drops a link that can no longer be trusted to answer.
+    fn answered<T>(&self, slot: &Slot, link: &Arc<Link>, reply: Result<T, RedisError>) -> Result<T, GateError> {
+        reply.map_err(|error| match error.kind() {
+            ErrorKind::Io | ErrorKind::AuthenticationFailed => {
+                slot.drop_link(link);
+                GateError::Unclear(error.to_string())
+            }
+            _ if error.is_unrecoverable_error() => {
+                slot.drop_link(link);
+                GateError::Unclear(error.to_string())
+            }
+            _ => GateError::Protocol(error.to_string()),
+        })
+    }
+}
+
+fn prefix(product: ProductId) -> String {
+    format!("seckill:{{{product}}}")
+}
+
+fn gate_key(product: ProductId) -> String {
+    format!("seckill:{{{product}}}:gate")
+}
+
+fn buyers_key(product: ProductId) -> String {
+    format!("seckill:{{{product}}}:buyers")
+}
+
+fn flight_key(product: ProductId) -> String {
+    format!("seckill:{{{product}}}:flight")
+}
+
+fn rate_prefix(product: ProductId) -> String {
+    format!("seckill:{{{product}}}:rate:")
+}
+
+fn add_purchases(call: &mut ScriptInvocation<'_>, purchases: &[Purchase]) {
+    for purchase in purchases {
+        call.arg(purchase.order_id.to_string()).arg(purchase.user_id.get());
+    }
+}
+
+fn add_terms(call: &mut ScriptInvocation<'_>, terms: &SaleTerms) {
+    let ends = terms.ends_at.map(|end| end.unix_ms().to_string()).unwrap_or_default();
+    call.arg(terms.ver).arg(terms.stock).arg(terms.starts_at.unix_ms()).arg(ends).arg(i32::from(terms.paused));
+}
+
+fn nonsense(what: impl std::fmt::Display) -> GateError {
+    GateError::Protocol(what.to_string())
+}
+
+fn parse<T: FromRedisValue>(value: Value) -> Result<T, GateError> {
+    T::from_redis_value(value).map_err(nonsense)
+}
+
+fn done(reply: &str) -> Result<(), GateError> {
+    match reply {
+        "ok" => Ok(()),
+        "lost" => Err(GateError::Lost),
+        "closed" => Err(GateError::Closed),
+        "superseded" => Err(GateError::Superseded),
+        other => Err(nonsense(other)),
+    }
+}
+
+fn parse_admission(reply: Vec<Value>, purchases: usize) -> Result<Admission, GateError> {
+    let mut reply = reply.into_iter();
+    let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
+    let word: String = parse(next()?)?;
+    match word.as_str() {
+        "open" => {
+            let epoch = parse(next()?)?;
+            let answers = (0..purchases).map(|_| parse_answer(next()?)).collect::<Result<_, _>>()?;
+            Ok(Admission::Open { epoch, answers })
+        }
+        "not_started" => {
+            let starts = Timestamp::from_unix_ms(parse(next()?)?).ok_or_else(|| nonsense("the start"))?;
+            Ok(Admission::NotStarted(starts))
+        }
+        "ended" => Ok(Admission::Ended),
+        "paused" => Ok(Admission::Paused),
+        refused => done(refused).and_then(|()| Err(nonsense(refused))),
+    }
+}
+
+fn parse_answer(value: Value) -> Result<Answer, GateError> {
+    match value {
+        Value::Int(0) => Ok(Answer::Taken),
+        Value::Int(-1) => Ok(Answer::SoldOut),
+        Value::Int(ms @ 1..) => Ok(Answer::RateLimited(Duration::from_millis(ms as u64))),
+        held => {
+            let held: String = parse(held)?;
+            let (order, in_flight) = match (held.strip_suffix('+'), held.strip_suffix('-')) {
+                (Some(order), _) => (order, true),
+                (_, Some(order)) => (order, false),
+                _ => return Err(nonsense(held)),
+            };
+            Ok(Answer::Already { order_id: order.parse().map_err(nonsense)?, in_flight })
+        }
+    }
+}
+
+/// `gate`: epoch, home, open, ver, stock, starts, ends, paused.
+fn view_of(
+    gate: &[Option<String>],
+    sentinel: Option<&str>,
+    taken: i64,
+    home: &str,
+    now: Timestamp,
+) -> Result<Option<GateView>, GateError> {
+    let [Some(epoch), Some(gate_home), Some(open), Some(ver), Some(stock), Some(starts), Some(ends), Some(paused)] =
+        gate
+    else {
+        return Ok(None);
+    };
+    if gate_home != home || open != "1" || sentinel != Some(epoch) {
+        return Ok(None);
+    }
+    let number = |text: &str| text.parse::<i64>().map_err(|_| nonsense(format!("`{text}` is no number")));
+    let time = |text: &str| Timestamp::from_unix_ms(number(text)?).ok_or_else(|| nonsense(format!("time {text}")));
+    let terms = SaleTerms {
+        ver: number(ver)?,
+        stock: number(stock)?,
+        starts_at: time(starts)?,
+        ends_at: if ends.is_empty() { None } else { Some(time(ends)?) },
+        paused: paused == "1",
+    };
+    let remaining = (terms.stock - taken).max(0);
+    Ok(Some(GateView { remaining, state: terms.state(remaining, now) }))
+}

@@ -1,0 +1,25 @@
+-- Gives back the units of dead orders, where the buyer's mark is still theirs.
+-- KEYS: gate, buyers, flight. ARGV: home, epoch, then order and user of each purchase. Reply: lost | closed | superseded | ok.
+local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open')
+if not gate[1] or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= gate[1] then
+  return 'lost'
+end
+if gate[3] ~= '1' then
+  return 'closed'
+end
+if gate[1] ~= ARGV[2] then
+  return 'superseded'
+end
+local freed = 0
+for i = 3, #ARGV, 2 do
+  local order, user = ARGV[i], ARGV[i + 1]
+  if redis.call('HGET', KEYS[2], user) == order then
+    redis.call('HDEL', KEYS[2], user)
+    freed = freed + 1
+  end
+  redis.call('ZREM', KEYS[3], order .. ':' .. user)
+end
+if freed > 0 then
+  redis.call('HINCRBY', KEYS[1], 'seq', 1)
+end
+return 'ok'
