@@ -1,6 +1,22 @@
-//! seckill: a flash-sale system.
+//! A flash-sale system: a limited stock, many more buyers than units, each unit sold exactly once.
+//!
+//! The layers, from the outside in; each calls only the next:
+//!
+//! - [`handlers`]: HTTP. Extract, one service call, reply.
+//! - [`services`]: the rules of the sale. [`consumers`] call them too, from the other end of the queue.
+//! - [`stock`] admits purchases, [`queue`] carries them, [`db`] decides and keeps them.
+//!
+//! [`app`] puts them together, [`config`] says how, [`error`] is what they fail with, [`model`] what they talk about.
 
+pub mod app;
+pub mod cli;
 pub mod config;
+pub mod consumers;
 pub mod db;
+pub mod error;
+pub mod handlers;
 pub mod model;
+pub mod queue;
+pub mod services;
 pub mod stock;
+pub mod telemetry;

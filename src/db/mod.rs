@@ -95,11 +95,12 @@ impl Db {
 
     /// Runs `work` with a connection, outside a transaction.
     ///
-    /// An error `is_unclear` when the work may have been done all the same.
-    pub async fn run<T, F>(&self, work: F) -> DbResult<T>
+    /// After an error that [`DbError::is_transient`], the work may have been done all the same.
+    pub async fn run<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, DbResult<T>> + Send + 'static,
+        E: From<DbError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
         let pool = self.pool.clone();
         let task = self.runtime.spawn(async move {
@@ -109,7 +110,7 @@ impl Db {
                 Err(_) => {
                     // A query cut short leaves its connection unusable.
                     conn.discard();
-                    Err(DbError::TimedOut)
+                    Err(DbError::TimedOut.into())
                 }
             }
         });
@@ -118,11 +119,12 @@ impl Db {
 
     /// Runs `work` in a transaction: committed when it returns `Ok`, else rolled back.
     ///
-    /// An error `is_unclear` when the commit may have happened all the same.
-    pub async fn transaction<T, F>(&self, work: F) -> DbResult<T>
+    /// After an error that [`DbError::is_transient`], the commit may have happened all the same (I5).
+    pub async fn transaction<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, DbResult<T>> + Send + 'static,
+        E: From<DbError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
         self.run(move |conn| {
             Box::pin(async move {

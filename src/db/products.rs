@@ -110,13 +110,13 @@ impl DbConn {
         })
     }
 
-    /// Ids of the products whose sale has begun and had not ended at `ended_after`.
-    pub async fn running_products(&mut self, now: Timestamp, ended_after: Timestamp) -> DbResult<Vec<ProductId>> {
+    /// Ids of the products whose sale had not ended at `ended_after`.
+    pub async fn unfinished_products(&mut self, ended_after: Timestamp) -> DbResult<Vec<ProductId>> {
         let conn = self;
         let query = products::table
             .select(products::id)
-            .filter(products::starts_at.le(now))
-            .filter(products::ends_at.is_null().or(products::ends_at.gt(ended_after)));
+            .filter(products::ends_at.is_null().or(products::ends_at.gt(ended_after)))
+            .order(products::id.desc());
         Ok(on_db!(conn, query.load(conn).await)?)
     }
 

@@ -95,7 +95,7 @@ integer_id!(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, AsExpression, FromSqlRow,
 )]
 #[diesel(sql_type = Binary)]
-#[serde(transparent)]
+#[serde(try_from = "Uuid", into = "Uuid")]
 pub struct OrderId(Uuid);
 
 impl OrderId {
@@ -106,8 +106,28 @@ impl OrderId {
 
     /// When it was drawn: a UUIDv7 begins with its time in milliseconds.
     pub fn drawn_at(self) -> Timestamp {
-        let ms = (self.0.as_u128() >> 80) as i64;
-        Timestamp::from_unix_ms(ms).unwrap_or_else(Timestamp::now)
+        Timestamp::from_unix_ms(unix_ms(self.0)).unwrap_or_else(Timestamp::now)
+    }
+}
+
+fn unix_ms(uuid: Uuid) -> i64 {
+    (uuid.as_u128() >> 80) as i64
+}
+
+impl TryFrom<Uuid> for OrderId {
+    type Error = &'static str;
+
+    fn try_from(uuid: Uuid) -> Result<Self, Self::Error> {
+        if uuid.get_version_num() != 7 || Timestamp::from_unix_ms(unix_ms(uuid)).is_none() {
+            return Err("must be a UUIDv7");
+        }
+        Ok(Self(uuid))
+    }
+}
+
+impl From<OrderId> for Uuid {
+    fn from(id: OrderId) -> Self {
+        id.0
     }
 }
 
@@ -119,7 +139,7 @@ impl FromStr for OrderId {
         if text.len() != uuid::fmt::Hyphenated::LENGTH {
             return Err("must be a UUID");
         }
-        Uuid::try_parse(text).map(Self).map_err(|_| "must be a UUID")
+        Uuid::try_parse(text).map_err(|_| "must be a UUID")?.try_into()
     }
 }
 

@@ -79,7 +79,7 @@ pub struct GateView {
 }
 
 /// Why the gate could not answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GateError {
     /// It knows nothing of the product, or its server is another one than before.
     #[error("the gate is lost")]
@@ -96,6 +96,9 @@ pub enum GateError {
     /// The link broke or no answer came in time; the step may have been done.
     #[error("gate did not answer: {0}")]
     Unclear(String),
+    /// The server must not keep a gate as it is set up.
+    #[error("gate refused: {0}")]
+    Misconfigured(String),
     /// The server answered what it never should.
     #[error("gate answered nonsense: {0}")]
     Protocol(String),

@@ -40,7 +40,7 @@ impl Link {
 pub(super) struct Slot {
     pool: Pool,
     link: Mutex<Option<Arc<Link>>>,
-    connecting: tokio::sync::Mutex<Option<(Instant, String)>>,
+    connecting: tokio::sync::Mutex<Option<(Instant, GateError)>>,
 }
 
 /// A pool for `settings`.
@@ -85,7 +85,7 @@ impl Slot {
         if let Some((at, problem)) = &*last_failure
             && at.elapsed() < RETRY_PAUSE
         {
-            return Err(GateError::Unreachable(problem.clone()));
+            return Err(problem.clone());
         }
         match self.connect().await {
             Ok(link) => {
@@ -96,7 +96,7 @@ impl Slot {
             }
             Err(problem) => {
                 *last_failure = Some((Instant::now(), problem.clone()));
-                Err(GateError::Unreachable(problem))
+                Err(problem)
             }
         }
     }
@@ -113,8 +113,8 @@ impl Slot {
         }
     }
 
-    async fn connect(&self) -> Result<Link, String> {
-        let pooled = self.pool.get().await.map_err(|error| error.to_string())?;
+    async fn connect(&self) -> Result<Link, GateError> {
+        let pooled = self.pool.get().await.map_err(|error| GateError::Unreachable(error.to_string()))?;
         let mut shared: MultiplexedConnection = (*pooled).clone();
         let home = read_home(&mut shared).await?;
         Ok(Link { _pooled: pooled, shared, home })
@@ -122,23 +122,23 @@ impl Slot {
 }
 
 /// Asks a server who it is, and refuses one that must not keep a gate.
-pub(super) async fn read_home(conn: &mut MultiplexedConnection) -> Result<String, String> {
-    let info: String = redis::cmd("INFO").query_async(conn).await.map_err(|error: RedisError| error.to_string())?;
+pub(super) async fn read_home(conn: &mut MultiplexedConnection) -> Result<String, GateError> {
+    let unreachable = |error: RedisError| GateError::Unreachable(error.to_string());
+    let info: String = redis::cmd("INFO").query_async(conn).await.map_err(unreachable)?;
     let field = |name: &str| {
         info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).unwrap_or_default()
     };
     if field("role") != "master" {
-        return Err(format!("this Redis is a {}, not the master", field("role")));
+        return Err(GateError::Unreachable(format!("this Redis is a {}, not the master", field("role"))));
     }
-    if field("maxmemory_policy") != "noeviction" {
-        return Err(format!(
-            "maxmemory-policy is {}; the gate needs noeviction, or Redis may forget buyers",
-            field("maxmemory_policy")
-        ));
+    let policy = field("maxmemory_policy");
+    if policy != "noeviction" {
+        let problem = format!("maxmemory-policy of Redis is {policy}; it must be noeviction, or buyers are forgotten");
+        return Err(GateError::Misconfigured(problem));
     }
     let (run, replication) = (field("run_id"), field("master_replid"));
     if run.is_empty() || replication.is_empty() {
-        return Err("INFO shows neither run_id nor master_replid".to_owned());
+        return Err(GateError::Misconfigured("INFO of Redis shows neither run_id nor master_replid".to_owned()));
     }
     Ok(format!("{run}:{replication}"))
 }

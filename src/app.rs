@@ -1,0 +1,171 @@
+//! The composition root: builds clients, services, routes and consumer tasks, and takes them down again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, web};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing_actix_web::TracingLogger;
+
+use crate::config::{Backend, Config};
+use crate::consumers;
+use crate::db::{Db, DbError};
+use crate::handlers::{QuietRootSpan, routes, with_request_id};
+use crate::queue::OrderQueue;
+use crate::services::{Accounts, Catalog, Health, Orders, PasswordHasher, Purchases, Recorder, Tokens};
+use crate::stock::{GateError, StockGate};
+
+/// A database that starts together with us is waited for this long.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
+/// Replies in flight at a stop get this long.
+const HTTP_STOP_SECONDS: u64 = 5;
+/// Everything else at a stop, taken together.
+const STOP_PATIENCE: Duration = Duration::from_secs(8);
+/// A client must have sent its request's head by then.
+const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the process could not start, in one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+impl From<String> for StartError {
+    fn from(problem: String) -> Self {
+        Self(problem)
+    }
+}
+
+/// A server that is running.
+pub struct RunningApp {
+    address: SocketAddr,
+    http: ServerHandle,
+    serving: JoinHandle<std::io::Result<()>>,
+    queue: Arc<OrderQueue>,
+    stop: CancellationToken,
+    /// Lanes and the gate's watch.
+    tasks: TaskTracker,
+    consumers: TaskTracker,
+}
+
+/// Brings the schema up to date.
+pub async fn migrate(config: &Config) -> Result<(), StartError> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        let migrated = match config.backend {
+            Backend::Distributed => Db::migrate(&config.mysql.dsn).await,
+        };
+        match migrated {
+            Err(DbError::Unreachable(problem)) if begun.elapsed() < DATABASE_PATIENCE => {
+                tracing::warn!(%problem, "The database does not answer yet");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            other => return other.map_err(|error| StartError(format!("database: {error}"))),
+        }
+    }
+}
+
+impl RunningApp {
+    /// Starts everything; serves once this returns. Must be called on a multi-threaded runtime.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let cores = available_parallelism().map_or(1, usize::from);
+        let workers = if config.server.workers == 0 { cores } else { config.server.workers };
+        if config.auth.bcrypt_cost < 10 {
+            tracing::warn!(cost = config.auth.bcrypt_cost, "auth.bcrypt_cost under 10 is for tests");
+        }
+        migrate(config).await?;
+        let (db, gate, queue) = match config.backend {
+            Backend::Distributed => (
+                Db::mysql(&config.mysql),
+                Arc::new(StockGate::redis(&config.redis, cores)?),
+                Arc::new(OrderQueue::rabbitmq(&config.rabbitmq)?),
+            ),
+        };
+        match gate.home().await {
+            Ok(_) => {}
+            Err(GateError::Misconfigured(problem)) => return Err(StartError(problem)),
+            Err(error) => tracing::warn!(%error, "Starting without the gate; purchases are refused until it is back"),
+        }
+
+        let lifetime = Duration::from_secs(config.auth.token_ttl_seconds.into());
+        let tokens = Arc::new(Tokens::new(&config.auth.jwt_secret, lifetime));
+        let passwords = PasswordHasher::new(config.auth.bcrypt_cost, cores);
+        let accounts = Accounts::new(db.clone(), tokens.clone(), passwords, config.limits.auth_per_minute);
+        accounts.ensure_admin(&config.admin).await.map_err(|error| StartError(format!("administrator: {error}")))?;
+
+        let stop = CancellationToken::new();
+        let (tasks, consumers) = (TaskTracker::new(), TaskTracker::new());
+        let recorder = Arc::new(Recorder::new(db.clone(), gate.clone()));
+        for deliveries in queue.start(config.rabbitmq.consumers) {
+            consumers.spawn(consumers::run(deliveries, recorder.clone(), stop.clone()));
+        }
+        consumers.close();
+        let watched = gate.clone();
+        let watch_stop = stop.clone();
+        tasks.spawn(async move { watched.watch(watch_stop).await });
+        let purchases = Purchases::start(db.clone(), gate.clone(), queue.clone(), cores, &tasks);
+        tasks.close();
+
+        let accounts = web::Data::new(accounts);
+        let tokens = web::Data::from(tokens);
+        let catalog = web::Data::new(Catalog::new(db.clone(), gate.clone()));
+        let orders = web::Data::new(Orders::new(db.clone(), gate.clone()));
+        let health = web::Data::new(Health::new(db.clone(), gate.clone(), queue.clone()));
+        let purchases = web::Data::new(purchases);
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(accounts.clone())
+                .app_data(tokens.clone())
+                .app_data(catalog.clone())
+                .app_data(orders.clone())
+                .app_data(purchases.clone())
+                .app_data(health.clone())
+                .wrap(TracingLogger::<QuietRootSpan>::new())
+                .wrap(from_fn(with_request_id))
+                .configure(routes)
+        })
+        .workers(workers)
+        .client_request_timeout(REQUEST_HEAD_TIMEOUT)
+        .shutdown_timeout(HTTP_STOP_SECONDS)
+        .disable_signals()
+        .bind((config.server.host.as_str(), config.server.port))
+        .map_err(|error| {
+            StartError(format!("cannot listen on {}:{}: {error}", config.server.host, config.server.port))
+        })?;
+        let address = server.addrs()[0];
+        let server = server.run();
+        let http = server.handle();
+        let serving = tokio::spawn(server);
+        tracing::info!(%address, "Serving HTTP");
+        Ok(Self { address, http, serving, queue, stop, tasks, consumers })
+    }
+
+    /// Where HTTP is served.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting, finishes the replies in flight, then the consumers' batches, then gives the rest back to the
+    /// queue. Takes less than 15 seconds.
+    pub async fn stop(self) {
+        tracing::info!("Stopping");
+        self.http.stop(true).await;
+        // Ends the last handlers' data, and with it the lanes.
+        let _ = self.serving.await;
+        self.stop.cancel();
+        let ending = async {
+            self.tasks.wait().await;
+            self.consumers.wait().await;
+            self.queue.stop().await;
+        };
+        if tokio::time::timeout(STOP_PATIENCE, ending).await.is_err() {
+            tracing::warn!("Stopped without waiting any longer; what was not acknowledged is delivered again");
+        }
+        tracing::info!("Stopped");
+    }
+}

@@ -1,0 +1,200 @@
+//! The one error of the services, and the only place that knows its HTTP status and `code`.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use serde_json::{Value, json};
+
+use crate::db::DbError;
+use crate::model::{OrderId, Timestamp};
+use crate::queue::PublishError;
+use crate::stock::GateError;
+
+/// Result of a service.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// After a 503 with nothing better to say.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// 400 `invalid_request`: the text names the field.
+    #[error("{0}")]
+    Invalid(String),
+    /// 401 `unauthorized`: no token, or one that is not believed.
+    #[error("A valid access token is needed.")]
+    Unauthorized,
+    /// 401 `invalid_credentials`: no such account, or another password.
+    #[error("The user name or the password is wrong.")]
+    InvalidCredentials,
+    /// 403 `forbidden`: the token is good, its role is not enough.
+    #[error("This needs an administrator.")]
+    Forbidden,
+    /// 404 `not_found`: no such path.
+    #[error("There is nothing here.")]
+    NotFound,
+    /// 404 `product_not_found`.
+    #[error("There is no such product.")]
+    ProductNotFound,
+    /// 404 `order_not_found`: also for somebody else's.
+    #[error("There is no such order of yours.")]
+    OrderNotFound,
+    /// 405 `method_not_allowed`.
+    #[error("This path does not answer that method.")]
+    MethodNotAllowed,
+    /// 409 `username_taken`.
+    #[error("That user name is taken.")]
+    UsernameTaken,
+    /// 409 `idempotency_conflict`: the key was used for something else.
+    #[error("That Idempotency-Key was used for another request.")]
+    IdempotencyConflict,
+    /// 409 `not_started`.
+    #[error("The sale has not started yet.")]
+    NotStarted(Timestamp),
+    /// 409 `ended`.
+    #[error("The sale has ended.")]
+    Ended,
+    /// 409 `paused`.
+    #[error("The sale is paused.")]
+    Paused,
+    /// 409 `already_purchased`: a promise like a 202, with the order that holds the unit.
+    #[error("You hold a unit of this product already.")]
+    AlreadyPurchased(OrderId),
+    /// 409 `sold_out`.
+    #[error("No unit is left.")]
+    SoldOut,
+    /// 413 `payload_too_large`.
+    #[error("The body is larger than 64 KiB.")]
+    PayloadTooLarge,
+    /// 415 `unsupported_media_type`.
+    #[error("The body must be application/json.")]
+    UnsupportedMediaType,
+    /// 429 `rate_limited`.
+    #[error("Too many tries.")]
+    RateLimited(Duration),
+    /// 503 `unavailable`: ask again. The text is for the log.
+    #[error("{0}")]
+    Unavailable(String),
+    /// 500 `internal`: a defect. The text is for the log.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// Stable, machine-readable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "invalid_request",
+            Self::Unauthorized => "unauthorized",
+            Self::InvalidCredentials => "invalid_credentials",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::ProductNotFound => "product_not_found",
+            Self::OrderNotFound => "order_not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::UsernameTaken => "username_taken",
+            Self::IdempotencyConflict => "idempotency_conflict",
+            Self::NotStarted(_) => "not_started",
+            Self::Ended => "ended",
+            Self::Paused => "paused",
+            Self::AlreadyPurchased(_) => "already_purchased",
+            Self::SoldOut => "sold_out",
+            Self::PayloadTooLarge => "payload_too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::RateLimited(_) => "rate_limited",
+            Self::Unavailable(_) => "unavailable",
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    /// What a client is told: never the cause of a 5xx.
+    fn detail(&self) -> String {
+        match self {
+            Self::Unavailable(_) => "Not possible right now; ask again in a moment.".to_owned(),
+            Self::Internal(_) => "Something went wrong here; the X-Request-Id of this reply finds it.".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited(wait) => Some(*wait),
+            Self::Unavailable(_) => Some(RETRY_AFTER),
+            _ => None,
+        }
+    }
+}
+
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized | Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::ProductNotFound | Self::OrderNotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UsernameTaken
+            | Self::IdempotencyConflict
+            | Self::NotStarted(_)
+            | Self::Ended
+            | Self::Paused
+            | Self::AlreadyPurchased(_)
+            | Self::SoldOut => StatusCode::CONFLICT,
+            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let status = self.status_code();
+        let mut problem = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "code": self.code(),
+            "detail": self.detail(),
+        });
+        match self {
+            Self::NotStarted(starts_at) => problem["starts_at"] = Value::String(starts_at.to_string()),
+            Self::AlreadyPurchased(order_id) => problem["order_id"] = Value::String(order_id.to_string()),
+            _ => {}
+        }
+        let mut reply = HttpResponseBuilder::new(status);
+        if let Some(wait) = self.retry_after() {
+            // Whole seconds, rounded up: who waits that long has waited long enough.
+            let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
+            reply.insert_header((header::RETRY_AFTER, HeaderValue::from(seconds)));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            reply.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
+        reply.content_type("application/problem+json").body(problem.to_string())
+    }
+}
+
+impl From<DbError> for Error {
+    fn from(error: DbError) -> Self {
+        if error.is_transient() { Self::Unavailable(error.to_string()) } else { Self::Internal(error.to_string()) }
+    }
+}
+
+impl From<GateError> for Error {
+    fn from(error: GateError) -> Self {
+        match error {
+            GateError::Protocol(_) => Self::Internal(error.to_string()),
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<PublishError> for Error {
+    fn from(error: PublishError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}

@@ -1,0 +1,77 @@
+//! `/products`.
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+
+use super::{Admin, Body, Params, PathId};
+use crate::error::{Error, Result};
+use crate::model::ProductId;
+use crate::services::{Catalog, CreateProduct, IdempotencyKey, PatchProduct, Restock, SaleFilter};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListParams {
+    state: Option<SaleFilter>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// Entries of a page: 1 to 100, 20 unless asked otherwise.
+pub(super) fn page_limit(limit: Option<usize>) -> Result<usize> {
+    match limit.unwrap_or(20) {
+        limit @ 1..=100 => Ok(limit),
+        _ => Err(Error::Invalid("limit: must be 1 to 100".to_owned())),
+    }
+}
+
+/// A cursor is the `next_cursor` of a page before.
+pub(super) fn page_cursor<T: std::str::FromStr>(cursor: Option<String>) -> Result<Option<T>> {
+    let invalid = |_| Error::Invalid("cursor: must be the next_cursor of an earlier page".to_owned());
+    cursor.map(|cursor| cursor.parse().map_err(invalid)).transpose()
+}
+
+pub(super) async fn list(Params(params): Params<ListParams>, catalog: web::Data<Catalog>) -> Result<HttpResponse> {
+    let limit = page_limit(params.limit)?;
+    let page = catalog.list(params.state, page_cursor(params.cursor)?, limit).await?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+pub(super) async fn get(PathId(id): PathId<ProductId>, catalog: web::Data<Catalog>) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(catalog.get(id).await?))
+}
+
+pub(super) async fn create(
+    Admin(admin): Admin,
+    request: HttpRequest,
+    Body(product): Body<CreateProduct>,
+    catalog: web::Data<Catalog>,
+) -> Result<HttpResponse> {
+    let product = catalog.create(admin, idempotency_key(&request)?, product).await?;
+    let location = format!("/products/{}", product.id());
+    Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).json(product))
+}
+
+pub(super) async fn patch(
+    _: Admin,
+    PathId(id): PathId<ProductId>,
+    Body(change): Body<PatchProduct>,
+    catalog: web::Data<Catalog>,
+) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(catalog.patch(id, change).await?))
+}
+
+pub(super) async fn restock(
+    Admin(admin): Admin,
+    PathId(id): PathId<ProductId>,
+    request: HttpRequest,
+    Body(restock): Body<Restock>,
+    catalog: web::Data<Catalog>,
+) -> Result<HttpResponse> {
+    let product = catalog.restock(admin, id, idempotency_key(&request)?, restock).await?;
+    Ok(HttpResponse::Ok().json(product))
+}
+
+fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>> {
+    request.headers().get("Idempotency-Key").map(|value| IdempotencyKey::parse(value.as_bytes())).transpose()
+}

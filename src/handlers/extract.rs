@@ -1,0 +1,119 @@
+//! What handlers take from a request, with errors that name the field.
+
+use std::str::FromStr;
+
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpRequest, web};
+use futures_util::future::{LocalBoxFuture, Ready, ready};
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::model::Role;
+use crate::services::{Identity, Tokens};
+
+/// A body may be this large.
+pub(super) const BODY_MAX_BYTES: usize = 64 * 1024;
+
+/// Whoever sends a valid token.
+pub struct Caller(pub Identity);
+
+impl FromRequest for Caller {
+    type Error = Error;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(identify(request).map(Self))
+    }
+}
+
+/// A caller who is an administrator.
+pub struct Admin(pub Identity);
+
+impl FromRequest for Admin {
+    type Error = Error;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(identify(request).and_then(|identity| match identity.role {
+            Role::Admin => Ok(Self(identity)),
+            Role::Buyer => Err(Error::Forbidden),
+        }))
+    }
+}
+
+fn identify(request: &HttpRequest) -> Result<Identity> {
+    let tokens = request
+        .app_data::<web::Data<Tokens>>()
+        .ok_or_else(|| Error::Internal("no token service is registered".to_owned()))?;
+    let value = request.headers().get(header::AUTHORIZATION).ok_or(Error::Unauthorized)?;
+    let value = value.to_str().map_err(|_| Error::Unauthorized)?;
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => tokens.check(token.trim()),
+        _ => Err(Error::Unauthorized),
+    }
+}
+
+/// The `{id}` of the path.
+pub struct PathId<T>(pub T);
+
+impl<T: FromStr<Err = &'static str>> FromRequest for PathId<T> {
+    type Error = Error;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let id = request.match_info().get("id").unwrap_or_default();
+        ready(id.parse().map(Self).map_err(|problem| Error::Invalid(format!("id: {problem}"))))
+    }
+}
+
+/// The query string.
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest for Params<T> {
+    type Error = Error;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let pairs = url::form_urlencoded::parse(request.query_string().as_bytes());
+        let parsed = serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs));
+        ready(parsed.map(Self).map_err(|error| invalid(error.path(), error.inner())))
+    }
+}
+
+/// A JSON body.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest for Body<T> {
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<Self>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let is_json = mime_essence(request).is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
+        let bytes = web::Bytes::from_request(request, payload);
+        Box::pin(async move {
+            if !is_json {
+                return Err(Error::UnsupportedMediaType);
+            }
+            let bytes = bytes.await.map_err(|error| match error.as_response_error().status_code().as_u16() {
+                413 => Error::PayloadTooLarge,
+                _ => Error::Invalid("body: could not be read to its end".to_owned()),
+            })?;
+            let mut json = serde_json::Deserializer::from_slice(&bytes);
+            let value = serde_path_to_error::deserialize(&mut json)
+                .map_err(|error| invalid(error.path(), error.inner()))?;
+            json.end().map_err(|error| Error::Invalid(format!("body: {error}")))?;
+            Ok(Self(value))
+        })
+    }
+}
+
+fn mime_essence(request: &HttpRequest) -> Option<&str> {
+    let value = request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or_default().trim())
+}
+
+fn invalid(path: &serde_path_to_error::Path, problem: &impl std::fmt::Display) -> Error {
+    let path = path.to_string();
+    if path == "." { Error::Invalid(format!("body: {problem}")) } else { Error::Invalid(format!("{path}: {problem}")) }
+}

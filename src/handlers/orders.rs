@@ -1,0 +1,35 @@
+//! `/orders`.
+
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+
+use super::catalog::{page_cursor, page_limit};
+use super::{Caller, Params, PathId};
+use crate::error::Result;
+use crate::model::OrderId;
+use crate::services::Orders;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListParams {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+pub(super) async fn list(
+    Caller(identity): Caller,
+    Params(params): Params<ListParams>,
+    orders: web::Data<Orders>,
+) -> Result<HttpResponse> {
+    let limit = page_limit(params.limit)?;
+    let page = orders.list(identity.user_id, page_cursor(params.cursor)?, limit).await?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+pub(super) async fn get(
+    Caller(identity): Caller,
+    PathId(id): PathId<OrderId>,
+    orders: web::Data<Orders>,
+) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(orders.get(identity, id).await?))
+}

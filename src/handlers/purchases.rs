@@ -1,0 +1,28 @@
+//! `/seckill/{id}`: the purchase.
+
+use actix_web::http::header;
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+
+use super::{Caller, PathId};
+use crate::error::Result;
+use crate::model::{OrderId, OrderStatus, ProductId};
+use crate::services::Purchases;
+
+#[derive(Serialize)]
+struct Accepted {
+    order_id: OrderId,
+    product_id: ProductId,
+    status: OrderStatus,
+}
+
+pub(super) async fn buy(
+    Caller(identity): Caller,
+    PathId(product_id): PathId<ProductId>,
+    purchases: web::Data<Purchases>,
+) -> Result<HttpResponse> {
+    let order_id = purchases.buy(identity.user_id, product_id).await?;
+    let location = format!("/orders/{order_id}");
+    let accepted = Accepted { order_id, product_id, status: OrderStatus::Queued };
+    Ok(HttpResponse::Accepted().insert_header((header::LOCATION, location)).json(accepted))
+}

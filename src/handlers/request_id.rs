@@ -1,0 +1,66 @@
+//! `X-Request-Id` on every reply, and in the log of every reply that is our fault.
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error as ActixError, HttpMessage};
+use tracing::Span;
+use tracing_actix_web::RootSpanBuilder;
+use uuid::Uuid;
+
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CALLERS_ID_MAX_BYTES: usize = 128;
+
+#[derive(Clone)]
+struct RequestId(HeaderValue);
+
+/// Middleware: takes the caller's id if it sent a sane one, else makes one.
+pub async fn with_request_id(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, ActixError> {
+    let id = request.headers().get(&X_REQUEST_ID).filter(|id| is_sane(id)).cloned().unwrap_or_else(new_id);
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let mut reply = next.call(request).await?;
+    if reply.status().is_server_error() {
+        let cause = reply.response().error().map(ToString::to_string).unwrap_or_default();
+        let (method, path) = (reply.request().method(), reply.request().path());
+        let (id, status) = (id.to_str().unwrap_or_default(), reply.status().as_u16());
+        if status == 503 {
+            tracing::debug!(request.id = id, %method, path, status, cause, "Not available");
+        } else {
+            tracing::error!(request.id = id, %method, path, status, cause, "Request failed");
+        }
+    }
+    reply.headers_mut().insert(X_REQUEST_ID.clone(), id);
+    Ok(reply)
+}
+
+fn is_sane(id: &HeaderValue) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=CALLERS_ID_MAX_BYTES).contains(&id.len()) && id.as_bytes().iter().all(allowed)
+}
+
+fn new_id() -> HeaderValue {
+    let mut buffer = Uuid::encode_buffer();
+    HeaderValue::from_str(Uuid::now_v7().hyphenated().encode_lower(&mut buffer))
+        .unwrap_or_else(|_| HeaderValue::from_static("none"))
+}
+
+/// The span of a request, at debug level: at the default level it costs nothing.
+pub struct QuietRootSpan;
+
+impl RootSpanBuilder for QuietRootSpan {
+    fn on_request_start(request: &ServiceRequest) -> Span {
+        let extensions = request.extensions();
+        let id = extensions.get::<RequestId>().and_then(|id| id.0.to_str().ok()).unwrap_or_default();
+        tracing::debug_span!("request", request.id = id, method = %request.method(), path = request.path())
+    }
+
+    fn on_request_end<B: MessageBody>(span: Span, outcome: &Result<ServiceResponse<B>, ActixError>) {
+        if let Ok(reply) = outcome {
+            tracing::debug!(parent: &span, status = reply.status().as_u16(), "Answered");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What travels through the queue: versioned, tagged JSON.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::ProductId;
+use crate::stock::Purchase;
+
+/// Purchases in one message at most.
+pub const BATCH_MAX: usize = 500;
+const VERSION: u32 = 1;
+/// `kind` of the message, also its AMQP type.
+pub(super) const PURCHASES: &str = "purchases";
+
+/// Purchases of one product that one gate admitted together, in the order they came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PurchaseBatch {
+    /// What is bought.
+    pub product_id: ProductId,
+    /// Epoch of the gate that admitted them.
+    pub epoch: i64,
+    /// 1 to [`BATCH_MAX`] purchases.
+    pub items: Vec<Purchase>,
+}
+
+/// The batch as JSON has it.
+#[derive(Serialize, Deserialize)]
+struct Wire<'a> {
+    v: u32,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    product_id: ProductId,
+    epoch: i64,
+    #[serde(bound(deserialize = ""))]
+    items: Cow<'a, [Purchase]>,
+}
+
+/// Only what says how to read the rest.
+#[derive(Deserialize)]
+struct Header<'a> {
+    v: u32,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+}
+
+impl PurchaseBatch {
+    /// As JSON.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let wire = Wire {
+            v: VERSION,
+            kind: Cow::Borrowed(PURCHASES),
+            product_id: self.product_id,
+            epoch: self.epoch,
+            items: Cow::Borrowed(&self.items),
+        };
+        serde_json::to_vec(&wire).expect("ids and numbers always have a JSON form")
+    }
+
+    /// From JSON; the error says why it is none of ours.
+    pub(super) fn decode(json: &[u8]) -> Result<Self, String> {
+        let header: Header<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        if header.v != VERSION || header.kind != PURCHASES {
+            return Err(format!("unknown message: version {}, kind {:?}", header.v, header.kind));
+        }
+        let wire: Wire<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        if wire.epoch < 1 {
+            return Err("epoch must be positive".to_owned());
+        }
+        if !(1..=BATCH_MAX).contains(&wire.items.len()) {
+            return Err(format!("{} items, not 1 to {BATCH_MAX}", wire.items.len()));
+        }
+        Ok(Self { product_id: wire.product_id, epoch: wire.epoch, items: wire.items.into_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{OrderId, UserId};
+
+    fn batch() -> PurchaseBatch {
+        let items = (1..=3)
+            .map(|user| Purchase { order_id: OrderId::draw(), user_id: UserId::try_from(user).unwrap() })
+            .collect();
+        PurchaseBatch { product_id: 7.try_into().unwrap(), epoch: 2, items }
+    }
+
+    #[test]
+    fn a_batch_survives_the_journey() {
+        let batch = batch();
+        assert_eq!(PurchaseBatch::decode(&batch.encode()), Ok(batch));
+    }
+
+    #[test]
+    fn what_is_not_ours_is_told_apart() {
+        let order = OrderId::draw();
+        let item = format!(r#"{{"order_id":"{order}","user_id":1}}"#);
+        let message = |v: u32, kind: &str, epoch: i64, items: &str| {
+            format!(r#"{{"v":{v},"kind":"{kind}","product_id":7,"epoch":{epoch},"items":[{items}]}}"#)
+        };
+        assert!(PurchaseBatch::decode(message(1, "purchases", 1, &item).as_bytes()).is_ok());
+        let too_many = vec![item.as_str(); BATCH_MAX + 1].join(",");
+        for bad in [
+            "not json".to_owned(),
+            "{}".to_owned(),
+            message(2, "purchases", 1, &item),
+            message(1, "refunds", 1, &item),
+            message(1, "purchases", 0, &item),
+            message(1, "purchases", 1, ""),
+            message(1, "purchases", 1, &too_many),
+            message(1, "purchases", 1, &item.replace(":1", ":0")),
+            message(1, "purchases", 1, &item.replace(&order.to_string(), "c0ffee")),
+            message(1, "purchases", 1, r#"{"order_id":"6fa459ea-ee8a-4ca4-894e-db77e160355e","user_id":1}"#),
+        ] {
+            assert!(PurchaseBatch::decode(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The queue: accepted purchases on their way to becoming orders. It carries, it does not decide.
+//!
+//! What [`OrderQueue::publish`] has confirmed survives; it may arrive more than once.
+
+mod message;
+mod rabbitmq;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::config;
+
+pub use message::{BATCH_MAX, PurchaseBatch};
+pub use rabbitmq::RabbitMqQueue;
+
+/// The queue of the backend that was configured.
+pub enum OrderQueue {
+    /// RabbitMQ, one quorum queue with a single active consumer.
+    RabbitMq(Arc<RabbitMqQueue>),
+}
+
+/// Why a batch was not confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The queue is known to be away or full; nothing was sent.
+    #[error("the queue is not available")]
+    Unavailable,
+    /// The queue turned the batch away.
+    #[error("the queue refused the batch")]
+    Refused,
+    /// No confirm came in time; the batch may be queued (I5).
+    #[error("the queue did not confirm in time")]
+    Unclear,
+}
+
+/// A batch of purchases from the queue, to be acknowledged once it is in the database.
+pub enum Delivery {
+    /// From RabbitMQ.
+    RabbitMq(rabbitmq::Delivery),
+}
+
+impl OrderQueue {
+    /// A queue in RabbitMQ; its tasks start with [`OrderQueue::start`].
+    pub fn rabbitmq(settings: &config::RabbitMq) -> Result<Self, String> {
+        Ok(Self::RabbitMq(Arc::new(RabbitMqQueue::new(settings)?)))
+    }
+
+    /// Starts the tasks behind the queue and hands out its deliveries: one receiver a consumer, all purchases of one
+    /// product at the same one, in the order they were published. To be called once.
+    pub fn start(&self, consumers: usize) -> Vec<mpsc::Receiver<Delivery>> {
+        match self {
+            Self::RabbitMq(queue) => queue.start(consumers),
+        }
+    }
+
+    /// Whether purchases can be published now. Asked before a unit is taken.
+    pub fn is_ready(&self) -> bool {
+        match self {
+            Self::RabbitMq(queue) => queue.is_ready(),
+        }
+    }
+
+    /// Publishes a batch; returns once it is confirmed to be durable.
+    pub async fn publish(&self, batch: &PurchaseBatch) -> Result<(), PublishError> {
+        match self {
+            Self::RabbitMq(queue) => queue.publish(batch).await,
+        }
+    }
+
+    /// Gives unacknowledged deliveries back and closes the link. Consumers must have ended before.
+    pub async fn stop(&self) {
+        match self {
+            Self::RabbitMq(queue) => queue.stop().await,
+        }
+    }
+}
+
+impl Delivery {
+    /// What was delivered.
+    pub fn batch(&self) -> &PurchaseBatch {
+        match self {
+            Self::RabbitMq(delivery) => delivery.batch(),
+        }
+    }
+
+    /// Tells the queue to forget the batch: its purchases are in the database.
+    pub async fn ack(self) {
+        match self {
+            Self::RabbitMq(delivery) => delivery.ack().await,
+        }
+    }
+
+    /// Moves a batch that can never become orders to the dead-letter queue.
+    pub async fn park(self, reason: &str) {
+        match self {
+            Self::RabbitMq(delivery) => delivery.park(reason).await,
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! Products: put on sale, shown, changed, restocked.
+//!
+//! Every change goes to the database first; the gate follows. `remaining` and `state` are the gate's own.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Identity, Page};
+use crate::db::{Db, DbConn, DbError, NewKey, NewProduct, ProductChange, StoredKey};
+use crate::error::{Error, Result};
+use crate::model::{Product, ProductId, SaleState, Timestamp};
+use crate::stock::{GateError, GateView, StockGate};
+
+/// Units a sale can have in all.
+const STOCK_MOST: i64 = 10_000_000;
+const PRICE_MOST_CENTS: i64 = 1_000_000_000_000;
+const NAME_MOST_CHARS: usize = 200;
+const DESCRIPTION_MOST_CHARS: usize = 5_000;
+const IDEMPOTENCY_KEY_MOST: usize = 255;
+/// Epoch of the gate of a new product.
+const FIRST_EPOCH: i64 = 1;
+
+/// See the module.
+pub struct Catalog {
+    db: Db,
+    gate: Arc<StockGate>,
+}
+
+/// A product as everybody sees it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ProductView {
+    id: ProductId,
+    name: String,
+    description: String,
+    price_cents: i64,
+    stock: i64,
+    remaining: i64,
+    state: SaleState,
+    starts_at: Timestamp,
+    ends_at: Option<Timestamp>,
+    paused: bool,
+    created_at: Timestamp,
+}
+
+impl ProductView {
+    /// The product's id.
+    pub fn id(&self) -> ProductId {
+        self.id
+    }
+}
+
+/// Body of `POST /products`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateProduct {
+    name: String,
+    #[serde(default)]
+    description: String,
+    price_cents: i64,
+    stock: i64,
+    starts_at: Option<Timestamp>,
+    ends_at: Option<Timestamp>,
+}
+
+/// Body of `PATCH /products/{id}`: what is absent stays as it is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PatchProduct {
+    #[serde(deserialize_with = "present")]
+    name: Option<String>,
+    #[serde(deserialize_with = "present")]
+    description: Option<String>,
+    #[serde(deserialize_with = "present")]
+    price_cents: Option<i64>,
+    #[serde(deserialize_with = "present")]
+    starts_at: Option<Timestamp>,
+    /// `null` makes the sale open-ended.
+    #[serde(deserialize_with = "present")]
+    ends_at: Option<Option<Timestamp>>,
+    #[serde(deserialize_with = "present")]
+    paused: Option<bool>,
+}
+
+/// A field that is there; `null` is a value like any other, and mostly a wrong one.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(field: D) -> std::result::Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
+}
+
+/// Body of `POST /products/{id}/restock`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restock {
+    units: i64,
+}
+
+/// `?state=` of the product list: looks at the window only.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SaleFilter {
+    /// Not begun.
+    Upcoming,
+    /// Begun and not ended.
+    Live,
+    /// Ended.
+    Ended,
+}
+
+/// Value of the `Idempotency-Key` header.
+#[derive(Debug, Clone)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// 1 to 255 visible ASCII characters.
+    pub fn parse(value: &[u8]) -> Result<Self> {
+        let valid = (1..=IDEMPOTENCY_KEY_MOST).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
+        match std::str::from_utf8(value) {
+            Ok(key) if valid => Ok(Self(key.to_owned())),
+            _ => Err(Error::Invalid("Idempotency-Key: must be 1 to 255 visible ASCII characters".to_owned())),
+        }
+    }
+}
+
+impl Catalog {
+    /// Keeps products in `db`, and tells `gate`.
+    pub fn new(db: Db, gate: Arc<StockGate>) -> Self {
+        Self { db, gate }
+    }
+
+    /// One product.
+    pub async fn get(&self, id: ProductId) -> Result<ProductView> {
+        let product = self.db.run(move |conn| Box::pin(conn.find_product(id))).await?.ok_or(Error::ProductNotFound)?;
+        self.view(product).await
+    }
+
+    /// Products, newest first.
+    pub async fn list(
+        &self,
+        filter: Option<SaleFilter>,
+        cursor: Option<ProductId>,
+        limit: usize,
+    ) -> Result<Page<ProductView>> {
+        let state = filter.map(|filter| match filter {
+            SaleFilter::Upcoming => SaleState::Upcoming,
+            SaleFilter::Live => SaleState::Live,
+            SaleFilter::Ended => SaleState::Ended,
+        });
+        let before = cursor.map(ProductId::get);
+        let wanted = limit as i64 + 1;
+        let now = Timestamp::now();
+        let products =
+            self.db.run(move |conn| Box::pin(conn.list_products(state, now, before, wanted))).await?;
+        let page = Page::cut(products, limit, |product| product.id.to_string());
+        Ok(Page { items: self.views(page.items).await?, next_cursor: page.next_cursor })
+    }
+
+    /// Puts a product on sale.
+    pub async fn create(
+        &self,
+        by: Identity,
+        key: Option<IdempotencyKey>,
+        request: CreateProduct,
+    ) -> Result<ProductView> {
+        let now = Timestamp::now();
+        let starts_at = request.starts_at.unwrap_or(now);
+        check_name(&request.name)?;
+        check_description(&request.description)?;
+        check_price(request.price_cents)?;
+        check_range("stock", request.stock, 0, STOCK_MOST)?;
+        check_window(starts_at, request.ends_at)?;
+        let key = key.map(|key| new_key(by, key, "POST /products", &request));
+        if let Some(first) = self.first_answer(key.as_ref()).await? {
+            return Ok(first);
+        }
+        let home = self.gate.home().await?;
+        let product = NewProduct {
+            name: request.name,
+            description: request.description,
+            price_cents: request.price_cents,
+            stock: request.stock,
+            starts_at,
+            ends_at: request.ends_at,
+            gate_home: home.clone(),
+            created_at: now,
+        };
+        let stored_key = key.clone();
+        let created = self
+            .db
+            .transaction(move |conn| {
+                Box::pin(async move {
+                    let id = conn.insert_product(&product).await?;
+                    use_key(conn, stored_key, id).await?;
+                    find(conn, id).await
+                })
+            })
+            .await;
+        let product = match created {
+            Ok(product) => product,
+            Err(error) => return self.first_answer_after(error, key.as_ref()).await,
+        };
+        // Nothing can be in flight for a product that did not exist, so its gate opens without a wait.
+        self.gate.close(product.id, &home, FIRST_EPOCH).await?;
+        self.gate.open_new(product.id, &home, FIRST_EPOCH, &product.terms()).await?;
+        tracing::info!(product.id = %product.id, product.stock, "Put a product on sale");
+        Ok(self.remember(key, self.view(product).await?).await)
+    }
+
+    /// Changes a product.
+    pub async fn patch(&self, id: ProductId, request: PatchProduct) -> Result<ProductView> {
+        request.name.as_deref().map_or(Ok(()), check_name)?;
+        request.description.as_deref().map_or(Ok(()), check_description)?;
+        request.price_cents.map_or(Ok(()), check_price)?;
+        let change = ProductChange {
+            name: request.name,
+            description: request.description,
+            price_cents: request.price_cents,
+            starts_at: request.starts_at,
+            ends_at: request.ends_at,
+            paused: request.paused,
+        };
+        let changed = self
+            .db
+            .transaction(move |conn| {
+                Box::pin(async move {
+                    if !conn.update_product(id, &change).await? {
+                        return Err(Error::ProductNotFound);
+                    }
+                    let product = find(conn, id).await?;
+                    check_window(product.starts_at, product.ends_at)?;
+                    Ok(product)
+                })
+            })
+            .await?;
+        self.configure_gate(&changed).await?;
+        self.view(changed).await
+    }
+
+    /// Adds units to a sale.
+    pub async fn restock(
+        &self,
+        by: Identity,
+        id: ProductId,
+        key: Option<IdempotencyKey>,
+        request: Restock,
+    ) -> Result<ProductView> {
+        let units = request.units;
+        check_range("units", units, 1, STOCK_MOST)?;
+        let key = key.map(|key| new_key(by, key, &format!("POST /products/{id}/restock"), &request));
+        if let Some(first) = self.first_answer(key.as_ref()).await? {
+            return Ok(first);
+        }
+        let stored_key = key.clone();
+        let restocked = self
+            .db
+            .transaction(move |conn| {
+                Box::pin(async move {
+                    if !conn.add_stock(id, units, STOCK_MOST).await? {
+                        conn.find_product(id).await?.ok_or(Error::ProductNotFound)?;
+                        return Err(Error::Invalid(format!("units: a sale can have {STOCK_MOST} units in all")));
+                    }
+                    use_key(conn, stored_key, id).await?;
+                    find(conn, id).await
+                })
+            })
+            .await;
+        let product = match restocked {
+            Ok(product) => product,
+            Err(error) => return self.first_answer_after(error, key.as_ref()).await,
+        };
+        tracing::info!(product.id = %id, units, "Restocked a product");
+        self.configure_gate(&product).await?;
+        Ok(self.remember(key, self.view(product).await?).await)
+    }
+
+    /// A gate that is lost or closed takes the terms from the database when it is rebuilt.
+    async fn configure_gate(&self, product: &Product) -> Result<()> {
+        match self.gate.configure(product.id, &product.terms()).await {
+            Ok(()) | Err(GateError::Lost | GateError::Closed) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn view(&self, product: Product) -> Result<ProductView> {
+        let gate = self.gate.view(&[product.id]).await?.into_iter().next().flatten();
+        Ok(view_of(product, gate))
+    }
+
+    async fn views(&self, products: Vec<Product>) -> Result<Vec<ProductView>> {
+        let ids: Vec<ProductId> = products.iter().map(|product| product.id).collect();
+        let gates = self.gate.view(&ids).await?;
+        Ok(products.into_iter().zip(gates).map(|(product, gate)| view_of(product, gate)).collect())
+    }
+
+    /// The answer that the first request with this key was given.
+    async fn first_answer(&self, key: Option<&NewKey>) -> Result<Option<ProductView>> {
+        let Some(key) = key.cloned() else { return Ok(None) };
+        let request_hash = key.request_hash.clone();
+        let stored = self.db.run(|conn| Box::pin(async move { conn.find_key(&key).await })).await?;
+        match stored {
+            None => Ok(None),
+            Some(stored) if stored.request_hash != request_hash => Err(Error::IdempotencyConflict),
+            Some(StoredKey { response: Some(json), .. }) => serde_json::from_str(&json)
+                .map(Some)
+                .map_err(|error| Error::Internal(format!("a stored answer cannot be read: {error}"))),
+            // It did what was asked and ended before it answered, or is about to.
+            Some(stored) => self.get(stored.product_id).await.map(Some),
+        }
+    }
+
+    /// The same when another request with this key got there first; else the error itself.
+    async fn first_answer_after(&self, error: Error, key: Option<&NewKey>) -> Result<ProductView> {
+        match error {
+            Error::IdempotencyConflict => self.first_answer(key).await?.ok_or(Error::IdempotencyConflict),
+            error => Err(error),
+        }
+    }
+
+    async fn remember(&self, key: Option<NewKey>, view: ProductView) -> ProductView {
+        if let Some(key) = key
+            && let Ok(json) = serde_json::to_string(&view)
+        {
+            let stored = self.db.run(|conn| Box::pin(async move { conn.store_response(&key, &json).await })).await;
+            if let Err(error) = stored {
+                tracing::warn!(%error, "Could not keep the answer to an Idempotency-Key");
+            }
+        }
+        view
+    }
+}
+
+async fn use_key(conn: &mut DbConn, key: Option<NewKey>, product: ProductId) -> Result<()> {
+    let Some(key) = key else { return Ok(()) };
+    conn.insert_key(&key, product).await.map_err(|error| match error {
+        DbError::Duplicate(_) => Error::IdempotencyConflict,
+        other => other.into(),
+    })
+}
+
+async fn find(conn: &mut DbConn, id: ProductId) -> Result<Product> {
+    conn.find_product(id).await?.ok_or(Error::ProductNotFound)
+}
+
+fn new_key(by: Identity, key: IdempotencyKey, action: &str, request: &impl Serialize) -> NewKey {
+    let request = serde_json::to_vec(&(action, request)).unwrap_or_default();
+    NewKey { user_id: by.user_id, key: key.0, request_hash: Sha256::digest(request).to_vec() }
+}
+
+/// A gate that is lost or closed cannot say; then the database does.
+fn view_of(product: Product, gate: Option<GateView>) -> ProductView {
+    let gate = gate.unwrap_or_else(|| {
+        let remaining = product.stock - product.sold;
+        GateView { remaining, state: product.terms().state(remaining, Timestamp::now()) }
+    });
+    ProductView {
+        id: product.id,
+        name: product.name,
+        description: product.description,
+        price_cents: product.price_cents,
+        stock: product.stock,
+        remaining: gate.remaining,
+        state: gate.state,
+        starts_at: product.starts_at,
+        ends_at: product.ends_at,
+        paused: product.paused,
+        created_at: product.created_at,
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.trim().is_empty() || name.chars().count() > NAME_MOST_CHARS {
+        return Err(Error::Invalid(format!("name: must be 1 to {NAME_MOST_CHARS} characters")));
+    }
+    Ok(())
+}
+
+fn check_description(description: &str) -> Result<()> {
+    if description.chars().count() > DESCRIPTION_MOST_CHARS {
+        return Err(Error::Invalid(format!("description: must be at most {DESCRIPTION_MOST_CHARS} characters")));
+    }
+    Ok(())
+}
+
+fn check_price(price_cents: i64) -> Result<()> {
+    check_range("price_cents", price_cents, 0, PRICE_MOST_CENTS)
+}
+
+fn check_range(field: &str, value: i64, least: i64, most: i64) -> Result<()> {
+    if !(least..=most).contains(&value) {
+        return Err(Error::Invalid(format!("{field}: must be {least} to {most}")));
+    }
+    Ok(())
+}
+
+fn check_window(starts_at: Timestamp, ends_at: Option<Timestamp>) -> Result<()> {
+    if ends_at.is_some_and(|end| end <= starts_at) {
+        return Err(Error::Invalid("ends_at: must be after starts_at".to_owned()));
+    }
+    Ok(())
+}

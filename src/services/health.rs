@@ -1,0 +1,62 @@
+//! Whether the stores answer.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::db::Db;
+use crate::queue::OrderQueue;
+use crate::stock::StockGate;
+
+/// See the module.
+pub struct Health {
+    db: Db,
+    gate: Arc<StockGate>,
+    queue: Arc<OrderQueue>,
+}
+
+/// Whether a store answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Check {
+    /// It does.
+    Up,
+    /// It does not.
+    Down,
+}
+
+/// One answer a store.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Checks {
+    database: Check,
+    gate: Check,
+    queue: Check,
+}
+
+impl Checks {
+    /// Whether purchases can be taken and written.
+    pub fn all_up(&self) -> bool {
+        [self.database, self.gate, self.queue].iter().all(|check| *check == Check::Up)
+    }
+}
+
+impl Health {
+    /// Asks these stores.
+    pub fn new(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>) -> Self {
+        Self { db, gate, queue }
+    }
+
+    /// Asks them now.
+    pub async fn check(&self) -> Checks {
+        let (database, gate) = tokio::join!(self.db.ping(), self.gate.ping());
+        Checks {
+            database: up_if(database.is_ok()),
+            gate: up_if(gate.is_ok()),
+            queue: up_if(self.queue.is_ready()),
+        }
+    }
+}
+
+fn up_if(answers: bool) -> Check {
+    if answers { Check::Up } else { Check::Down }
+}

@@ -1,0 +1,41 @@
+//! The rules of the sale. Knows no HTTP, no SQL, no Redis and no AMQP: only `db`, `stock` and `queue`.
+
+mod accounts;
+mod auth_limiter;
+mod catalog;
+mod health;
+mod orders;
+mod passwords;
+mod purchases;
+mod recorder;
+mod tokens;
+
+pub use accounts::{Accounts, Credentials, LoggedIn, Profile};
+pub use catalog::{Catalog, CreateProduct, IdempotencyKey, PatchProduct, ProductView, Restock, SaleFilter};
+pub use health::{Check, Checks, Health};
+pub use orders::Orders;
+pub use passwords::PasswordHasher;
+pub use purchases::Purchases;
+pub use recorder::{Decision, Recorder};
+pub use tokens::{Identity, Tokens};
+
+use serde::Serialize;
+
+/// One page of a list.
+#[derive(Debug, Serialize)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None` on the last one.
+    pub next_cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// A page of at most `limit` from a list that was asked for one entry more.
+    fn cut(mut items: Vec<T>, limit: usize, cursor: impl Fn(&T) -> String) -> Self {
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next_cursor = if more { items.last().map(cursor) } else { None };
+        Self { items, next_cursor }
+    }
+}

@@ -1,0 +1,258 @@
+//! The purchase, from the click to the promise.
+//!
+//! Purchases of one product meet in one lane. A lane takes what waits, never waits for more, and sends it on together:
+//! one step at the gate, one message, one confirm. A purchase alone in its lane goes at once.
+//!
+//! A lane is a task of its own, so a client that hangs up cannot cut a purchase in two.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::model::{OrderId, ProductId, UserId};
+use crate::queue::{BATCH_MAX, OrderQueue, PurchaseBatch};
+use crate::stock::{Admission, Answer, GateError, Purchase, StockGate};
+
+/// T of the protocol: a confirm that comes later than this after the click earns no 202.
+const PROMISE_MAX_AGE: Duration = Duration::from_secs(2);
+/// A purchase that has waited this long for its turn is turned away with nothing taken.
+const TURN_MAX_WAIT: Duration = Duration::from_millis(500);
+/// Purchases that wait in a lane at most.
+const LANE_CAPACITY: usize = 8192;
+/// Orders remembered as confirmed, at least; twice as many at most.
+const CONFIRMED_MEMORY: usize = 50_000;
+
+/// See the module.
+pub struct Purchases {
+    queue: Arc<OrderQueue>,
+    lanes: Vec<mpsc::Sender<Ticket>>,
+}
+
+/// A click that waits for its answer.
+struct Ticket {
+    product: ProductId,
+    purchase: Purchase,
+    clicked_at: Instant,
+    reply: oneshot::Sender<Result<OrderId>>,
+}
+
+/// What the lanes share.
+struct Floor {
+    db: Db,
+    gate: Arc<StockGate>,
+    queue: Arc<OrderQueue>,
+    confirmed: ConfirmedOrders,
+    tasks: TaskTracker,
+}
+
+impl Purchases {
+    /// Starts `lanes` lanes on `tasks`. They end when this value is dropped and their work is done.
+    pub fn start(
+        db: Db,
+        gate: Arc<StockGate>,
+        queue: Arc<OrderQueue>,
+        lanes: usize,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let confirmed = ConfirmedOrders::default();
+        let floor = Arc::new(Floor { db, gate, queue: queue.clone(), confirmed, tasks: tasks.clone() });
+        let lanes = (0..lanes)
+            .map(|_| {
+                let (lane, tickets) = mpsc::channel(LANE_CAPACITY);
+                tasks.spawn(floor.clone().run_lane(tickets));
+                lane
+            })
+            .collect();
+        Self { queue, lanes }
+    }
+
+    /// Buys one unit. `Ok` is a promise: the order exists from here on, whatever crashes (I2).
+    pub async fn buy(&self, user_id: UserId, product: ProductId) -> Result<OrderId> {
+        if !self.queue.is_ready() {
+            return Err(Error::Unavailable("the queue is not available".to_owned()));
+        }
+        let (reply, answer) = oneshot::channel();
+        let purchase = Purchase { order_id: OrderId::draw(), user_id };
+        let ticket = Ticket { product, purchase, clicked_at: Instant::now(), reply };
+        let lane = &self.lanes[product.get() as usize % self.lanes.len()];
+        lane.try_send(ticket).map_err(|_| Error::Unavailable("too many purchases wait".to_owned()))?;
+        answer.await.map_err(|_| Error::Unavailable("stopping".to_owned()))?
+    }
+}
+
+impl Floor {
+    async fn run_lane(self: Arc<Self>, mut tickets: mpsc::Receiver<Ticket>) {
+        let mut waiting = Vec::with_capacity(BATCH_MAX);
+        while tickets.recv_many(&mut waiting, BATCH_MAX).await > 0 {
+            join_all(by_product(waiting.drain(..)).into_iter().map(|(product, group)| self.serve(product, group)))
+                .await;
+        }
+    }
+
+    /// Serves tickets of one product up to the gate's answer; what must be published goes on by itself.
+    async fn serve(self: &Arc<Self>, product: ProductId, mut tickets: Vec<Ticket>) {
+        tickets.retain(|ticket| !ticket.reply.is_closed());
+        let late = tickets.extract_if(.., |ticket| ticket.clicked_at.elapsed() > TURN_MAX_WAIT);
+        late.for_each(|ticket| ticket.refuse(|| Error::Unavailable("waited too long for its turn".to_owned())));
+        if tickets.is_empty() {
+            return;
+        }
+        let purchases: Vec<Purchase> = tickets.iter().map(|ticket| ticket.purchase).collect();
+        match self.gate.reserve(product, &purchases).await {
+            Ok(Admission::Open { epoch, answers }) => self.answer(product, epoch, tickets, answers),
+            Ok(Admission::NotStarted(at)) => refuse_all(tickets, || Error::NotStarted(at)),
+            Ok(Admission::Ended) => refuse_all(tickets, || Error::Ended),
+            Ok(Admission::Paused) => refuse_all(tickets, || Error::Paused),
+            Err(GateError::Lost) => {
+                let floor = self.clone();
+                self.tasks.spawn(async move { floor.explain_missing_gate(product, tickets).await });
+            }
+            Err(error) => {
+                tracing::warn!(product.id = %product, %error, "The gate did not answer");
+                refuse_all(tickets, || error.clone().into());
+            }
+        }
+    }
+
+    fn answer(self: &Arc<Self>, product: ProductId, epoch: i64, tickets: Vec<Ticket>, answers: Vec<Answer>) {
+        let mut to_publish: Vec<(Ticket, OrderId)> = Vec::new();
+        for (ticket, answer) in tickets.into_iter().zip(answers) {
+            match answer {
+                Answer::Taken => {
+                    let order_id = ticket.purchase.order_id;
+                    to_publish.push((ticket, order_id));
+                }
+                // Whoever published it may have died before the confirm: only one that is seen makes it a promise.
+                Answer::Already { order_id, in_flight: true } if !self.confirmed.contains(order_id) => {
+                    to_publish.push((ticket, order_id));
+                }
+                Answer::Already { order_id, .. } => ticket.refuse(|| Error::AlreadyPurchased(order_id)),
+                Answer::RateLimited(wait) => ticket.refuse(|| Error::RateLimited(wait)),
+                Answer::SoldOut => ticket.refuse(|| Error::SoldOut),
+            }
+        }
+        if !to_publish.is_empty() {
+            let floor = self.clone();
+            self.tasks.spawn(async move { floor.publish(product, epoch, to_publish).await });
+        }
+    }
+
+    /// Publishes reservations and answers once they are confirmed. Releases nothing, whatever happens: what a failed
+    /// publish leaves is decided in the database later (I5).
+    async fn publish(&self, product: ProductId, epoch: i64, reserved: Vec<(Ticket, OrderId)>) {
+        let mut seen = HashSet::with_capacity(reserved.len());
+        let items: Vec<Purchase> = reserved
+            .iter()
+            .map(|(ticket, order_id)| Purchase { order_id: *order_id, user_id: ticket.purchase.user_id })
+            .filter(|item| seen.insert(item.order_id))
+            .collect();
+        let batch = PurchaseBatch { product_id: product, epoch, items };
+        match self.queue.publish(&batch).await {
+            Ok(()) => {
+                self.confirmed.remember(batch.items.iter().map(|item| item.order_id));
+                for (ticket, order_id) in reserved {
+                    ticket.promise(order_id);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(product.id = %product, purchases = batch.items.len(), %error, "A batch was not confirmed");
+                refuse_all(reserved.into_iter().map(|(ticket, _)| ticket), || error.into());
+            }
+        }
+    }
+
+    /// A product without a gate: unknown, or its gate was lost.
+    async fn explain_missing_gate(&self, product: ProductId, tickets: Vec<Ticket>) {
+        match self.db.run(move |conn| Box::pin(conn.find_product(product))).await {
+            Ok(None) => refuse_all(tickets, || Error::ProductNotFound),
+            Ok(Some(_)) => {
+                tracing::error!(product.id = %product, "The gate of a product is lost");
+                refuse_all(tickets, || Error::Unavailable("the gate is lost".to_owned()));
+            }
+            Err(error) => refuse_all(tickets, || Error::Unavailable(error.to_string())),
+        }
+    }
+}
+
+impl Ticket {
+    /// Answers a purchase whose order is confirmed to be in the queue.
+    fn promise(self, order_id: OrderId) {
+        // After the confirm, not before the publish: by this time a rebuilt gate may not know the order.
+        if self.clicked_at.elapsed() > PROMISE_MAX_AGE {
+            return self.refuse(|| Error::Unavailable("confirmed too late".to_owned()));
+        }
+        let answer =
+            if order_id == self.purchase.order_id { Ok(order_id) } else { Err(Error::AlreadyPurchased(order_id)) };
+        // A client that has hung up finds its order in `GET /orders`.
+        let _ = self.reply.send(answer);
+    }
+
+    fn refuse(self, why: impl FnOnce() -> Error) {
+        let _ = self.reply.send(Err(why()));
+    }
+}
+
+fn refuse_all(tickets: impl IntoIterator<Item = Ticket>, why: impl Fn() -> Error) {
+    tickets.into_iter().for_each(|ticket| ticket.refuse(&why));
+}
+
+/// Groups tickets by product; within a product they keep their order.
+fn by_product(tickets: impl Iterator<Item = Ticket>) -> Vec<(ProductId, Vec<Ticket>)> {
+    let mut groups: Vec<(ProductId, Vec<Ticket>)> = Vec::new();
+    for ticket in tickets {
+        match groups.iter_mut().find(|(product, _)| *product == ticket.product) {
+            Some((_, group)) => group.push(ticket),
+            None => groups.push((ticket.product, vec![ticket])),
+        }
+    }
+    groups
+}
+
+/// Orders whose confirm this instance has seen, the newest [`CONFIRMED_MEMORY`] at least. One that is forgotten is
+/// published once more when its buyer asks again, which is harmless.
+#[derive(Default)]
+struct ConfirmedOrders(Mutex<Generations>);
+
+#[derive(Default)]
+struct Generations {
+    young: HashSet<OrderId>,
+    old: HashSet<OrderId>,
+}
+
+impl ConfirmedOrders {
+    fn remember(&self, orders: impl Iterator<Item = OrderId>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.young.extend(orders);
+        if known.young.len() >= CONFIRMED_MEMORY {
+            known.old = std::mem::take(&mut known.young);
+        }
+    }
+
+    fn contains(&self, order: OrderId) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.young.contains(&order) || known.old.contains(&order)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_confirmed_orders_are_remembered_and_the_oldest_forgotten() {
+        let confirmed = ConfirmedOrders::default();
+        let first = OrderId::draw();
+        confirmed.remember([first].into_iter());
+        let last: Vec<OrderId> = (0..CONFIRMED_MEMORY).map(|_| OrderId::draw()).collect();
+        confirmed.remember(last.iter().copied());
+        assert!(confirmed.contains(first), "one generation later it is still there");
+        confirmed.remember((0..CONFIRMED_MEMORY).map(|_| OrderId::draw()));
+        assert!(!confirmed.contains(first));
+    }
+}

@@ -1,0 +1,173 @@
+//! Writes purchases as orders: the one place where the fate of an order id is decided.
+//!
+//! Whoever inserts the row of an order id first has settled it, as `unpaid` or as `rejected`. Everything here may be
+//! repeated by anyone: after a crash, a second delivery, a lost commit.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::db::{Db, DbConn, DbError, NewOrder};
+use crate::error::{Error, Result};
+use crate::model::{OrderId, ProductId, RejectReason, UserId};
+use crate::stock::{Purchase, StockGate};
+
+/// See the module.
+pub struct Recorder {
+    db: Db,
+    gate: Arc<StockGate>,
+}
+
+/// What became of purchases of one product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The product's epoch as the deciding transaction read it.
+    pub gate_epoch: i64,
+    /// Orders that hold a unit.
+    pub live: Vec<Purchase>,
+    /// Orders that do not; the gate owes their units back.
+    pub dead: Vec<Purchase>,
+}
+
+/// Leaves a transaction that is to be rolled back.
+enum Abort {
+    /// Some of the rows did not go in: go one by one.
+    Conflict,
+    Failed(DbError),
+}
+
+impl From<DbError> for Abort {
+    fn from(error: DbError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Recorder {
+    /// Writes to `db`; tells `gate` afterwards.
+    pub fn new(db: Db, gate: Arc<StockGate>) -> Self {
+        Self { db, gate }
+    }
+
+    /// Decides purchases that a gate of `epoch` admitted. `None`: the product does not exist.
+    ///
+    /// After an error nothing is known; repeating it is safe.
+    pub async fn decide(
+        &self,
+        product: ProductId,
+        epoch: i64,
+        purchases: &[Purchase],
+    ) -> std::result::Result<Option<Decision>, DbError> {
+        let mut seen = HashSet::with_capacity(purchases.len());
+        let purchases: Vec<Purchase> =
+            purchases.iter().copied().filter(|purchase| seen.insert(purchase.order_id)).collect();
+        let all = purchases.clone();
+        let together =
+            self.db.transaction(move |conn| Box::pin(async move { decide_together(conn, product, epoch, all).await }));
+        match together.await {
+            Ok(decision) => Ok(Some(decision)),
+            Err(Abort::Failed(error)) => Err(error),
+            Err(Abort::Conflict) => {
+                self.db
+                    .transaction(move |conn| {
+                        Box::pin(async move { decide_each(conn, product, epoch, purchases).await })
+                    })
+                    .await
+            }
+        }
+    }
+
+    /// Tells the gate what was decided. May fail or be skipped: the entries it leaves are found and decided again.
+    pub async fn tell_gate(&self, product: ProductId, decision: Decision) -> Result<()> {
+        if !decision.live.is_empty() {
+            self.gate.settle(product, &decision.live).await?;
+        }
+        if !decision.dead.is_empty() {
+            self.gate.release(product, decision.gate_epoch, &decision.dead).await?;
+            // Only now: cleared before, a crash in between would leak the units.
+            let ids: Vec<OrderId> = decision.dead.iter().map(|purchase| purchase.order_id).collect();
+            self.db
+                .run(move |conn| Box::pin(async move { conn.clear_release_due(&ids).await }))
+                .await
+                .map_err(Error::from)?;
+        }
+        Ok(())
+    }
+}
+
+/// The common case, in which all purchases become orders: stock and rows for all of them, or nothing (I1).
+async fn decide_together(
+    conn: &mut DbConn,
+    product: ProductId,
+    epoch: i64,
+    purchases: Vec<Purchase>,
+) -> std::result::Result<Decision, Abort> {
+    let units = purchases.len();
+    if !conn.take_stock(product, units as i64, epoch).await? {
+        return Err(Abort::Conflict);
+    }
+    let row = conn.lock_product(product).await?.ok_or(Abort::Conflict)?;
+    let orders: Vec<NewOrder> = purchases
+        .iter()
+        .map(|purchase| NewOrder::unpaid(purchase.order_id, product, purchase.user_id, row.price_cents))
+        .collect();
+    if conn.insert_orders_or_ignore(&orders).await? != units {
+        return Err(Abort::Conflict);
+    }
+    Ok(Decision { gate_epoch: row.gate_epoch, live: purchases, dead: Vec::new() })
+}
+
+/// The general case: each purchase by itself, in order, behind the lock of the product's row.
+async fn decide_each(
+    conn: &mut DbConn,
+    product: ProductId,
+    epoch: i64,
+    purchases: Vec<Purchase>,
+) -> std::result::Result<Option<Decision>, DbError> {
+    let Some(row) = conn.lock_product(product).await? else { return Ok(None) };
+    let ids: Vec<OrderId> = purchases.iter().map(|purchase| purchase.order_id).collect();
+    let users: Vec<UserId> = purchases.iter().map(|purchase| purchase.user_id).collect();
+    let written: HashMap<_, _> =
+        conn.written_orders(&ids).await?.into_iter().map(|order| (order.id, order.status)).collect();
+    let mut buyers: HashSet<UserId> = conn.live_buyers(product, &users).await?.into_iter().collect();
+
+    let mut decision = Decision { gate_epoch: row.gate_epoch, live: Vec::new(), dead: Vec::new() };
+    let mut new = Vec::new();
+    let mut left = row.stock - row.sold;
+    let mut taken = 0;
+    for purchase in purchases {
+        if let Some(status) = written.get(&purchase.order_id) {
+            if status.is_live() { decision.live.push(purchase) } else { decision.dead.push(purchase) }
+            continue;
+        }
+        let order = NewOrder::unpaid(purchase.order_id, product, purchase.user_id, row.price_cents);
+        let obstacle = if epoch < row.gate_fence {
+            Some(RejectReason::Late)
+        } else if buyers.contains(&purchase.user_id) {
+            Some(RejectReason::AlreadyPurchased)
+        } else if left == 0 {
+            Some(RejectReason::SoldOut)
+        } else {
+            None
+        };
+        match obstacle {
+            Some(reason) => {
+                tracing::warn!(order.id = %purchase.order_id, reason = reason.as_str(), "Rejected a purchase");
+                new.push(order.rejected(reason));
+                decision.dead.push(purchase);
+            }
+            None => {
+                buyers.insert(purchase.user_id);
+                left -= 1;
+                taken += 1;
+                new.push(order);
+                decision.live.push(purchase);
+            }
+        }
+    }
+    if taken > 0 && !conn.take_stock(product, taken, epoch).await? {
+        return Err(DbError::Lost("the product's row changed under its lock".to_owned()));
+    }
+    if !new.is_empty() {
+        conn.insert_orders(&new).await?;
+    }
+    Ok(Some(decision))
+}

@@ -1,0 +1,111 @@
+//! Access tokens: JWT, HS256. A token that our secret signed is believed without a look-up.
+
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::{Role, Timestamp, UserId};
+
+/// Who a token says its bearer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The user.
+    pub user_id: UserId,
+    /// What they may do.
+    pub role: Role,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    sub: String,
+    role: Role,
+    iat: i64,
+    exp: i64,
+}
+
+/// Signs and checks tokens.
+pub struct Tokens {
+    signing: EncodingKey,
+    checking: DecodingKey,
+    validation: Validation,
+    lifetime: Duration,
+}
+
+impl Tokens {
+    /// Tokens signed with `secret`, good for `lifetime`.
+    pub fn new(secret: &SecretString, lifetime: Duration) -> Self {
+        let secret = secret.expose_secret().as_bytes();
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.leeway = 0;
+        Self {
+            signing: EncodingKey::from_secret(secret),
+            checking: DecodingKey::from_secret(secret),
+            validation,
+            lifetime,
+        }
+    }
+
+    /// How long a new token is good.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// A new token.
+    pub fn issue(&self, identity: Identity) -> Result<String> {
+        let iat = Timestamp::now().unix_ms() / 1000;
+        let exp = iat + self.lifetime.as_secs() as i64;
+        let claims = Claims { sub: identity.user_id.to_string(), role: identity.role, iat, exp };
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
+            .map_err(|error| Error::Internal(format!("signing a token: {error}")))
+    }
+
+    /// Who a token was issued to.
+    pub fn check(&self, token: &str) -> Result<Identity> {
+        let claims = jsonwebtoken::decode::<Claims>(token, &self.checking, &self.validation)
+            .map_err(|_| Error::Unauthorized)?
+            .claims;
+        let user_id = claims.sub.parse().map_err(|_| Error::Unauthorized)?;
+        Ok(Identity { user_id, role: claims.role })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(secret: &str) -> Tokens {
+        Tokens::new(&secret.into(), Duration::from_secs(60))
+    }
+
+    fn signed(header: &Header, claims: &serde_json::Value, secret: &str) -> String {
+        jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn a_token_says_who_it_was_issued_to() {
+        let identity = Identity { user_id: 7.try_into().unwrap(), role: Role::Buyer };
+        let tokens = tokens("one");
+        assert_eq!(tokens.check(&tokens.issue(identity).unwrap()).unwrap(), identity);
+    }
+
+    #[test]
+    fn only_a_fresh_token_of_ours_for_a_positive_user_is_believed() {
+        let now = Timestamp::now().unix_ms() / 1000;
+        let claims = |sub: &str, exp: i64| serde_json::json!({"sub": sub, "role": "buyer", "iat": now, "exp": exp});
+        let good = signed(&Header::new(Algorithm::HS256), &claims("7", now + 60), "one");
+        assert!(tokens("one").check(&good).is_ok());
+        assert!(tokens("two").check(&good).is_err(), "another secret");
+        let hs512 = signed(&Header::new(Algorithm::HS512), &claims("7", now + 60), "one");
+        assert!(tokens("one").check(&hs512).is_err(), "another algorithm");
+        for (sub, exp) in [("7", now - 1), ("0", now + 60), ("-1", now + 60), ("x", now + 60)] {
+            let token = signed(&Header::new(Algorithm::HS256), &claims(sub, exp), "one");
+            assert!(tokens("one").check(&token).is_err(), "{sub} {exp}");
+        }
+        let without_signature = good.rsplit_once('.').unwrap().0.to_owned() + ".";
+        assert!(tokens("one").check(&without_signature).is_err());
+        assert!(tokens("one").check("").is_err());
+    }
+}
