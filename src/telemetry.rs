@@ -1,10 +1,19 @@
 //! Logging.
 
+use std::io::{IsTerminal, stderr};
+
 use tracing_subscriber::EnvFilter;
 
-/// Writes the log to standard error. `RUST_LOG` sets the level; `info` unless it says otherwise.
+/// Our own words from `info` on, those of the HTTP server from `warn` on.
+const DEFAULT_FILTER: &str = "info,actix_server=warn";
+
+/// Writes the log to standard error. `RUST_LOG` sets the levels.
 pub fn init() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     // Fails only where a log is set up already, as in tests.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(stderr().is_terminal())
+        .with_writer(stderr)
+        .try_init();
 }

@@ -81,6 +81,20 @@ impl<T: DeserializeOwned> FromRequest for Params<T> {
     }
 }
 
+/// A body that nobody reads, but that must not be too large either.
+pub struct UnreadBody;
+
+impl FromRequest for UnreadBody {
+    type Error = Error;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let length = length.and_then(|length| length.parse::<usize>().ok()).unwrap_or(0);
+        ready(if length <= BODY_MAX_BYTES { Ok(Self) } else { Err(Error::PayloadTooLarge) })
+    }
+}
+
 /// A JSON body.
 pub struct Body<T>(pub T);
 

@@ -8,35 +8,65 @@ mod orders;
 mod purchases;
 mod request_id;
 
-use actix_web::{Resource, Route, web};
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{Handler, HttpResponse, Resource, ResponseError, web};
 
 use crate::error::Error;
 
-pub use extract::{Admin, Body, Caller, Params, PathId};
+pub use extract::{Admin, Body, Caller, Params, PathId, UnreadBody};
 pub use request_id::{QuietRootSpan, with_request_id};
 
 /// Adds every path of the API.
 pub fn routes(config: &mut web::ServiceConfig) {
     config
         .app_data(web::PayloadConfig::new(extract::BODY_MAX_BYTES))
-        .service(path("/register", [web::post().to(accounts::register)]))
-        .service(path("/login", [web::post().to(accounts::log_in)]))
-        .service(path("/me", [web::get().to(accounts::me)]))
-        .service(path("/products", [web::get().to(catalog::list), web::post().to(catalog::create)]))
-        .service(path("/products/{id}", [web::get().to(catalog::get), web::patch().to(catalog::patch)]))
-        .service(path("/products/{id}/restock", [web::post().to(catalog::restock)]))
-        .service(path("/seckill/{id}", [web::post().to(purchases::buy)]))
-        .service(path("/orders", [web::get().to(orders::list)]))
-        .service(path("/orders/{id}", [web::get().to(orders::get)]))
-        .service(path("/healthz", [web::get().to(health::alive)]))
-        .service(path("/readyz", [web::get().to(health::ready)]))
+        .service(Path::new("/register").on(Method::POST, accounts::register).resource())
+        .service(Path::new("/login").on(Method::POST, accounts::log_in).resource())
+        .service(Path::new("/me").on(Method::GET, accounts::me).resource())
+        .service(Path::new("/products").on(Method::GET, catalog::list).on(Method::POST, catalog::create).resource())
+        .service(
+            Path::new("/products/{id}").on(Method::GET, catalog::get).on(Method::PATCH, catalog::patch).resource(),
+        )
+        .service(Path::new("/products/{id}/restock").on(Method::POST, catalog::restock).resource())
+        .service(Path::new("/seckill/{id}").on(Method::POST, purchases::buy).resource())
+        .service(Path::new("/orders").on(Method::GET, orders::list).resource())
+        .service(Path::new("/orders/{id}").on(Method::GET, orders::get).resource())
+        .service(Path::new("/healthz").on(Method::GET, health::alive).resource())
+        .service(Path::new("/readyz").on(Method::GET, health::ready).resource())
         .default_service(web::to(|| async { Err::<String, _>(Error::NotFound) }));
 }
 
-/// A path that answers these methods and no other.
-fn path<const N: usize>(pattern: &str, routes: [Route; N]) -> Resource {
-    routes
-        .into_iter()
-        .fold(web::resource(pattern), Resource::route)
-        .default_service(web::to(|| async { Err::<String, _>(Error::MethodNotAllowed) }))
+/// A path, and the methods it answers.
+struct Path {
+    resource: Resource,
+    methods: Vec<Method>,
+}
+
+impl Path {
+    fn new(pattern: &str) -> Self {
+        Self { resource: web::resource(pattern), methods: Vec::new() }
+    }
+
+    fn on<F, Args>(mut self, method: Method, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: actix_web::FromRequest + 'static,
+        F::Output: actix_web::Responder + 'static,
+    {
+        self.resource = self.resource.route(web::method(method.clone()).to(handler));
+        self.methods.push(method);
+        self
+    }
+
+    /// Every other method is refused with a list of these.
+    fn resource(self) -> Resource {
+        let names: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
+        let allowed = HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""));
+        self.resource.default_service(web::to(move || {
+            let mut refusal: HttpResponse = Error::MethodNotAllowed.error_response();
+            refusal.headers_mut().insert(header::ALLOW, allowed.clone());
+            async move { refusal }
+        }))
+    }
 }

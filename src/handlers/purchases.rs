@@ -4,7 +4,7 @@ use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
-use super::{Caller, PathId};
+use super::{Caller, PathId, UnreadBody};
 use crate::error::Result;
 use crate::model::{OrderId, OrderStatus, ProductId};
 use crate::services::Purchases;
@@ -19,6 +19,7 @@ struct Accepted {
 pub(super) async fn buy(
     Caller(identity): Caller,
     PathId(product_id): PathId<ProductId>,
+    _: UnreadBody,
     purchases: web::Data<Purchases>,
 ) -> Result<HttpResponse> {
     let order_id = purchases.buy(identity.user_id, product_id).await?;

@@ -1,0 +1,212 @@
+//! What only the distributed backend has: messages from elsewhere, a server that can be emptied, two instances.
+
+use seckill::app::RunningApp;
+use seckill::config::Backend;
+use serde_json::json;
+
+use crate::support::rabbitmq::Broker;
+use crate::support::{Client, TestApp, eventually};
+
+fn message(product: i64, epoch: i64, items: &[(String, i64)]) -> String {
+    let items: Vec<_> = items.iter().map(|(order, user)| json!({"order_id": order, "user_id": user})).collect();
+    json!({"v": 1, "kind": "purchases", "product_id": product, "epoch": epoch, "items": items}).to_string()
+}
+
+fn order_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+async fn run(test: impl AsyncFnOnce(&mut TestApp)) {
+    TestApp::run(Backend::Distributed, test).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_that_comes_again_changes_nothing() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(10).await;
+        let order = app.client.buy(7, id).await.is(202)["order_id"].as_str().unwrap().to_owned();
+        app.orders_written(id, 1).await;
+        let broker = Broker::connect(&app.config.rabbitmq).await;
+        let again = message(id, 1, &[(order.clone(), 7), (order.clone(), 7)]);
+        for _ in 0..5 {
+            broker.publish(&app.config.rabbitmq.queue, again.clone()).await;
+        }
+        // Written after all of them.
+        app.client.buy(8, id).await.is(202);
+        app.orders_written(id, 2).await;
+        assert_eq!(app.client.order(7, &order).await.is(200)["status"], "unpaid");
+        app.balanced(id).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_can_read_is_parked_and_the_rest_goes_on() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(10).await;
+        let broker = Broker::connect(&app.config.rabbitmq).await;
+        let queue = &app.config.rabbitmq.queue;
+        let poison = [
+            "not json".to_owned(),
+            json!({"v": 2, "kind": "purchases"}).to_string(),
+            message(id, 1, &[]),
+            message(999_999, 1, &[(order_id(), 7)]),
+        ];
+        for body in &poison {
+            broker.publish(queue, body.clone()).await;
+        }
+        app.client.buy(7, id).await.is(202);
+        app.orders_written(id, 1).await;
+        let dead = format!("{queue}.dead");
+        let parked = tokio::sync::Mutex::new(Vec::new());
+        eventually("all of them are parked", || async {
+            if let Some((reason, body)) = broker.take(&dead).await {
+                assert!(reason.is_some(), "parked without a reason");
+                parked.lock().await.push(String::from_utf8(body).unwrap());
+            }
+            parked.lock().await.len() == poison.len()
+        })
+        .await;
+        let mut parked = parked.into_inner();
+        let mut expected = poison.to_vec();
+        parked.sort();
+        expected.sort();
+        assert_eq!(parked, expected);
+        app.balanced(id).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_become_an_order_is_rejected_and_gives_nothing_away() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(2).await;
+        app.client.buy(1, id).await.is(202);
+        app.orders_written(id, 1).await;
+        let broker = Broker::connect(&app.config.rabbitmq).await;
+        // User 1 holds a unit; of users 2 and 3 only the first finds one; epoch 0 is older than any gate.
+        let (again, second, third, late) = (order_id(), order_id(), order_id(), order_id());
+        let items = [(again.clone(), 1), (second.clone(), 2), (third.clone(), 3)];
+        broker.publish(&app.config.rabbitmq.queue, message(id, 1, &items)).await;
+        app.orders_written(id, 4).await;
+        app.stores.execute(&format!("UPDATE products SET gate_epoch = 2, gate_fence = 2, stock = 5 WHERE id = {id}")).await;
+        broker.publish(&app.config.rabbitmq.queue, message(id, 1, &[(late.clone(), 4)])).await;
+        app.orders_written(id, 5).await;
+        for (order, user, status, reason) in [
+            (&again, 1, "rejected", json!("already_purchased")),
+            (&second, 2, "unpaid", json!(null)),
+            (&third, 3, "rejected", json!("sold_out")),
+            (&late, 4, "rejected", json!("late")),
+        ] {
+            let order = app.client.order(user, order).await.is(200);
+            assert_eq!((order["status"].as_str(), &order["reason"]), (Some(status), &reason), "{order}");
+        }
+        let sold = format!("SELECT sold AS n FROM products WHERE id = {id}");
+        assert_eq!(app.stores.number(&sold).await, 2);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rejected_purchase_gives_its_unit_back_and_frees_its_buyer() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(2).await;
+        // A unit that the gate offers and the database has not: what a lost suffix of Redis would look like.
+        app.stores.execute(&format!("UPDATE products SET stock = 1 WHERE id = {id}")).await;
+        let first = app.client.buy(1, id).await.is(202);
+        app.orders_written(id, 1).await;
+        let second = app.client.buy(2, id).await.is(202);
+        app.orders_written(id, 2).await;
+        let order = app.client.order(2, second["order_id"].as_str().unwrap()).await.is(200);
+        assert_eq!((order["status"].as_str(), order["reason"].as_str()), (Some("rejected"), Some("sold_out")));
+        assert_eq!(app.client.order(1, first["order_id"].as_str().unwrap()).await.is(200)["status"], "unpaid");
+        eventually("the gate has taken the unit back", || async {
+            app.client.product(id).await["remaining"] == 1
+        })
+        .await;
+        eventually("nothing is owed any more", || async {
+            app.stores.number("SELECT COUNT(*) AS n FROM orders WHERE release_due IS NOT NULL").await == 0
+        })
+        .await;
+        app.stores.execute(&format!("UPDATE products SET stock = 2 WHERE id = {id}")).await;
+        eventually("the buyer may try again", || async { app.client.buy(2, id).await.status == 202 }).await;
+        app.orders_written(id, 3).await;
+        app.balanced(id).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_forgot_its_scripts_is_told_them_again() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(10).await;
+        app.client.buy(1, id).await.is(202);
+        deadpool_redis::redis::cmd("SCRIPT").arg("FLUSH").query_async::<()>(&mut app.stores.redis().await).await.unwrap();
+        app.client.buy(2, id).await.is(202);
+        app.orders_written(id, 2).await;
+        app.balanced(id).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_that_was_lost_sells_nothing() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(10).await;
+        app.client.buy(1, id).await.is(202);
+        app.orders_written(id, 1).await;
+        for key in ["buyers", "gate"] {
+            let key = format!("seckill:{{{id}}}:{key}");
+            deadpool_redis::redis::cmd("DEL").arg(key).query_async::<()>(&mut app.stores.redis().await).await.unwrap();
+            for user in [1, 2] {
+                let refused = app.client.buy(user, id).await;
+                refused.is_problem(503, "unavailable");
+                assert_eq!(refused.headers["retry-after"], "1");
+            }
+        }
+        let unknown = uuid::Uuid::now_v7().to_string();
+        app.client.order(1, &unknown).await.is_problem(503, "unavailable");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_keys_of_a_product_share_one_slot() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(10).await;
+        app.client.buy(1, id).await.is(202);
+        let keys: Vec<String> =
+            deadpool_redis::redis::cmd("KEYS").arg("*").query_async(&mut app.stores.redis().await).await.unwrap();
+        assert!(keys.len() >= 3, "{keys:?}");
+        assert!(keys.iter().all(|key| key.starts_with(&format!("seckill:{{{id}}}:"))), "{keys:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_instances_start_together_and_sell_one_stock() {
+    run(async |app: &mut TestApp| {
+        // The same stores emptied, so that both bring the schema up to date.
+        app.stop().await;
+        for table in ["idempotency_keys", "orders", "products", "users", "__diesel_schema_migrations"] {
+            app.stores.execute(&format!("DROP TABLE {table}")).await;
+        }
+        let (first, second) = tokio::join!(RunningApp::start(&app.config), RunningApp::start(&app.config));
+        let (first, second) = (first.unwrap(), second.unwrap());
+        let clients = [Client::new(first.address(), &app.config), Client::new(second.address(), &app.config)];
+        for client in &clients {
+            eventually("it is ready", || async { client.get("/readyz", None).await.status == 200 }).await;
+        }
+        let id = clients[0].new_product(30).await;
+        let clicks = (1..=60).flat_map(|user| clients.iter().map(move |client| client.buy(user, id)));
+        let replies = futures_util::future::join_all(clicks).await;
+        assert_eq!(replies.iter().filter(|reply| reply.status == 202).count(), 30);
+        let live = format!("SELECT COUNT(*) AS n FROM orders WHERE product_id = {id} AND live_user IS NOT NULL");
+        eventually("all orders are written", || async { app.stores.number(&live).await == 30 }).await;
+        assert_eq!(clients[1].product(id).await["remaining"], 0);
+        assert_eq!(app.stores.number("SELECT COUNT(*) AS n FROM users").await, 1, "one administrator");
+        first.stop().await;
+        second.stop().await;
+    })
+    .await;
+}

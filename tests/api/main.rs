@@ -1,0 +1,12 @@
+//! The API from outside, over HTTP, on real stores. Each test has an application, a database, a gate and a queue of
+//! its own, so they run side by side.
+
+mod accounts;
+mod catalog;
+mod config_errors;
+mod distributed_only;
+mod orders;
+mod protocol;
+mod purchases;
+#[path = "../support/mod.rs"]
+mod support;

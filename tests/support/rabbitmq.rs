@@ -1,0 +1,50 @@
+//! What tests do to RabbitMQ behind the application's back.
+
+use amqprs::BasicProperties;
+use amqprs::channel::{BasicGetArguments, BasicPublishArguments, Channel, QueueDeleteArguments};
+use amqprs::connection::{Connection, OpenConnectionArguments};
+use secrecy::ExposeSecret;
+use seckill::config;
+
+pub struct Broker {
+    channel: Channel,
+    _connection: Connection,
+}
+
+impl Broker {
+    pub async fn connect(settings: &config::RabbitMq) -> Self {
+        let url = url::Url::parse(settings.url.expose_secret()).unwrap();
+        let arguments = OpenConnectionArguments::new(
+            url.host_str().unwrap(),
+            url.port().unwrap(),
+            url.username(),
+            url.password().unwrap(),
+        );
+        let connection = Connection::open(&arguments).await.expect("RabbitMQ");
+        let channel = connection.open_channel(None).await.expect("a channel");
+        Self { channel, _connection: connection }
+    }
+
+    /// Puts a message of any content into a queue.
+    pub async fn publish(&self, queue: &str, body: impl Into<Vec<u8>>) {
+        let target = BasicPublishArguments::new("", queue);
+        self.channel.basic_publish(BasicProperties::default(), body.into(), target).await.unwrap();
+    }
+
+    /// Takes a message out of a queue: its reason header, if it has one, and its body.
+    pub async fn take(&self, queue: &str) -> Option<(Option<String>, Vec<u8>)> {
+        let arguments = BasicGetArguments::new(queue).no_ack(true).finish();
+        let (_, properties, body) = self.channel.basic_get(arguments).await.unwrap()?;
+        let reason = properties.headers().and_then(|headers| {
+            headers.get(&"x-seckill-reason".try_into().unwrap()).map(ToString::to_string)
+        });
+        Some((reason, body))
+    }
+}
+
+pub async fn delete_queues(settings: &config::RabbitMq) {
+    let broker = Broker::connect(settings).await;
+    for queue in [settings.queue.clone(), format!("{}.dead", settings.queue)] {
+        broker.channel.queue_delete(QueueDeleteArguments::new(&queue)).await.expect("the queue is deleted");
+    }
+}
