@@ -8,17 +8,19 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
+use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing_actix_web::TracingLogger;
 
-use crate::config::{Backend, Config};
+use crate::config::{self, Backend, Config};
 use crate::consumers;
+use crate::data_dir::{DataDir, random_key, random_password};
 use crate::db::{Db, DbError};
 use crate::handlers::{QuietRootSpan, routes, with_request_id};
 use crate::queue::OrderQueue;
-use crate::services::{Accounts, Catalog, Health, Orders, PasswordHasher, Purchases, Recorder, Tokens};
+use crate::services::{Accounts, Catalog, Health, Orders, PasswordHasher, Purchases, Recorder, Reopening, Tokens};
 use crate::stock::{GateError, StockGate};
 
 /// A database that starts together with us is waited for this long.
@@ -51,16 +53,26 @@ pub struct RunningApp {
     /// Lanes and the gate's watch.
     tasks: TaskTracker,
     consumers: TaskTracker,
+    new_admin: Option<config::Admin>,
+    _data_dir: Option<DataDir>,
 }
 
 /// Brings the schema up to date.
 pub async fn migrate(config: &Config) -> Result<(), StartError> {
+    match config.backend {
+        Backend::Embedded => migrate_file(&DataDir::lock(&config.embedded.data_dir)?).await,
+        Backend::Distributed => migrate_server(config).await,
+    }
+}
+
+async fn migrate_file(data_dir: &DataDir) -> Result<(), StartError> {
+    Db::migrate_sqlite(&data_dir.database()).await.map_err(|error| StartError(format!("database: {error}")))
+}
+
+async fn migrate_server(config: &Config) -> Result<(), StartError> {
     let begun = tokio::time::Instant::now();
     loop {
-        let migrated = match config.backend {
-            Backend::Distributed => Db::migrate(&config.mysql.dsn).await,
-        };
-        match migrated {
+        match Db::migrate_mysql(&config.mysql.dsn).await {
             Err(DbError::Unreachable(problem)) if begun.elapsed() < DATABASE_PATIENCE => {
                 tracing::warn!(%problem, "The database does not answer yet");
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -78,14 +90,21 @@ impl RunningApp {
         if config.auth.bcrypt_cost < 10 {
             tracing::warn!(cost = config.auth.bcrypt_cost, "auth.bcrypt_cost under 10 is for tests");
         }
-        migrate(config).await?;
-        let (db, gate, queue) = match config.backend {
-            Backend::Distributed => (
-                Db::mysql(&config.mysql),
-                Arc::new(StockGate::redis(&config.redis, cores)?),
-                Arc::new(OrderQueue::rabbitmq(&config.rabbitmq)?),
-            ),
+        let mut config = config.clone();
+        let (db, gate, queue, data_dir) = match config.backend {
+            Backend::Embedded => {
+                let data_dir = DataDir::lock(&config.embedded.data_dir)?;
+                fill_in_secrets(&mut config, &data_dir)?;
+                migrate_file(&data_dir).await?;
+                (Db::sqlite(&data_dir.database()), StockGate::memory(), OrderQueue::embedded(), Some(data_dir))
+            }
+            Backend::Distributed => {
+                migrate_server(&config).await?;
+                let gate = StockGate::redis(&config.redis, cores)?;
+                (Db::mysql(&config.mysql), gate, OrderQueue::rabbitmq(&config.rabbitmq)?, None)
+            }
         };
+        let (gate, queue) = (Arc::new(gate), Arc::new(queue));
         match gate.home().await {
             Ok(_) => {}
             Err(GateError::Misconfigured(problem)) => return Err(StartError(problem)),
@@ -96,7 +115,10 @@ impl RunningApp {
         let tokens = Arc::new(Tokens::new(&config.auth.jwt_secret, lifetime));
         let passwords = PasswordHasher::new(config.auth.bcrypt_cost, cores);
         let accounts = Accounts::new(db.clone(), tokens.clone(), passwords, config.limits.auth_per_minute);
-        accounts.ensure_admin(&config.admin).await.map_err(|error| StartError(format!("administrator: {error}")))?;
+        if config.backend == Backend::Embedded {
+            let reopening = Reopening::new(db.clone(), gate.clone());
+            reopening.open_all().await.map_err(|error| StartError(format!("reading the sales: {error}")))?;
+        }
 
         let stop = CancellationToken::new();
         let (tasks, consumers) = (TaskTracker::new(), TaskTracker::new());
@@ -112,6 +134,7 @@ impl RunningApp {
         tasks.close();
 
         let accounts = web::Data::new(accounts);
+        let first_log_in = accounts.clone();
         let tokens = web::Data::from(tokens);
         let catalog = web::Data::new(Catalog::new(db.clone(), gate.clone()));
         let orders = web::Data::new(Orders::new(db.clone(), gate.clone()));
@@ -142,12 +165,28 @@ impl RunningApp {
         let http = server.handle();
         let serving = tokio::spawn(server);
         tracing::info!(%address, "Serving HTTP");
-        Ok(Self { address, http, serving, queue, stop, tasks, consumers })
+        let mut app =
+            Self { address, http, serving, queue, stop, tasks, consumers, new_admin: None, _data_dir: data_dir };
+        // Hashing its password takes a while; log-ins wait for it, buyers do not.
+        match first_log_in.ensure_admin(&config.admin).await {
+            Ok(true) => app.new_admin = Some(config.admin),
+            Ok(false) => {}
+            Err(error) => {
+                app.stop().await;
+                return Err(StartError(format!("administrator: {error}")));
+            }
+        }
+        Ok(app)
     }
 
     /// Where HTTP is served.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The administrator's account, if this start has made it.
+    pub fn new_admin(&self) -> Option<&config::Admin> {
+        self.new_admin.as_ref()
     }
 
     /// Stops accepting, finishes the replies in flight, then the consumers' batches, then gives the rest back to the
@@ -168,4 +207,15 @@ impl RunningApp {
         }
         tracing::info!("Stopped");
     }
+}
+
+/// Secrets that the configuration leaves to us are made once and kept.
+fn fill_in_secrets(config: &mut Config, data_dir: &DataDir) -> Result<(), StartError> {
+    if config.auth.jwt_secret.expose_secret().is_empty() {
+        config.auth.jwt_secret = data_dir.secret("jwt_secret", random_key)?;
+    }
+    if config.admin.password.expose_secret().is_empty() {
+        config.admin.password = data_dir.secret("admin_password", random_password)?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! Layers, later ones win: the `config.yaml` this crate was built with, the file, the environment. Builds no client.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::{Environment, File, FileFormat};
 use secrecy::{ExposeSecret, SecretString};
@@ -25,11 +25,13 @@ pub struct Config {
     pub backend: Backend,
     /// The HTTP server.
     pub server: Server,
-    /// The database.
+    /// Embedded backend: where it keeps its data.
+    pub embedded: Embedded,
+    /// Distributed backend: the database.
     pub mysql: MySql,
-    /// The gate's store.
+    /// Distributed backend: the gate's store.
     pub redis: Redis,
-    /// The queue.
+    /// Distributed backend: the queue.
     pub rabbitmq: RabbitMq,
     /// Tokens and password hashes.
     pub auth: Auth,
@@ -43,6 +45,8 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
+    /// Everything in this process, its data in one folder.
+    Embedded,
     /// MySQL, Redis and RabbitMQ.
     Distributed,
 }
@@ -57,6 +61,14 @@ pub struct Server {
     pub port: u16,
     /// Threads that serve HTTP; 0 is one a core.
     pub workers: usize,
+}
+
+/// `embedded`: the backend in this process.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Embedded {
+    /// Folder of the database and of the secrets made at the first start.
+    pub data_dir: PathBuf,
 }
 
 /// `mysql`: the database.
@@ -164,36 +176,50 @@ impl Config {
             return Err(invalid("server.host", "must not be empty"));
         }
         in_range("server.workers", self.server.workers, 0, 1024)?;
-        in_range("mysql.pool_size", self.mysql.pool_size, 1, 10_000)?;
-        in_range("redis.pool_size", self.redis.pool_size, 1, 10_000)?;
-        in_range("rabbitmq.consumers", self.rabbitmq.consumers, 1, 64)?;
         in_range("auth.token_ttl_seconds", self.auth.token_ttl_seconds, 1, 366 * 86_400)?;
         in_range("auth.bcrypt_cost", self.auth.bcrypt_cost, 4, 15)?;
+        Username::parse(&self.admin.username).map_err(|problem| invalid("admin.username", problem))?;
+        self.validate_secrets()?;
+        match self.backend {
+            Backend::Embedded if self.embedded.data_dir.as_os_str().is_empty() => {
+                Err(invalid("embedded.data_dir", "must not be empty"))
+            }
+            Backend::Embedded => Ok(()),
+            Backend::Distributed => self.validate_servers(),
+        }
+    }
+
+    fn validate_servers(&self) -> Result<(), ConfigError> {
+        in_range("redis.pool_size", self.redis.pool_size, 1, 10_000)?;
+        in_range("rabbitmq.consumers", self.rabbitmq.consumers, 1, 64)?;
         // Every consumer holds a connection while it writes; the rest of the service needs some too.
         in_range("mysql.pool_size", self.mysql.pool_size, self.rabbitmq.consumers + 2, 10_000)?;
-
-        has_scheme("mysql.dsn", &self.mysql.dsn, &["mysql"])?;
-        has_scheme("rabbitmq.url", &self.rabbitmq.url, &["amqp"])?;
+        has_scheme("mysql.dsn", &self.mysql.dsn, "mysql")?;
+        has_scheme("rabbitmq.url", &self.rabbitmq.url, "amqp")?;
         let port = self.redis.addr.rsplit_once(':').map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
         if !matches!(port, Some((false, Ok(_)))) {
             return Err(invalid("redis.addr", "must be host:port"));
         }
         // A queue's name is at most 255 bytes, and ours gets `.dead` appended.
-        in_range("rabbitmq.queue (length)", self.rabbitmq.queue.len(), 1, 200)?;
+        in_range("rabbitmq.queue (length)", self.rabbitmq.queue.len(), 1, 200)
+    }
 
+    /// The embedded backend makes the secrets that are missing; the distributed one cannot, for its instances must
+    /// agree on them.
+    fn validate_secrets(&self) -> Result<(), ConfigError> {
+        let made_here = self.backend == Backend::Embedded;
         let secret = self.auth.jwt_secret.expose_secret();
-        if secret.is_empty() {
+        if secret.is_empty() && !made_here {
             return Err(invalid("auth.jwt_secret", "is missing; a random one: openssl rand -hex 32"));
         }
-        if secret.len() < JWT_SECRET_MIN_BYTES {
+        if !secret.is_empty() && secret.len() < JWT_SECRET_MIN_BYTES {
             return Err(invalid("auth.jwt_secret", format!("must be at least {JWT_SECRET_MIN_BYTES} bytes")));
         }
-        Username::parse(&self.admin.username).map_err(|problem| invalid("admin.username", problem))?;
-        if self.admin.password.expose_secret().is_empty() {
-            return Err(invalid("admin.password", "is missing"));
+        let password = self.admin.password.expose_secret();
+        if password.is_empty() {
+            return if made_here { Ok(()) } else { Err(invalid("admin.password", "is missing")) };
         }
-        Password::parse(self.admin.password.expose_secret()).map_err(|problem| invalid("admin.password", problem))?;
-        Ok(())
+        Password::parse(password).map(|_| ()).map_err(|problem| invalid("admin.password", problem))
     }
 }
 
@@ -227,15 +253,15 @@ fn in_range<T: PartialOrd + std::fmt::Display>(key: &str, value: T, least: T, mo
     Ok(())
 }
 
-fn has_scheme(key: &str, url: &SecretString, schemes: &[&str]) -> Result<(), ConfigError> {
+fn has_scheme(key: &str, url: &SecretString, scheme: &str) -> Result<(), ConfigError> {
     let url = url.expose_secret();
     if url.is_empty() {
         return Err(invalid(key, "is missing"));
     }
     match url::Url::parse(url) {
-        Ok(parsed) if schemes.contains(&parsed.scheme()) && parsed.has_host() => Ok(()),
+        Ok(parsed) if parsed.scheme() == scheme && parsed.has_host() => Ok(()),
         // The value holds a password: never print it.
-        _ => Err(invalid(key, format!("must be {}://user:password@host:port/...", schemes[0]))),
+        _ => Err(invalid(key, format!("must be {scheme}://user:password@host:port/..."))),
     }
 }
 
@@ -248,6 +274,7 @@ mod tests {
     use super::*;
 
     const SECRETS: &[(&str, &str)] = &[
+        ("BACKEND", "distributed"),
         ("MYSQL__DSN", "mysql://u:p@127.0.0.1:3306/seckill"),
         ("RABBITMQ__URL", "amqp://u:p@127.0.0.1:5672/%2f"),
         ("AUTH__JWT_SECRET", "0123456789abcdef0123456789abcdef"),
@@ -257,8 +284,11 @@ mod tests {
     fn load(yaml: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
         let file = std::env::temp_dir().join(format!("seckill-config-{}.yaml", uuid::Uuid::now_v7()));
         std::fs::write(&file, yaml).unwrap();
-        let variables =
-            SECRETS.iter().chain(variables).map(|(key, value)| (format!("SECKILL__{key}"), (*value).to_owned())).collect();
+        let variables = SECRETS
+            .iter()
+            .chain(variables)
+            .map(|(key, value)| (format!("SECKILL__{key}"), (*value).to_owned()))
+            .collect();
         let loaded = Config::load_with(Some(&file), environment(Some(variables)));
         std::fs::remove_file(file).unwrap();
         loaded.map_err(|error| error.to_string())
@@ -290,7 +320,8 @@ mod tests {
             ("sever: { port: 1 }", None, "sever"),
             ("server: { port: 70000 }", None, "server.port"),
             ("server: { port: many }", None, "server.port"),
-            ("backend: paper", None, "backend"),
+            ("{}", Some(("BACKEND", "paper")), "backend"),
+            ("embedded: { data_dir: '' }", Some(("BACKEND", "embedded")), "embedded.data_dir"),
             ("{}", Some(("SERVER__PROT", "1")), "server.prot"),
             ("{}", Some(("MYSQL__DSN", "")), "mysql.dsn"),
             ("{}", Some(("MYSQL__DSN", "user:pass@tcp(127.0.0.1:3306)/seckill")), "mysql.dsn"),
@@ -310,6 +341,13 @@ mod tests {
             assert!(message.starts_with(&format!("configuration: {key}")), "{yaml} {variable:?}: {message}");
             assert!(!message.contains('\n'), "{message}");
         }
+    }
+
+    #[test]
+    fn the_embedded_backend_needs_no_secret_and_no_server() {
+        let nothing = [("MYSQL__DSN", ""), ("RABBITMQ__URL", ""), ("AUTH__JWT_SECRET", ""), ("ADMIN__PASSWORD", "")];
+        let config = load("backend: embedded", &[&nothing[..], &[("BACKEND", "embedded")]].concat()).unwrap();
+        assert_eq!(config.backend, Backend::Embedded);
     }
 
     #[test]

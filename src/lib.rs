@@ -12,6 +12,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod consumers;
+pub mod data_dir;
 pub mod db;
 pub mod error;
 pub mod handlers;

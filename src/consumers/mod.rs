@@ -9,9 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::db::DbError;
 use crate::model::ProductId;
-use crate::queue::Delivery;
+use crate::queue::{Delivery, PurchaseBatch};
 use crate::services::{Decision, Recorder};
-use crate::stock::Purchase;
 
 /// Deliveries taken at once at most.
 const DELIVERIES_MOST: usize = 256;
@@ -23,11 +22,9 @@ const RETRY_MOST: Duration = Duration::from_secs(2);
 /// Tries before a batch that the database turns away for a reason that does not pass is parked.
 const DEFECT_TRIES: u32 = 5;
 
-/// Deliveries of one product and epoch that are decided in one transaction.
+/// Deliveries of one product and epoch that are decided together.
 struct Group {
-    product: ProductId,
-    epoch: i64,
-    purchases: Vec<Purchase>,
+    batch: PurchaseBatch,
     deliveries: Vec<Delivery>,
 }
 
@@ -36,28 +33,35 @@ pub async fn run(mut deliveries: mpsc::Receiver<Delivery>, recorder: Arc<Recorde
     let mut received = Vec::with_capacity(DELIVERIES_MOST);
     let mut telling: Option<JoinHandle<()>> = None;
     while stop.run_until_cancelled(deliveries.recv_many(&mut received, DELIVERIES_MOST)).await.unwrap_or(0) > 0 {
-        for group in group(received.drain(..)) {
-            let Some(decision) = decide(&recorder, &group, &stop).await else { return };
-            let Group { product, deliveries, .. } = group;
-            match decision {
-                Outcome::Decided(decision) => {
-                    // Ack last: a crash before it delivers again, and the rows are found.
-                    for delivery in deliveries {
-                        delivery.ack().await;
+        let mut groups = group(received.drain(..));
+        while !groups.is_empty() {
+            let together = if recorder.takes_many() { groups.len() } else { 1 };
+            let round: Vec<Group> = groups.drain(..together).collect();
+            let Some(outcomes) = decide(&recorder, &round, &stop).await else { return };
+            let mut decided = Vec::with_capacity(round.len());
+            for (group, outcome) in round.into_iter().zip(outcomes) {
+                match outcome {
+                    Outcome::Decided(decision) => {
+                        // Ack last: a crash before it delivers again, and the rows are found.
+                        for delivery in group.deliveries {
+                            let some_dead = delivery.batch().items.iter().any(|item| decision.dead.contains(item));
+                            delivery.ack(some_dead).await;
+                        }
+                        decided.push((group.batch.product_id, decision));
                     }
-                    // The gate is told while the next transaction runs, one at a time.
-                    if let Some(previous) = telling.take() {
-                        let _ = previous.await;
-                    }
-                    let recorder = recorder.clone();
-                    telling = Some(tokio::spawn(async move { tell_gate(&recorder, product, decision).await }));
-                }
-                Outcome::Unwritable(reason) => {
-                    for delivery in deliveries {
-                        delivery.park(&reason).await;
+                    Outcome::Unwritable(reason) => {
+                        for delivery in group.deliveries {
+                            delivery.park(&reason).await;
+                        }
                     }
                 }
             }
+            // The gate is told while the next transaction runs, one at a time.
+            if let Some(previous) = telling.take() {
+                let _ = previous.await;
+            }
+            let recorder = recorder.clone();
+            telling = Some(tokio::spawn(async move { tell_gate(&recorder, decided).await }));
         }
     }
     if let Some(last) = telling {
@@ -71,20 +75,21 @@ enum Outcome {
 }
 
 /// Tries until the database has decided. `None`: asked to stop before it could; the deliveries come again.
-async fn decide(recorder: &Recorder, group: &Group, stop: &CancellationToken) -> Option<Outcome> {
+async fn decide(recorder: &Recorder, round: &[Group], stop: &CancellationToken) -> Option<Vec<Outcome>> {
     let mut pause = RETRY_FIRST;
     let mut defects = 0;
     loop {
-        let error = match recorder.decide(group.product, group.epoch, &group.purchases).await {
-            Ok(Some(decision)) => return Some(Outcome::Decided(decision)),
-            Ok(None) => return Some(Outcome::Unwritable("there is no such product".to_owned())),
+        let batches = round.iter().map(|group| group.batch.clone()).collect();
+        let error = match recorder.decide(batches).await {
+            Ok(decisions) => return Some(decisions.into_iter().map(outcome).collect()),
             Err(error) => error,
         };
-        tracing::warn!(product.id = %group.product, purchases = group.purchases.len(), %error, "Could not write orders");
+        let purchases: usize = round.iter().map(|group| group.batch.items.len()).sum();
+        tracing::warn!(purchases, %error, "Could not write orders");
         if !is_passing(&error) {
             defects += 1;
             if defects == DEFECT_TRIES {
-                return Some(Outcome::Unwritable(error.to_string()));
+                return Some(round.iter().map(|_| Outcome::Unwritable(error.to_string())).collect());
             }
         }
         stop.run_until_cancelled(tokio::time::sleep(pause)).await?;
@@ -92,14 +97,20 @@ async fn decide(recorder: &Recorder, group: &Group, stop: &CancellationToken) ->
     }
 }
 
+fn outcome(decision: Option<Decision>) -> Outcome {
+    decision.map_or_else(|| Outcome::Unwritable("there is no such product".to_owned()), Outcome::Decided)
+}
+
 fn is_passing(error: &DbError) -> bool {
     // A duplicate means that another writer was faster: the next look finds its row.
     error.is_transient() || matches!(error, DbError::Duplicate(_))
 }
 
-async fn tell_gate(recorder: &Recorder, product: ProductId, decision: Decision) {
-    if let Err(error) = recorder.tell_gate(product, decision).await {
-        tracing::warn!(product.id = %product, %error, "Could not tell the gate what was decided");
+async fn tell_gate(recorder: &Recorder, decided: Vec<(ProductId, Decision)>) {
+    for (product, decision) in decided {
+        if let Err(error) = recorder.tell_gate(product, decision).await {
+            tracing::warn!(product.id = %product, %error, "Could not tell the gate what was decided");
+        }
     }
 }
 
@@ -108,17 +119,17 @@ fn group(deliveries: impl Iterator<Item = Delivery>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for delivery in deliveries {
         let batch = delivery.batch();
-        let (product, epoch, purchases) = (batch.product_id, batch.epoch, batch.items.clone());
         // The last group of the product: an earlier one may have been closed for being full.
-        let fitting = groups.iter_mut().rev().find(|group| group.product == product).filter(|group| {
-            group.epoch == epoch && group.purchases.len() + purchases.len() <= TRANSACTION_MOST
-        });
+        let fitting =
+            groups.iter_mut().rev().find(|group| group.batch.product_id == batch.product_id).filter(|group| {
+                group.batch.epoch == batch.epoch && group.batch.items.len() + batch.items.len() <= TRANSACTION_MOST
+            });
         match fitting {
             Some(group) => {
-                group.purchases.extend(purchases);
+                group.batch.items.extend_from_slice(&batch.items);
                 group.deliveries.push(delivery);
             }
-            None => groups.push(Group { product, epoch, purchases, deliveries: vec![delivery] }),
+            None => groups.push(Group { batch: batch.clone(), deliveries: vec![delivery] }),
         }
     }
     groups

@@ -49,6 +49,9 @@ const PASSING: &[&str] = &[
     "Too many connections",
     "Query execution was interrupted",
     "Connection was killed",
+    "database is locked",
+    "database or disk is full",
+    "disk I/O error",
 ];
 
 impl From<QueryError> for DbError {

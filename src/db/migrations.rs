@@ -1,5 +1,8 @@
 //! Brings the schema up to date, one instance at a time.
 
+use std::path::Path;
+
+use diesel::backend::Backend;
 use diesel::sql_types::{BigInt, Nullable};
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncMysqlConnection, RunQueryDsl};
@@ -8,6 +11,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use super::{DbError, DbResult};
 
 const MYSQL: EmbeddedMigrations = embed_migrations!("migrations/mysql");
+const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
 #[derive(QueryableByName)]
 struct Locked {
@@ -31,8 +35,20 @@ pub(super) async fn run_mysql(dsn: &str) -> DbResult<()> {
     if lock.locked != Some(1) {
         return Err(DbError::Migration("another instance has held the lock for a minute".to_owned()));
     }
-    let mut harness = AsyncMigrationHarness::new(conn);
-    for version in harness.run_pending_migrations(MYSQL).map_err(|error| DbError::Migration(error.to_string()))? {
+    apply(AsyncMigrationHarness::new(conn), MYSQL)
+}
+
+/// Applies what is missing to a file, which is made if there is none.
+pub(super) async fn run_sqlite(file: &Path) -> DbResult<()> {
+    let conn = super::connect_sqlite(&file.to_string_lossy())
+        .await
+        .map_err(|error| DbError::Migration(format!("{}: {error}", file.display())))?;
+    apply(AsyncMigrationHarness::new(conn), SQLITE)
+}
+
+fn apply<DB: Backend>(mut harness: impl MigrationHarness<DB>, migrations: EmbeddedMigrations) -> DbResult<()> {
+    let applied = harness.run_pending_migrations(migrations).map_err(|error| DbError::Migration(error.to_string()))?;
+    for version in applied {
         tracing::info!(%version, "Applied migration");
     }
     Ok(())

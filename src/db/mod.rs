@@ -11,16 +11,21 @@ mod products;
 pub mod schema;
 mod users;
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use diesel::{ConnectionError, QueryResult};
+use deadpool::Runtime;
+use diesel::{ConnectionError, QueryResult, SqliteConnection};
 use diesel_async::pooled_connection::deadpool::{Object, Pool, PoolError};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig};
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection, AsyncMysqlConnection, SimpleAsyncConnection, TransactionManager};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::config;
 
@@ -39,12 +44,21 @@ const MYSQL_SESSION: [&str; 3] = [
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO'",
     "SET SESSION innodb_lock_wait_timeout = 3",
 ];
+/// Each connection to the file. FULL: a commit is on disk before it returns, so a 202 survives a power loss.
+const SQLITE_SESSION: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; \
+     PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864;";
+/// One connection writes at a time; the others read.
+const SQLITE_CONNECTIONS: usize = 8;
 
 /// Runs one query text on whichever database the connection is to. `$conn` is a `&mut DbConn`.
 macro_rules! on_db {
     ($conn:ident, $query:expr) => {
         match $conn {
             $crate::db::DbConn::MySql($conn) => {
+                let $conn = &mut **$conn;
+                $query
+            }
+            $crate::db::DbConn::Sqlite($conn) => {
                 let $conn = &mut **$conn;
                 $query
             }
@@ -63,12 +77,18 @@ pub struct Db {
 #[derive(Clone)]
 enum DbPool {
     MySql(Pool<AsyncMysqlConnection>),
+    // SQLite has one writer. Waiting for this turn is fair, waiting for its lock would not be.
+    Sqlite(Pool<AsyncSqliteConnection>, Arc<Mutex<()>>),
 }
+
+type AsyncSqliteConnection = SyncConnectionWrapper<SqliteConnection>;
 
 /// A connection from the pool. The queries are its methods.
 pub enum DbConn {
     /// To MySQL or MariaDB.
     MySql(Object<AsyncMysqlConnection>),
+    /// To a SQLite file.
+    Sqlite(Object<AsyncSqliteConnection>),
 }
 
 impl Db {
@@ -77,26 +97,45 @@ impl Db {
         let mut manager = ManagerConfig::default();
         manager.custom_setup = Box::new(|dsn| connect_mysql(dsn).boxed());
         let manager = AsyncDieselConnectionManager::new_with_config(settings.dsn.expose_secret(), manager);
-        let pool = Pool::builder(manager)
-            .max_size(settings.pool_size)
-            .wait_timeout(Some(POOL_TIMEOUT))
-            .create_timeout(Some(POOL_TIMEOUT))
-            .recycle_timeout(Some(POOL_TIMEOUT))
-            .runtime(deadpool_redis::Runtime::Tokio1)
-            .build()
-            .expect("a runtime is set, which is all that can be missing");
-        Self { pool: DbPool::MySql(pool), runtime: Handle::current() }
+        Self { pool: DbPool::MySql(pool(manager, settings.pool_size)), runtime: Handle::current() }
     }
 
-    /// Brings the schema up to date. Safe when several instances do it at once.
-    pub async fn migrate(dsn: &SecretString) -> DbResult<()> {
+    /// Makes the pool of a SQLite file, which [`Db::migrate_sqlite`] has made. Must be called on the main runtime.
+    pub fn sqlite(file: &Path) -> Self {
+        let mut manager = ManagerConfig::default();
+        manager.custom_setup = Box::new(|file| connect_sqlite(file).boxed());
+        let manager = AsyncDieselConnectionManager::new_with_config(file.to_string_lossy(), manager);
+        let pool = DbPool::Sqlite(pool(manager, SQLITE_CONNECTIONS), Arc::default());
+        Self { pool, runtime: Handle::current() }
+    }
+
+    /// Brings a schema in MySQL up to date. Safe when several instances do it at once.
+    pub async fn migrate_mysql(dsn: &SecretString) -> DbResult<()> {
         migrations::run_mysql(dsn.expose_secret()).await
     }
 
-    /// Runs `work` with a connection, outside a transaction.
-    ///
-    /// After an error that [`DbError::is_transient`], the work may have been done all the same.
-    pub async fn run<T, E, F>(&self, work: F) -> Result<T, E>
+    /// Makes a SQLite file if there is none, and brings its schema up to date.
+    pub async fn migrate_sqlite(file: &Path) -> DbResult<()> {
+        migrations::run_sqlite(file).await
+    }
+
+    /// Whether one transaction may write several products. It costs a flush to disk in either case; only where
+    /// writers run side by side would it lock several rows, in no particular order.
+    pub fn has_one_writer(&self) -> bool {
+        matches!(self.pool, DbPool::Sqlite(..))
+    }
+
+    /// Runs `work` with a connection, outside a transaction: it only reads.
+    pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
+    {
+        self.run(false, work).await
+    }
+
+    async fn run<T, E, F>(&self, writes: bool, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
@@ -104,6 +143,7 @@ impl Db {
     {
         let pool = self.pool.clone();
         let task = self.runtime.spawn(async move {
+            let _turn = if writes { pool.take_turn().await? } else { None };
             let mut conn = pool.get().await?;
             match tokio::time::timeout(QUERY_TIMEOUT, work(&mut conn)).await {
                 Ok(result) => result,
@@ -126,7 +166,7 @@ impl Db {
         E: From<DbError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
-        self.run(move |conn| {
+        self.run(true, move |conn| {
             Box::pin(async move {
                 conn.begin().await?;
                 match work(conn).await {
@@ -147,7 +187,7 @@ impl Db {
 
     /// Whether the database answers.
     pub async fn ping(&self) -> DbResult<()> {
-        self.run(|conn| Box::pin(async move { Ok(on_db!(conn, conn.batch_execute("SELECT 1").await)?) })).await
+        self.read(|conn| Box::pin(async move { Ok(on_db!(conn, conn.batch_execute("SELECT 1").await)?) })).await
     }
 }
 
@@ -155,8 +195,27 @@ impl DbPool {
     async fn get(&self) -> DbResult<DbConn> {
         match self {
             Self::MySql(pool) => Ok(DbConn::MySql(pool.get().await?)),
+            Self::Sqlite(pool, _) => Ok(DbConn::Sqlite(pool.get().await?)),
         }
     }
+
+    /// Waits for the turn to write, where there are turns.
+    async fn take_turn(&self) -> DbResult<Option<OwnedMutexGuard<()>>> {
+        let Self::Sqlite(_, writer) = self else { return Ok(None) };
+        let turn = tokio::time::timeout(QUERY_TIMEOUT, writer.clone().lock_owned()).await;
+        turn.map(Some).map_err(|_| DbError::Unreachable("too many writers wait".to_owned()))
+    }
+}
+
+fn pool<M: deadpool::managed::Manager>(manager: M, size: usize) -> deadpool::managed::Pool<M> {
+    deadpool::managed::Pool::builder(manager)
+        .max_size(size)
+        .wait_timeout(Some(POOL_TIMEOUT))
+        .create_timeout(Some(POOL_TIMEOUT))
+        .recycle_timeout(Some(POOL_TIMEOUT))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .expect("a runtime is set, which is all that can be missing")
 }
 
 impl DbConn {
@@ -179,6 +238,7 @@ impl DbConn {
     fn discard(self) {
         match self {
             Self::MySql(conn) => drop(Object::take(conn)),
+            Self::Sqlite(conn) => drop(Object::take(conn)),
         }
     }
 }
@@ -200,6 +260,12 @@ async fn connect_mysql(dsn: &str) -> Result<AsyncMysqlConnection, ConnectionErro
     for statement in MYSQL_SESSION {
         conn.batch_execute(statement).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
     }
+    Ok(conn)
+}
+
+async fn connect_sqlite(file: &str) -> Result<AsyncSqliteConnection, ConnectionError> {
+    let mut conn = AsyncSqliteConnection::establish(file).await?;
+    conn.batch_execute(SQLITE_SESSION).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(conn)
 }
 

@@ -9,7 +9,7 @@ use crate::model::{Order, OrderId, OrderStatus, ProductId, RejectReason, Timesta
 
 /// An order that is about to be inserted, live or rejected.
 #[derive(Debug, Clone, Insertable)]
-#[diesel(table_name = orders)]
+#[diesel(table_name = orders, treat_none_as_default_value = false)]
 pub struct NewOrder {
     id: OrderId,
     product_id: ProductId,
@@ -42,13 +42,7 @@ impl NewOrder {
 
     /// The same purchase as an order that could not be; the gate owes its unit back.
     pub fn rejected(self, reason: RejectReason) -> Self {
-        Self {
-            live_user: None,
-            status: OrderStatus::Rejected,
-            reason: Some(reason),
-            release_due: Some(true),
-            ..self
-        }
+        Self { live_user: None, status: OrderStatus::Rejected, reason: Some(reason), release_due: Some(true), ..self }
     }
 }
 
@@ -67,14 +61,36 @@ impl DbConn {
     ///
     /// `IGNORE` hides range and null errors too: the rows must be valid.
     pub async fn insert_orders_or_ignore(&mut self, rows: &[NewOrder]) -> DbResult<usize> {
-        let conn = self;
-        Ok(on_db!(conn, diesel::insert_or_ignore_into(orders::table).values(rows).execute(conn).await)?)
+        Ok(match self {
+            DbConn::MySql(conn) => {
+                diesel::insert_or_ignore_into(orders::table).values(rows).execute(&mut **conn).await?
+            }
+            // Inserting many rows is not supported by the asynchronous connection to SQLite (diesel_async issue 277).
+            DbConn::Sqlite(conn) => {
+                let rows = rows.to_vec();
+                let insert = move |conn: &mut SqliteConnection| {
+                    let insert = diesel::insert_or_ignore_into(orders::table).values(&rows);
+                    diesel::RunQueryDsl::execute(insert, conn)
+                };
+                conn.spawn_blocking(insert).await?
+            }
+        })
     }
 
     /// Inserts orders, all or none.
     pub async fn insert_orders(&mut self, rows: &[NewOrder]) -> DbResult<()> {
-        let conn = self;
-        on_db!(conn, diesel::insert_into(orders::table).values(rows).execute(conn).await)?;
+        match self {
+            DbConn::MySql(conn) => {
+                diesel::insert_into(orders::table).values(rows).execute(&mut **conn).await?;
+            }
+            DbConn::Sqlite(conn) => {
+                let rows = rows.to_vec();
+                let insert = move |conn: &mut SqliteConnection| {
+                    diesel::RunQueryDsl::execute(diesel::insert_into(orders::table).values(&rows), conn)
+                };
+                conn.spawn_blocking(insert).await?;
+            }
+        }
         Ok(())
     }
 
@@ -93,6 +109,16 @@ impl DbConn {
             .select(orders::user_id)
             .filter(orders::product_id.eq(product))
             .filter(orders::live_user.eq_any(users));
+        Ok(on_db!(conn, query.load(conn).await)?)
+    }
+
+    /// The live orders of a product.
+    pub async fn live_orders(&mut self, product: ProductId) -> DbResult<Vec<(OrderId, UserId)>> {
+        let conn = self;
+        let query = orders::table
+            .select((orders::id, orders::user_id))
+            .filter(orders::product_id.eq(product))
+            .filter(orders::live_user.is_not_null());
         Ok(on_db!(conn, query.load(conn).await)?)
     }
 

@@ -67,6 +67,11 @@ diesel::define_sql_function! {
     fn last_insert_id() -> diesel::sql_types::BigInt;
 }
 
+diesel::define_sql_function! {
+    /// The id that the last `INSERT` of this connection generated (SQLite).
+    fn last_insert_rowid() -> diesel::sql_types::BigInt;
+}
+
 impl DbConn {
     /// Inserts a product whose gate has epoch 1.
     pub async fn insert_product(&mut self, product: &NewProduct) -> DbResult<ProductId> {
@@ -74,13 +79,14 @@ impl DbConn {
         on_db!(conn, diesel::insert_into(products::table).values(product).execute(conn).await)?;
         Ok(match conn {
             DbConn::MySql(conn) => diesel::select(last_insert_id()).get_result(&mut **conn).await?,
+            DbConn::Sqlite(conn) => diesel::select(last_insert_rowid()).get_result(&mut **conn).await?,
         })
     }
 
     /// One product.
     pub async fn find_product(&mut self, id: ProductId) -> DbResult<Option<Product>> {
         let conn = self;
-        let query = products::table.select(Product::as_select()).filter(products::id.eq(id));
+        let query = products::table.select(product_columns()).filter(products::id.eq(id));
         Ok(on_db!(conn, query.get_result(conn).await.optional())?)
     }
 
@@ -95,7 +101,7 @@ impl DbConn {
         let conn = self;
         let before = before.unwrap_or(i64::MAX);
         let query = products::table
-            .select(Product::as_select())
+            .select(product_columns())
             .filter(products::id.lt(before))
             .order(products::id.desc())
             .limit(limit);
@@ -152,7 +158,7 @@ impl DbConn {
         Ok(rows == 1)
     }
 
-    /// Locks a product's row until the transaction ends.
+    /// Locks a product's row until the transaction ends. In SQLite a transaction that writes has locked everything.
     pub async fn lock_product(&mut self, id: ProductId) -> DbResult<Option<ProductLock>> {
         let query = products::table
             .select((
@@ -165,6 +171,27 @@ impl DbConn {
             .filter(products::id.eq(id));
         Ok(match self {
             DbConn::MySql(conn) => query.for_update().get_result(&mut **conn).await.optional()?,
+            DbConn::Sqlite(conn) => query.get_result(&mut **conn).await.optional()?,
         })
     }
+}
+
+/// The columns of [`Product`], in its order.
+#[diesel::dsl::auto_type]
+fn product_columns() -> _ {
+    (
+        products::id,
+        products::name,
+        products::description,
+        products::price_cents,
+        products::stock,
+        products::sold,
+        products::starts_at,
+        products::ends_at,
+        products::paused,
+        products::ver,
+        products::gate_epoch,
+        products::gate_fence,
+        products::created_at,
+    )
 }

@@ -22,10 +22,7 @@ impl DbConn {
         );
         on_db!(conn, diesel::insert_into(users::table).values(row).execute(conn).await)?;
         let key = name.key();
-        Ok(on_db!(
-            conn,
-            users::table.select(users::id).filter(users::username_key.eq(key)).get_result(conn).await
-        )?)
+        Ok(on_db!(conn, users::table.select(users::id).filter(users::username_key.eq(key)).get_result(conn).await)?)
     }
 
     /// The account of a name, whatever its case.

@@ -114,8 +114,8 @@ impl<T: DeserializeOwned> FromRequest for Body<T> {
                 _ => Error::Invalid("body: could not be read to its end".to_owned()),
             })?;
             let mut json = serde_json::Deserializer::from_slice(&bytes);
-            let value = serde_path_to_error::deserialize(&mut json)
-                .map_err(|error| invalid(error.path(), error.inner()))?;
+            let value =
+                serde_path_to_error::deserialize(&mut json).map_err(|error| invalid(error.path(), error.inner()))?;
             json.end().map_err(|error| Error::Invalid(format!("body: {error}")))?;
             Ok(Self(value))
         })

@@ -25,9 +25,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(Path::new("/login").on(Method::POST, accounts::log_in).resource())
         .service(Path::new("/me").on(Method::GET, accounts::me).resource())
         .service(Path::new("/products").on(Method::GET, catalog::list).on(Method::POST, catalog::create).resource())
-        .service(
-            Path::new("/products/{id}").on(Method::GET, catalog::get).on(Method::PATCH, catalog::patch).resource(),
-        )
+        .service(Path::new("/products/{id}").on(Method::GET, catalog::get).on(Method::PATCH, catalog::patch).resource())
         .service(Path::new("/products/{id}/restock").on(Method::POST, catalog::restock).resource())
         .service(Path::new("/seckill/{id}").on(Method::POST, purchases::buy).resource())
         .service(Path::new("/orders").on(Method::GET, orders::list).resource())

@@ -1,14 +1,12 @@
 //! Products and the state of their sale.
 
 use diesel::prelude::Queryable;
-use diesel::prelude::Selectable;
 use serde::{Deserialize, Serialize};
 
 use super::{ProductId, Timestamp};
 
 /// A product's row.
-#[derive(Debug, Clone, Queryable, Selectable)]
-#[diesel(table_name = crate::db::schema::products)]
+#[derive(Debug, Clone, Queryable)]
 pub struct Product {
     /// Its id.
     pub id: ProductId,

@@ -2,6 +2,7 @@
 //!
 //! What [`OrderQueue::publish`] has confirmed survives; it may arrive more than once.
 
+mod embedded;
 mod message;
 mod rabbitmq;
 
@@ -11,11 +12,14 @@ use tokio::sync::mpsc;
 
 use crate::config;
 
+pub use embedded::EmbeddedQueue;
 pub use message::{BATCH_MAX, PurchaseBatch};
 pub use rabbitmq::RabbitMqQueue;
 
 /// The queue of the backend that was configured.
 pub enum OrderQueue {
+    /// In this process; durable through the database.
+    Embedded(EmbeddedQueue),
     /// RabbitMQ, one quorum queue with a single active consumer.
     RabbitMq(Arc<RabbitMqQueue>),
 }
@@ -36,11 +40,18 @@ pub enum PublishError {
 
 /// A batch of purchases from the queue, to be acknowledged once it is in the database.
 pub enum Delivery {
+    /// From this process.
+    Embedded(embedded::Delivery),
     /// From RabbitMQ.
     RabbitMq(rabbitmq::Delivery),
 }
 
 impl OrderQueue {
+    /// A queue in this process.
+    pub fn embedded() -> Self {
+        Self::Embedded(EmbeddedQueue::new())
+    }
+
     /// A queue in RabbitMQ; its tasks start with [`OrderQueue::start`].
     pub fn rabbitmq(settings: &config::RabbitMq) -> Result<Self, String> {
         Ok(Self::RabbitMq(Arc::new(RabbitMqQueue::new(settings)?)))
@@ -48,8 +59,11 @@ impl OrderQueue {
 
     /// Starts the tasks behind the queue and hands out its deliveries: one receiver a consumer, all purchases of one
     /// product at the same one, in the order they were published. To be called once.
+    ///
+    /// The embedded queue has one consumer, for its database has one writer.
     pub fn start(&self, consumers: usize) -> Vec<mpsc::Receiver<Delivery>> {
         match self {
+            Self::Embedded(queue) => queue.start().into_iter().collect(),
             Self::RabbitMq(queue) => queue.start(consumers),
         }
     }
@@ -57,6 +71,7 @@ impl OrderQueue {
     /// Whether purchases can be published now. Asked before a unit is taken.
     pub fn is_ready(&self) -> bool {
         match self {
+            Self::Embedded(queue) => queue.is_ready(),
             Self::RabbitMq(queue) => queue.is_ready(),
         }
     }
@@ -64,6 +79,7 @@ impl OrderQueue {
     /// Publishes a batch; returns once it is confirmed to be durable.
     pub async fn publish(&self, batch: &PurchaseBatch) -> Result<(), PublishError> {
         match self {
+            Self::Embedded(queue) => queue.publish(batch).await,
             Self::RabbitMq(queue) => queue.publish(batch).await,
         }
     }
@@ -71,6 +87,7 @@ impl OrderQueue {
     /// Gives unacknowledged deliveries back and closes the link. Consumers must have ended before.
     pub async fn stop(&self) {
         match self {
+            Self::Embedded(_) => {}
             Self::RabbitMq(queue) => queue.stop().await,
         }
     }
@@ -80,20 +97,29 @@ impl Delivery {
     /// What was delivered.
     pub fn batch(&self) -> &PurchaseBatch {
         match self {
+            Self::Embedded(delivery) => delivery.batch(),
             Self::RabbitMq(delivery) => delivery.batch(),
         }
     }
 
-    /// Tells the queue to forget the batch: its purchases are in the database.
-    pub async fn ack(self) {
+    /// Tells the queue to forget the batch: its purchases are in the database, all of them live or `some_dead`.
+    ///
+    /// The embedded queue confirms only now, and nothing that is dead.
+    pub async fn ack(self, some_dead: bool) {
         match self {
+            Self::Embedded(delivery) => delivery.confirm(if some_dead { Err(PublishError::Refused) } else { Ok(()) }),
             Self::RabbitMq(delivery) => delivery.ack().await,
         }
     }
 
-    /// Moves a batch that can never become orders to the dead-letter queue.
+    /// Moves a batch that can never become orders to the dead-letter queue. The embedded queue has none: nobody was
+    /// promised anything yet, so the publisher is told.
     pub async fn park(self, reason: &str) {
         match self {
+            Self::Embedded(delivery) => {
+                tracing::error!(%reason, purchases = delivery.batch().items.len(), "Refused a batch that cannot be written");
+                delivery.confirm(Err(PublishError::Refused));
+            }
             Self::RabbitMq(delivery) => delivery.park(reason).await,
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
+use tokio::sync::SetOnce;
 
 use super::auth_limiter::AuthLimiter;
 use super::{Identity, PasswordHasher, Tokens};
@@ -19,6 +20,7 @@ pub struct Accounts {
     tokens: Arc<Tokens>,
     passwords: PasswordHasher,
     limiter: AuthLimiter,
+    admin_exists: SetOnce<()>,
 }
 
 /// A name and a password.
@@ -54,7 +56,8 @@ pub struct LoggedIn {
 impl Accounts {
     /// `auth_per_minute`: registrations and failed log-ins per address and per account; 0 is no limit.
     pub fn new(db: Db, tokens: Arc<Tokens>, passwords: PasswordHasher, auth_per_minute: u32) -> Self {
-        Self { db, tokens, passwords, limiter: AuthLimiter::new(auth_per_minute) }
+        let limiter = AuthLimiter::new(auth_per_minute);
+        Self { db, tokens, passwords, limiter, admin_exists: SetOnce::new() }
     }
 
     /// Makes an account for a buyer.
@@ -64,7 +67,7 @@ impl Accounts {
         let password = Password::parse(&credentials.password).map_err(|problem| invalid("password", problem))?;
         self.limiter.registration(from)?;
         let wanted = name.clone();
-        let taken = self.db.run(|conn| Box::pin(async move { conn.find_user_by_name(&wanted).await })).await?;
+        let taken = self.db.read(|conn| Box::pin(async move { conn.find_user_by_name(&wanted).await })).await?;
         if taken.is_some() {
             return Err(Error::UsernameTaken);
         }
@@ -76,8 +79,9 @@ impl Accounts {
     pub async fn log_in(&self, credentials: Credentials, from: IpAddr) -> Result<LoggedIn> {
         let name = Username::parse(&credentials.username).ok();
         self.limiter.log_in(from, name.as_ref())?;
+        self.admin_exists.wait().await;
         let account = match name.clone() {
-            Some(name) => self.db.run(|conn| Box::pin(async move { conn.find_user_by_name(&name).await })).await?,
+            Some(name) => self.db.read(|conn| Box::pin(async move { conn.find_user_by_name(&name).await })).await?,
             None => None,
         };
         let well_formed = Password::parse(&credentials.password).is_ok();
@@ -99,41 +103,43 @@ impl Accounts {
 
     /// Who the bearer of a token is.
     pub async fn profile(&self, identity: Identity) -> Result<Profile> {
-        let account = self.db.run(move |conn| Box::pin(conn.find_user(identity.user_id))).await?;
-        Ok(Profile {
-            id: identity.user_id,
-            username: account.map(|account| account.username),
-            role: identity.role,
-        })
+        let account = self.db.read(move |conn| Box::pin(conn.find_user(identity.user_id))).await?;
+        Ok(Profile { id: identity.user_id, username: account.map(|account| account.username), role: identity.role })
     }
 
-    /// Makes the administrator unless an account of that name exists.
-    pub async fn ensure_admin(&self, settings: &config::Admin) -> Result<()> {
+    /// Makes the administrator unless an account of that name exists; says whether it did. Nobody logs in before.
+    pub async fn ensure_admin(&self, settings: &config::Admin) -> Result<bool> {
+        let made = self.make_admin(settings).await?;
+        // Already set when this is called a second time.
+        let _ = self.admin_exists.set(());
+        Ok(made)
+    }
+
+    async fn make_admin(&self, settings: &config::Admin) -> Result<bool> {
         let name = Username::parse(&settings.username).map_err(|problem| Error::Invalid(problem.to_owned()))?;
         let wanted = name.clone();
-        let existing = self.db.run(|conn| Box::pin(async move { conn.find_user_by_name(&wanted).await })).await?;
+        let existing = self.db.read(|conn| Box::pin(async move { conn.find_user_by_name(&wanted).await })).await?;
         match existing {
-            Some(account) if account.role == Role::Admin => return Ok(()),
+            Some(account) if account.role == Role::Admin => return Ok(false),
             Some(_) => {
                 tracing::warn!("The account named in admin.username is a buyer's and stays one");
-                return Ok(());
+                return Ok(false);
             }
             None => {}
         }
         let password =
             Password::parse(settings.password.expose_secret()).map_err(|problem| Error::Invalid(problem.to_owned()))?;
         match self.insert(name, password, Role::Admin).await {
-            Ok(_) => tracing::info!("Made the administrator's account"),
-            Err(Error::UsernameTaken) => {}
-            Err(error) => return Err(error),
+            Ok(_) => Ok(true),
+            Err(Error::UsernameTaken) => Ok(false),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     async fn insert(&self, name: Username, password: Password, role: Role) -> Result<UserId> {
         let hash = self.passwords.hash(password).await?;
         let inserted =
-            self.db.run(move |conn| Box::pin(async move { conn.insert_user(&name, &hash, role).await })).await;
+            self.db.transaction(move |conn| Box::pin(async move { conn.insert_user(&name, &hash, role).await })).await;
         match inserted {
             Err(DbError::Duplicate(_)) => Err(Error::UsernameTaken),
             other => Ok(other?),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Identity, Page};
+use super::{Identity, Page, Reopening};
 use crate::db::{Db, DbConn, DbError, NewKey, NewProduct, ProductChange, StoredKey};
 use crate::error::{Error, Result};
 use crate::model::{Product, ProductId, SaleState, Timestamp};
@@ -26,6 +26,7 @@ const FIRST_EPOCH: i64 = 1;
 pub struct Catalog {
     db: Db,
     gate: Arc<StockGate>,
+    reopening: Reopening,
 }
 
 /// A product as everybody sees it.
@@ -125,12 +126,13 @@ impl IdempotencyKey {
 impl Catalog {
     /// Keeps products in `db`, and tells `gate`.
     pub fn new(db: Db, gate: Arc<StockGate>) -> Self {
-        Self { db, gate }
+        let reopening = Reopening::new(db.clone(), gate.clone());
+        Self { db, gate, reopening }
     }
 
     /// One product.
     pub async fn get(&self, id: ProductId) -> Result<ProductView> {
-        let product = self.db.run(move |conn| Box::pin(conn.find_product(id))).await?.ok_or(Error::ProductNotFound)?;
+        let product = self.db.read(move |conn| Box::pin(conn.find_product(id))).await?.ok_or(Error::ProductNotFound)?;
         self.view(product).await
     }
 
@@ -149,8 +151,7 @@ impl Catalog {
         let before = cursor.map(ProductId::get);
         let wanted = limit as i64 + 1;
         let now = Timestamp::now();
-        let products =
-            self.db.run(move |conn| Box::pin(conn.list_products(state, now, before, wanted))).await?;
+        let products = self.db.read(move |conn| Box::pin(conn.list_products(state, now, before, wanted))).await?;
         let page = Page::cut(products, limit, |product| product.id.to_string());
         Ok(Page { items: self.views(page.items).await?, next_cursor: page.next_cursor })
     }
@@ -200,7 +201,6 @@ impl Catalog {
             Err(error) => return self.first_answer_after(error, key.as_ref()).await,
         };
         // Nothing can be in flight for a product that did not exist, so its gate opens without a wait.
-        self.gate.close(product.id, &home, FIRST_EPOCH).await?;
         self.gate.open_new(product.id, &home, FIRST_EPOCH, &product.terms()).await?;
         tracing::info!(product.id = %product.id, product.stock, "Put a product on sale");
         Ok(self.remember(key, self.view(product).await?).await)
@@ -273,10 +273,12 @@ impl Catalog {
         Ok(self.remember(key, self.view(product).await?).await)
     }
 
-    /// A gate that is lost or closed takes the terms from the database when it is rebuilt.
+    /// A gate in Redis that is lost or closed takes the terms from the database when it is rebuilt; one in this
+    /// process may have been left closed because its sale had ended.
     async fn configure_gate(&self, product: &Product) -> Result<()> {
         match self.gate.configure(product.id, &product.terms()).await {
-            Ok(()) | Err(GateError::Lost | GateError::Closed) => Ok(()),
+            Ok(()) | Err(GateError::Closed) => Ok(()),
+            Err(GateError::Lost) => self.reopening.open(product).await,
             Err(error) => Err(error.into()),
         }
     }
@@ -296,7 +298,7 @@ impl Catalog {
     async fn first_answer(&self, key: Option<&NewKey>) -> Result<Option<ProductView>> {
         let Some(key) = key.cloned() else { return Ok(None) };
         let request_hash = key.request_hash.clone();
-        let stored = self.db.run(|conn| Box::pin(async move { conn.find_key(&key).await })).await?;
+        let stored = self.db.read(|conn| Box::pin(async move { conn.find_key(&key).await })).await?;
         match stored {
             None => Ok(None),
             Some(stored) if stored.request_hash != request_hash => Err(Error::IdempotencyConflict),
@@ -320,7 +322,8 @@ impl Catalog {
         if let Some(key) = key
             && let Ok(json) = serde_json::to_string(&view)
         {
-            let stored = self.db.run(|conn| Box::pin(async move { conn.store_response(&key, &json).await })).await;
+            let stored =
+                self.db.transaction(|conn| Box::pin(async move { conn.store_response(&key, &json).await })).await;
             if let Err(error) = stored {
                 tracing::warn!(%error, "Could not keep the answer to an Idempotency-Key");
             }

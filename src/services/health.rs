@@ -49,11 +49,7 @@ impl Health {
     /// Asks them now.
     pub async fn check(&self) -> Checks {
         let (database, gate) = tokio::join!(self.db.ping(), self.gate.ping());
-        Checks {
-            database: up_if(database.is_ok()),
-            gate: up_if(gate.is_ok()),
-            queue: up_if(self.queue.is_ready()),
-        }
+        Checks { database: up_if(database.is_ok()), gate: up_if(gate.is_ok()), queue: up_if(self.queue.is_ready()) }
     }
 }
 

@@ -8,6 +8,7 @@ mod orders;
 mod passwords;
 mod purchases;
 mod recorder;
+mod reopening;
 mod tokens;
 
 pub use accounts::{Accounts, Credentials, LoggedIn, Profile};
@@ -17,6 +18,7 @@ pub use orders::Orders;
 pub use passwords::PasswordHasher;
 pub use purchases::Purchases;
 pub use recorder::{Decision, Recorder};
+pub use reopening::Reopening;
 pub use tokens::{Identity, Tokens};
 
 use serde::Serialize;

@@ -56,7 +56,7 @@ impl Orders {
         let held = if cursor.is_none() { self.holdings(user).await?.orders } else { Vec::new() };
         let wanted = limit as i64 + 1;
         let mut orders =
-            self.db.run(move |conn| Box::pin(async move { conn.list_orders(user, cursor, wanted).await })).await?;
+            self.db.read(move |conn| Box::pin(async move { conn.list_orders(user, cursor, wanted).await })).await?;
         // An order older than the whole page is on a later one, or written long ago.
         let oldest = if orders.len() as i64 == wanted { orders.last().map(|order| order.id) } else { None };
         for (product, id) in held {
@@ -74,7 +74,7 @@ impl Orders {
     }
 
     async fn find_written(&self, id: OrderId) -> Result<Option<Order>> {
-        self.db.run(move |conn| Box::pin(async move { Ok(conn.find_order(id).await?) })).await
+        self.db.read(move |conn| Box::pin(async move { Ok(conn.find_order(id).await?) })).await
     }
 
     async fn find_queued(&self, reader: Identity, id: OrderId) -> Result<(Option<(ProductId, UserId)>, bool)> {
@@ -110,13 +110,13 @@ impl Orders {
     async fn products_on_the_way(&self) -> Result<Vec<ProductId>> {
         let since = Timestamp::now().unix_ms() - STILL_ON_THE_WAY.as_millis() as i64;
         let since = Timestamp::from_unix_ms(since).unwrap_or_else(Timestamp::now);
-        self.db.run(move |conn| Box::pin(async move { Ok(conn.unfinished_products(since).await?) })).await
+        self.db.read(move |conn| Box::pin(async move { Ok(conn.unfinished_products(since).await?) })).await
     }
 
     async fn queued_order(&self, product: ProductId, id: OrderId, user_id: UserId) -> Result<Order> {
         let product = self
             .db
-            .run(move |conn| Box::pin(async move { Ok::<_, Error>(conn.find_product(product).await?) }))
+            .read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.find_product(product).await?) }))
             .await?
             .ok_or(Error::OrderNotFound)?;
         Ok(Order {

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::model::{OrderId, ProductId, UserId};
+use crate::model::{OrderId, ProductId, SaleState, Timestamp, UserId};
 use crate::queue::{BATCH_MAX, OrderQueue, PurchaseBatch};
 use crate::stock::{Admission, Answer, GateError, Purchase, StockGate};
 
@@ -53,13 +53,7 @@ struct Floor {
 
 impl Purchases {
     /// Starts `lanes` lanes on `tasks`. They end when this value is dropped and their work is done.
-    pub fn start(
-        db: Db,
-        gate: Arc<StockGate>,
-        queue: Arc<OrderQueue>,
-        lanes: usize,
-        tasks: &TaskTracker,
-    ) -> Self {
+    pub fn start(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>, lanes: usize, tasks: &TaskTracker) -> Self {
         let confirmed = ConfirmedOrders::default();
         let floor = Arc::new(Floor { db, gate, queue: queue.clone(), confirmed, tasks: tasks.clone() });
         let lanes = (0..lanes)
@@ -169,8 +163,11 @@ impl Floor {
 
     /// A product without a gate: unknown, or its gate was lost.
     async fn explain_missing_gate(&self, product: ProductId, tickets: Vec<Ticket>) {
-        match self.db.run(move |conn| Box::pin(conn.find_product(product))).await {
+        match self.db.read(move |conn| Box::pin(conn.find_product(product))).await {
             Ok(None) => refuse_all(tickets, || Error::ProductNotFound),
+            Ok(Some(product)) if product.terms().state(0, Timestamp::now()) == SaleState::Ended => {
+                refuse_all(tickets, || Error::Ended);
+            }
             Ok(Some(_)) => {
                 tracing::error!(product.id = %product, "The gate of a product is lost");
                 refuse_all(tickets, || Error::Unavailable("the gate is lost".to_owned()));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::db::{Db, DbConn, DbError, NewOrder};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, RejectReason, UserId};
+use crate::queue::PurchaseBatch;
 use crate::stock::{Purchase, StockGate};
 
 /// See the module.
@@ -47,32 +48,37 @@ impl Recorder {
         Self { db, gate }
     }
 
-    /// Decides purchases that a gate of `epoch` admitted. `None`: the product does not exist.
+    /// Whether batches of several products are best decided together.
+    pub fn takes_many(&self) -> bool {
+        self.db.has_one_writer()
+    }
+
+    /// Decides batches, each of another product or epoch. `None`: the product does not exist.
     ///
     /// After an error nothing is known; repeating it is safe.
-    pub async fn decide(
-        &self,
-        product: ProductId,
-        epoch: i64,
-        purchases: &[Purchase],
-    ) -> std::result::Result<Option<Decision>, DbError> {
-        let mut seen = HashSet::with_capacity(purchases.len());
-        let purchases: Vec<Purchase> =
-            purchases.iter().copied().filter(|purchase| seen.insert(purchase.order_id)).collect();
-        let all = purchases.clone();
-        let together =
-            self.db.transaction(move |conn| Box::pin(async move { decide_together(conn, product, epoch, all).await }));
+    pub async fn decide(&self, batches: Vec<PurchaseBatch>) -> std::result::Result<Vec<Option<Decision>>, DbError> {
+        let batches: Arc<[PurchaseBatch]> = batches.into_iter().map(without_repeats).collect();
+        let all = batches.clone();
+        let together = self.db.transaction(move |conn| {
+            Box::pin(async move {
+                let mut decisions = Vec::with_capacity(all.len());
+                for batch in all.iter() {
+                    decisions.push(Some(decide_together(conn, batch).await?));
+                }
+                Ok(decisions)
+            })
+        });
         match together.await {
-            Ok(decision) => Ok(Some(decision)),
-            Err(Abort::Failed(error)) => Err(error),
-            Err(Abort::Conflict) => {
-                self.db
-                    .transaction(move |conn| {
-                        Box::pin(async move { decide_each(conn, product, epoch, purchases).await })
-                    })
-                    .await
-            }
+            Ok(decisions) => return Ok(decisions),
+            Err(Abort::Failed(error)) => return Err(error),
+            Err(Abort::Conflict) => {}
         }
+        let mut decisions = Vec::with_capacity(batches.len());
+        for batch in batches.iter().cloned() {
+            let each = self.db.transaction(move |conn| Box::pin(async move { decide_each(conn, batch).await }));
+            decisions.push(each.await?);
+        }
+        Ok(decisions)
     }
 
     /// Tells the gate what was decided. May fail or be skipped: the entries it leaves are found and decided again.
@@ -85,7 +91,7 @@ impl Recorder {
             // Only now: cleared before, a crash in between would leak the units.
             let ids: Vec<OrderId> = decision.dead.iter().map(|purchase| purchase.order_id).collect();
             self.db
-                .run(move |conn| Box::pin(async move { conn.clear_release_due(&ids).await }))
+                .transaction(move |conn| Box::pin(async move { conn.clear_release_due(&ids).await }))
                 .await
                 .map_err(Error::from)?;
         }
@@ -94,34 +100,26 @@ impl Recorder {
 }
 
 /// The common case, in which all purchases become orders: stock and rows for all of them, or nothing (I1).
-async fn decide_together(
-    conn: &mut DbConn,
-    product: ProductId,
-    epoch: i64,
-    purchases: Vec<Purchase>,
-) -> std::result::Result<Decision, Abort> {
-    let units = purchases.len();
-    if !conn.take_stock(product, units as i64, epoch).await? {
+async fn decide_together(conn: &mut DbConn, batch: &PurchaseBatch) -> std::result::Result<Decision, Abort> {
+    let PurchaseBatch { product_id: product, epoch, items } = batch;
+    let (product, units) = (*product, items.len());
+    if !conn.take_stock(product, units as i64, *epoch).await? {
         return Err(Abort::Conflict);
     }
     let row = conn.lock_product(product).await?.ok_or(Abort::Conflict)?;
-    let orders: Vec<NewOrder> = purchases
+    let orders: Vec<NewOrder> = items
         .iter()
         .map(|purchase| NewOrder::unpaid(purchase.order_id, product, purchase.user_id, row.price_cents))
         .collect();
     if conn.insert_orders_or_ignore(&orders).await? != units {
         return Err(Abort::Conflict);
     }
-    Ok(Decision { gate_epoch: row.gate_epoch, live: purchases, dead: Vec::new() })
+    Ok(Decision { gate_epoch: row.gate_epoch, live: items.clone(), dead: Vec::new() })
 }
 
 /// The general case: each purchase by itself, in order, behind the lock of the product's row.
-async fn decide_each(
-    conn: &mut DbConn,
-    product: ProductId,
-    epoch: i64,
-    purchases: Vec<Purchase>,
-) -> std::result::Result<Option<Decision>, DbError> {
+async fn decide_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Result<Option<Decision>, DbError> {
+    let PurchaseBatch { product_id: product, epoch, items: purchases } = batch;
     let Some(row) = conn.lock_product(product).await? else { return Ok(None) };
     let ids: Vec<OrderId> = purchases.iter().map(|purchase| purchase.order_id).collect();
     let users: Vec<UserId> = purchases.iter().map(|purchase| purchase.user_id).collect();
@@ -135,7 +133,11 @@ async fn decide_each(
     let mut taken = 0;
     for purchase in purchases {
         if let Some(status) = written.get(&purchase.order_id) {
-            if status.is_live() { decision.live.push(purchase) } else { decision.dead.push(purchase) }
+            if status.is_live() {
+                decision.live.push(purchase)
+            } else {
+                decision.dead.push(purchase)
+            }
             continue;
         }
         let order = NewOrder::unpaid(purchase.order_id, product, purchase.user_id, row.price_cents);
@@ -170,4 +172,10 @@ async fn decide_each(
         conn.insert_orders(&new).await?;
     }
     Ok(Some(decision))
+}
+
+fn without_repeats(mut batch: PurchaseBatch) -> PurchaseBatch {
+    let mut seen = HashSet::with_capacity(batch.items.len());
+    batch.items.retain(|purchase| seen.insert(purchase.order_id));
+    batch
 }

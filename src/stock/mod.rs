@@ -4,6 +4,7 @@
 //! "add" or "remove if it is still mine", and repeating one is harmless (I6). A gate that lost what it knew, or whose
 //! server changed, says so ([`GateError::Lost`]) instead of selling from an empty memory (I7).
 
+mod memory;
 mod redis;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config;
 use crate::model::{OrderId, ProductId, SaleState, SaleTerms, Timestamp, UserId};
 
+use self::memory::MemoryGate;
 use self::redis::RedisGate;
 
 /// One try per user and product in this time.
@@ -20,8 +22,10 @@ pub const RATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// The gate of the backend that was configured.
 pub enum StockGate {
+    /// In this process.
+    Memory(MemoryGate),
     /// Redis, one Lua script a step.
-    Redis(RedisGate),
+    Redis(Box<RedisGate>),
 }
 
 /// A purchase as the gate and the queue know it.
@@ -104,54 +108,61 @@ pub enum GateError {
     Protocol(String),
 }
 
-/// Runs one method of the gate that was configured.
-macro_rules! on_gate {
-    ($self:ident.$($call:tt)+) => {
-        match $self {
-            StockGate::Redis(gate) => gate.$($call)+,
-        }
-    };
-}
-
 impl StockGate {
+    /// A gate in this process.
+    pub fn memory() -> Self {
+        Self::Memory(MemoryGate::default())
+    }
+
     /// A gate in Redis. Connects only when asked something. `links` connections carry everybody's commands.
     pub fn redis(settings: &config::Redis, links: usize) -> Result<Self, String> {
-        Ok(Self::Redis(RedisGate::new(settings, links)?))
+        Ok(Self::Redis(Box::new(RedisGate::new(settings, links)?)))
     }
 
     /// Identity of the server that keeps the gate; another one after each restart or failover.
     pub async fn home(&self) -> Result<String, GateError> {
-        on_gate!(self.home().await)
+        match self {
+            Self::Memory(_) => Ok("embedded".to_owned()),
+            Self::Redis(gate) => gate.home().await,
+        }
     }
 
     /// Takes a unit for each purchase that may have one: window, pause, already purchased, rate limit, stock, in this
     /// order, in one step. Repeating it with the same order ids after [`GateError::Unclear`] takes nothing twice.
     pub async fn reserve(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
-        on_gate!(self.reserve(product, purchases).await)
+        match self {
+            Self::Memory(gate) => gate.reserve(product, purchases),
+            Self::Redis(gate) => gate.reserve(product, purchases).await,
+        }
     }
 
     /// Notes that these orders are in the database and live. Never touches a buyer's mark.
     pub async fn settle(&self, product: ProductId, purchases: &[Purchase]) -> Result<(), GateError> {
-        on_gate!(self.settle(product, purchases).await)
+        match self {
+            Self::Memory(gate) => gate.settle(product, purchases),
+            Self::Redis(gate) => gate.settle(product, purchases).await,
+        }
     }
 
     /// Gives back the units of orders that are dead in the database, where the buyer's mark is still theirs (I6).
     /// `epoch` is the product's as the transaction read it that found the orders dead.
     pub async fn release(&self, product: ProductId, epoch: i64, purchases: &[Purchase]) -> Result<(), GateError> {
-        on_gate!(self.release(product, epoch, purchases).await)
+        match self {
+            Self::Memory(gate) => gate.release(product, epoch, purchases),
+            Self::Redis(gate) => gate.release(product, epoch, purchases).await,
+        }
     }
 
     /// Takes over the terms of a sale if they are newer than the gate's.
     pub async fn configure(&self, product: ProductId, terms: &SaleTerms) -> Result<(), GateError> {
-        on_gate!(self.configure(product, terms).await)
+        match self {
+            Self::Memory(gate) => gate.configure(product, terms),
+            Self::Redis(gate) => gate.configure(product, terms).await,
+        }
     }
 
-    /// Closes whatever gate of an older epoch there is. After it, no purchase of an older epoch can be admitted.
-    pub async fn close(&self, product: ProductId, home: &str, epoch: i64) -> Result<(), GateError> {
-        on_gate!(self.close(product, home, epoch).await)
-    }
-
-    /// Opens the gate of `epoch` for a product that nobody holds a unit of. Only over the closed gate of that epoch.
+    /// Opens the gate of a product that was just made on the server `home`, so that nobody can hold a unit of it.
+    /// [`GateError::Superseded`]: there is an open gate already, which stays as it is.
     pub async fn open_new(
         &self,
         product: ProductId,
@@ -159,36 +170,65 @@ impl StockGate {
         epoch: i64,
         terms: &SaleTerms,
     ) -> Result<(), GateError> {
-        on_gate!(self.open_new(product, home, epoch, terms).await)
+        match self {
+            Self::Memory(gate) => gate.open(product, epoch, terms, []),
+            Self::Redis(gate) => gate.open_new(product, home, epoch, terms).await,
+        }
+    }
+
+    /// Fills and opens a gate in this process with the live orders of the database. Only where nothing can be on its
+    /// way: at the start, or for a product whose gate was not open since.
+    pub fn open_with(
+        &self,
+        product: ProductId,
+        epoch: i64,
+        terms: &SaleTerms,
+        held: Vec<Purchase>,
+    ) -> Result<(), GateError> {
+        match self {
+            Self::Memory(gate) => gate.open(product, epoch, terms, held),
+            Self::Redis(_) => Err(GateError::Superseded),
+        }
     }
 
     /// What the gates of these products show; `None` for one that is lost or closed.
     pub async fn view(&self, products: &[ProductId]) -> Result<Vec<Option<GateView>>, GateError> {
-        on_gate!(self.view(products).await)
+        match self {
+            Self::Memory(gate) => Ok(gate.view(products)),
+            Self::Redis(gate) => gate.view(products).await,
+        }
     }
 
     /// The orders under which a user holds units of these products; `None` for one that is lost or closed.
-    pub async fn held_by(
-        &self,
-        user: UserId,
-        products: &[ProductId],
-    ) -> Result<Vec<Option<HeldUnit>>, GateError> {
-        on_gate!(self.held_by(user, products).await)
+    pub async fn held_by(&self, user: UserId, products: &[ProductId]) -> Result<Vec<Option<HeldUnit>>, GateError> {
+        match self {
+            Self::Memory(gate) => Ok(gate.held_by(user, products)),
+            Self::Redis(gate) => gate.held_by(user, products).await,
+        }
     }
 
     /// The buyer of an order of this product that is in flight.
     pub async fn buyer_in_flight(&self, product: ProductId, order: OrderId) -> Result<Option<UserId>, GateError> {
-        on_gate!(self.buyer_in_flight(product, order).await)
+        match self {
+            Self::Memory(gate) => Ok(gate.buyer_in_flight(product, order)),
+            Self::Redis(gate) => gate.buyer_in_flight(product, order).await,
+        }
     }
 
     /// Whether the store answers.
     pub async fn ping(&self) -> Result<(), GateError> {
-        on_gate!(self.ping().await)
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Redis(gate) => gate.ping().await,
+        }
     }
 
     /// Checks each second that the store is still the one its connections were made to. Ends with `stop`.
     pub async fn watch(&self, stop: CancellationToken) {
-        on_gate!(self.watch(stop).await)
+        match self {
+            Self::Memory(_) => {}
+            Self::Redis(gate) => gate.watch(stop).await,
+        }
     }
 }
 

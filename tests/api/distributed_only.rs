@@ -89,7 +89,9 @@ async fn what_cannot_become_an_order_is_rejected_and_gives_nothing_away() {
         let items = [(again.clone(), 1), (second.clone(), 2), (third.clone(), 3)];
         broker.publish(&app.config.rabbitmq.queue, message(id, 1, &items)).await;
         app.orders_written(id, 4).await;
-        app.stores.execute(&format!("UPDATE products SET gate_epoch = 2, gate_fence = 2, stock = 5 WHERE id = {id}")).await;
+        app.stores
+            .execute(&format!("UPDATE products SET gate_epoch = 2, gate_fence = 2, stock = 5 WHERE id = {id}"))
+            .await;
         broker.publish(&app.config.rabbitmq.queue, message(id, 1, &[(late.clone(), 4)])).await;
         app.orders_written(id, 5).await;
         for (order, user, status, reason) in [
@@ -120,10 +122,8 @@ async fn a_rejected_purchase_gives_its_unit_back_and_frees_its_buyer() {
         let order = app.client.order(2, second["order_id"].as_str().unwrap()).await.is(200);
         assert_eq!((order["status"].as_str(), order["reason"].as_str()), (Some("rejected"), Some("sold_out")));
         assert_eq!(app.client.order(1, first["order_id"].as_str().unwrap()).await.is(200)["status"], "unpaid");
-        eventually("the gate has taken the unit back", || async {
-            app.client.product(id).await["remaining"] == 1
-        })
-        .await;
+        eventually("the gate has taken the unit back", || async { app.client.product(id).await["remaining"] == 1 })
+            .await;
         eventually("nothing is owed any more", || async {
             app.stores.number("SELECT COUNT(*) AS n FROM orders WHERE release_due IS NOT NULL").await == 0
         })
@@ -141,7 +141,11 @@ async fn a_server_that_forgot_its_scripts_is_told_them_again() {
     run(async |app: &mut TestApp| {
         let id = app.client.new_product(10).await;
         app.client.buy(1, id).await.is(202);
-        deadpool_redis::redis::cmd("SCRIPT").arg("FLUSH").query_async::<()>(&mut app.stores.redis().await).await.unwrap();
+        deadpool_redis::redis::cmd("SCRIPT")
+            .arg("FLUSH")
+            .query_async::<()>(&mut app.stores.redis().await)
+            .await
+            .unwrap();
         app.client.buy(2, id).await.is(202);
         app.orders_written(id, 2).await;
         app.balanced(id).await;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use reqwest::Method;
 use reqwest::header::HeaderMap;
-use secrecy::ExposeSecret;
 use seckill::config::Config;
 use seckill::model::Role;
 use seckill::services::{Identity, Tokens};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 pub struct Client {

@@ -61,10 +61,7 @@ impl TestApp {
 
     /// Waits until the application says that it is ready.
     pub async fn ready(&self) {
-        eventually("the application is ready", || async {
-            self.client.get("/readyz", None).await.status == 200
-        })
-        .await;
+        eventually("the application is ready", || async { self.client.get("/readyz", None).await.status == 200 }).await;
     }
 
     /// Waits until this many orders of a product are in the database, and checks that no more come.
@@ -106,6 +103,13 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn
 macro_rules! on_both_backends {
     ($($(#[$meta:meta])* async fn $name:ident($app:ident) $body:block)+) => {
         $($(#[$meta])* async fn $name($app: &mut $crate::support::TestApp) $body)+
+
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $crate::support::TestApp::run(seckill::config::Backend::Embedded, super::$name).await;
+            })+
+        }
 
         mod distributed {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]

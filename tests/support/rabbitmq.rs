@@ -3,8 +3,8 @@
 use amqprs::BasicProperties;
 use amqprs::channel::{BasicGetArguments, BasicPublishArguments, Channel, QueueDeleteArguments};
 use amqprs::connection::{Connection, OpenConnectionArguments};
-use secrecy::ExposeSecret;
 use seckill::config;
+use secrecy::ExposeSecret;
 
 pub struct Broker {
     channel: Channel,
@@ -35,9 +35,9 @@ impl Broker {
     pub async fn take(&self, queue: &str) -> Option<(Option<String>, Vec<u8>)> {
         let arguments = BasicGetArguments::new(queue).no_ack(true).finish();
         let (_, properties, body) = self.channel.basic_get(arguments).await.unwrap()?;
-        let reason = properties.headers().and_then(|headers| {
-            headers.get(&"x-seckill-reason".try_into().unwrap()).map(ToString::to_string)
-        });
+        let reason = properties
+            .headers()
+            .and_then(|headers| headers.get(&"x-seckill-reason".try_into().unwrap()).map(ToString::to_string));
         Some((reason, body))
     }
 }

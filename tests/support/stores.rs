@@ -5,10 +5,11 @@ use std::time::Duration;
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{self, AsyncCommands, Client as RedisClient, IntoConnectionInfo, RedisConnectionInfo};
 use diesel::sql_types::BigInt;
-use diesel::{QueryableByName, sql_query};
+use diesel::{QueryableByName, SqliteConnection, sql_query};
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection, AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection};
-use secrecy::ExposeSecret;
 use seckill::config::{Backend, Config};
+use secrecy::ExposeSecret;
 
 /// Databases that `scripts/services` sets Redis up with.
 const REDIS_DATABASES: i64 = 4096;
@@ -25,31 +26,45 @@ struct Number {
 }
 
 impl Stores {
-    /// Makes a database, and claims a Redis database and a queue name.
+    /// Makes a folder, or a database, a Redis database and a queue.
     pub async fn new(backend: Backend) -> Self {
-        let mut config = Config::load(None).unwrap_or_else(|error| {
-            panic!("{error}\nThese tests need the servers of `scripts/services up` and its target/services.env: `make test`")
-        });
+        let name = format!("seckill_test_{}", uuid::Uuid::now_v7().simple());
+        let mut config = Config::load(None).unwrap_or_else(|error| panic!("{error}"));
         config.backend = backend;
         config.server.port = 0;
         config.auth.bcrypt_cost = 4;
         config.limits.auth_per_minute = 0;
-        let name = format!("seckill_test_{}", uuid::Uuid::now_v7().simple());
+        config.embedded.data_dir = std::env::temp_dir().join(&name);
+        if config.auth.jwt_secret.expose_secret().is_empty() {
+            config.auth.jwt_secret = name.as_str().into();
+            config.admin.password = "correct horse".into();
+        }
+        let mut stores = Self { config, name };
+        if backend == Backend::Distributed {
+            stores.make_distributed().await;
+        }
+        stores
+    }
 
+    async fn make_distributed(&mut self) {
+        let Self { config, name } = self;
+        assert!(
+            !config.mysql.dsn.expose_secret().is_empty(),
+            "these tests need servers: `make test` starts them and passes their settings"
+        );
         let mut mysql = AsyncMysqlConnection::establish(config.mysql.dsn.expose_secret()).await.expect("MySQL");
         mysql.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a new database");
         let mut dsn = url::Url::parse(config.mysql.dsn.expose_secret()).unwrap();
-        dsn.set_path(&name);
+        dsn.set_path(name);
         config.mysql.dsn = dsn.to_string().into();
         config.mysql.pool_size = 8;
 
-        let mut shared = redis_connection(&config).await;
+        let mut shared = redis_connection(config).await;
         let claimed: i64 = shared.incr("seckill-tests:claimed", 1).await.unwrap();
         config.redis.db = (1 + claimed % (REDIS_DATABASES - 1)) as u16;
-        redis::cmd("FLUSHDB").query_async::<()>(&mut redis_connection(&config).await).await.unwrap();
+        redis::cmd("FLUSHDB").query_async::<()>(&mut redis_connection(config).await).await.unwrap();
 
         config.rabbitmq.queue = name.clone();
-        Self { config, name }
     }
 
     pub fn config(&self) -> Config {
@@ -58,15 +73,31 @@ impl Stores {
 
     /// The number that a query yields as `n`.
     pub async fn number(&self, query: &str) -> i64 {
-        sql_query(query).get_result::<Number>(&mut self.mysql().await).await.expect(query).n
+        let number = match self.config.backend {
+            Backend::Embedded => sql_query(query).get_result::<Number>(&mut self.sqlite().await).await,
+            Backend::Distributed => sql_query(query).get_result::<Number>(&mut self.mysql().await).await,
+        };
+        number.expect(query).n
     }
 
     pub async fn execute(&self, statement: &str) {
-        self.mysql().await.batch_execute(statement).await.expect(statement);
+        let done = match self.config.backend {
+            Backend::Embedded => self.sqlite().await.batch_execute(statement).await,
+            Backend::Distributed => self.mysql().await.batch_execute(statement).await,
+        };
+        done.expect(statement);
     }
 
     async fn mysql(&self) -> AsyncMysqlConnection {
         AsyncMysqlConnection::establish(self.config.mysql.dsn.expose_secret()).await.expect("MySQL")
+    }
+
+    async fn sqlite(&self) -> SyncConnectionWrapper<SqliteConnection> {
+        let file = self.config.embedded.data_dir.join("seckill.db");
+        let mut conn =
+            SyncConnectionWrapper::<SqliteConnection>::establish(file.to_str().unwrap()).await.expect("SQLite");
+        conn.batch_execute("PRAGMA busy_timeout = 5000").await.expect("SQLite");
+        conn
     }
 
     pub async fn redis(&self) -> MultiplexedConnection {
@@ -75,15 +106,23 @@ impl Stores {
 
     /// Deletes everything. The application must have been stopped.
     pub async fn remove(&self) {
-        self.execute(&format!("DROP DATABASE {}", self.name)).await;
-        redis::cmd("FLUSHDB").query_async::<()>(&mut self.redis().await).await.unwrap();
-        super::rabbitmq::delete_queues(&self.config.rabbitmq).await;
+        match self.config.backend {
+            Backend::Embedded => {
+                std::fs::remove_dir_all(&self.config.embedded.data_dir).expect("the folder is deleted")
+            }
+            Backend::Distributed => {
+                self.execute(&format!("DROP DATABASE {}", self.name)).await;
+                redis::cmd("FLUSHDB").query_async::<()>(&mut self.redis().await).await.unwrap();
+                super::rabbitmq::delete_queues(&self.config.rabbitmq).await;
+            }
+        }
     }
 }
 
 async fn redis_connection(config: &Config) -> MultiplexedConnection {
-    let login =
-        RedisConnectionInfo::default().set_db(config.redis.db.into()).set_password(config.redis.password.expose_secret());
+    let login = RedisConnectionInfo::default()
+        .set_db(config.redis.db.into())
+        .set_password(config.redis.password.expose_secret());
     let address = format!("redis://{}", config.redis.addr).into_connection_info().unwrap().set_redis_settings(login);
     let client = RedisClient::open(address).unwrap();
     tokio::time::timeout(Duration::from_secs(5), client.get_multiplexed_async_connection())

@@ -182,12 +182,7 @@ impl Link {
     }
 }
 
-async fn declare_queues(
-    connection: &Connection,
-    channel: &Channel,
-    orders: &str,
-    dead: &str,
-) -> Result<(), AmqpError> {
+async fn declare_queues(connection: &Connection, channel: &Channel, orders: &str, dead: &str) -> Result<(), AmqpError> {
     let mut arguments = FieldTable::new();
     let mut set = |key: &str, value: FieldValue| {
         if let Ok(key) = key.try_into() {

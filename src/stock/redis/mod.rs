@@ -139,7 +139,8 @@ impl RedisGate {
         done(&reply)
     }
 
-    pub(super) async fn close(&self, product: ProductId, home: &str, epoch: i64) -> Result<(), GateError> {
+    /// Closes whatever gate of an older epoch there is. After it, no purchase of an older epoch can be admitted.
+    async fn close(&self, product: ProductId, home: &str, epoch: i64) -> Result<(), GateError> {
         let reply: String = self
             .invoke_at(product, home, || {
                 let mut call = self.close.key(gate_key(product));
@@ -157,6 +158,7 @@ impl RedisGate {
         epoch: i64,
         terms: &SaleTerms,
     ) -> Result<(), GateError> {
+        self.close(product, home, epoch).await?;
         let slot = self.slot(product);
         let link = slot.link().await?;
         let staging = format!("{}:load:{}", prefix(product), Uuid::now_v7().simple());

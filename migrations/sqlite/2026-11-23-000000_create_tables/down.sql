@@ -1,0 +1,4 @@
+DROP TABLE idempotency_keys;
+DROP TABLE orders;
+DROP TABLE products;
+DROP TABLE users;

@@ -1,0 +1,190 @@
+//! The gate in this process.
+//!
+//! It outlives nothing: at a start it is filled from the database before anybody can ask it. One lock a product, held
+//! for a batch of purchases at a time, some hundred nanoseconds each; a product's lane is nearly its only user.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use super::{Admission, Answer, GateError, GateView, HeldUnit, Purchase, RATE_WINDOW};
+use crate::model::{OrderId, ProductId, SaleTerms, Timestamp, UserId};
+
+/// See the module.
+#[derive(Default)]
+pub struct MemoryGate {
+    sales: RwLock<HashMap<ProductId, Arc<Mutex<Sale>>>>,
+}
+
+struct Sale {
+    epoch: i64,
+    terms: SaleTerms,
+    /// Every unit that is taken; what remains is the stock less these.
+    buyers: HashMap<UserId, Mark>,
+    tries: RecentTries,
+}
+
+#[derive(Clone, Copy)]
+struct Mark {
+    order_id: OrderId,
+    in_flight: bool,
+}
+
+/// Who tried within the last [`RATE_WINDOW`]; older tries are forgotten as new ones come.
+#[derive(Default)]
+struct RecentTries {
+    by_user: HashMap<UserId, Instant>,
+    by_age: VecDeque<(Instant, UserId)>,
+}
+
+impl RecentTries {
+    /// Notes a try; `Err` is the wait when the last one is too recent, which is not noted.
+    fn note(&mut self, user: UserId, now: Instant) -> Result<(), std::time::Duration> {
+        while let Some((at, old)) = self.by_age.front().copied()
+            && now.duration_since(at) >= RATE_WINDOW
+        {
+            self.by_age.pop_front();
+            self.by_user.remove(&old);
+        }
+        match self.by_user.get(&user) {
+            Some(at) => Err(RATE_WINDOW - now.duration_since(*at)),
+            None => {
+                self.by_user.insert(user, now);
+                self.by_age.push_back((now, user));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Sale {
+    fn remaining(&self) -> i64 {
+        (self.terms.stock - self.buyers.len() as i64).max(0)
+    }
+
+    fn admit(&mut self, purchase: Purchase, now: Instant) -> Answer {
+        if let Some(mark) = self.buyers.get(&purchase.user_id) {
+            if mark.order_id == purchase.order_id {
+                return Answer::Taken;
+            }
+            return Answer::Already { order_id: mark.order_id, in_flight: mark.in_flight };
+        }
+        if let Err(wait) = self.tries.note(purchase.user_id, now) {
+            return Answer::RateLimited(wait);
+        }
+        if self.remaining() == 0 {
+            return Answer::SoldOut;
+        }
+        self.buyers.insert(purchase.user_id, Mark { order_id: purchase.order_id, in_flight: true });
+        Answer::Taken
+    }
+}
+
+impl MemoryGate {
+    fn sale(&self, product: ProductId) -> Result<Arc<Mutex<Sale>>, GateError> {
+        self.sales.read().unwrap_or_else(PoisonError::into_inner).get(&product).cloned().ok_or(GateError::Lost)
+    }
+
+    pub(super) fn reserve(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
+        let sale = self.sale(product)?;
+        let mut sale = lock(&sale);
+        let (terms, now) = (sale.terms, Timestamp::now());
+        if now < terms.starts_at {
+            return Ok(Admission::NotStarted(terms.starts_at));
+        }
+        if terms.ends_at.is_some_and(|end| now >= end) {
+            return Ok(Admission::Ended);
+        }
+        if terms.paused {
+            return Ok(Admission::Paused);
+        }
+        let now = Instant::now();
+        let answers = purchases.iter().map(|purchase| sale.admit(*purchase, now)).collect();
+        Ok(Admission::Open { epoch: sale.epoch, answers })
+    }
+
+    pub(super) fn settle(&self, product: ProductId, purchases: &[Purchase]) -> Result<(), GateError> {
+        let sale = self.sale(product)?;
+        let mut sale = lock(&sale);
+        for purchase in purchases {
+            if let Some(mark) = sale.buyers.get_mut(&purchase.user_id)
+                && mark.order_id == purchase.order_id
+            {
+                mark.in_flight = false;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn release(&self, product: ProductId, epoch: i64, purchases: &[Purchase]) -> Result<(), GateError> {
+        let sale = self.sale(product)?;
+        let mut sale = lock(&sale);
+        if sale.epoch != epoch {
+            return Err(GateError::Superseded);
+        }
+        for purchase in purchases {
+            if sale.buyers.get(&purchase.user_id).is_some_and(|mark| mark.order_id == purchase.order_id) {
+                sale.buyers.remove(&purchase.user_id);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn configure(&self, product: ProductId, terms: &SaleTerms) -> Result<(), GateError> {
+        let sale = self.sale(product)?;
+        let mut sale = lock(&sale);
+        if terms.ver > sale.terms.ver {
+            sale.terms = *terms;
+        }
+        Ok(())
+    }
+
+    /// Opens a gate with what the database holds, unless one is open already.
+    pub(super) fn open(
+        &self,
+        product: ProductId,
+        epoch: i64,
+        terms: &SaleTerms,
+        buyers: impl IntoIterator<Item = Purchase>,
+    ) -> Result<(), GateError> {
+        let buyers =
+            buyers.into_iter().map(|held| (held.user_id, Mark { order_id: held.order_id, in_flight: false })).collect();
+        let mut sales = self.sales.write().unwrap_or_else(PoisonError::into_inner);
+        if sales.contains_key(&product) {
+            return Err(GateError::Superseded);
+        }
+        let sale = Sale { epoch, terms: *terms, buyers, tries: RecentTries::default() };
+        sales.insert(product, Arc::new(Mutex::new(sale)));
+        Ok(())
+    }
+
+    pub(super) fn view(&self, products: &[ProductId]) -> Vec<Option<GateView>> {
+        let now = Timestamp::now();
+        let view = |product: &ProductId| {
+            let sale = self.sale(*product).ok()?;
+            let sale = lock(&sale);
+            let remaining = sale.remaining();
+            Some(GateView { remaining, state: sale.terms.state(remaining, now) })
+        };
+        products.iter().map(view).collect()
+    }
+
+    pub(super) fn held_by(&self, user: UserId, products: &[ProductId]) -> Vec<Option<HeldUnit>> {
+        let held = |product: &ProductId| {
+            let sale = self.sale(*product).ok()?;
+            let mark = lock(&sale).buyers.get(&user).copied();
+            Some(mark.map_or(HeldUnit::Nothing, |mark| HeldUnit::Order(mark.order_id)))
+        };
+        products.iter().map(held).collect()
+    }
+
+    pub(super) fn buyer_in_flight(&self, product: ProductId, order: OrderId) -> Option<UserId> {
+        let sale = self.sale(product).ok()?;
+        let sale = lock(&sale);
+        sale.buyers.iter().find(|(_, mark)| mark.in_flight && mark.order_id == order).map(|(user, _)| *user)
+    }
+}
+
+fn lock(sale: &Mutex<Sale>) -> MutexGuard<'_, Sale> {
+    sale.lock().unwrap_or_else(PoisonError::into_inner)
+}
