@@ -1,13 +1,16 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use secrecy::ExposeSecret;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{self, RunningApp};
-use crate::config::Config;
+use crate::bench::{self, BenchArgs, DemoArgs};
+use crate::config::{Backend, Config};
 use crate::telemetry;
 
 /// Sells a limited stock exactly once.
@@ -27,16 +30,19 @@ enum Command {
     Serve,
     /// Bring the database's schema up to date and exit.
     Migrate,
+    /// Show a sale: a crowd of simulated buyers, and the proof that nothing was oversold.
+    Demo(DemoArgs),
+    /// Measure the configured backend, in a server of its own on loopback.
+    Bench(BenchArgs),
+    /// Serve the bare endpoint that `bench` compares with.
+    #[command(hide = true)]
+    Floor { address: SocketAddr },
 }
 
 /// Runs a command to its end.
 pub async fn run(cli: Cli) -> ExitCode {
     telemetry::init();
-    let outcome = match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve(cli.config).await,
-        Command::Migrate => migrate(cli.config).await,
-    };
-    match outcome {
+    match dispatch(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("seckill: {problem}");
@@ -45,10 +51,21 @@ pub async fn run(cli: Cli) -> ExitCode {
     }
 }
 
-async fn serve(file: Option<PathBuf>) -> Result<(), String> {
-    let config = Config::load(file.as_deref()).map_err(|error| error.to_string())?;
+async fn dispatch(cli: Cli) -> Result<(), String> {
+    let config = || Config::load(cli.config.as_deref()).map_err(|error| error.to_string());
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve(&config()?).await,
+        Command::Migrate => app::migrate(&config()?).await.map_err(|error| error.to_string()),
+        Command::Demo(args) => bench::demo(config()?, args).await,
+        Command::Bench(args) => bench::run(config()?, args).await,
+        Command::Floor { address } => bench::serve_floor(address).await,
+    }
+}
+
+async fn serve(config: &Config) -> Result<(), String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let app = RunningApp::start(&config).await.map_err(|error| error.to_string())?;
+    let app = RunningApp::start(config).await.map_err(|error| error.to_string())?;
+    greet(&app, config);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
@@ -57,7 +74,17 @@ async fn serve(file: Option<PathBuf>) -> Result<(), String> {
     Ok(())
 }
 
-async fn migrate(file: Option<PathBuf>) -> Result<(), String> {
-    let config = Config::load(file.as_deref()).map_err(|error| error.to_string())?;
-    app::migrate(&config).await.map_err(|error| error.to_string())
+/// What a newcomer needs to go on; the password is shown at this one start only.
+fn greet(app: &RunningApp, config: &Config) {
+    let (Some(admin), Backend::Embedded) = (app.new_admin(), config.backend) else { return };
+    let password = admin.password.expose_secret();
+    println!(
+        "\nseckill listens on http://{address}\n\n  administrator  {username}\n  password       {password}\n                 \
+         (shown this once; kept in {folder}/admin_password)\n\nTry next:\n  curl http://{address}/readyz\n  \
+         curl http://{address}/login -H 'content-type: application/json' \\\n    \
+         -d '{{\"username\":\"{username}\",\"password\":\"{password}\"}}'\n",
+        address = app.address(),
+        username = admin.username,
+        folder = config.embedded.data_dir.display(),
+    );
 }

@@ -9,6 +9,7 @@
 //! [`app`] puts them together, [`config`] says how, [`error`] is what they fail with, [`model`] what they talk about.
 
 pub mod app;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod consumers;

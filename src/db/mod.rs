@@ -31,7 +31,7 @@ use crate::config;
 
 pub use error::{DbError, DbResult};
 pub use idempotency::{NewKey, StoredKey};
-pub use orders::{NewOrder, WrittenOrder};
+pub use orders::{NewOrder, SaleCount, WrittenOrder};
 pub use products::{NewProduct, ProductChange, ProductLock};
 
 /// Wait for a free connection, and for a new one to be made.

@@ -1,0 +1,92 @@
+//! The server under test: this program, in a process of its own.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::process::{Child, Command};
+
+use super::generator::{fire, request};
+
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A child process that serves HTTP; killed when dropped.
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    child: Child,
+}
+
+/// What the kernel says of a process.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Usage {
+    pub(super) cpu: Duration,
+    pub(super) peak_memory_kib: u64,
+}
+
+impl Server {
+    /// Starts `seckill serve` with these settings, and waits until it is ready.
+    pub(super) async fn start(settings: &[(&str, String)]) -> Result<Self, String> {
+        let address = free_address()?;
+        let mut command = command()?;
+        command.arg("serve").env("SECKILL__SERVER__HOST", address.ip().to_string());
+        command.env("SECKILL__SERVER__PORT", address.port().to_string()).env("RUST_LOG", "warn");
+        command.envs(settings.iter().map(|(key, value)| (*key, value)));
+        Self::spawn(command, address, "/readyz", "200").await
+    }
+
+    /// Starts the bare endpoint that F is measured with.
+    pub(super) async fn start_floor() -> Result<Self, String> {
+        let address = free_address()?;
+        let mut command = command()?;
+        command.arg("floor").arg(address.to_string());
+        Self::spawn(command, address, "/", "404").await
+    }
+
+    async fn spawn(mut command: Command, address: SocketAddr, path: &str, answer: &str) -> Result<Self, String> {
+        let child = command.spawn().map_err(|error| format!("cannot start the server: {error}"))?;
+        let mut server = Self { address, child };
+        let begun = Instant::now();
+        loop {
+            if let Ok(Some(status)) = server.child.try_wait() {
+                return Err(format!("the server ended: {status}"));
+            }
+            let probe = fire(address, vec![request("GET", path, None, None)], 1, Default::default()).await;
+            if probe.is_ok_and(|volley| volley.count(answer) == 1) {
+                return Ok(server);
+            }
+            if begun.elapsed() > START_PATIENCE {
+                return Err(format!("the server was not ready within {START_PATIENCE:?}"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// CPU time and memory so far.
+    pub(super) fn usage(&self) -> Usage {
+        let Some(pid) = self.child.id() else { return Usage::default() };
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        // After the name in parentheses: state is field 0, so utime and stime (in clock ticks of 10 ms) are 11 and 12.
+        let stat = read("stat");
+        let ticks = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+        let status = read("status");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        Usage {
+            cpu: Duration::from_millis(ticks * 10),
+            peak_memory_kib: peak.and_then(|peak| peak.trim().parse().ok()).unwrap_or(0),
+        }
+    }
+}
+
+fn command() -> Result<Command, String> {
+    let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    Ok(command)
+}
+
+fn free_address() -> Result<SocketAddr, String> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map_err(|error| format!("no free port: {error}"))
+}
