@@ -4,12 +4,14 @@ mod account;
 mod ids;
 mod order;
 mod product;
+mod purchase;
 mod time;
 
 pub use account::{Account, Password, Role, Username};
 pub use ids::{OrderId, ProductId, UserId};
 pub use order::{Order, OrderStatus, RejectReason};
 pub use product::{Product, SaleState, SaleTerms};
+pub use purchase::{Purchase, PurchaseBatch};
 pub use time::Timestamp;
 
 /// Makes an enum of words storable in a text column, the same words that JSON shows.

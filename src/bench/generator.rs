@@ -83,9 +83,10 @@ pub(super) async fn fire(
             let (requests, sent) = (requests.clone(), sent.clone());
             let connections = connections / THREADS + usize::from(thread < connections % THREADS);
             tokio::task::spawn_blocking(move || {
+                let cpu_before = thread_cpu();
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 let (replies, latencies) = runtime.block_on(run_connections(address, requests, connections, sent))?;
-                Ok::<_, io::Error>((replies, latencies, thread_cpu()))
+                Ok::<_, io::Error>((replies, latencies, thread_cpu() - cpu_before))
             })
         })
         .collect();

@@ -8,8 +8,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::DbError;
-use crate::model::ProductId;
-use crate::queue::{Delivery, PurchaseBatch};
+use crate::model::{ProductId, PurchaseBatch};
+use crate::queue::Delivery;
 use crate::services::{Decision, Recorder};
 
 /// Deliveries taken at once at most.

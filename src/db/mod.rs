@@ -8,6 +8,7 @@ mod idempotency;
 mod migrations;
 mod orders;
 mod products;
+mod sales;
 pub mod schema;
 mod users;
 
@@ -18,7 +19,7 @@ use std::time::Duration;
 use deadpool::Runtime;
 use diesel::{ConnectionError, QueryResult, SqliteConnection};
 use diesel_async::pooled_connection::deadpool::{Object, Pool, PoolError};
-use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig};
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection, AsyncMysqlConnection, SimpleAsyncConnection, TransactionManager};
 use futures_util::FutureExt;
@@ -104,6 +105,7 @@ impl Db {
     pub fn sqlite(file: &Path) -> Self {
         let mut manager = ManagerConfig::default();
         manager.custom_setup = Box::new(|file| connect_sqlite(file).boxed());
+        manager.recycling_method = RecyclingMethod::Fast;
         let manager = AsyncDieselConnectionManager::new_with_config(file.to_string_lossy(), manager);
         let pool = DbPool::Sqlite(pool(manager, SQLITE_CONNECTIONS), Arc::default());
         Self { pool, runtime: Handle::current() }
@@ -166,23 +168,7 @@ impl Db {
         E: From<DbError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
-        self.run(true, move |conn| {
-            Box::pin(async move {
-                conn.begin().await?;
-                match work(conn).await {
-                    Ok(value) => {
-                        conn.commit().await?;
-                        Ok(value)
-                    }
-                    Err(error) => {
-                        // When even this fails the connection is broken, and its server rolls back.
-                        let _ = conn.rollback().await;
-                        Err(error)
-                    }
-                }
-            })
-        })
-        .await
+        self.run(true, move |conn| Box::pin(conn.in_transaction(work))).await
     }
 
     /// Whether the database answers.
@@ -219,6 +205,25 @@ fn pool<M: deadpool::managed::Manager>(manager: M, size: usize) -> deadpool::man
 }
 
 impl DbConn {
+    async fn in_transaction<T, E, F>(&mut self, work: F) -> Result<T, E>
+    where
+        E: From<DbError>,
+        F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>>,
+    {
+        self.begin().await?;
+        match work(self).await {
+            Ok(value) => {
+                self.commit().await?;
+                Ok(value)
+            }
+            Err(error) => {
+                // When even this fails the connection is broken, and its server rolls back.
+                let _ = self.rollback().await;
+                Err(error)
+            }
+        }
+    }
+
     async fn begin(&mut self) -> DbResult<()> {
         let conn = self;
         Ok(on_db!(conn, begin(conn).await)?)

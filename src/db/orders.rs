@@ -79,7 +79,6 @@ impl DbConn {
             DbConn::MySql(conn) => {
                 diesel::insert_or_ignore_into(orders::table).values(rows).execute(&mut **conn).await?
             }
-            // Inserting many rows is not supported by the asynchronous connection to SQLite (diesel_async issue 277).
             DbConn::Sqlite(conn) => {
                 let rows = rows.to_vec();
                 let insert = move |conn: &mut SqliteConnection| {
@@ -97,6 +96,7 @@ impl DbConn {
             DbConn::MySql(conn) => {
                 diesel::insert_into(orders::table).values(rows).execute(&mut **conn).await?;
             }
+            // Inserting many rows is not supported by the asynchronous connection to SQLite (diesel_async issue 277).
             DbConn::Sqlite(conn) => {
                 let rows = rows.to_vec();
                 let insert = move |conn: &mut SqliteConnection| {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{PublishError, PurchaseBatch};
+use super::PublishError;
+use crate::model::PurchaseBatch;
 
 /// Purchases that wait for their commit at most.
 const CAPACITY: usize = 16_384;

@@ -4,25 +4,13 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::ProductId;
-use crate::stock::Purchase;
+use crate::model::{ProductId, Purchase, PurchaseBatch};
 
 /// Purchases in one message at most.
 pub const BATCH_MAX: usize = 500;
 const VERSION: u32 = 1;
 /// `kind` of the message, also its AMQP type.
 pub(super) const PURCHASES: &str = "purchases";
-
-/// Purchases of one product that one gate admitted together, in the order they came.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PurchaseBatch {
-    /// What is bought.
-    pub product_id: ProductId,
-    /// Epoch of the gate that admitted them.
-    pub epoch: i64,
-    /// 1 to [`BATCH_MAX`] purchases.
-    pub items: Vec<Purchase>,
-}
 
 /// The batch as JSON has it.
 #[derive(Serialize, Deserialize)]
@@ -44,34 +32,32 @@ struct Header<'a> {
     kind: Cow<'a, str>,
 }
 
-impl PurchaseBatch {
-    /// As JSON.
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let wire = Wire {
-            v: VERSION,
-            kind: Cow::Borrowed(PURCHASES),
-            product_id: self.product_id,
-            epoch: self.epoch,
-            items: Cow::Borrowed(&self.items),
-        };
-        serde_json::to_vec(&wire).expect("ids and numbers always have a JSON form")
-    }
+/// A batch as JSON.
+pub(super) fn encode(batch: &PurchaseBatch) -> Vec<u8> {
+    let wire = Wire {
+        v: VERSION,
+        kind: Cow::Borrowed(PURCHASES),
+        product_id: batch.product_id,
+        epoch: batch.epoch,
+        items: Cow::Borrowed(&batch.items),
+    };
+    serde_json::to_vec(&wire).expect("ids and numbers always have a JSON form")
+}
 
-    /// From JSON; the error says why it is none of ours.
-    pub(super) fn decode(json: &[u8]) -> Result<Self, String> {
-        let header: Header<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-        if header.v != VERSION || header.kind != PURCHASES {
-            return Err(format!("unknown message: version {}, kind {:?}", header.v, header.kind));
-        }
-        let wire: Wire<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-        if wire.epoch < 1 {
-            return Err("epoch must be positive".to_owned());
-        }
-        if !(1..=BATCH_MAX).contains(&wire.items.len()) {
-            return Err(format!("{} items, not 1 to {BATCH_MAX}", wire.items.len()));
-        }
-        Ok(Self { product_id: wire.product_id, epoch: wire.epoch, items: wire.items.into_owned() })
+/// A batch from JSON; the error says why it is none of ours.
+pub(super) fn decode(json: &[u8]) -> Result<PurchaseBatch, String> {
+    let header: Header<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    if header.v != VERSION || header.kind != PURCHASES {
+        return Err(format!("unknown message: version {}, kind {:?}", header.v, header.kind));
     }
+    let wire: Wire<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    if wire.epoch < 1 {
+        return Err("epoch must be positive".to_owned());
+    }
+    if !(1..=BATCH_MAX).contains(&wire.items.len()) {
+        return Err(format!("{} items, not 1 to {BATCH_MAX}", wire.items.len()));
+    }
+    Ok(PurchaseBatch { product_id: wire.product_id, epoch: wire.epoch, items: wire.items.into_owned() })
 }
 
 #[cfg(test)]
@@ -89,7 +75,7 @@ mod tests {
     #[test]
     fn a_batch_survives_the_journey() {
         let batch = batch();
-        assert_eq!(PurchaseBatch::decode(&batch.encode()), Ok(batch));
+        assert_eq!(decode(&encode(&batch)), Ok(batch));
     }
 
     #[test]
@@ -99,7 +85,7 @@ mod tests {
         let message = |v: u32, kind: &str, epoch: i64, items: &str| {
             format!(r#"{{"v":{v},"kind":"{kind}","product_id":7,"epoch":{epoch},"items":[{items}]}}"#)
         };
-        assert!(PurchaseBatch::decode(message(1, "purchases", 1, &item).as_bytes()).is_ok());
+        assert!(decode(message(1, "purchases", 1, &item).as_bytes()).is_ok());
         let too_many = vec![item.as_str(); BATCH_MAX + 1].join(",");
         for bad in [
             "not json".to_owned(),
@@ -113,7 +99,7 @@ mod tests {
             message(1, "purchases", 1, &item.replace(&order.to_string(), "c0ffee")),
             message(1, "purchases", 1, r#"{"order_id":"6fa459ea-ee8a-4ca4-894e-db77e160355e","user_id":1}"#),
         ] {
-            assert!(PurchaseBatch::decode(bad.as_bytes()).is_err(), "{bad}");
+            assert!(decode(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 }

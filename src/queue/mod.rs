@@ -11,9 +11,10 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::config;
+use crate::model::PurchaseBatch;
 
 pub use embedded::EmbeddedQueue;
-pub use message::{BATCH_MAX, PurchaseBatch};
+pub use message::BATCH_MAX;
 pub use rabbitmq::RabbitMqQueue;
 
 /// The queue of the backend that was configured.

@@ -15,9 +15,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::model::{OrderId, ProductId, SaleState, Timestamp, UserId};
-use crate::queue::{BATCH_MAX, OrderQueue, PurchaseBatch};
-use crate::stock::{Admission, Answer, GateError, Purchase, StockGate};
+use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, SaleState, Timestamp, UserId};
+use crate::queue::{BATCH_MAX, OrderQueue};
+use crate::stock::{Admission, Answer, GateError, StockGate};
 
 /// T of the protocol: a confirm that comes later than this after the click earns no 202.
 const PROMISE_MAX_AGE: Duration = Duration::from_secs(2);

@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use crate::db::{Db, DbConn, DbError, NewOrder};
 use crate::error::{Error, Result};
-use crate::model::{OrderId, ProductId, RejectReason, UserId};
-use crate::queue::PurchaseBatch;
-use crate::stock::{Purchase, StockGate};
+use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, RejectReason, UserId};
+use crate::stock::StockGate;
 
 /// See the module.
 pub struct Recorder {
@@ -29,19 +28,6 @@ pub struct Decision {
     pub dead: Vec<Purchase>,
 }
 
-/// Leaves a transaction that is to be rolled back.
-enum Abort {
-    /// Some of the rows did not go in: go one by one.
-    Conflict,
-    Failed(DbError),
-}
-
-impl From<DbError> for Abort {
-    fn from(error: DbError) -> Self {
-        Self::Failed(error)
-    }
-}
-
 impl Recorder {
     /// Writes to `db`; tells `gate` afterwards.
     pub fn new(db: Db, gate: Arc<StockGate>) -> Self {
@@ -57,24 +43,15 @@ impl Recorder {
     ///
     /// After an error nothing is known; repeating it is safe.
     pub async fn decide(&self, batches: Vec<PurchaseBatch>) -> std::result::Result<Vec<Option<Decision>>, DbError> {
-        let batches: Arc<[PurchaseBatch]> = batches.into_iter().map(without_repeats).collect();
-        let all = batches.clone();
-        let together = self.db.transaction(move |conn| {
-            Box::pin(async move {
-                let mut decisions = Vec::with_capacity(all.len());
-                for batch in all.iter() {
-                    decisions.push(Some(decide_together(conn, batch).await?));
-                }
-                Ok(decisions)
-            })
-        });
-        match together.await {
-            Ok(decisions) => return Ok(decisions),
-            Err(Abort::Failed(error)) => return Err(error),
-            Err(Abort::Conflict) => {}
+        let batches: Vec<PurchaseBatch> = batches.into_iter().map(without_repeats).collect();
+        // The common case: all of them become orders.
+        if let Some(epochs) = self.db.sell(batches.clone()).await? {
+            let live = batches.into_iter().map(|batch| batch.items);
+            let decision = |(gate_epoch, live)| Some(Decision { gate_epoch, live, dead: Vec::new() });
+            return Ok(epochs.into_iter().zip(live).map(decision).collect());
         }
         let mut decisions = Vec::with_capacity(batches.len());
-        for batch in batches.iter().cloned() {
+        for batch in batches {
             let each = self.db.transaction(move |conn| Box::pin(async move { decide_each(conn, batch).await }));
             decisions.push(each.await?);
         }
@@ -97,24 +74,6 @@ impl Recorder {
         }
         Ok(())
     }
-}
-
-/// The common case, in which all purchases become orders: stock and rows for all of them, or nothing (I1).
-async fn decide_together(conn: &mut DbConn, batch: &PurchaseBatch) -> std::result::Result<Decision, Abort> {
-    let PurchaseBatch { product_id: product, epoch, items } = batch;
-    let (product, units) = (*product, items.len());
-    if !conn.take_stock(product, units as i64, *epoch).await? {
-        return Err(Abort::Conflict);
-    }
-    let row = conn.lock_product(product).await?.ok_or(Abort::Conflict)?;
-    let orders: Vec<NewOrder> = items
-        .iter()
-        .map(|purchase| NewOrder::unpaid(purchase.order_id, product, purchase.user_id, row.price_cents))
-        .collect();
-    if conn.insert_orders_or_ignore(&orders).await? != units {
-        return Err(Abort::Conflict);
-    }
-    Ok(Decision { gate_epoch: row.gate_epoch, live: items.clone(), dead: Vec::new() })
 }
 
 /// The general case: each purchase by itself, in order, behind the lock of the product's row.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::db::Db;
 use crate::error::Result;
-use crate::model::{Product, ProductId, Timestamp};
-use crate::stock::{GateError, Purchase, StockGate};
+use crate::model::{Product, ProductId, Purchase, Timestamp};
+use crate::stock::{GateError, StockGate};
 
 /// Products read at a time.
 const PAGE: i64 = 500;

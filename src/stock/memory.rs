@@ -7,8 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
-use super::{Admission, Answer, GateError, GateView, HeldUnit, Purchase, RATE_WINDOW};
-use crate::model::{OrderId, ProductId, SaleTerms, Timestamp, UserId};
+use super::{Admission, Answer, GateError, GateView, HeldUnit, RATE_WINDOW};
+use crate::model::{OrderId, ProductId, Purchase, SaleTerms, Timestamp, UserId};
 
 /// See the module.
 #[derive(Default)]

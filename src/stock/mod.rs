@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
-use crate::model::{OrderId, ProductId, SaleState, SaleTerms, Timestamp, UserId};
+use crate::model::{OrderId, ProductId, Purchase, SaleState, SaleTerms, Timestamp, UserId};
 
 use self::memory::MemoryGate;
 use self::redis::RedisGate;
@@ -26,15 +26,6 @@ pub enum StockGate {
     Memory(MemoryGate),
     /// Redis, one Lua script a step.
     Redis(Box<RedisGate>),
-}
-
-/// A purchase as the gate and the queue know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Purchase {
-    /// Its order.
-    pub order_id: OrderId,
-    /// Its buyer.
-    pub user_id: UserId,
 }
 
 /// What the gate says to purchases of one product.

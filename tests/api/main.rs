@@ -10,3 +10,13 @@ mod protocol;
 mod purchases;
 #[path = "../support/mod.rs"]
 mod support;
+
+use seckill::config::Backend;
+use support::TestApp;
+
+/// What a test of the API is about.
+type Subject = TestApp;
+
+async fn run(backend: Backend, test: impl AsyncFnOnce(&mut TestApp)) {
+    TestApp::run(backend, test).await;
+}

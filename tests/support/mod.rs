@@ -98,23 +98,24 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn
     }
 }
 
-/// Makes each `async fn name(app)` a test on every backend.
+/// Makes each `async fn name(subject)` a test on every backend. The test crate says what the subject is and how a test
+/// on it is run.
 #[macro_export]
 macro_rules! on_both_backends {
-    ($($(#[$meta:meta])* async fn $name:ident($app:ident) $body:block)+) => {
-        $($(#[$meta])* async fn $name($app: &mut $crate::support::TestApp) $body)+
+    ($(async fn $name:ident($subject:ident) $body:block)+) => {
+        $(async fn $name($subject: &mut $crate::Subject) $body)+
 
         mod embedded {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                $crate::support::TestApp::run(seckill::config::Backend::Embedded, super::$name).await;
+                $crate::run(seckill::config::Backend::Embedded, super::$name).await;
             })+
         }
 
         mod distributed {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                $crate::support::TestApp::run(seckill::config::Backend::Distributed, super::$name).await;
+                $crate::run(seckill::config::Backend::Distributed, super::$name).await;
             })+
         }
     };

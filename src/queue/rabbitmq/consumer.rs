@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 
 use super::link::Failure;
 use super::outbox::{Destination, Outbox};
-use crate::queue::message::PurchaseBatch;
+use crate::model::PurchaseBatch;
+use crate::queue::message;
 
 /// Unacknowledged messages at most: the only bound on what the library buffers.
 const PREFETCH: u16 = 256;
@@ -109,7 +110,7 @@ pub(super) async fn consume(
             let tag = deliver.delivery_tag();
             let letter =
                 Letter { body, tag, channel: channel.clone(), outbox: outbox.clone(), failure: failure.clone() };
-            match PurchaseBatch::decode(&letter.body) {
+            match message::decode(&letter.body) {
                 Ok(batch) => router.route(Delivery { batch, letter }).await,
                 Err(problem) => letter.park(&problem).await,
             }

@@ -21,8 +21,9 @@ pub use self::consumer::Delivery;
 use self::consumer::Router;
 use self::link::Link;
 use self::outbox::{Destination, Outbox};
-use super::{PublishError, PurchaseBatch};
+use super::{PublishError, message};
 use crate::config;
+use crate::model::PurchaseBatch;
 
 /// Pause before the first attempt to connect again; doubled after each failure.
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
@@ -68,7 +69,7 @@ impl RabbitMqQueue {
         if !self.is_ready() {
             return Err(PublishError::Unavailable);
         }
-        self.outbox.send(Destination::Orders, batch.encode(), None).await
+        self.outbox.send(Destination::Orders, message::encode(batch), None).await
     }
 
     pub(super) async fn stop(&self) {

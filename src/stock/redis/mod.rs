@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::link::{Link, Slot, pool, read_home};
-use super::{Admission, Answer, GateError, GateView, HeldUnit, Purchase, RATE_WINDOW};
+use super::{Admission, Answer, GateError, GateView, HeldUnit, RATE_WINDOW};
 use crate::config;
-use crate::model::{OrderId, ProductId, SaleTerms, Timestamp, UserId};
+use crate::model::{OrderId, ProductId, Purchase, SaleTerms, Timestamp, UserId};
 
 /// How often an idle link's server is asked who it is.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,45 @@
+# Everything a developer runs, and what CI runs: the same targets.
+.DEFAULT_GOAL := help
+.PHONY: help run run-distributed demo test test-embedded lint bench services-up services-down
+
+# For `make bench`: embedded or distributed.
+BACKEND ?= embedded
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Serve with nothing installed: everything in one process, data in ./data
+	cargo run --release
+
+run-distributed: services-up ## Serve with MariaDB, Redis and RabbitMQ, started here on private ports
+	. target/services.env && cargo run --release
+
+demo: ## Watch a sale: 100,000 buyers, 1,000 units, and the proof
+	cargo run --release -- demo
+
+test: services-up ## Test everything on both backends, with real servers
+	. target/services.env && cargo test
+
+test-embedded: ## Test what needs no servers
+	cargo test --lib
+	cargo test --tests embedded
+
+lint: ## Format, clippy and documentation without a warning
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; else echo 'cargo-deny is not installed: skipped'; fi
+
+bench: ## Measure a backend: make bench BACKEND=distributed
+	cargo build --release
+	@case '$(BACKEND)' in \
+	  embedded) SECKILL__BACKEND=embedded target/release/seckill bench ;; \
+	  distributed) scripts/services up && . target/services.env && target/release/seckill bench ;; \
+	  *) echo "BACKEND must be embedded or distributed" >&2; exit 2 ;; \
+	esac
+
+services-up: ## Start MariaDB, Redis and RabbitMQ on private ports (installs them on Debian)
+	scripts/services up
+
+services-down: ## Stop them
+	scripts/services down

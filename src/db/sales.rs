@@ -1,0 +1,100 @@
+//! The transaction that sells: stock and orders of whole batches, all or nothing.
+
+use diesel::prelude::*;
+use diesel::result::Error as QueryError;
+
+use super::orders::NewOrder;
+use super::schema::{orders, products};
+use super::{Db, DbConn, DbError, DbResult};
+use crate::model::PurchaseBatch;
+
+/// Leaves a transaction that is to be rolled back.
+enum Abort {
+    Conflict,
+    Failed(DbError),
+}
+
+impl From<DbError> for Abort {
+    fn from(error: DbError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Db {
+    /// Takes the units of all batches and inserts their orders (I1). Returns the epoch of each product's gate.
+    ///
+    /// `None`: something was in the way of at least one purchase, and nothing was done. The batches are of different
+    /// products; several at once only where [`Db::has_one_writer`]. No order id comes twice.
+    pub async fn sell(&self, batches: Vec<PurchaseBatch>) -> DbResult<Option<Vec<i64>>> {
+        let sold = self.run(true, move |conn| Box::pin(async move { conn.sell(batches).await })).await;
+        match sold {
+            Ok(epochs) => Ok(Some(epochs)),
+            Err(Abort::Conflict) => Ok(None),
+            Err(Abort::Failed(error)) => Err(error),
+        }
+    }
+}
+
+impl DbConn {
+    async fn sell(&mut self, batches: Vec<PurchaseBatch>) -> Result<Vec<i64>, Abort> {
+        match self {
+            Self::MySql(_) => self.in_transaction(|conn| Box::pin(conn.sell_each(batches))).await,
+            // A step to another thread costs more than a query of a local file: one step for all of it.
+            Self::Sqlite(conn) => {
+                let sell = move |conn: &mut SqliteConnection| {
+                    conn.immediate_transaction(|conn| {
+                        batches.iter().map(|batch| sell_batch_blocking(conn, batch)).collect::<QueryResult<Vec<i64>>>()
+                    })
+                };
+                conn.spawn_blocking(sell).await.map_err(|error| match error {
+                    QueryError::RollbackTransaction => Abort::Conflict,
+                    error => Abort::Failed(error.into()),
+                })
+            }
+        }
+    }
+
+    async fn sell_each(&mut self, batches: Vec<PurchaseBatch>) -> Result<Vec<i64>, Abort> {
+        let mut epochs = Vec::with_capacity(batches.len());
+        for batch in &batches {
+            epochs.push(sell_batch(self, batch).await?);
+        }
+        Ok(epochs)
+    }
+}
+
+async fn sell_batch(conn: &mut DbConn, batch: &PurchaseBatch) -> Result<i64, Abort> {
+    let units = batch.items.len();
+    if !conn.take_stock(batch.product_id, units as i64, batch.epoch).await? {
+        return Err(Abort::Conflict);
+    }
+    let row = conn.lock_product(batch.product_id).await?.ok_or(Abort::Conflict)?;
+    if conn.insert_orders_or_ignore(&new_orders(batch, row.price_cents)).await? != units {
+        return Err(Abort::Conflict);
+    }
+    Ok(row.gate_epoch)
+}
+
+fn new_orders(batch: &PurchaseBatch, price_cents: i64) -> Vec<NewOrder> {
+    let order = |item: &crate::model::Purchase| {
+        NewOrder::unpaid(item.order_id, batch.product_id, item.user_id, price_cents)
+    };
+    batch.items.iter().map(order).collect()
+}
+
+/// [`sell_batch`] in the words of synchronous Diesel.
+fn sell_batch_blocking(conn: &mut SqliteConnection, batch: &PurchaseBatch) -> QueryResult<i64> {
+    let units = batch.items.len();
+    let product = products::table.filter(products::id.eq(batch.product_id));
+    let with_stock = product
+        .filter((products::sold + units as i64).le(products::stock))
+        .filter(products::gate_fence.le(batch.epoch));
+    let taken = diesel::update(with_stock).set(products::sold.eq(products::sold + units as i64)).execute(conn)?;
+    if taken == 0 {
+        return Err(QueryError::RollbackTransaction);
+    }
+    let (price_cents, gate_epoch) = product.select((products::price_cents, products::gate_epoch)).first(conn)?;
+    let rows = new_orders(batch, price_cents);
+    let inserted = diesel::insert_or_ignore_into(orders::table).values(&rows).execute(conn)?;
+    if inserted == units { Ok(gate_epoch) } else { Err(QueryError::RollbackTransaction) }
+}

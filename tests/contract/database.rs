@@ -1,0 +1,170 @@
+use seckill::config::Backend;
+use seckill::db::{Db, DbError, NewProduct, ProductChange};
+use seckill::model::{ProductId, Purchase, PurchaseBatch, Role, Timestamp, Username};
+
+use crate::support::Stores;
+use crate::{on_both_backends, product, purchase, user};
+
+async fn database(stores: &Stores) -> Db {
+    let config = stores.config();
+    match config.backend {
+        Backend::Embedded => {
+            std::fs::create_dir_all(&config.embedded.data_dir).unwrap();
+            let file = config.embedded.data_dir.join("seckill.db");
+            Db::migrate_sqlite(&file).await.unwrap();
+            Db::sqlite(&file)
+        }
+        Backend::Distributed => {
+            Db::migrate_mysql(&config.mysql.dsn).await.unwrap();
+            Db::mysql(&config.mysql)
+        }
+    }
+}
+
+async fn new_product(db: &Db, stock: i64) -> ProductId {
+    let row = NewProduct {
+        name: "Sneaker".to_owned(),
+        description: "größer · 更大".to_owned(),
+        price_cents: 19_900,
+        stock,
+        starts_at: Timestamp::now(),
+        ends_at: None,
+        gate_home: "home".to_owned(),
+        created_at: Timestamp::now(),
+    };
+    db.transaction(move |conn| Box::pin(async move { conn.insert_product(&row).await })).await.unwrap()
+}
+
+async fn sell(db: &Db, product_id: ProductId, epoch: i64, items: &[Purchase]) -> Option<Vec<i64>> {
+    db.sell(vec![PurchaseBatch { product_id, epoch, items: items.to_vec() }]).await.unwrap()
+}
+
+/// Units sold by the product's row, live orders, and how many users hold them.
+async fn sold(db: &Db, id: ProductId) -> (i64, i64, i64) {
+    let count = db.read(move |conn| Box::pin(conn.count_sale(id))).await.unwrap();
+    (count.sold, count.live_orders, count.buyers)
+}
+
+on_both_backends! {
+    async fn migrating_again_changes_nothing(stores) {
+        let db = database(stores).await;
+        let id = new_product(&db, 1).await;
+        let again = database(stores).await;
+        assert!(again.read(move |conn| Box::pin(conn.find_product(id))).await.unwrap().is_some());
+    }
+
+    async fn a_row_comes_back_as_it_went_in(stores) {
+        let db = database(stores).await;
+        let id = new_product(&db, 3).await;
+        let row = db.read(move |conn| Box::pin(conn.find_product(id))).await.unwrap().unwrap();
+        assert_eq!((row.description.as_str(), row.stock, row.sold, row.ver), ("größer · 更大", 3, 0, 1));
+        assert_eq!((row.gate_epoch, row.gate_fence, row.paused, row.ends_at), (1, 1, false, None));
+        let whole_second = Timestamp::from_unix_ms(1_800_000_000_000).unwrap();
+        let change = ProductChange { starts_at: Some(whole_second), ends_at: Some(Some(Timestamp::now())), ..Default::default() };
+        let ends = change.ends_at.flatten();
+        assert!(db.transaction(move |conn| Box::pin(async move { conn.update_product(id, &change).await })).await.unwrap());
+        let row = db.read(move |conn| Box::pin(conn.find_product(id))).await.unwrap().unwrap();
+        assert_eq!((row.starts_at, row.ends_at, row.ver), (whole_second, ends, 2));
+    }
+
+    async fn stock_and_orders_go_together(stores) {
+        let db = database(stores).await;
+        let id = new_product(&db, 3).await;
+        assert_eq!(sell(&db, id, 1, &[purchase(1), purchase(2)]).await, Some(vec![1]));
+        assert_eq!(sold(&db, id).await, (2, 2, 2));
+        assert_eq!(sell(&db, id, 1, &[purchase(3), purchase(4)]).await, None, "one unit is left, not two");
+        assert_eq!(sold(&db, id).await, (2, 2, 2));
+    }
+
+    async fn nothing_is_sold_when_one_purchase_cannot_be(stores) {
+        let db = database(stores).await;
+        let id = new_product(&db, 10).await;
+        let first = purchase(1);
+        sell(&db, id, 1, &[first]).await.unwrap();
+        for (items, why) in [
+            (vec![purchase(2), purchase(1)], "another live order of the buyer"),
+            (vec![purchase(2), first], "the same order again"),
+            (vec![purchase(2), purchase(2)], "a buyer twice in a batch"),
+        ] {
+            assert_eq!(sell(&db, id, 1, &items).await, None, "{why}");
+            assert_eq!(sold(&db, id).await, (1, 1, 1), "{why}");
+        }
+        assert_eq!(sell(&db, id, 0, &[purchase(2)]).await, None, "an older epoch");
+        assert_eq!(sell(&db, product(999), 1, &[purchase(2)]).await, None, "no such product");
+        assert_eq!(sold(&db, id).await, (1, 1, 1));
+    }
+
+    async fn only_live_orders_exclude_each_other(stores) {
+        let db = database(stores).await;
+        let id = new_product(&db, 10).await;
+        sell(&db, id, 1, &[purchase(1)]).await.unwrap();
+        for status in ["cancelled", "expired", "rejected"] {
+            let dead = format!("UPDATE orders SET status = '{status}', live_user = NULL WHERE live_user = 1");
+            stores.execute(&dead).await;
+            assert!(sell(&db, id, 1, &[purchase(1)]).await.is_some(), "{status}");
+        }
+        assert_eq!(stores.number("SELECT COUNT(*) AS n FROM orders").await, 4);
+    }
+
+    async fn the_schema_itself_refuses_to_oversell(stores) {
+        let db = database(stores).await;
+        let id = new_product(&db, 1).await;
+        // No query of ours would ask for this: the row's own check is the last line.
+        for sold in [2, -1] {
+            let statement = format!("UPDATE products SET sold = {sold} WHERE id = {id}");
+            assert!(stores.try_execute(&statement).await.is_err(), "{sold}");
+        }
+    }
+
+    async fn a_transaction_that_fails_leaves_nothing(stores) {
+        let db = database(stores).await;
+        let name = Username::parse("alice").unwrap();
+        let failed: Result<(), DbError> = db
+            .transaction(move |conn| {
+                Box::pin(async move {
+                    conn.insert_user(&name, "hash", Role::Buyer).await?;
+                    conn.insert_user(&name, "hash", Role::Buyer).await?;
+                    Ok(())
+                })
+            })
+            .await;
+        assert!(matches!(failed, Err(DbError::Duplicate(_))), "{failed:?}");
+        assert_eq!(stores.number("SELECT COUNT(*) AS n FROM users").await, 0);
+    }
+
+    async fn many_sellers_at_once_sell_exactly_the_stock(stores) {
+        let db = database(stores).await;
+        let id = new_product(&db, 40).await;
+        let sellers = (0..16).map(|seller| {
+            let db = db.clone();
+            tokio::spawn(async move {
+                for round in 0..10 {
+                    let item = purchase(1 + seller * 10 + round);
+                    let batch = PurchaseBatch { product_id: id, epoch: 1, items: vec![item] };
+                    while let Err(error) = db.sell(vec![batch.clone()]).await {
+                        assert!(error.is_transient(), "{error}");
+                    }
+                }
+            })
+        });
+        for seller in futures_util::future::join_all(sellers).await {
+            seller.unwrap();
+        }
+        assert_eq!(sold(&db, id).await, (40, 40, 40));
+    }
+
+    async fn orders_are_listed_newest_first(stores) {
+        let db = database(stores).await;
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            let id = new_product(&db, 1).await;
+            let mine = purchase(7);
+            sell(&db, id, 1, &[mine]).await.unwrap();
+            ids.insert(0, mine.order_id);
+        }
+        let list = |before, limit| db.read(move |conn| Box::pin(async move { conn.list_orders(user(7), before, limit).await }));
+        let of = |orders: Vec<seckill::model::Order>| orders.into_iter().map(|order| order.id).collect::<Vec<_>>();
+        assert_eq!(of(list(None, 2).await.unwrap()), ids[..2]);
+        assert_eq!(of(list(Some(ids[1]), 2).await.unwrap()), ids[2..]);
+    }
+}

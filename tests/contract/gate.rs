@@ -1,0 +1,180 @@
+use std::time::Duration;
+
+use seckill::config::Backend;
+use seckill::model::{ProductId, Purchase, SaleState, SaleTerms, Timestamp};
+use seckill::stock::{Admission, Answer, GateError, GateView, HeldUnit, StockGate};
+
+use crate::support::{Stores, eventually};
+use crate::{on_both_backends, product, purchase, user};
+
+const EPOCH: i64 = 1;
+
+fn now_and(seconds: i64) -> Timestamp {
+    Timestamp::from_unix_ms(Timestamp::now().unix_ms() + seconds * 1000).unwrap()
+}
+
+fn terms(stock: i64) -> SaleTerms {
+    SaleTerms { ver: 1, stock, starts_at: now_and(-60), ends_at: None, paused: false }
+}
+
+fn gate(stores: &Stores) -> StockGate {
+    match stores.config().backend {
+        Backend::Embedded => StockGate::memory(),
+        Backend::Distributed => StockGate::redis(&stores.config().redis, 2).unwrap(),
+    }
+}
+
+async fn open(stores: &Stores, id: i64, terms: SaleTerms) -> (StockGate, ProductId) {
+    let gate = gate(stores);
+    let home = gate.home().await.unwrap();
+    gate.open_new(product(id), &home, EPOCH, &terms).await.unwrap();
+    (gate, product(id))
+}
+
+async fn answers(gate: &StockGate, id: ProductId, purchases: &[Purchase]) -> Vec<Answer> {
+    match gate.reserve(id, purchases).await.unwrap() {
+        Admission::Open { epoch: EPOCH, answers } => answers,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn view(gate: &StockGate, id: ProductId) -> Option<GateView> {
+    gate.view(&[id]).await.unwrap()[0]
+}
+
+on_both_backends! {
+    async fn units_are_taken_in_order_until_none_is_left(stores) {
+        let (gate, id) = open(stores, 1, terms(2)).await;
+        let purchases = [purchase(1), purchase(2), purchase(3)];
+        assert_eq!(answers(&gate, id, &purchases).await, [Answer::Taken, Answer::Taken, Answer::SoldOut]);
+        assert_eq!(view(&gate, id).await, Some(GateView { remaining: 0, state: SaleState::SoldOut }));
+    }
+
+    async fn repeating_a_step_takes_nothing_twice(stores) {
+        let (gate, id) = open(stores, 1, terms(5)).await;
+        let mine = purchase(1);
+        for _ in 0..3 {
+            assert_eq!(answers(&gate, id, &[mine, mine]).await, [Answer::Taken, Answer::Taken]);
+        }
+        assert_eq!(view(&gate, id).await.unwrap().remaining, 4);
+    }
+
+    async fn a_buyer_who_holds_a_unit_is_told_which_before_anything_else(stores) {
+        let (gate, id) = open(stores, 1, terms(1)).await;
+        let mine = purchase(1);
+        answers(&gate, id, &[mine]).await;
+        let held = |in_flight| Answer::Already { order_id: mine.order_id, in_flight };
+        assert_eq!(answers(&gate, id, &[purchase(1)]).await, [held(true)], "sold out and too soon, too");
+        gate.settle(id, &[mine]).await.unwrap();
+        assert_eq!(answers(&gate, id, &[purchase(1)]).await, [held(false)]);
+    }
+
+    async fn the_window_and_the_pause_come_first(stores) {
+        let open_terms = terms(1);
+        let (gate, id) = open(stores, 1, open_terms).await;
+        answers(&gate, id, &[purchase(1)]).await;
+        let later = now_and(60);
+        for (ver, changed, expected, state) in [
+            (2, SaleTerms { starts_at: later, ..open_terms }, Admission::NotStarted(later), SaleState::Upcoming),
+            (3, SaleTerms { ends_at: Some(now_and(-1)), paused: true, ..open_terms }, Admission::Ended, SaleState::Ended),
+            (4, SaleTerms { paused: true, ..open_terms }, Admission::Paused, SaleState::Paused),
+        ] {
+            gate.configure(id, &SaleTerms { ver, ..changed }).await.unwrap();
+            assert_eq!(gate.reserve(id, &[purchase(1), purchase(2)]).await, Ok(expected));
+            assert_eq!(view(&gate, id).await.unwrap().state, state);
+        }
+    }
+
+    async fn only_newer_terms_are_taken_over(stores) {
+        let (gate, id) = open(stores, 1, terms(5)).await;
+        gate.configure(id, &SaleTerms { ver: 3, stock: 9, ..terms(0) }).await.unwrap();
+        for ver in [1, 2, 3] {
+            gate.configure(id, &SaleTerms { ver, stock: 1, ..terms(0) }).await.unwrap();
+        }
+        assert_eq!(view(&gate, id).await.unwrap().remaining, 9);
+    }
+
+    async fn a_release_gives_back_only_what_is_still_its_own(stores) {
+        let (gate, id) = open(stores, 1, terms(2)).await;
+        let (first, other) = (purchase(1), purchase(2));
+        answers(&gate, id, &[first, other]).await;
+        let strangers = Purchase { order_id: purchase(1).order_id, user_id: user(1) };
+        gate.release(id, EPOCH, &[strangers]).await.unwrap();
+        assert_eq!(view(&gate, id).await.unwrap().remaining, 0, "another order's release");
+        for _ in 0..3 {
+            gate.release(id, EPOCH, &[first]).await.unwrap();
+        }
+        assert_eq!(view(&gate, id).await.unwrap().remaining, 1, "released once however often it is asked");
+        assert!(gate.release(id, EPOCH + 1, &[other]).await.is_err(), "another epoch's order");
+        assert_eq!(view(&gate, id).await.unwrap().remaining, 1);
+    }
+
+    async fn a_released_buyer_may_buy_again_and_an_old_release_does_not_take_it_away(stores) {
+        let (gate, id) = open(stores, 1, terms(1)).await;
+        let first = purchase(1);
+        answers(&gate, id, &[first]).await;
+        gate.release(id, EPOCH, &[first]).await.unwrap();
+        let second = purchase(1);
+        eventually("the rate limit is over", || async { answers(&gate, id, &[second]).await == [Answer::Taken] }).await;
+        gate.release(id, EPOCH, &[first]).await.unwrap();
+        assert_eq!(gate.held_by(user(1), &[id]).await.unwrap(), [Some(HeldUnit::Order(second.order_id))]);
+    }
+
+    async fn settling_never_brings_a_mark_back(stores) {
+        let (gate, id) = open(stores, 1, terms(1)).await;
+        let mine = purchase(1);
+        answers(&gate, id, &[mine]).await;
+        gate.release(id, EPOCH, &[mine]).await.unwrap();
+        gate.settle(id, &[mine]).await.unwrap();
+        assert_eq!(gate.held_by(user(1), &[id]).await.unwrap(), [Some(HeldUnit::Nothing)]);
+        assert_eq!(view(&gate, id).await.unwrap().remaining, 1);
+    }
+
+    async fn the_rate_limit_counts_tries_that_were_not_refused_for_it(stores) {
+        let (gate, id) = open(stores, 1, terms(0)).await;
+        assert_eq!(answers(&gate, id, &[purchase(1)]).await, [Answer::SoldOut]);
+        let Answer::RateLimited(wait) = answers(&gate, id, &[purchase(1)]).await[0] else { panic!("not limited") };
+        assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
+        assert_eq!(answers(&gate, id, &[purchase(2)]).await, [Answer::SoldOut], "another user's try");
+        tokio::time::sleep(wait + Duration::from_millis(20)).await;
+        assert_eq!(answers(&gate, id, &[purchase(1)]).await, [Answer::SoldOut], "the refused try did not extend the wait");
+    }
+
+    async fn an_open_gate_is_never_opened_again(stores) {
+        let (gate, id) = open(stores, 1, terms(3)).await;
+        answers(&gate, id, &[purchase(1)]).await;
+        let home = gate.home().await.unwrap();
+        assert_eq!(gate.open_new(id, &home, EPOCH, &terms(3)).await, Err(GateError::Superseded));
+        assert_eq!(view(&gate, id).await.unwrap().remaining, 2);
+    }
+
+    async fn an_unknown_gate_is_lost_and_sells_nothing(stores) {
+        let gate = gate(stores);
+        assert_eq!(gate.reserve(product(9), &[purchase(1)]).await, Err(GateError::Lost));
+        assert_eq!(gate.settle(product(9), &[purchase(1)]).await, Err(GateError::Lost));
+        assert_eq!(gate.release(product(9), EPOCH, &[purchase(1)]).await, Err(GateError::Lost));
+        assert_eq!(gate.configure(product(9), &terms(1)).await, Err(GateError::Lost));
+        assert_eq!(gate.view(&[product(9)]).await.unwrap(), [None]);
+        assert_eq!(gate.held_by(user(1), &[product(9)]).await.unwrap(), [None]);
+    }
+
+    async fn what_is_in_flight_can_be_found_by_its_order(stores) {
+        let (gate, id) = open(stores, 1, terms(3)).await;
+        let mine = purchase(7);
+        answers(&gate, id, &[mine, purchase(8)]).await;
+        assert_eq!(gate.buyer_in_flight(id, mine.order_id).await.unwrap(), Some(user(7)));
+        gate.settle(id, &[mine]).await.unwrap();
+        assert_eq!(gate.buyer_in_flight(id, mine.order_id).await.unwrap(), None);
+    }
+
+    async fn more_purchases_than_one_script_takes_are_answered_in_order(stores) {
+        let (gate, id) = open(stores, 1, terms(1100)).await;
+        let purchases: Vec<Purchase> = (1..=1200).map(purchase).collect();
+        let answers = answers(&gate, id, &purchases).await;
+        assert!(answers[..1100].iter().all(|answer| *answer == Answer::Taken));
+        assert!(answers[1100..].iter().all(|answer| *answer == Answer::SoldOut));
+        gate.settle(id, &purchases).await.unwrap();
+        gate.release(id, EPOCH, &purchases).await.unwrap();
+        assert_eq!(view(&gate, id).await.unwrap().remaining, 1100);
+    }
+}

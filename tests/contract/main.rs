@@ -1,0 +1,34 @@
+//! The contracts of `db`, `stock` and `queue`: one set of assertions, run unchanged on both variants of each.
+
+mod database;
+mod gate;
+mod queue;
+#[path = "../support/mod.rs"]
+#[macro_use]
+mod support;
+
+use seckill::config::Backend;
+use seckill::model::{OrderId, ProductId, Purchase, UserId};
+use support::Stores;
+
+/// What a contract is tested on.
+type Subject = Stores;
+
+async fn run(backend: Backend, contract: impl AsyncFnOnce(&mut Stores)) {
+    let mut stores = Stores::new(backend).await;
+    contract(&mut stores).await;
+    stores.remove().await;
+}
+
+fn product(id: i64) -> ProductId {
+    id.try_into().unwrap()
+}
+
+fn user(id: i64) -> UserId {
+    id.try_into().unwrap()
+}
+
+/// A new purchase of that user.
+fn purchase(id: i64) -> Purchase {
+    Purchase { order_id: OrderId::draw(), user_id: user(id) }
+}
