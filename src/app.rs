@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{Condition, from_fn};
 use actix_web::{App, HttpServer, web};
 use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
@@ -140,6 +140,7 @@ impl RunningApp {
         let orders = web::Data::new(Orders::new(db.clone(), gate.clone()));
         let health = web::Data::new(Health::new(db.clone(), gate.clone(), queue.clone()));
         let purchases = web::Data::new(purchases);
+        let traced = tracing::enabled!(tracing::Level::DEBUG);
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(accounts.clone())
@@ -148,7 +149,7 @@ impl RunningApp {
                 .app_data(orders.clone())
                 .app_data(purchases.clone())
                 .app_data(health.clone())
-                .wrap(TracingLogger::<QuietRootSpan>::new())
+                .wrap(Condition::new(traced, TracingLogger::<QuietRootSpan>::new()))
                 .wrap(from_fn(with_request_id))
                 .configure(routes)
         })

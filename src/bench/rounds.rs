@@ -25,7 +25,7 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// The figures of one round.
 struct Round {
-    floor: f64,
+    floor: Volley,
     accepted: Volley,
     cpu_us_per_accepted: f64,
     written_per_second: f64,
@@ -86,7 +86,7 @@ async fn run_round(
     let refused = volley(server.address, clicks, args, &format!("{of}: refusing")).await?;
     expect_only(&refused, "409 sold_out", stock as u64)?;
     Ok(Round {
-        floor: bare.per_second(),
+        floor: bare,
         cpu_us_per_accepted: cpu.as_secs_f64() * 1e6 / stock as f64,
         written_per_second: proof.counted.live_orders as f64 / writing.as_secs_f64(),
         accepted,
@@ -199,9 +199,9 @@ fn report(config: &Config, args: &BenchArgs, rounds: &[Round], server: &Server) 
         figures.sort_by(f64::total_cmp);
         figures[figures.len() / 2]
     };
-    let floor = median(&|round| round.floor);
+    let floor = median(&|round| round.floor.per_second());
     let spread = {
-        let floors = || rounds.iter().map(|round| round.floor);
+        let floors = || rounds.iter().map(|round| round.floor.per_second());
         let (least, most) = (floors().fold(f64::MAX, f64::min), floors().fold(0.0, f64::max));
         (most / least - 1.0) * 100.0
     };
@@ -210,28 +210,17 @@ fn report(config: &Config, args: &BenchArgs, rounds: &[Round], server: &Server) 
         config.backend, args.connections, args.stock, args.rounds
     );
     println!("{:34}{:>12}{:>8}{:>10}{:>10}", "", "per second", "of F", "p50 ms", "p99 ms");
-    let line = |name: &str, rate: f64, volley: Option<&dyn Fn(&Round, f64) -> f64>| {
-        let ratio = rate / floor;
-        match volley {
-            Some(volley) => {
-                let (p50, p99) = (median(&|round| volley(round, 50.0)), median(&|round| volley(round, 99.0)));
-                println!("{name:34}{rate:>12.0}{ratio:>8.2}{p50:>10.2}{p99:>10.2}");
-            }
-            None => println!("{name:34}{rate:>12.0}{ratio:>8.2}"),
-        }
+    let volley = |name: &str, volley: fn(&Round) -> &Volley| {
+        let rate = median(&|round| volley(round).per_second());
+        let percentile = |percentile| median(&|round| volley(round).percentile_ms(percentile));
+        let (ratio, p50, p99) = (rate / floor, percentile(50.0), percentile(99.0));
+        println!("{name:34}{rate:>12.0}{ratio:>8.2}{p50:>10.2}{p99:>10.2}");
     };
-    line("F, a bare endpoint", floor, None);
-    line(
-        "purchases accepted",
-        median(&|round| round.accepted.per_second()),
-        Some(&|round, percentile| round.accepted.percentile_ms(percentile)),
-    );
-    line("orders written, to the last one", median(&|round| round.written_per_second), None);
-    line(
-        "sold-out refusals",
-        median(&|round| round.refused.per_second()),
-        Some(&|round, percentile| round.refused.percentile_ms(percentile)),
-    );
+    let written = median(&|round| round.written_per_second);
+    volley("F, a bare endpoint", |round| &round.floor);
+    volley("purchases accepted", |round| &round.accepted);
+    println!("{:34}{written:>12.0}{:>8.2}", "orders written, to the last one", written / floor);
+    volley("sold-out refusals", |round| &round.refused);
     let generator = median(&|round| {
         round.accepted.generator_cpu.as_secs_f64() / round.accepted.elapsed.as_secs_f64() * 100.0
     });

@@ -21,13 +21,14 @@ pub use request_id::{QuietRootSpan, with_request_id};
 pub fn routes(config: &mut web::ServiceConfig) {
     config
         .app_data(web::PayloadConfig::new(extract::BODY_MAX_BYTES))
+        // First: paths are tried in this order, and this one is asked for the most.
+        .service(Path::new("/seckill/{id}").on(Method::POST, purchases::buy).resource())
         .service(Path::new("/register").on(Method::POST, accounts::register).resource())
         .service(Path::new("/login").on(Method::POST, accounts::log_in).resource())
         .service(Path::new("/me").on(Method::GET, accounts::me).resource())
         .service(Path::new("/products").on(Method::GET, catalog::list).on(Method::POST, catalog::create).resource())
         .service(Path::new("/products/{id}").on(Method::GET, catalog::get).on(Method::PATCH, catalog::patch).resource())
         .service(Path::new("/products/{id}/restock").on(Method::POST, catalog::restock).resource())
-        .service(Path::new("/seckill/{id}").on(Method::POST, purchases::buy).resource())
         .service(Path::new("/orders").on(Method::GET, orders::list).resource())
         .service(Path::new("/orders/{id}").on(Method::GET, orders::get).resource())
         .service(Path::new("/healthz").on(Method::GET, health::alive).resource())

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
-use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, SecondsFormat, Timelike, Utc};
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
-use diesel::serialize::{self, Output, ToSql};
+use diesel::mysql::Mysql;
+use diesel::serialize::{self, IsNull, Output, ToSql};
+use diesel::sqlite::Sqlite;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The years the databases can store, as milliseconds since 1970: 1970 to 9999.
@@ -65,13 +67,36 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-impl<DB: Backend> ToSql<diesel::sql_types::Timestamp, DB> for Timestamp
-where
-    NaiveDateTime: ToSql<diesel::sql_types::Timestamp, DB>,
-{
-    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-        self.0.to_sql(out)
+impl ToSql<diesel::sql_types::Timestamp, Mysql> for Timestamp {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Mysql>) -> serialize::Result {
+        ToSql::<diesel::sql_types::Timestamp, Mysql>::to_sql(&self.0, out)
     }
+}
+
+impl ToSql<diesel::sql_types::Timestamp, Sqlite> for Timestamp {
+    /// Text of one length, so that it sorts as the times do.
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Sqlite>) -> serialize::Result {
+        let (date, time) = (self.0.date(), self.0.time());
+        let mut text = String::with_capacity(23);
+        push_digits(&mut text, date.year().unsigned_abs(), 4, '-');
+        push_digits(&mut text, date.month(), 2, '-');
+        push_digits(&mut text, date.day(), 2, ' ');
+        push_digits(&mut text, time.hour(), 2, ':');
+        push_digits(&mut text, time.minute(), 2, ':');
+        push_digits(&mut text, time.second(), 2, '.');
+        push_digits(&mut text, time.nanosecond() / 1_000_000, 3, ' ');
+        text.truncate(23);
+        out.set_value(text);
+        Ok(IsNull::No)
+    }
+}
+
+/// Two of these are written with each order; the formatter of the time library takes a microsecond for one.
+fn push_digits(text: &mut String, number: u32, digits: u32, end: char) {
+    for place in (0..digits).rev() {
+        text.push(char::from(b'0' + (number / 10_u32.pow(place) % 10) as u8));
+    }
+    text.push(end);
 }
 
 impl<DB: Backend> FromSql<diesel::sql_types::Timestamp, DB> for Timestamp

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit as Permit, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::db::Db;
@@ -25,6 +25,9 @@ const PROMISE_MAX_AGE: Duration = Duration::from_secs(2);
 const TURN_MAX_WAIT: Duration = Duration::from_millis(500);
 /// Purchases that wait in a lane at most.
 const LANE_CAPACITY: usize = 8192;
+/// Groups of a lane that wait for their confirm at most. While they do, the next group grows: the busier the sale, the
+/// fewer steps a purchase costs.
+const LANE_IN_FLIGHT: usize = 2;
 /// Orders remembered as confirmed, at least; twice as many at most.
 const CONFIRMED_MEMORY: usize = 50_000;
 
@@ -83,14 +86,20 @@ impl Purchases {
 impl Floor {
     async fn run_lane(self: Arc<Self>, mut tickets: mpsc::Receiver<Ticket>) {
         let mut waiting = Vec::with_capacity(BATCH_MAX);
-        while tickets.recv_many(&mut waiting, BATCH_MAX).await > 0 {
-            join_all(by_product(waiting.drain(..)).into_iter().map(|(product, group)| self.serve(product, group)))
-                .await;
+        let in_flight = Arc::new(Semaphore::new(LANE_IN_FLIGHT));
+        // Closed by nobody, so the permit always comes.
+        while let Ok(permit) = in_flight.clone().acquire_owned().await {
+            if tickets.recv_many(&mut waiting, BATCH_MAX).await == 0 {
+                return;
+            }
+            let permit = Arc::new(permit);
+            let groups = by_product(waiting.drain(..)).into_iter();
+            join_all(groups.map(|(product, group)| self.serve(product, group, &permit))).await;
         }
     }
 
     /// Serves tickets of one product up to the gate's answer; what must be published goes on by itself.
-    async fn serve(self: &Arc<Self>, product: ProductId, mut tickets: Vec<Ticket>) {
+    async fn serve(self: &Arc<Self>, product: ProductId, mut tickets: Vec<Ticket>, permit: &Arc<Permit>) {
         tickets.retain(|ticket| !ticket.reply.is_closed());
         let late = tickets.extract_if(.., |ticket| ticket.clicked_at.elapsed() > TURN_MAX_WAIT);
         late.for_each(|ticket| ticket.refuse(|| Error::Unavailable("waited too long for its turn".to_owned())));
@@ -99,7 +108,7 @@ impl Floor {
         }
         let purchases: Vec<Purchase> = tickets.iter().map(|ticket| ticket.purchase).collect();
         match self.gate.reserve(product, &purchases).await {
-            Ok(Admission::Open { epoch, answers }) => self.answer(product, epoch, tickets, answers),
+            Ok(Admission::Open { epoch, answers }) => self.answer(product, epoch, tickets, answers, permit),
             Ok(Admission::NotStarted(at)) => refuse_all(tickets, || Error::NotStarted(at)),
             Ok(Admission::Ended) => refuse_all(tickets, || Error::Ended),
             Ok(Admission::Paused) => refuse_all(tickets, || Error::Paused),
@@ -114,7 +123,14 @@ impl Floor {
         }
     }
 
-    fn answer(self: &Arc<Self>, product: ProductId, epoch: i64, tickets: Vec<Ticket>, answers: Vec<Answer>) {
+    fn answer(
+        self: &Arc<Self>,
+        product: ProductId,
+        epoch: i64,
+        tickets: Vec<Ticket>,
+        answers: Vec<Answer>,
+        permit: &Arc<Permit>,
+    ) {
         let mut to_publish: Vec<(Ticket, OrderId)> = Vec::new();
         for (ticket, answer) in tickets.into_iter().zip(answers) {
             match answer {
@@ -132,8 +148,11 @@ impl Floor {
             }
         }
         if !to_publish.is_empty() {
-            let floor = self.clone();
-            self.tasks.spawn(async move { floor.publish(product, epoch, to_publish).await });
+            let (floor, permit) = (self.clone(), permit.clone());
+            self.tasks.spawn(async move {
+                floor.publish(product, epoch, to_publish).await;
+                drop(permit);
+            });
         }
     }
 

@@ -3,7 +3,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::on_both_backends;
-use crate::support::{Reply, TestApp};
+use crate::app::TestApp;
+use crate::client::Reply;
 
 /// RFC 3339, this many seconds from now.
 fn in_seconds(seconds: i64) -> String {

@@ -4,8 +4,10 @@ use seckill::app::RunningApp;
 use seckill::config::Backend;
 use serde_json::json;
 
-use crate::support::rabbitmq::Broker;
-use crate::support::{Client, TestApp, eventually};
+use crate::broker::Broker;
+use crate::app::TestApp;
+use crate::client::Client;
+use crate::support::eventually;
 
 fn message(product: i64, epoch: i64, items: &[(String, i64)]) -> String {
     let items: Vec<_> = items.iter().map(|(order, user)| json!({"order_id": order, "user_id": user})).collect();

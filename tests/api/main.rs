@@ -2,7 +2,10 @@
 //! its own, so they run side by side.
 
 mod accounts;
+mod app;
+mod broker;
 mod catalog;
+mod client;
 mod config_errors;
 mod distributed_only;
 mod orders;
@@ -12,7 +15,7 @@ mod purchases;
 mod support;
 
 use seckill::config::Backend;
-use support::TestApp;
+use app::TestApp;
 
 /// What a test of the API is about.
 type Subject = TestApp;

@@ -1,93 +1,11 @@
-//! Starts the application for a test, on stores of its own, and takes everything away afterwards.
+//! What every test crate needs: stores of its own, patience, and tests on both backends.
 
-mod client;
-pub mod rabbitmq;
 mod stores;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use seckill::app::RunningApp;
-use seckill::config::{Backend, Config};
-
-pub use client::{Client, Reply};
 pub use stores::Stores;
-
-/// An application under test.
-pub struct TestApp {
-    pub client: Client,
-    pub stores: Stores,
-    pub config: Config,
-    running: Option<RunningApp>,
-}
-
-impl TestApp {
-    /// Runs `test` on a new application and checks that it can be stopped afterwards.
-    pub async fn run(backend: Backend, test: impl AsyncFnOnce(&mut TestApp)) {
-        Self::run_with(backend, |_| {}, test).await;
-    }
-
-    /// The same, with another configuration.
-    pub async fn run_with(backend: Backend, configure: impl FnOnce(&mut Config), test: impl AsyncFnOnce(&mut TestApp)) {
-        let stores = Stores::new(backend).await;
-        let mut config = stores.config();
-        configure(&mut config);
-        let running = RunningApp::start(&config).await.expect("the application starts");
-        let client = Client::new(running.address(), &config);
-        let mut app = Self { client, stores, config, running: Some(running) };
-        app.ready().await;
-        test(&mut app).await;
-        app.stop().await;
-        app.stores.remove().await;
-    }
-
-    /// Stops the application as a signal would.
-    pub async fn stop(&mut self) {
-        if let Some(running) = self.running.take() {
-            let begun = Instant::now();
-            running.stop().await;
-            assert!(begun.elapsed() < Duration::from_secs(15), "stopping took {:?}", begun.elapsed());
-        }
-    }
-
-    /// Stops the application and starts it anew on the same stores.
-    pub async fn restart(&mut self) {
-        self.stop().await;
-        let running = RunningApp::start(&self.config).await.expect("the application starts again");
-        self.client = Client::new(running.address(), &self.config);
-        self.running = Some(running);
-        self.ready().await;
-    }
-
-    /// Waits until the application says that it is ready.
-    pub async fn ready(&self) {
-        eventually("the application is ready", || async { self.client.get("/readyz", None).await.status == 200 }).await;
-    }
-
-    /// Waits until this many orders of a product are in the database, and checks that no more come.
-    pub async fn orders_written(&self, product: i64, count: i64) {
-        let query = format!("SELECT COUNT(*) AS n FROM orders WHERE product_id = {product}");
-        eventually(&format!("{count} orders of product {product} are written"), || async {
-            self.stores.number(&query).await >= count
-        })
-        .await;
-        assert_eq!(self.stores.number(&query).await, count);
-    }
-
-    /// Checks that gate and database agree: what is not sold remains (I3), nothing is sold twice (I1, I4).
-    pub async fn balanced(&self, product: i64) {
-        let live = format!("SELECT COUNT(*) AS n FROM orders WHERE product_id = {product} AND live_user IS NOT NULL");
-        let of = |column: &str| format!("SELECT {column} AS n FROM products WHERE id = {product}");
-        let live = self.stores.number(&live).await;
-        let stock = self.stores.number(&of("stock")).await;
-        assert_eq!(self.stores.number(&of("sold")).await, live, "units sold and live orders");
-        assert!(live <= stock, "{live} live orders of {stock} units");
-        eventually("the gate shows what the database has left", || async {
-            self.client.product(product).await["remaining"] == stock - live
-        })
-        .await;
-    }
-}
 
 /// Asks again until `condition` holds; fails after ten seconds.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use amqprs::channel::QueueDeleteArguments;
+use amqprs::connection::{Connection, OpenConnectionArguments};
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{self, AsyncCommands, Client as RedisClient, IntoConnectionInfo, RedisConnectionInfo};
 use diesel::sql_types::BigInt;
 use diesel::{QueryableByName, SqliteConnection, sql_query};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection, AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection};
-use seckill::config::{Backend, Config};
+use seckill::config::{self, Backend, Config};
 use secrecy::ExposeSecret;
 
 /// Databases that `scripts/services` sets Redis up with.
@@ -117,7 +119,7 @@ impl Stores {
             Backend::Distributed => {
                 self.execute(&format!("DROP DATABASE {}", self.name)).await;
                 redis::cmd("FLUSHDB").query_async::<()>(&mut self.redis().await).await.unwrap();
-                super::rabbitmq::delete_queues(&self.config.rabbitmq).await;
+                delete_queues(&self.config.rabbitmq).await;
             }
         }
     }
@@ -133,4 +135,15 @@ async fn redis_connection(config: &Config) -> MultiplexedConnection {
         .await
         .expect("Redis in time")
         .expect("Redis")
+}
+
+async fn delete_queues(settings: &config::RabbitMq) {
+    let url = url::Url::parse(settings.url.expose_secret()).unwrap();
+    let (host, port) = (url.host_str().unwrap(), url.port().unwrap());
+    let arguments = OpenConnectionArguments::new(host, port, url.username(), url.password().unwrap());
+    let connection = Connection::open(&arguments).await.expect("RabbitMQ");
+    let channel = connection.open_channel(None).await.expect("a channel");
+    for queue in [settings.queue.clone(), format!("{}.dead", settings.queue)] {
+        channel.queue_delete(QueueDeleteArguments::new(&queue)).await.expect("the queue is deleted");
+    }
 }

@@ -1,7 +1,7 @@
 //! What tests do to RabbitMQ behind the application's back.
 
 use amqprs::BasicProperties;
-use amqprs::channel::{BasicGetArguments, BasicPublishArguments, Channel, QueueDeleteArguments};
+use amqprs::channel::{BasicGetArguments, BasicPublishArguments, Channel};
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use seckill::config;
 use secrecy::ExposeSecret;
@@ -39,12 +39,5 @@ impl Broker {
             .headers()
             .and_then(|headers| headers.get(&"x-seckill-reason".try_into().unwrap()).map(ToString::to_string));
         Some((reason, body))
-    }
-}
-
-pub async fn delete_queues(settings: &config::RabbitMq) {
-    let broker = Broker::connect(settings).await;
-    for queue in [settings.queue.clone(), format!("{}.dead", settings.queue)] {
-        broker.channel.queue_delete(QueueDeleteArguments::new(&queue)).await.expect("the queue is deleted");
     }
 }
