@@ -8,7 +8,11 @@ use serde_json::json;
 /// Serves `POST /floor` until the process is killed.
 pub async fn serve(address: SocketAddr) -> Result<(), String> {
     let served = async {
-        HttpServer::new(|| App::new().route("/floor", web::post().to(answer))).disable_signals().bind(address)?.run().await
+        HttpServer::new(|| App::new().route("/floor", web::post().to(answer)))
+            .disable_signals()
+            .bind(address)?
+            .run()
+            .await
     };
     served.await.map_err(|error| format!("floor: {error}"))
 }

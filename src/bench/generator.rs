@@ -90,8 +90,12 @@ pub(super) async fn fire(
             })
         })
         .collect();
-    let mut volley =
-        Volley { replies: BTreeMap::new(), latencies: histogram(), elapsed: begun.elapsed(), generator_cpu: Duration::ZERO };
+    let mut volley = Volley {
+        replies: BTreeMap::new(),
+        latencies: histogram(),
+        elapsed: begun.elapsed(),
+        generator_cpu: Duration::ZERO,
+    };
     for thread in threads {
         let (replies, latencies, cpu) = thread.await.map_err(io::Error::other)??;
         for (reply, count) in replies {
@@ -127,11 +131,7 @@ async fn run_connections(
     Ok((all, latencies))
 }
 
-async fn run_connection(
-    address: SocketAddr,
-    requests: Arc<[Vec<u8>]>,
-    sent: Arc<AtomicUsize>,
-) -> io::Result<Replies> {
+async fn run_connection(address: SocketAddr, requests: Arc<[Vec<u8>]>, sent: Arc<AtomicUsize>) -> io::Result<Replies> {
     let (mut replies, mut latencies) = (BTreeMap::new(), histogram());
     let mut connection = Connection::open(address).await?;
     while let Some(request) = requests.get(sent.fetch_add(1, Ordering::Relaxed)) {

@@ -221,9 +221,8 @@ fn report(config: &Config, args: &BenchArgs, rounds: &[Round], server: &Server) 
     volley("purchases accepted", |round| &round.accepted);
     println!("{:34}{written:>12.0}{:>8.2}", "orders written, to the last one", written / floor);
     volley("sold-out refusals", |round| &round.refused);
-    let generator = median(&|round| {
-        round.accepted.generator_cpu.as_secs_f64() / round.accepted.elapsed.as_secs_f64() * 100.0
-    });
+    let generator =
+        median(&|round| round.accepted.generator_cpu.as_secs_f64() / round.accepted.elapsed.as_secs_f64() * 100.0);
     println!("server CPU per accepted purchase   {:.1} us", median(&|round| round.cpu_us_per_accepted));
     println!("server memory, peak                {:.1} MiB", server.usage().peak_memory_kib as f64 / 1024.0);
     println!("load generator                     {generator:.0} % of one core while buying");

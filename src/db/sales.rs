@@ -5,7 +5,7 @@ use diesel::result::Error as QueryError;
 
 use super::orders::NewOrder;
 use super::schema::{orders, products};
-use super::{Db, DbConn, DbError, DbResult};
+use super::{Db, DbConn, DbError, DbPool, DbResult};
 use crate::model::PurchaseBatch;
 
 /// Leaves a transaction that is to be rolled back.
@@ -26,7 +26,10 @@ impl Db {
     /// `None`: something was in the way of at least one purchase, and nothing was done. The batches are of different
     /// products; several at once only where [`Db::has_one_writer`]. No order id comes twice.
     pub async fn sell(&self, batches: Vec<PurchaseBatch>) -> DbResult<Option<Vec<i64>>> {
-        let sold = self.run(true, move |conn| Box::pin(async move { conn.sell(batches).await })).await;
+        let sold = match &self.pool {
+            DbPool::MySql(_) => self.transaction(move |conn| Box::pin(conn.sell_each(batches))).await,
+            DbPool::Sqlite(..) => self.sell_in_one_step(batches).await,
+        };
         match sold {
             Ok(epochs) => Ok(Some(epochs)),
             Err(Abort::Conflict) => Ok(None),
@@ -36,30 +39,29 @@ impl Db {
 }
 
 impl DbConn {
-    async fn sell(&mut self, batches: Vec<PurchaseBatch>) -> Result<Vec<i64>, Abort> {
-        match self {
-            Self::MySql(_) => self.in_transaction(|conn| Box::pin(conn.sell_each(batches))).await,
-            // A step to another thread costs more than a query of a local file: one step for all of it.
-            Self::Sqlite(conn) => {
-                let sell = move |conn: &mut SqliteConnection| {
-                    conn.immediate_transaction(|conn| {
-                        batches.iter().map(|batch| sell_batch_blocking(conn, batch)).collect::<QueryResult<Vec<i64>>>()
-                    })
-                };
-                conn.spawn_blocking(sell).await.map_err(|error| match error {
-                    QueryError::RollbackTransaction => Abort::Conflict,
-                    error => Abort::Failed(error.into()),
-                })
-            }
-        }
-    }
-
     async fn sell_each(&mut self, batches: Vec<PurchaseBatch>) -> Result<Vec<i64>, Abort> {
         let mut epochs = Vec::with_capacity(batches.len());
         for batch in &batches {
             epochs.push(sell_batch(self, batch).await?);
         }
         Ok(epochs)
+    }
+}
+
+impl Db {
+    /// Every step to another thread costs more than a query of a local file, so all of it is one step.
+    async fn sell_in_one_step(&self, batches: Vec<PurchaseBatch>) -> Result<Vec<i64>, Abort> {
+        let _turn = self.pool.take_turn().await?;
+        let DbConn::Sqlite(mut conn) = self.pool.get().await? else { return Err(Abort::Conflict) };
+        let sell = move |conn: &mut SqliteConnection| {
+            conn.immediate_transaction(|conn| {
+                batches.iter().map(|batch| sell_batch_blocking(conn, batch)).collect::<QueryResult<Vec<i64>>>()
+            })
+        };
+        conn.spawn_blocking(sell).await.map_err(|error| match error {
+            QueryError::RollbackTransaction => Abort::Conflict,
+            error => Abort::Failed(error.into()),
+        })
     }
 }
 
@@ -76,9 +78,8 @@ async fn sell_batch(conn: &mut DbConn, batch: &PurchaseBatch) -> Result<i64, Abo
 }
 
 fn new_orders(batch: &PurchaseBatch, price_cents: i64) -> Vec<NewOrder> {
-    let order = |item: &crate::model::Purchase| {
-        NewOrder::unpaid(item.order_id, batch.product_id, item.user_id, price_cents)
-    };
+    let order =
+        |item: &crate::model::Purchase| NewOrder::unpaid(item.order_id, batch.product_id, item.user_id, price_cents);
     batch.items.iter().map(order).collect()
 }
 

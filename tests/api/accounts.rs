@@ -1,7 +1,7 @@
 use serde_json::json;
 
-use crate::on_both_backends;
 use crate::app::TestApp;
+use crate::on_both_backends;
 
 on_both_backends! {
     async fn a_registered_user_logs_in_and_is_known(app) {

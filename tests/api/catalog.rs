@@ -2,9 +2,9 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::on_both_backends;
 use crate::app::TestApp;
 use crate::client::Reply;
+use crate::on_both_backends;
 
 /// RFC 3339, this many seconds from now.
 fn in_seconds(seconds: i64) -> String {

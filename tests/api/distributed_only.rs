@@ -4,8 +4,8 @@ use seckill::app::RunningApp;
 use seckill::config::Backend;
 use serde_json::json;
 
-use crate::broker::Broker;
 use crate::app::TestApp;
+use crate::broker::Broker;
 use crate::client::Client;
 use crate::support::eventually;
 

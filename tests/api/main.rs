@@ -14,8 +14,8 @@ mod purchases;
 #[path = "../support/mod.rs"]
 mod support;
 
-use seckill::config::Backend;
 use app::TestApp;
+use seckill::config::Backend;
 
 /// What a test of the API is about.
 type Subject = TestApp;
