@@ -8,6 +8,8 @@
 //!
 //! [`app`] puts them together, [`config`] says how, [`error`] is what they fail with, [`model`] what they talk about.
 
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that fails may panic"))]
+
 pub mod app;
 pub mod bench;
 pub mod cli;

@@ -1,7 +1,7 @@
 //! The database: pooled connections, and every query there is, one file a table. No rules of the sale.
 //!
-//! [`Db::run`] and [`Db::transaction`] are the only ways in. They run on the main runtime, never on an actix
-//! worker's: a request that is given up must not cut a query or a transaction in two.
+//! [`Db::read`], [`Db::transaction`] and [`Db::sell`] are the only ways in. Their work runs on the main runtime, never on
+//! an actix worker's: a request that is given up must not cut a query or a transaction in two.
 
 mod error;
 mod idempotency;
@@ -9,7 +9,7 @@ mod migrations;
 mod orders;
 mod products;
 mod sales;
-pub mod schema;
+mod schema;
 mod users;
 
 use std::path::Path;

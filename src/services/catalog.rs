@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
-use sha2::{Digest, Sha256};
 
+use super::idempotency::{IdempotencyKey, new_key, use_key};
 use super::{Identity, Page, Reopening};
-use crate::db::{Db, DbConn, DbError, NewKey, NewProduct, ProductChange, StoredKey};
+use crate::db::{Db, DbConn, NewProduct, ProductChange};
 use crate::error::{Error, Result};
 use crate::model::{Product, ProductId, SaleState, Timestamp};
 use crate::stock::{GateError, GateView, StockGate};
@@ -18,13 +18,12 @@ const STOCK_MOST: i64 = 10_000_000;
 const PRICE_MOST_CENTS: i64 = 1_000_000_000_000;
 const NAME_MOST_CHARS: usize = 200;
 const DESCRIPTION_MOST_CHARS: usize = 5_000;
-const IDEMPOTENCY_KEY_MOST: usize = 255;
 /// Epoch of the gate of a new product.
 const FIRST_EPOCH: i64 = 1;
 
 /// See the module.
 pub struct Catalog {
-    db: Db,
+    pub(super) db: Db,
     gate: Arc<StockGate>,
     reopening: Reopening,
 }
@@ -106,21 +105,6 @@ pub enum SaleFilter {
     Live,
     /// Ended.
     Ended,
-}
-
-/// Value of the `Idempotency-Key` header.
-#[derive(Debug, Clone)]
-pub struct IdempotencyKey(String);
-
-impl IdempotencyKey {
-    /// 1 to 255 visible ASCII characters.
-    pub fn parse(value: &[u8]) -> Result<Self> {
-        let valid = (1..=IDEMPOTENCY_KEY_MOST).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
-        match std::str::from_utf8(value) {
-            Ok(key) if valid => Ok(Self(key.to_owned())),
-            _ => Err(Error::Invalid("Idempotency-Key: must be 1 to 255 visible ASCII characters".to_owned())),
-        }
-    }
 }
 
 impl Catalog {
@@ -293,60 +277,10 @@ impl Catalog {
         let gates = self.gate.view(&ids).await?;
         Ok(products.into_iter().zip(gates).map(|(product, gate)| view_of(product, gate)).collect())
     }
-
-    /// The answer that the first request with this key was given.
-    async fn first_answer(&self, key: Option<&NewKey>) -> Result<Option<ProductView>> {
-        let Some(key) = key.cloned() else { return Ok(None) };
-        let request_hash = key.request_hash.clone();
-        let stored = self.db.read(|conn| Box::pin(async move { conn.find_key(&key).await })).await?;
-        match stored {
-            None => Ok(None),
-            Some(stored) if stored.request_hash != request_hash => Err(Error::IdempotencyConflict),
-            Some(StoredKey { response: Some(json), .. }) => serde_json::from_str(&json)
-                .map(Some)
-                .map_err(|error| Error::Internal(format!("a stored answer cannot be read: {error}"))),
-            // It did what was asked and ended before it answered, or is about to.
-            Some(stored) => self.get(stored.product_id).await.map(Some),
-        }
-    }
-
-    /// The same when another request with this key got there first; else the error itself.
-    async fn first_answer_after(&self, error: Error, key: Option<&NewKey>) -> Result<ProductView> {
-        match error {
-            Error::IdempotencyConflict => self.first_answer(key).await?.ok_or(Error::IdempotencyConflict),
-            error => Err(error),
-        }
-    }
-
-    async fn remember(&self, key: Option<NewKey>, view: ProductView) -> ProductView {
-        if let Some(key) = key
-            && let Ok(json) = serde_json::to_string(&view)
-        {
-            let stored =
-                self.db.transaction(|conn| Box::pin(async move { conn.store_response(&key, &json).await })).await;
-            if let Err(error) = stored {
-                tracing::warn!(%error, "Could not keep the answer to an Idempotency-Key");
-            }
-        }
-        view
-    }
-}
-
-async fn use_key(conn: &mut DbConn, key: Option<NewKey>, product: ProductId) -> Result<()> {
-    let Some(key) = key else { return Ok(()) };
-    conn.insert_key(&key, product).await.map_err(|error| match error {
-        DbError::Duplicate(_) => Error::IdempotencyConflict,
-        other => other.into(),
-    })
 }
 
 async fn find(conn: &mut DbConn, id: ProductId) -> Result<Product> {
     conn.find_product(id).await?.ok_or(Error::ProductNotFound)
-}
-
-fn new_key(by: Identity, key: IdempotencyKey, action: &str, request: &impl Serialize) -> NewKey {
-    let request = serde_json::to_vec(&(action, request)).unwrap_or_default();
-    NewKey { user_id: by.user_id, key: key.0, request_hash: Sha256::digest(request).to_vec() }
 }
 
 /// A gate that is lost or closed cannot say; then the database does.

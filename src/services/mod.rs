@@ -4,6 +4,7 @@ mod accounts;
 mod auth_limiter;
 mod catalog;
 mod health;
+mod idempotency;
 mod orders;
 mod passwords;
 mod purchases;
@@ -12,8 +13,9 @@ mod reopening;
 mod tokens;
 
 pub use accounts::{Accounts, Credentials, LoggedIn, Profile};
-pub use catalog::{Catalog, CreateProduct, IdempotencyKey, PatchProduct, ProductView, Restock, SaleFilter};
+pub use catalog::{Catalog, CreateProduct, PatchProduct, ProductView, Restock, SaleFilter};
 pub use health::{Check, Checks, Health};
+pub use idempotency::IdempotencyKey;
 pub use orders::Orders;
 pub use passwords::PasswordHasher;
 pub use purchases::Purchases;

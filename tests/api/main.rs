@@ -1,6 +1,8 @@
 //! The API from outside, over HTTP, on real stores. Each test has an application, a database, a gate and a queue of
 //! its own, so they run side by side.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+
 mod accounts;
 mod app;
 mod broker;

@@ -1,5 +1,7 @@
 //! The contracts of `db`, `stock` and `queue`: one set of assertions, run unchanged on both variants of each.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+
 mod database;
 mod gate;
 mod queue;

@@ -8,7 +8,7 @@ use amqprs::error::Error as AmqpError;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::link::Failure;
+use super::failure::Failure;
 use super::outbox::{Destination, Outbox};
 use crate::model::PurchaseBatch;
 use crate::queue::message;

@@ -1,6 +1,6 @@
 //! One connection to the broker with its channels and queues, from opening to the first failure.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use amqprs::callbacks::{ChannelCallback, ConnectionCallback};
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::consumer::{Router, consume};
+use super::failure::Failure;
 use super::outbox::{Destination, Outbox};
 use crate::queue::PublishError;
 use crate::queue::message::PURCHASES;
@@ -37,28 +38,6 @@ pub(super) struct Link {
     failure: Failure,
     orders: String,
     dead: String,
-}
-
-/// The first thing that went wrong with a link, told to all its parts.
-#[derive(Clone, Default)]
-pub(super) struct Failure {
-    happened: CancellationToken,
-    reason: Arc<Mutex<Option<String>>>,
-}
-
-impl Failure {
-    fn report(&self, reason: impl Into<String>) {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.into());
-        self.happened.cancel();
-    }
-
-    fn reason(&self) -> String {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_else(|| "stopped".to_owned())
-    }
-
-    pub(super) fn token(&self) -> &CancellationToken {
-        &self.happened
-    }
 }
 
 /// Reads the connection's address. The default vhost is `%2f` or nothing.
@@ -95,7 +74,7 @@ impl Link {
         match tokio::time::timeout(OPEN_TIMEOUT, Self::try_open(url, queue, outbox, router, &failure)).await {
             Ok(Ok(link)) => Ok(link),
             // The broker's own words, when there are any, say more than the library's.
-            Ok(Err(error)) if failure.happened.is_cancelled() => Err(format!("{}; {error}", failure.reason())),
+            Ok(Err(error)) if failure.token().is_cancelled() => Err(format!("{}; {error}", failure.reason())),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no answer within {OPEN_TIMEOUT:?}")),
         }
@@ -126,14 +105,14 @@ impl Link {
     pub(super) async fn run(&self, outbox: &Outbox, stop: &CancellationToken) -> String {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.failure.happened.cancelled() => {}
+            () = self.failure.token().cancelled() => {}
             () = self.publish_all(outbox) => {}
             io_failure = self.connection.listen_network_io_failure() => {
                 self.failure.report(if io_failure { "the connection broke" } else { "closed by the broker" });
             }
             () = self.watch() => self.failure.report("the connection is closed"),
         }
-        self.failure.happened.cancel();
+        self.failure.token().cancel();
         self.failure.reason()
     }
 
@@ -244,7 +223,7 @@ struct OnChannel {
 impl OnChannel {
     fn confirmed(&self, tag: u64, multiple: bool, result: Result<(), PublishError>) {
         if let Some(outbox) = &self.outbox
-            && !self.failure.happened.is_cancelled()
+            && !self.failure.token().is_cancelled()
         {
             outbox.confirmed(tag, multiple, result);
         }

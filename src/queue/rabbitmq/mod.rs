@@ -5,6 +5,7 @@
 //! was not confirmed, and begins anew, with a growing pause, when any of it fails.
 
 mod consumer;
+mod failure;
 mod link;
 mod outbox;
 
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::consumer::Delivery;
+pub(super) use self::consumer::Delivery;
 use self::consumer::Router;
 use self::link::Link;
 use self::outbox::{Destination, Outbox};

@@ -1,6 +1,7 @@
 //! The gate in Redis: one Lua script a step, all keys of a product in one hash tag.
 
 mod link;
+mod replies;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::link::{Link, Slot, pool, read_home};
-use super::{Admission, Answer, GateError, GateView, HeldUnit, RATE_WINDOW};
+use self::replies::{done, nonsense, parse, parse_admission, view_of};
+use super::{Admission, GateError, GateView, HeldUnit, RATE_WINDOW};
 use crate::config;
 use crate::model::{OrderId, ProductId, Purchase, SaleTerms, Timestamp, UserId};
 
@@ -364,88 +366,4 @@ fn add_purchases(call: &mut ScriptInvocation<'_>, purchases: &[Purchase]) {
 fn add_terms(call: &mut ScriptInvocation<'_>, terms: &SaleTerms) {
     let ends = terms.ends_at.map(|end| end.unix_ms().to_string()).unwrap_or_default();
     call.arg(terms.ver).arg(terms.stock).arg(terms.starts_at.unix_ms()).arg(ends).arg(i32::from(terms.paused));
-}
-
-fn nonsense(what: impl std::fmt::Display) -> GateError {
-    GateError::Protocol(what.to_string())
-}
-
-fn parse<T: FromRedisValue>(value: Value) -> Result<T, GateError> {
-    T::from_redis_value(value).map_err(nonsense)
-}
-
-fn done(reply: &str) -> Result<(), GateError> {
-    match reply {
-        "ok" => Ok(()),
-        "lost" => Err(GateError::Lost),
-        "closed" => Err(GateError::Closed),
-        "superseded" => Err(GateError::Superseded),
-        other => Err(nonsense(other)),
-    }
-}
-
-fn parse_admission(reply: Vec<Value>, purchases: usize) -> Result<Admission, GateError> {
-    let mut reply = reply.into_iter();
-    let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
-    let word: String = parse(next()?)?;
-    match word.as_str() {
-        "open" => {
-            let epoch = parse(next()?)?;
-            let answers = (0..purchases).map(|_| parse_answer(next()?)).collect::<Result<_, _>>()?;
-            Ok(Admission::Open { epoch, answers })
-        }
-        "not_started" => {
-            let starts = Timestamp::from_unix_ms(parse(next()?)?).ok_or_else(|| nonsense("the start"))?;
-            Ok(Admission::NotStarted(starts))
-        }
-        "ended" => Ok(Admission::Ended),
-        "paused" => Ok(Admission::Paused),
-        refused => done(refused).and_then(|()| Err(nonsense(refused))),
-    }
-}
-
-fn parse_answer(value: Value) -> Result<Answer, GateError> {
-    match value {
-        Value::Int(0) => Ok(Answer::Taken),
-        Value::Int(-1) => Ok(Answer::SoldOut),
-        Value::Int(ms @ 1..) => Ok(Answer::RateLimited(Duration::from_millis(ms as u64))),
-        held => {
-            let held: String = parse(held)?;
-            let (order, in_flight) = match (held.strip_suffix('+'), held.strip_suffix('-')) {
-                (Some(order), _) => (order, true),
-                (_, Some(order)) => (order, false),
-                _ => return Err(nonsense(held)),
-            };
-            Ok(Answer::Already { order_id: order.parse().map_err(nonsense)?, in_flight })
-        }
-    }
-}
-
-/// `gate`: epoch, home, open, ver, stock, starts, ends, paused.
-fn view_of(
-    gate: &[Option<String>],
-    sentinel: Option<&str>,
-    taken: i64,
-    home: &str,
-    now: Timestamp,
-) -> Result<Option<GateView>, GateError> {
-    let [Some(epoch), Some(gate_home), Some(open), Some(ver), Some(stock), Some(starts), Some(ends), Some(paused)] =
-        gate
-    else {
-        return Ok(None);
-    };
-    if gate_home != home || open != "1" || sentinel != Some(epoch) {
-        return Ok(None);
-    }
-    let number = |text: &str| text.parse::<i64>().map_err(|_| nonsense(format!("`{text}` is no number")));
-    let time = |text: &str| Timestamp::from_unix_ms(number(text)?).ok_or_else(|| nonsense(format!("time {text}")));
-    let terms = SaleTerms {
-        ver: number(ver)?,
-        stock: number(stock)?,
-        starts_at: time(starts)?,
-        ends_at: if ends.is_empty() { None } else { Some(time(ends)?) },
-        paused: paused == "1",
-    };
-    let remaining = (terms.stock - taken).max(0);
-    Ok(Some(GateView { remaining, state: terms.state(remaining, now) }))
 }

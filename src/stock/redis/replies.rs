@@ -1,0 +1,92 @@
+//! What Redis answers, read into what the gate says.
+
+use std::time::Duration;
+
+use deadpool_redis::redis::{FromRedisValue, Value};
+
+use crate::model::{SaleTerms, Timestamp};
+use crate::stock::{Admission, Answer, GateError, GateView};
+
+pub(super) fn nonsense(what: impl std::fmt::Display) -> GateError {
+    GateError::Protocol(what.to_string())
+}
+
+pub(super) fn parse<T: FromRedisValue>(value: Value) -> Result<T, GateError> {
+    T::from_redis_value(value).map_err(nonsense)
+}
+
+pub(super) fn done(reply: &str) -> Result<(), GateError> {
+    match reply {
+        "ok" => Ok(()),
+        "lost" => Err(GateError::Lost),
+        "closed" => Err(GateError::Closed),
+        "superseded" => Err(GateError::Superseded),
+        other => Err(nonsense(other)),
+    }
+}
+
+pub(super) fn parse_admission(reply: Vec<Value>, purchases: usize) -> Result<Admission, GateError> {
+    let mut reply = reply.into_iter();
+    let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
+    let word: String = parse(next()?)?;
+    match word.as_str() {
+        "open" => {
+            let epoch = parse(next()?)?;
+            let answers = (0..purchases).map(|_| parse_answer(next()?)).collect::<Result<_, _>>()?;
+            Ok(Admission::Open { epoch, answers })
+        }
+        "not_started" => {
+            let starts = Timestamp::from_unix_ms(parse(next()?)?).ok_or_else(|| nonsense("the start"))?;
+            Ok(Admission::NotStarted(starts))
+        }
+        "ended" => Ok(Admission::Ended),
+        "paused" => Ok(Admission::Paused),
+        refused => done(refused).and_then(|()| Err(nonsense(refused))),
+    }
+}
+
+fn parse_answer(value: Value) -> Result<Answer, GateError> {
+    match value {
+        Value::Int(0) => Ok(Answer::Taken),
+        Value::Int(-1) => Ok(Answer::SoldOut),
+        Value::Int(ms @ 1..) => Ok(Answer::RateLimited(Duration::from_millis(ms as u64))),
+        held => {
+            let held: String = parse(held)?;
+            let (order, in_flight) = match (held.strip_suffix('+'), held.strip_suffix('-')) {
+                (Some(order), _) => (order, true),
+                (_, Some(order)) => (order, false),
+                _ => return Err(nonsense(held)),
+            };
+            Ok(Answer::Already { order_id: order.parse().map_err(nonsense)?, in_flight })
+        }
+    }
+}
+
+/// `gate`: epoch, home, open, ver, stock, starts, ends, paused.
+pub(super) fn view_of(
+    gate: &[Option<String>],
+    sentinel: Option<&str>,
+    taken: i64,
+    home: &str,
+    now: Timestamp,
+) -> Result<Option<GateView>, GateError> {
+    let [Some(epoch), Some(gate_home), Some(open), Some(ver), Some(stock), Some(starts), Some(ends), Some(paused)] =
+        gate
+    else {
+        return Ok(None);
+    };
+    if gate_home != home || open != "1" || sentinel != Some(epoch) {
+        return Ok(None);
+    }
+    let number = |text: &str| text.parse::<i64>().map_err(|_| nonsense(format!("`{text}` is no number")));
+    let time = |text: &str| Timestamp::from_unix_ms(number(text)?).ok_or_else(|| nonsense(format!("time {text}")));
+    let terms = SaleTerms {
+        ver: number(ver)?,
+        stock: number(stock)?,
+        starts_at: time(starts)?,
+        ends_at: if ends.is_empty() { None } else { Some(time(ends)?) },
+        paused: paused == "1",
+    };
+    let remaining = (terms.stock - taken).max(0);
+    Ok(Some(GateView { remaining, state: terms.state(remaining, now) }))
+}
