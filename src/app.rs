@@ -20,7 +20,7 @@ use crate::data_dir::{DataDir, random_key, random_password};
 use crate::db::{Db, DbError};
 use crate::handlers::{QuietRootSpan, routes, with_request_id};
 use crate::queue::OrderQueue;
-use crate::services::{Accounts, Catalog, Health, Orders, PasswordHasher, Purchases, Recorder, Reopening, Tokens};
+use crate::services::{Accounts, Catalog, Health, Lane, Orders, PasswordHasher, Purchases, Recorder, Reopening, Tokens};
 use crate::stock::{GateError, StockGate};
 
 /// A database that starts together with us is waited for this long.
@@ -50,7 +50,6 @@ pub struct RunningApp {
     serving: JoinHandle<std::io::Result<()>>,
     queue: Arc<OrderQueue>,
     stop: CancellationToken,
-    /// Lanes and the gate's watch.
     tasks: TaskTracker,
     consumers: TaskTracker,
     new_admin: Option<config::Admin>,
@@ -130,7 +129,6 @@ impl RunningApp {
         let watched = gate.clone();
         let watch_stop = stop.clone();
         tasks.spawn(async move { watched.watch(watch_stop).await });
-        let purchases = Purchases::start(db.clone(), gate.clone(), queue.clone(), cores, &tasks);
         tasks.close();
 
         let accounts = web::Data::new(accounts);
@@ -139,7 +137,7 @@ impl RunningApp {
         let catalog = web::Data::new(Catalog::new(db.clone(), gate.clone()));
         let orders = web::Data::new(Orders::new(db.clone(), gate.clone()));
         let health = web::Data::new(Health::new(db.clone(), gate.clone(), queue.clone()));
-        let purchases = web::Data::new(purchases);
+        let purchases = Arc::new(Purchases::new(db.clone(), gate.clone(), queue.clone()));
         let traced = tracing::enabled!(tracing::Level::DEBUG);
         let server = HttpServer::new(move || {
             App::new()
@@ -147,7 +145,7 @@ impl RunningApp {
                 .app_data(tokens.clone())
                 .app_data(catalog.clone())
                 .app_data(orders.clone())
-                .app_data(purchases.clone())
+                .app_data(web::Data::new(Lane::open(&purchases)))
                 .app_data(health.clone())
                 .wrap(Condition::new(traced, TracingLogger::<QuietRootSpan>::new()))
                 .wrap(from_fn(with_request_id))
@@ -195,7 +193,7 @@ impl RunningApp {
     pub async fn stop(self) {
         tracing::info!("Stopping");
         self.http.stop(true).await;
-        // Ends the last handlers' data, and with it the lanes.
+        // Ends the workers, and with them the lanes.
         let _ = self.serving.await;
         self.stop.cancel();
         let ending = async {

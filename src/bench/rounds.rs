@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use super::BenchArgs;
+use super::{BenchArgs, floor};
 use super::generator::{Volley, fire, request};
 use super::proof::Proof;
 use super::server::Server;
@@ -44,7 +44,7 @@ pub(super) async fn run(mut config: Config, args: &BenchArgs) -> Result<(), Stri
         ("SECKILL__EMBEDDED__DATA_DIR", folder.0.display().to_string()),
     ];
     let server = Server::start(&settings).await?;
-    let floor = Server::start_floor().await?;
+    let bare = Server::start_floor().await?;
     let db = match config.backend {
         Backend::Embedded => Db::sqlite(&folder.0.join("seckill.db")),
         Backend::Distributed => Db::mysql(&config.mysql),
@@ -52,7 +52,7 @@ pub(super) async fn run(mut config: Config, args: &BenchArgs) -> Result<(), Stri
     let tokens = Tokens::new(&config.auth.jwt_secret, TOKEN_LIFETIME);
     let mut rounds = Vec::new();
     for number in 1..=args.rounds {
-        rounds.push(run_round(&server, &floor, &db, &tokens, args, number).await?);
+        rounds.push(run_round(&server, &bare, &db, &tokens, args, number).await?);
     }
     report(&config, args, &rounds, &server);
     rounds.iter().try_for_each(|round| round.proof.check())
@@ -60,7 +60,7 @@ pub(super) async fn run(mut config: Config, args: &BenchArgs) -> Result<(), Stri
 
 async fn run_round(
     server: &Server,
-    floor: &Server,
+    bare: &Server,
     db: &Db,
     tokens: &Tokens,
     args: &BenchArgs,
@@ -68,8 +68,8 @@ async fn run_round(
 ) -> Result<Round, String> {
     let of = format!("round {number} of {}", args.rounds);
     let stock = i64::from(args.stock);
-    let bare = (0..args.stock).map(|_| request("POST", "/floor", None, None)).collect();
-    let bare = volley(floor.address, bare, args, &format!("{of}: floor")).await?;
+    let clicks = (0..args.stock).map(|_| request("POST", "/floor", None, Some(floor::BODY))).collect();
+    let floor = volley(bare.address, clicks, args, &format!("{of}: floor")).await?;
 
     let product = new_product(server.address, tokens, stock).await?;
     let before = server.usage();
@@ -86,7 +86,7 @@ async fn run_round(
     let refused = volley(server.address, clicks, args, &format!("{of}: refusing")).await?;
     expect_only(&refused, "409 sold_out", stock as u64)?;
     Ok(Round {
-        floor: bare,
+        floor,
         cpu_us_per_accepted: cpu.as_secs_f64() * 1e6 / stock as f64,
         written_per_second: proof.counted.live_orders as f64 / writing.as_secs_f64(),
         accepted,

@@ -49,6 +49,7 @@ const PASSING: &[&str] = &[
     "Too many connections",
     "Query execution was interrupted",
     "Connection was killed",
+    "unable to open database file",
     "database is locked",
     "database or disk is full",
     "disk I/O error",

@@ -12,12 +12,12 @@ mod sales;
 mod schema;
 mod users;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::Runtime;
-use diesel::{ConnectionError, QueryResult, SqliteConnection};
+use diesel::{Connection, ConnectionError, QueryResult, SqliteConnection};
 use diesel_async::pooled_connection::deadpool::{Object, Pool, PoolError};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
@@ -79,7 +79,13 @@ pub struct Db {
 enum DbPool {
     MySql(Pool<AsyncMysqlConnection>),
     // SQLite has one writer. Waiting for this turn is fair, waiting for its lock would not be.
-    Sqlite(Pool<AsyncSqliteConnection>, Arc<Mutex<()>>),
+    Sqlite(Pool<AsyncSqliteConnection>, Arc<Mutex<SqliteWriter>>),
+}
+
+/// Whoever has the turn to write to the file. Its own connection is for work that must not change threads.
+struct SqliteWriter {
+    file: PathBuf,
+    conn: Option<SqliteConnection>,
 }
 
 type AsyncSqliteConnection = SyncConnectionWrapper<SqliteConnection>;
@@ -107,7 +113,8 @@ impl Db {
         manager.custom_setup = Box::new(|file| connect_sqlite(file).boxed());
         manager.recycling_method = RecyclingMethod::Fast;
         let manager = AsyncDieselConnectionManager::new_with_config(file.to_string_lossy(), manager);
-        let pool = DbPool::Sqlite(pool(manager, SQLITE_CONNECTIONS), Arc::default());
+        let writer = SqliteWriter { file: file.to_owned(), conn: None };
+        let pool = DbPool::Sqlite(pool(manager, SQLITE_CONNECTIONS), Arc::new(Mutex::new(writer)));
         Self { pool, runtime: Handle::current() }
     }
 
@@ -186,10 +193,35 @@ impl DbPool {
     }
 
     /// Waits for the turn to write, where there are turns.
-    async fn take_turn(&self) -> DbResult<Option<OwnedMutexGuard<()>>> {
+    async fn take_turn(&self) -> DbResult<Option<OwnedMutexGuard<SqliteWriter>>> {
         let Self::Sqlite(_, writer) = self else { return Ok(None) };
         let turn = tokio::time::timeout(QUERY_TIMEOUT, writer.clone().lock_owned()).await;
         turn.map(Some).map_err(|_| DbError::Unreachable("too many writers wait".to_owned()))
+    }
+}
+
+impl SqliteWriter {
+    /// Runs `work` in a transaction on this thread, which is told that it will block.
+    fn transaction<T>(&mut self, work: impl FnOnce(&mut SqliteConnection) -> QueryResult<T>) -> QueryResult<T> {
+        tokio::task::block_in_place(|| {
+            let mut conn = match self.conn.take() {
+                Some(conn) => conn,
+                None => self.connect()?,
+            };
+            let done = conn.immediate_transaction(work);
+            // After any other error the connection might still be in the middle of something.
+            if matches!(done, Ok(_) | Err(diesel::result::Error::RollbackTransaction)) {
+                self.conn = Some(conn);
+            }
+            done
+        })
+    }
+
+    fn connect(&self) -> QueryResult<SqliteConnection> {
+        let mut conn = SqliteConnection::establish(&self.file.to_string_lossy())
+            .map_err(|error| diesel::result::Error::QueryBuilderError(error.into()))?;
+        diesel::connection::SimpleConnection::batch_execute(&mut conn, SQLITE_SESSION)?;
+        Ok(conn)
     }
 }
 

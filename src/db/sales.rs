@@ -49,16 +49,11 @@ impl DbConn {
 }
 
 impl Db {
-    /// Every step to another thread costs more than a query of a local file, so all of it is one step.
+    /// Every step to another thread costs more than a query of a local file, so nothing changes threads here.
     async fn sell_in_one_step(&self, batches: Vec<PurchaseBatch>) -> Result<Vec<i64>, Abort> {
-        let _turn = self.pool.take_turn().await?;
-        let DbConn::Sqlite(mut conn) = self.pool.get().await? else { return Err(Abort::Conflict) };
-        let sell = move |conn: &mut SqliteConnection| {
-            conn.immediate_transaction(|conn| {
-                batches.iter().map(|batch| sell_batch_blocking(conn, batch)).collect::<QueryResult<Vec<i64>>>()
-            })
-        };
-        conn.spawn_blocking(sell).await.map_err(|error| match error {
+        let Some(mut writer) = self.pool.take_turn().await? else { return Err(Abort::Conflict) };
+        let sold = writer.transaction(|conn| batches.iter().map(|batch| sell_batch_blocking(conn, batch)).collect());
+        sold.map_err(|error| match error {
             QueryError::RollbackTransaction => Abort::Conflict,
             error => Abort::Failed(error.into()),
         })
@@ -96,6 +91,11 @@ fn sell_batch_blocking(conn: &mut SqliteConnection, batch: &PurchaseBatch) -> Qu
     }
     let (price_cents, gate_epoch) = product.select((products::price_cents, products::gate_epoch)).first(conn)?;
     let rows = new_orders(batch, price_cents);
-    let inserted = diesel::insert_or_ignore_into(orders::table).values(&rows).execute(conn)?;
-    if inserted == units { Ok(gate_epoch) } else { Err(QueryError::RollbackTransaction) }
+    // Row by row: one statement, prepared once. Its text for many rows would be another one for each number of rows.
+    for row in &rows {
+        if diesel::insert_or_ignore_into(orders::table).values(row).execute(conn)? == 0 {
+            return Err(QueryError::RollbackTransaction);
+        }
+    }
+    Ok(gate_epoch)
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Caller, PathId, UnreadBody};
 use crate::error::Result;
 use crate::model::{OrderId, OrderStatus, ProductId};
-use crate::services::Purchases;
+use crate::services::Lane;
 
 #[derive(Serialize)]
 struct Accepted {
@@ -20,9 +20,9 @@ pub(super) async fn buy(
     Caller(identity): Caller,
     PathId(product_id): PathId<ProductId>,
     _: UnreadBody,
-    purchases: web::Data<Purchases>,
+    lane: web::Data<Lane>,
 ) -> Result<HttpResponse> {
-    let order_id = purchases.buy(identity.user_id, product_id).await?;
+    let order_id = lane.buy(identity.user_id, product_id).await?;
     let location = format!("/orders/{order_id}");
     let accepted = Accepted { order_id, product_id, status: OrderStatus::Queued };
     Ok(HttpResponse::Accepted().insert_header((header::LOCATION, location)).json(accepted))

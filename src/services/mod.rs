@@ -18,7 +18,7 @@ pub use health::{Check, Checks, Health};
 pub use idempotency::IdempotencyKey;
 pub use orders::Orders;
 pub use passwords::PasswordHasher;
-pub use purchases::Purchases;
+pub use purchases::{Lane, Purchases};
 pub use recorder::{Decision, Recorder};
 pub use reopening::Reopening;
 pub use tokens::{Identity, Tokens};

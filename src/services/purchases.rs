@@ -1,9 +1,10 @@
 //! The purchase, from the click to the promise.
 //!
-//! Purchases of one product meet in one lane. A lane takes what waits, never waits for more, and sends it on together:
-//! one step at the gate, one message, one confirm. A purchase alone in its lane goes at once.
+//! Each HTTP worker has a [`Lane`]. A lane takes what waits, never waits for more, and sends the purchases of a product
+//! on together: one step at the gate, one message, one confirm. A purchase alone in its lane goes at once.
 //!
-//! A lane is a task of its own, so a client that hangs up cannot cut a purchase in two.
+//! A lane is a task of its own on its worker, so a client that hangs up cannot cut a purchase in two, and what goes from
+//! one thread to another is a batch, never a single purchase.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit as Permit, Semaphore, mpsc, oneshot};
-use tokio_util::task::TaskTracker;
+use tokio::task::spawn_local;
 
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -31,10 +32,18 @@ const LANE_IN_FLIGHT: usize = 2;
 /// Orders remembered as confirmed, at least; twice as many at most.
 const CONFIRMED_MEMORY: usize = 50_000;
 
-/// See the module.
+/// What the lanes share.
 pub struct Purchases {
+    db: Db,
+    gate: Arc<StockGate>,
     queue: Arc<OrderQueue>,
-    lanes: Vec<mpsc::Sender<Ticket>>,
+    confirmed: ConfirmedOrders,
+}
+
+/// The purchases of one HTTP worker.
+pub struct Lane {
+    queue: Arc<OrderQueue>,
+    tickets: mpsc::Sender<Ticket>,
 }
 
 /// A click that waits for its answer.
@@ -45,28 +54,13 @@ struct Ticket {
     reply: oneshot::Sender<Result<OrderId>>,
 }
 
-/// What the lanes share.
-struct Floor {
-    db: Db,
-    gate: Arc<StockGate>,
-    queue: Arc<OrderQueue>,
-    confirmed: ConfirmedOrders,
-    tasks: TaskTracker,
-}
-
-impl Purchases {
-    /// Starts `lanes` lanes on `tasks`. They end when this value is dropped and their work is done.
-    pub fn start(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>, lanes: usize, tasks: &TaskTracker) -> Self {
-        let confirmed = ConfirmedOrders::default();
-        let floor = Arc::new(Floor { db, gate, queue: queue.clone(), confirmed, tasks: tasks.clone() });
-        let lanes = (0..lanes)
-            .map(|_| {
-                let (lane, tickets) = mpsc::channel(LANE_CAPACITY);
-                tasks.spawn(floor.clone().run_lane(tickets));
-                lane
-            })
-            .collect();
-        Self { queue, lanes }
+impl Lane {
+    /// Opens a lane on the calling thread, which must run a [`tokio::task::LocalSet`]. It ends when this value is dropped
+    /// and its work is done.
+    pub fn open(purchases: &Arc<Purchases>) -> Self {
+        let (tickets, waiting) = mpsc::channel(LANE_CAPACITY);
+        spawn_local(purchases.clone().run_lane(waiting));
+        Self { queue: purchases.queue.clone(), tickets }
     }
 
     /// Buys one unit. `Ok` is a promise: the order exists from here on, whatever crashes (I2).
@@ -77,13 +71,17 @@ impl Purchases {
         let (reply, answer) = oneshot::channel();
         let purchase = Purchase { order_id: OrderId::draw(), user_id };
         let ticket = Ticket { product, purchase, clicked_at: Instant::now(), reply };
-        let lane = &self.lanes[product.get() as usize % self.lanes.len()];
-        lane.try_send(ticket).map_err(|_| Error::Unavailable("too many purchases wait".to_owned()))?;
+        self.tickets.try_send(ticket).map_err(|_| Error::Unavailable("too many purchases wait".to_owned()))?;
         answer.await.map_err(|_| Error::Unavailable("stopping".to_owned()))?
     }
 }
 
-impl Floor {
+impl Purchases {
+    /// Admits at `gate`, publishes to `queue`; asks `db` about products without a gate.
+    pub fn new(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>) -> Self {
+        Self { db, gate, queue, confirmed: ConfirmedOrders::default() }
+    }
+
     async fn run_lane(self: Arc<Self>, mut tickets: mpsc::Receiver<Ticket>) {
         let mut waiting = Vec::with_capacity(BATCH_MAX);
         let in_flight = Arc::new(Semaphore::new(LANE_IN_FLIGHT));
@@ -113,8 +111,8 @@ impl Floor {
             Ok(Admission::Ended) => refuse_all(tickets, || Error::Ended),
             Ok(Admission::Paused) => refuse_all(tickets, || Error::Paused),
             Err(GateError::Lost) => {
-                let floor = self.clone();
-                self.tasks.spawn(async move { floor.explain_missing_gate(product, tickets).await });
+                let purchases = self.clone();
+                spawn_local(async move { purchases.explain_missing_gate(product, tickets).await });
             }
             Err(error) => {
                 tracing::warn!(product.id = %product, %error, "The gate did not answer");
@@ -148,9 +146,9 @@ impl Floor {
             }
         }
         if !to_publish.is_empty() {
-            let (floor, permit) = (self.clone(), permit.clone());
-            self.tasks.spawn(async move {
-                floor.publish(product, epoch, to_publish).await;
+            let (purchases, permit) = (self.clone(), permit.clone());
+            spawn_local(async move {
+                purchases.publish(product, epoch, to_publish).await;
                 drop(permit);
             });
         }

@@ -7,6 +7,7 @@ use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{self, AsyncConnectionConfig, IntoConnectionInfo, RedisConnectionInfo, RedisError};
 use deadpool_redis::{Manager, Pool, Runtime};
 use secrecy::ExposeSecret;
+use tokio::runtime::Handle;
 
 use crate::config;
 use crate::stock::GateError;
@@ -39,6 +40,7 @@ impl Link {
 /// A place for one link: made on first use, remade after it broke.
 pub(super) struct Slot {
     pool: Pool,
+    runtime: Handle,
     link: Mutex<Option<Arc<Link>>>,
     connecting: tokio::sync::Mutex<Option<(Instant, GateError)>>,
 }
@@ -69,8 +71,9 @@ pub(super) fn pool(settings: &config::Redis) -> Result<Pool, String> {
 }
 
 impl Slot {
+    /// Must be called on the main runtime.
     pub(super) fn new(pool: Pool) -> Self {
-        Self { pool, link: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+        Self { pool, runtime: Handle::current(), link: Mutex::default(), connecting: tokio::sync::Mutex::default() }
     }
 
     /// The link, made now if there is none.
@@ -114,10 +117,15 @@ impl Slot {
     }
 
     async fn connect(&self) -> Result<Link, GateError> {
-        let pooled = self.pool.get().await.map_err(|error| GateError::Unreachable(error.to_string()))?;
-        let mut shared: MultiplexedConnection = (*pooled).clone();
-        let home = read_home(&mut shared).await?;
-        Ok(Link { _pooled: pooled, shared, home })
+        let pool = self.pool.clone();
+        // A connection lives on the runtime that made it, and an HTTP worker's ends before ours.
+        let connecting = self.runtime.spawn(async move {
+            let pooled = pool.get().await.map_err(|error| GateError::Unreachable(error.to_string()))?;
+            let mut shared: MultiplexedConnection = (*pooled).clone();
+            let home = read_home(&mut shared).await?;
+            Ok(Link { _pooled: pooled, shared, home })
+        });
+        connecting.await.unwrap_or_else(|error| Err(GateError::Unreachable(error.to_string())))
     }
 }
 
