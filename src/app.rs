@@ -20,7 +20,9 @@ use crate::data_dir::{DataDir, random_key, random_password};
 use crate::db::{Db, DbError};
 use crate::handlers::{QuietRootSpan, routes, with_request_id};
 use crate::queue::OrderQueue;
-use crate::services::{Accounts, Catalog, Health, Lane, Orders, PasswordHasher, Purchases, Recorder, Reopening, Tokens};
+use crate::services::{
+    Accounts, Catalog, Health, Lane, Orders, PasswordHasher, Purchases, Recorder, Reopening, Tokens,
+};
 use crate::stock::{GateError, StockGate};
 
 /// A database that starts together with us is waited for this long.
@@ -95,7 +97,8 @@ impl RunningApp {
                 let data_dir = DataDir::lock(&config.embedded.data_dir)?;
                 fill_in_secrets(&mut config, &data_dir)?;
                 migrate_file(&data_dir).await?;
-                (Db::sqlite(&data_dir.database()), StockGate::memory(), OrderQueue::embedded(), Some(data_dir))
+                let queue = OrderQueue::embedded(&data_dir.journal())?;
+                (Db::sqlite(&data_dir.database()), StockGate::memory(), queue, Some(data_dir))
             }
             Backend::Distributed => {
                 migrate_server(&config).await?;
@@ -114,11 +117,6 @@ impl RunningApp {
         let tokens = Arc::new(Tokens::new(&config.auth.jwt_secret, lifetime));
         let passwords = PasswordHasher::new(config.auth.bcrypt_cost, cores);
         let accounts = Accounts::new(db.clone(), tokens.clone(), passwords, config.limits.auth_per_minute);
-        if config.backend == Backend::Embedded {
-            let reopening = Reopening::new(db.clone(), gate.clone());
-            reopening.open_all().await.map_err(|error| StartError(format!("reading the sales: {error}")))?;
-        }
-
         let stop = CancellationToken::new();
         let (tasks, consumers) = (TaskTracker::new(), TaskTracker::new());
         let recorder = Arc::new(Recorder::new(db.clone(), gate.clone()));
@@ -126,6 +124,12 @@ impl RunningApp {
             consumers.spawn(consumers::run(deliveries, recorder.clone(), stop.clone()));
         }
         consumers.close();
+        if config.backend == Backend::Embedded {
+            // First what an earlier process confirmed, then the gate from what the database holds.
+            queue.drained().await;
+            let reopening = Reopening::new(db.clone(), gate.clone());
+            reopening.open_all().await.map_err(|error| StartError(format!("reading the sales: {error}")))?;
+        }
         let watched = gate.clone();
         let watch_stop = stop.clone();
         tasks.spawn(async move { watched.watch(watch_stop).await });

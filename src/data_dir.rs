@@ -35,6 +35,11 @@ impl DataDir {
         self.path.join("seckill.db")
     }
 
+    /// The queue's file.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal.db")
+    }
+
     /// The secret of that name; made by `make` if there is none yet.
     pub fn secret(&self, name: &str, make: impl FnOnce() -> String) -> Result<SecretString, String> {
         let path = self.path.join(name);

@@ -11,10 +11,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use super::{BenchArgs, floor};
 use super::generator::{Volley, fire, request};
 use super::proof::Proof;
 use super::server::Server;
+use super::{BenchArgs, floor};
 use crate::config::{Backend, Config};
 use crate::data_dir::random_key;
 use crate::db::Db;

@@ -14,6 +14,8 @@ use crate::services::{Decision, Recorder};
 
 /// Deliveries taken at once at most.
 const DELIVERIES_MOST: usize = 256;
+/// How long a consumer lets a small round grow: its buyers have their answer already.
+const LINGER: Duration = Duration::from_millis(5);
 /// Purchases written in one transaction at most, unless a single delivery holds more.
 const TRANSACTION_MOST: usize = 1000;
 /// Pauses before a failed transaction is tried again.
@@ -32,7 +34,8 @@ struct Group {
 pub async fn run(mut deliveries: mpsc::Receiver<Delivery>, recorder: Arc<Recorder>, stop: CancellationToken) {
     let mut received = Vec::with_capacity(DELIVERIES_MOST);
     let mut telling: Option<JoinHandle<()>> = None;
-    while stop.run_until_cancelled(deliveries.recv_many(&mut received, DELIVERIES_MOST)).await.unwrap_or(0) > 0 {
+    while stop.run_until_cancelled(receive(&mut deliveries, &mut received)).await.is_some_and(|()| !received.is_empty())
+    {
         let mut groups = group(received.drain(..));
         while !groups.is_empty() {
             let together = if recorder.takes_many() { groups.len() } else { 1 };
@@ -44,8 +47,7 @@ pub async fn run(mut deliveries: mpsc::Receiver<Delivery>, recorder: Arc<Recorde
                     Outcome::Decided(decision) => {
                         // Ack last: a crash before it delivers again, and the rows are found.
                         for delivery in group.deliveries {
-                            let some_dead = delivery.batch().items.iter().any(|item| decision.dead.contains(item));
-                            delivery.ack(some_dead).await;
+                            delivery.ack().await;
                         }
                         decided.push((group.batch.product_id, decision));
                     }
@@ -66,6 +68,22 @@ pub async fn run(mut deliveries: mpsc::Receiver<Delivery>, recorder: Arc<Recorde
     }
     if let Some(last) = telling {
         let _ = last.await;
+    }
+}
+
+/// Waits for deliveries; stays empty when there will be no more.
+async fn receive(deliveries: &mut mpsc::Receiver<Delivery>, received: &mut Vec<Delivery>) {
+    deliveries.recv_many(received, DELIVERIES_MOST).await;
+    let purchases = |received: &[Delivery]| received.iter().map(|one| one.batch().items.len()).sum::<usize>();
+    if received.is_empty() || purchases(received) >= TRANSACTION_MOST {
+        return;
+    }
+    tokio::time::sleep(LINGER).await;
+    while received.len() < DELIVERIES_MOST
+        && purchases(received) < TRANSACTION_MOST
+        && let Ok(delivery) = deliveries.try_recv()
+    {
+        received.push(delivery);
     }
 }
 
@@ -109,7 +127,7 @@ fn is_passing(error: &DbError) -> bool {
 async fn tell_gate(recorder: &Recorder, decided: Vec<(ProductId, Decision)>) {
     for (product, decision) in decided {
         if let Err(error) = recorder.tell_gate(product, decision).await {
-            tracing::warn!(product.id = %product, %error, "Could not tell the gate what was decided");
+            tracing::debug!(product.id = %product, %error, "Could not tell the gate what was decided");
         }
     }
 }

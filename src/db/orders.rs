@@ -155,6 +155,14 @@ impl DbConn {
         Ok(())
     }
 
+    /// The same for all dead orders.
+    pub async fn clear_all_release_due(&mut self) -> DbResult<()> {
+        let conn = self;
+        let due = orders::table.filter(orders::release_due.is_not_null());
+        on_db!(conn, diesel::update(due).set(orders::release_due.eq(None::<bool>)).execute(conn).await)?;
+        Ok(())
+    }
+
     /// One order.
     pub async fn find_order(&mut self, id: OrderId) -> DbResult<Option<Order>> {
         let conn = self;

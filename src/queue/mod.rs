@@ -6,6 +6,7 @@ mod embedded;
 mod message;
 mod rabbitmq;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -19,7 +20,7 @@ pub use rabbitmq::RabbitMqQueue;
 
 /// The queue of the backend that was configured.
 pub enum OrderQueue {
-    /// In this process; durable through the database.
+    /// In this process; durable through a journal beside the database.
     Embedded(EmbeddedQueue),
     /// RabbitMQ, one quorum queue with a single active consumer.
     RabbitMq(Arc<RabbitMqQueue>),
@@ -48,9 +49,9 @@ pub enum Delivery {
 }
 
 impl OrderQueue {
-    /// A queue in this process.
-    pub fn embedded() -> Self {
-        Self::Embedded(EmbeddedQueue::new())
+    /// A queue in this process, with its journal in `file`, which is made if there is none.
+    pub fn embedded(file: &Path) -> Result<Self, String> {
+        Ok(Self::Embedded(EmbeddedQueue::open(file)?))
     }
 
     /// A queue in RabbitMQ; its tasks start with [`OrderQueue::start`].
@@ -85,10 +86,18 @@ impl OrderQueue {
         }
     }
 
+    /// Waits until everything that an earlier process left in the queue of this one is acknowledged.
+    pub async fn drained(&self) {
+        match self {
+            Self::Embedded(queue) => queue.drained().await,
+            Self::RabbitMq(_) => {}
+        }
+    }
+
     /// Gives unacknowledged deliveries back and closes the link. Consumers must have ended before.
     pub async fn stop(&self) {
         match self {
-            Self::Embedded(_) => {}
+            Self::Embedded(queue) => queue.stop().await,
             Self::RabbitMq(queue) => queue.stop().await,
         }
     }
@@ -103,24 +112,18 @@ impl Delivery {
         }
     }
 
-    /// Tells the queue to forget the batch: its purchases are in the database, all of them live or `some_dead`.
-    ///
-    /// The embedded queue confirms only now, and nothing that is dead.
-    pub async fn ack(self, some_dead: bool) {
+    /// Tells the queue to forget the batch: its purchases are in the database.
+    pub async fn ack(self) {
         match self {
-            Self::Embedded(delivery) => delivery.confirm(if some_dead { Err(PublishError::Refused) } else { Ok(()) }),
+            Self::Embedded(delivery) => delivery.ack(),
             Self::RabbitMq(delivery) => delivery.ack().await,
         }
     }
 
-    /// Moves a batch that can never become orders to the dead-letter queue. The embedded queue has none: nobody was
-    /// promised anything yet, so the publisher is told.
+    /// Sets a batch aside that can never become orders.
     pub async fn park(self, reason: &str) {
         match self {
-            Self::Embedded(delivery) => {
-                tracing::error!(%reason, purchases = delivery.batch().items.len(), "Refused a batch that cannot be written");
-                delivery.confirm(Err(PublishError::Refused));
-            }
+            Self::Embedded(delivery) => delivery.park(reason),
             Self::RabbitMq(delivery) => delivery.park(reason).await,
         }
     }

@@ -25,6 +25,8 @@ impl Reopening {
 
     /// Opens the gates of all sales that have not ended. To be called before anybody can buy.
     pub async fn open_all(&self) -> Result<()> {
+        // A gate that is filled from live orders has nothing to give back.
+        self.db.transaction(|conn| Box::pin(conn.clear_all_release_due())).await?;
         let mut before = None;
         loop {
             let now = Timestamp::now();

@@ -14,7 +14,11 @@ use crate::{on_both_backends, product, purchase};
 /// A queue that is ready, and what it delivers.
 async fn queue(stores: &Stores) -> (Arc<OrderQueue>, Vec<Receiver<Delivery>>) {
     let queue = Arc::new(match stores.config().backend {
-        Backend::Embedded => OrderQueue::embedded(),
+        Backend::Embedded => {
+            let folder = stores.config().embedded.data_dir;
+            std::fs::create_dir_all(&folder).unwrap();
+            OrderQueue::embedded(&folder.join("journal.db")).unwrap()
+        }
         Backend::Distributed => OrderQueue::rabbitmq(&stores.config().rabbitmq).unwrap(),
     });
     let deliveries = queue.start(2);
@@ -34,7 +38,7 @@ fn consume(deliveries: Vec<Receiver<Delivery>>) -> tokio::sync::mpsc::UnboundedR
         tokio::spawn(async move {
             while let Some(delivery) = deliveries.recv().await {
                 reported.send((consumer, delivery.batch().clone())).unwrap();
-                delivery.ack(false).await;
+                delivery.ack().await;
             }
         });
     }
@@ -92,7 +96,7 @@ on_both_backends! {
         let (queue, mut deliveries) = queue(stores).await;
         // Nobody acknowledges. The embedded queue is bounded by purchases, RabbitMQ's publisher by messages.
         let full = batch(1, BATCH_MAX as i64);
-        let publishers = if stores.config().backend == Backend::Embedded { 64 } else { 4000 };
+        let publishers = if stores.config().backend == Backend::Embedded { 200 } else { 4000 };
         let attempts: Vec<_> = (0..publishers)
             .map(|_| {
                 let (queue, full) = (queue.clone(), full.clone());
@@ -104,7 +108,7 @@ on_both_backends! {
         assert!(refused > 0, "{publishers} batches found room");
         for deliveries in &mut deliveries {
             while let Ok(delivery) = deliveries.try_recv() {
-                delivery.ack(false).await;
+                delivery.ack().await;
             }
         }
         let mut delivered = consume(deliveries);

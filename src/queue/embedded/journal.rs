@@ -1,0 +1,107 @@
+//! The queue's file: confirmed batches that the database does not hold yet.
+//!
+//! One narrow table, appended to at its end, so that what a buyer waits for is one small write and one flush to disk,
+//! however many indexes the orders have.
+
+use std::path::Path;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+
+/// FULL: a commit is on disk before it returns. The file stays small, for what is done is deleted.
+const SESSION: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;";
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS batches (seq INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS dead (seq INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL, reason TEXT NOT NULL) STRICT;";
+
+diesel::table! {
+    batches (seq) {
+        seq -> BigInt,
+        body -> Binary,
+    }
+}
+
+diesel::table! {
+    dead (seq) {
+        seq -> BigInt,
+        body -> Binary,
+        reason -> Text,
+    }
+}
+
+/// What is over for a batch.
+pub(super) struct Done {
+    pub(super) seq: i64,
+    /// Set for one that can never become orders; it is kept aside.
+    pub(super) dead: Option<String>,
+}
+
+pub(super) struct Journal {
+    conn: SqliteConnection,
+}
+
+impl Journal {
+    /// Opens the file, which is made if there is none.
+    pub(super) fn open(file: &Path) -> Result<Self, String> {
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+        let mut conn = SqliteConnection::establish(&file.to_string_lossy()).map_err(|error| failed(&error))?;
+        conn.batch_execute(SESSION).map_err(|error| failed(&error))?;
+        conn.batch_execute(TABLES).map_err(|error| failed(&error))?;
+        Ok(Self { conn })
+    }
+
+    /// What an earlier process confirmed and did not finish, in its order.
+    pub(super) fn left(&mut self) -> QueryResult<Vec<(i64, Vec<u8>)>> {
+        batches::table.order(batches::seq).load(&mut self.conn)
+    }
+
+    /// The last number that is in use.
+    pub(super) fn last_seq(&mut self) -> QueryResult<i64> {
+        let last: Option<i64> = batches::table.select(diesel::dsl::max(batches::seq)).first(&mut self.conn)?;
+        let last_dead: Option<i64> = dead::table.select(diesel::dsl::max(dead::seq)).first(&mut self.conn)?;
+        Ok(last.max(last_dead).unwrap_or(0))
+    }
+
+    /// Adds batches and takes away what is done, in one transaction. Repeating it after an error is harmless.
+    pub(super) fn commit(&mut self, done: &[Done], new: &[(i64, Vec<u8>)]) -> QueryResult<()> {
+        self.conn.immediate_transaction(|conn| {
+            for Done { seq, dead: reason } in done {
+                let row = batches::table.find(seq);
+                if let Some(reason) = reason {
+                    let kept = row.select((batches::seq, batches::body, reason.into_sql::<diesel::sql_types::Text>()));
+                    diesel::insert_or_ignore_into(dead::table).values(kept).execute(conn)?;
+                }
+                diesel::delete(row).execute(conn)?;
+            }
+            for (seq, body) in new {
+                let row = (batches::seq.eq(seq), batches::body.eq(body));
+                diesel::insert_or_ignore_into(batches::table).values(row).execute(conn)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_confirmed_and_not_done_is_there_again() {
+        let file = std::env::temp_dir().join(format!("seckill-journal-{}", uuid::Uuid::now_v7()));
+        let mut journal = Journal::open(&file).unwrap();
+        journal.commit(&[], &[(1, b"a".to_vec()), (2, b"b".to_vec()), (3, b"c".to_vec())]).unwrap();
+        let dead = Done { seq: 3, dead: Some("unreadable".to_owned()) };
+        journal.commit(&[Done { seq: 1, dead: None }, dead], &[(4, b"d".to_vec())]).unwrap();
+        // As after an error whose outcome is not known.
+        journal.commit(&[Done { seq: 1, dead: None }], &[(4, b"d".to_vec())]).unwrap();
+        drop(journal);
+
+        let mut journal = Journal::open(&file).unwrap();
+        assert_eq!(journal.left().unwrap(), [(2, b"b".to_vec()), (4, b"d".to_vec())]);
+        assert_eq!(journal.last_seq().unwrap(), 4);
+        let parked: Vec<(i64, String)> = dead::table.select((dead::seq, dead::reason)).load(&mut journal.conn).unwrap();
+        assert_eq!(parked, [(3, "unreadable".to_owned())]);
+        std::fs::remove_file(file).unwrap();
+    }
+}

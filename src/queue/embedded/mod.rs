@@ -1,0 +1,223 @@
+//! The queue in this process. A batch is confirmed when it is in the journal, a file beside the database; what waits
+//! meanwhile shares the next commit, and its one flush to disk. A consumer's acknowledgement takes it out again, with
+//! some later commit: until then a restart delivers it once more, which is harmless.
+
+mod journal;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use self::journal::{Done, Journal};
+use super::{PublishError, message};
+use crate::model::PurchaseBatch;
+
+/// Purchases that are published and not yet acknowledged, at most.
+const CAPACITY: usize = 50_000;
+/// Batches in one commit at most.
+const COMMIT_MOST: usize = 256;
+/// How long a publisher waits. Nothing is known about a batch after that (I5).
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pauses before a commit that failed is tried again.
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_MOST: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub struct EmbeddedQueue {
+    entries: mpsc::Sender<Entry>,
+    writer: Mutex<Option<Writer>>,
+    state: Arc<State>,
+    stopped: Arc<Notify>,
+}
+
+/// A batch in the journal.
+pub struct Delivery {
+    batch: PurchaseBatch,
+    seq: i64,
+    state: Arc<State>,
+}
+
+enum Entry {
+    Batch { batch: PurchaseBatch, confirm: oneshot::Sender<()> },
+    Stop,
+}
+
+/// What publishers, the writer and the deliveries share.
+#[derive(Default)]
+struct State {
+    /// Purchases that are published and not yet acknowledged.
+    waiting: AtomicUsize,
+    acknowledged: Notify,
+    done: Mutex<Vec<Done>>,
+    /// The journal cannot be written.
+    stalled: AtomicBool,
+}
+
+/// The thread that writes the journal.
+struct Writer {
+    journal: Journal,
+    last_seq: i64,
+    left: Vec<(i64, Vec<u8>)>,
+    entries: mpsc::Receiver<Entry>,
+    state: Arc<State>,
+}
+
+impl EmbeddedQueue {
+    /// Opens the journal.
+    pub(super) fn open(file: &Path) -> Result<Self, String> {
+        let failed = |error: diesel::result::Error| format!("{}: {error}", file.display());
+        let mut journal = Journal::open(file)?;
+        let (left, last_seq) = (journal.left().map_err(failed)?, journal.last_seq().map_err(failed)?);
+        let (entries, receiver) = mpsc::channel(CAPACITY);
+        let state = Arc::new(State::default());
+        let writer = Writer { journal, last_seq, left, entries: receiver, state: state.clone() };
+        Ok(Self { entries, writer: Mutex::new(Some(writer)), state, stopped: Arc::default() })
+    }
+
+    pub(super) fn start(&self) -> Option<mpsc::Receiver<super::Delivery>> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let (deliveries, receiver) = mpsc::channel(CAPACITY);
+        writer.deliver_left(&deliveries);
+        let stopped = self.stopped.clone();
+        // Not a task: it waits for the disk, and nothing may wait for it at the end of the process.
+        std::thread::spawn(move || {
+            writer.run(&deliveries);
+            stopped.notify_one();
+        });
+        Some(receiver)
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.state.waiting.load(Ordering::Relaxed) < CAPACITY
+            && !self.state.stalled.load(Ordering::Relaxed)
+            && !self.entries.is_closed()
+    }
+
+    pub(super) async fn publish(&self, batch: &PurchaseBatch) -> Result<(), PublishError> {
+        if !self.is_ready() {
+            return Err(PublishError::Unavailable);
+        }
+        let (confirm, confirmed) = oneshot::channel();
+        self.state.waiting.fetch_add(batch.items.len(), Ordering::Relaxed);
+        if self.entries.try_send(Entry::Batch { batch: batch.clone(), confirm }).is_err() {
+            self.state.acknowledge(batch);
+            return Err(PublishError::Unavailable);
+        }
+        match tokio::time::timeout(CONFIRM_TIMEOUT, confirmed).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(PublishError::Unclear),
+        }
+    }
+
+    /// Waits until nothing is published that is not acknowledged.
+    pub(super) async fn drained(&self) {
+        loop {
+            let acknowledged = self.state.acknowledged.notified();
+            if self.state.waiting.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            acknowledged.await;
+        }
+    }
+
+    /// Writes what has been published and ends.
+    pub(super) async fn stop(&self) {
+        if self.entries.send(Entry::Stop).await.is_ok() {
+            self.stopped.notified().await;
+        }
+    }
+}
+
+impl State {
+    fn acknowledge(&self, batch: &PurchaseBatch) {
+        self.waiting.fetch_sub(batch.items.len(), Ordering::Relaxed);
+        self.acknowledged.notify_waiters();
+    }
+}
+
+impl Writer {
+    fn deliver_left(&mut self, deliveries: &mpsc::Sender<super::Delivery>) {
+        let mut unreadable = Vec::new();
+        for (seq, body) in std::mem::take(&mut self.left) {
+            match message::decode(&body) {
+                Ok(batch) => {
+                    self.state.waiting.fetch_add(batch.items.len(), Ordering::Relaxed);
+                    self.deliver(seq, batch, deliveries);
+                }
+                Err(problem) => {
+                    tracing::error!(%problem, "Parked a batch of the journal that cannot be read");
+                    unreadable.push(Done { seq, dead: Some(problem) });
+                }
+            }
+        }
+        self.state.done.lock().unwrap_or_else(PoisonError::into_inner).append(&mut unreadable);
+    }
+
+    fn run(mut self, deliveries: &mpsc::Sender<super::Delivery>) {
+        let mut received = Vec::with_capacity(COMMIT_MOST);
+        loop {
+            self.entries.blocking_recv_many(&mut received, COMMIT_MOST);
+            let stop = received.is_empty() || received.iter().any(|entry| matches!(entry, Entry::Stop));
+            let mut rows = Vec::with_capacity(received.len());
+            let mut batches = Vec::with_capacity(received.len());
+            for entry in received.drain(..) {
+                let Entry::Batch { batch, confirm } = entry else { continue };
+                self.last_seq += 1;
+                rows.push((self.last_seq, message::encode(&batch)));
+                batches.push((self.last_seq, batch, confirm));
+            }
+            self.commit(&rows);
+            for (seq, batch, confirm) in batches {
+                // A publisher that gave up has gone.
+                let _ = confirm.send(());
+                self.deliver(seq, batch, deliveries);
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Tries until it is done. Meanwhile nobody else is admitted, and publishers give up one by one; what they published
+    /// becomes orders all the same, for their units are taken.
+    fn commit(&mut self, rows: &[(i64, Vec<u8>)]) {
+        let done = std::mem::take(&mut *self.state.done.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut pause = RETRY_FIRST;
+        while let Err(error) = self.journal.commit(&done, rows) {
+            tracing::error!(%error, "Could not write the journal");
+            self.state.stalled.store(true, Ordering::Relaxed);
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(RETRY_MOST);
+        }
+        self.state.stalled.store(false, Ordering::Relaxed);
+    }
+
+    fn deliver(&self, seq: i64, batch: PurchaseBatch, deliveries: &mpsc::Sender<super::Delivery>) {
+        let delivery = super::Delivery::Embedded(Delivery { batch, seq, state: self.state.clone() });
+        // There is room for as many deliveries as purchases. Without a consumer it stays in the journal.
+        let _ = deliveries.try_send(delivery);
+    }
+}
+
+impl Delivery {
+    pub(super) fn batch(&self) -> &PurchaseBatch {
+        &self.batch
+    }
+
+    pub(super) fn ack(self) {
+        self.done(None);
+    }
+
+    pub(super) fn park(self, reason: &str) {
+        tracing::error!(%reason, purchases = self.batch.items.len(), "Parked a batch that cannot be written");
+        self.done(Some(reason.to_owned()));
+    }
+
+    fn done(self, dead: Option<String>) {
+        self.state.done.lock().unwrap_or_else(PoisonError::into_inner).push(Done { seq: self.seq, dead });
+        self.state.acknowledge(&self.batch);
+    }
+}
