@@ -15,13 +15,13 @@ use tokio_util::task::TaskTracker;
 use tracing_actix_web::TracingLogger;
 
 use crate::config::{self, Backend, Config};
-use crate::consumers;
+use crate::consumers::Consumer;
 use crate::data_dir::{DataDir, random_key, random_password};
 use crate::db::{Db, DbError};
 use crate::handlers::{QuietRootSpan, routes, with_request_id};
 use crate::queue::OrderQueue;
 use crate::services::{
-    Accounts, Catalog, Health, Lane, Orders, PasswordHasher, Purchases, Recorder, Reopening, Tokens,
+    Accounts, Catalog, Health, Lane, Orders, PasswordHasher, Purchases, Rebuilds, Recorder, Reopening, Sweeper, Tokens,
 };
 use crate::stock::{GateError, StockGate};
 
@@ -120,8 +120,11 @@ impl RunningApp {
         let stop = CancellationToken::new();
         let (tasks, consumers) = (TaskTracker::new(), TaskTracker::new());
         let recorder = Arc::new(Recorder::new(db.clone(), gate.clone()));
+        let rebuilds = Rebuilds::new(db.clone(), gate.clone(), queue.clone(), tasks.clone(), stop.clone());
+        let rebuilds = Arc::new(rebuilds);
         for deliveries in queue.start(config.rabbitmq.consumers) {
-            consumers.spawn(consumers::run(deliveries, recorder.clone(), stop.clone()));
+            let consumer = Consumer::new(recorder.clone(), rebuilds.clone(), stop.clone());
+            consumers.spawn(consumer.run(deliveries));
         }
         consumers.close();
         if config.backend == Backend::Embedded {
@@ -133,6 +136,9 @@ impl RunningApp {
         let watched = gate.clone();
         let watch_stop = stop.clone();
         tasks.spawn(async move { watched.watch(watch_stop).await });
+        let sweeper = Sweeper::new(db.clone(), gate.clone(), recorder, rebuilds.clone());
+        let sweep_stop = stop.clone();
+        tasks.spawn(async move { sweeper.run(sweep_stop).await });
         tasks.close();
 
         let accounts = web::Data::new(accounts);
@@ -141,7 +147,7 @@ impl RunningApp {
         let catalog = web::Data::new(Catalog::new(db.clone(), gate.clone()));
         let orders = web::Data::new(Orders::new(db.clone(), gate.clone()));
         let health = web::Data::new(Health::new(db.clone(), gate.clone(), queue.clone()));
-        let purchases = Arc::new(Purchases::new(db.clone(), gate.clone(), queue.clone()));
+        let purchases = Arc::new(Purchases::new(db.clone(), gate.clone(), queue.clone(), rebuilds));
         let traced = tracing::enabled!(tracing::Level::DEBUG);
         let server = HttpServer::new(move || {
             App::new()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::db::DbError;
 use crate::model::{OrderId, Timestamp};
@@ -128,6 +128,20 @@ impl Error {
     }
 }
 
+/// RFC 9457.
+#[derive(Serialize)]
+struct Problem {
+    r#type: &'static str,
+    title: Option<&'static str>,
+    status: u16,
+    code: &'static str,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    starts_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_id: Option<OrderId>,
+}
+
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
         match self {
@@ -153,18 +167,16 @@ impl ResponseError for Error {
 
     fn error_response(&self) -> HttpResponse {
         let status = self.status_code();
-        let mut problem = json!({
-            "type": "about:blank",
-            "title": status.canonical_reason(),
-            "status": status.as_u16(),
-            "code": self.code(),
-            "detail": self.detail(),
-        });
-        match self {
-            Self::NotStarted(starts_at) => problem["starts_at"] = Value::String(starts_at.to_string()),
-            Self::AlreadyPurchased(order_id) => problem["order_id"] = Value::String(order_id.to_string()),
-            _ => {}
-        }
+        let problem = Problem {
+            r#type: "about:blank",
+            title: status.canonical_reason(),
+            status: status.as_u16(),
+            code: self.code(),
+            detail: self.detail(),
+            starts_at: if let Self::NotStarted(starts_at) = self { Some(*starts_at) } else { None },
+            order_id: if let Self::AlreadyPurchased(order_id) = self { Some(*order_id) } else { None },
+        };
+        let body = serde_json::to_string(&problem).unwrap_or_default();
         let mut reply = HttpResponseBuilder::new(status);
         if let Some(wait) = self.retry_after() {
             // Whole seconds, rounded up: who waits that long has waited long enough.
@@ -174,7 +186,7 @@ impl ResponseError for Error {
         if status == StatusCode::UNAUTHORIZED {
             reply.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
-        reply.content_type("application/problem+json").body(problem.to_string())
+        reply.content_type("application/problem+json").body(body)
     }
 }
 

@@ -1,16 +1,19 @@
 //! The consumer tasks: receive a batch, have it recorded, acknowledge, tell the gate. In this order, whatever happens.
 
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::DbError;
 use crate::model::{ProductId, PurchaseBatch};
-use crate::queue::Delivery;
-use crate::services::{Decision, Recorder};
+use crate::queue::{Barrier, Delivery, Message};
+use crate::services::{Decision, Rebuilds, Recorder};
 
 /// Deliveries taken at once at most.
 const DELIVERIES_MOST: usize = 256;
@@ -21,8 +24,17 @@ const TRANSACTION_MOST: usize = 1000;
 /// Pauses before a failed transaction is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MOST: Duration = Duration::from_secs(2);
-/// Tries before a batch that the database turns away for a reason that does not pass is parked.
+/// Tries before a delivery that the database turns away for a reason that does not pass is parked.
 const DEFECT_TRIES: u32 = 5;
+
+/// One consumer.
+pub struct Consumer {
+    recorder: Arc<Recorder>,
+    rebuilds: Arc<Rebuilds>,
+    stop: CancellationToken,
+    /// The gate is told while the next transaction runs, one at a time.
+    telling: Option<JoinHandle<()>>,
+}
 
 /// Deliveries of one product and epoch that are decided together.
 struct Group {
@@ -30,51 +42,141 @@ struct Group {
     deliveries: Vec<Delivery>,
 }
 
-/// Runs one consumer until `stop`; what it has begun by then it finishes.
-pub async fn run(mut deliveries: mpsc::Receiver<Delivery>, recorder: Arc<Recorder>, stop: CancellationToken) {
-    let mut received = Vec::with_capacity(DELIVERIES_MOST);
-    let mut telling: Option<JoinHandle<()>> = None;
-    while stop.run_until_cancelled(receive(&mut deliveries, &mut received)).await.is_some_and(|()| !received.is_empty())
-    {
-        let mut groups = group(received.drain(..));
+enum Verdict {
+    /// One decision a group; `None`: there is no such product.
+    Decided(Vec<Option<Decision>>),
+    /// It fails each time, for a reason that does not pass.
+    Defect(String),
+    /// Asked to stop before it was decided; the deliveries come again.
+    Stopped,
+}
+
+impl Consumer {
+    /// Records through `recorder`, meets barriers for `rebuilds`, until `stop`.
+    pub fn new(recorder: Arc<Recorder>, rebuilds: Arc<Rebuilds>, stop: CancellationToken) -> Self {
+        Self { recorder, rebuilds, stop, telling: None }
+    }
+
+    /// Runs until it is asked to stop; what it has begun by then it finishes.
+    pub async fn run(mut self, mut deliveries: mpsc::Receiver<Delivery>) {
+        let mut received = Vec::with_capacity(DELIVERIES_MOST);
+        let stop = self.stop.clone();
+        'receiving: loop {
+            let more = stop.run_until_cancelled(receive(&mut deliveries, &mut received)).await;
+            if more.is_none() || received.is_empty() {
+                break;
+            }
+            let mut purchases = Vec::with_capacity(received.len());
+            for delivery in received.drain(..) {
+                let Message::Barrier(barrier) = *delivery.message() else {
+                    purchases.push(delivery);
+                    continue;
+                };
+                if !self.record(std::mem::take(&mut purchases)).await {
+                    break 'receiving;
+                }
+                self.meet(barrier, delivery).await;
+            }
+            if !self.record(purchases).await {
+                break;
+            }
+        }
+        if let Some(last) = self.telling {
+            let _ = last.await;
+        }
+    }
+
+    /// Has deliveries recorded and acknowledges them. False: asked to stop before that.
+    async fn record(&mut self, deliveries: Vec<Delivery>) -> bool {
+        let mut groups = group(deliveries);
+        let mut rounds = VecDeque::new();
         while !groups.is_empty() {
-            let together = if recorder.takes_many() { groups.len() } else { 1 };
-            let round: Vec<Group> = groups.drain(..together).collect();
-            let Some(outcomes) = decide(&recorder, &round, &stop).await else { return };
-            let mut decided = Vec::with_capacity(round.len());
-            for (group, outcome) in round.into_iter().zip(outcomes) {
-                match outcome {
-                    Outcome::Decided(decision) => {
-                        // Ack last: a crash before it delivers again, and the rows are found.
-                        for delivery in group.deliveries {
-                            delivery.ack().await;
-                        }
-                        decided.push((group.batch.product_id, decision));
-                    }
-                    Outcome::Unwritable(reason) => {
-                        for delivery in group.deliveries {
-                            delivery.park(&reason).await;
-                        }
+            let together = if self.recorder.takes_many() { groups.len() } else { 1 };
+            rounds.push_back(groups.drain(..together).collect::<Vec<Group>>());
+        }
+        while let Some(round) = rounds.pop_front() {
+            match self.decide(&round).await {
+                Verdict::Decided(decisions) => self.finish(round, decisions).await,
+                Verdict::Stopped => return false,
+                Verdict::Defect(reason) => {
+                    let mut deliveries: Vec<Delivery> = round.into_iter().flat_map(|group| group.deliveries).collect();
+                    match deliveries.pop() {
+                        Some(only) if deliveries.is_empty() => only.park(&reason).await,
+                        // One of them is the culprit; the others must not suffer for it.
+                        last => rounds.extend(deliveries.into_iter().chain(last).map(|one| group(vec![one]))),
                     }
                 }
             }
-            // The gate is told while the next transaction runs, one at a time.
-            if let Some(previous) = telling.take() {
-                let _ = previous.await;
+        }
+        true
+    }
+
+    async fn decide(&self, round: &[Group]) -> Verdict {
+        let mut pause = RETRY_FIRST;
+        let mut defects = 0;
+        loop {
+            let batches = round.iter().map(|group| group.batch.clone()).collect();
+            let purchases: usize = round.iter().map(|group| group.batch.items.len()).sum();
+            let problem = match AssertUnwindSafe(self.recorder.decide(batches)).catch_unwind().await {
+                Ok(Ok(decisions)) => return Verdict::Decided(decisions),
+                Ok(Err(error)) if is_passing(&error) => error.to_string(),
+                Ok(Err(error)) => {
+                    defects += 1;
+                    error.to_string()
+                }
+                Err(_) => return Verdict::Defect("a panic while it was written".to_owned()),
+            };
+            tracing::warn!(purchases, problem, "Could not write orders");
+            if defects == DEFECT_TRIES {
+                return Verdict::Defect(problem);
             }
-            let recorder = recorder.clone();
-            telling = Some(tokio::spawn(async move { tell_gate(&recorder, decided).await }));
+            if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return Verdict::Stopped;
+            }
+            pause = (pause * 2).min(RETRY_MOST);
         }
     }
-    if let Some(last) = telling {
-        let _ = last.await;
+
+    /// Acknowledges what is in the database: a crash before it delivers again, and the rows are found.
+    async fn finish(&mut self, round: Vec<Group>, decisions: Vec<Option<Decision>>) {
+        let mut decided = Vec::with_capacity(round.len());
+        for (group, decision) in round.into_iter().zip(decisions) {
+            for delivery in group.deliveries {
+                match &decision {
+                    Some(_) => delivery.ack().await,
+                    None => delivery.park("there is no such product").await,
+                }
+            }
+            decided.extend(decision.map(|decision| (group.batch.product_id, decision)));
+        }
+        if let Some(previous) = self.telling.take() {
+            let _ = previous.await;
+        }
+        let recorder = self.recorder.clone();
+        self.telling = Some(tokio::spawn(async move { tell_gate(&recorder, decided).await }));
+    }
+
+    async fn meet(&self, barrier: Barrier, delivery: Delivery) {
+        if delivery.is_in_order() {
+            let met = AssertUnwindSafe(self.rebuilds.meet(barrier)).catch_unwind().await;
+            let problem = match met {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some("a panic".to_owned()),
+            };
+            if let Some(problem) = problem {
+                tracing::warn!(product.id = %barrier.product_id, problem, "Could not open a rebuilt gate");
+            }
+        }
+        // In any case: when the gate stays closed, another barrier comes.
+        delivery.ack().await;
     }
 }
 
 /// Waits for deliveries; stays empty when there will be no more.
 async fn receive(deliveries: &mut mpsc::Receiver<Delivery>, received: &mut Vec<Delivery>) {
     deliveries.recv_many(received, DELIVERIES_MOST).await;
-    let purchases = |received: &[Delivery]| received.iter().map(|one| one.batch().items.len()).sum::<usize>();
+    let purchases = |received: &[Delivery]| received.iter().map(|one| one.purchases().len()).sum::<usize>();
     if received.is_empty() || purchases(received) >= TRANSACTION_MOST {
         return;
     }
@@ -87,38 +189,6 @@ async fn receive(deliveries: &mut mpsc::Receiver<Delivery>, received: &mut Vec<D
     }
 }
 
-enum Outcome {
-    Decided(Decision),
-    Unwritable(String),
-}
-
-/// Tries until the database has decided. `None`: asked to stop before it could; the deliveries come again.
-async fn decide(recorder: &Recorder, round: &[Group], stop: &CancellationToken) -> Option<Vec<Outcome>> {
-    let mut pause = RETRY_FIRST;
-    let mut defects = 0;
-    loop {
-        let batches = round.iter().map(|group| group.batch.clone()).collect();
-        let error = match recorder.decide(batches).await {
-            Ok(decisions) => return Some(decisions.into_iter().map(outcome).collect()),
-            Err(error) => error,
-        };
-        let purchases: usize = round.iter().map(|group| group.batch.items.len()).sum();
-        tracing::warn!(purchases, %error, "Could not write orders");
-        if !is_passing(&error) {
-            defects += 1;
-            if defects == DEFECT_TRIES {
-                return Some(round.iter().map(|_| Outcome::Unwritable(error.to_string())).collect());
-            }
-        }
-        stop.run_until_cancelled(tokio::time::sleep(pause)).await?;
-        pause = (pause * 2).min(RETRY_MOST);
-    }
-}
-
-fn outcome(decision: Option<Decision>) -> Outcome {
-    decision.map_or_else(|| Outcome::Unwritable("there is no such product".to_owned()), Outcome::Decided)
-}
-
 fn is_passing(error: &DbError) -> bool {
     // A duplicate means that another writer was faster: the next look finds its row.
     error.is_transient() || matches!(error, DbError::Duplicate(_))
@@ -127,16 +197,17 @@ fn is_passing(error: &DbError) -> bool {
 async fn tell_gate(recorder: &Recorder, decided: Vec<(ProductId, Decision)>) {
     for (product, decision) in decided {
         if let Err(error) = recorder.tell_gate(product, decision).await {
+            // The sweeper finds what the gate was not told.
             tracing::debug!(product.id = %product, %error, "Could not tell the gate what was decided");
         }
     }
 }
 
 /// Puts deliveries of one product and epoch together, in the order they came.
-fn group(deliveries: impl Iterator<Item = Delivery>) -> Vec<Group> {
+fn group(deliveries: Vec<Delivery>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for delivery in deliveries {
-        let batch = delivery.batch();
+        let Message::Purchases(batch) = delivery.message() else { continue };
         // The last group of the product: an earlier one may have been closed for being full.
         let fitting =
             groups.iter_mut().rev().find(|group| group.batch.product_id == batch.product_id).filter(|group| {

@@ -18,9 +18,12 @@ pub enum DbError {
     /// No answer in time. What was asked may have happened.
     #[error("database did not answer in time")]
     TimedOut,
-    /// The task that ran the query stopped: a panic, or the process is going down.
+    /// The process is going down.
     #[error("database task stopped: {0}")]
     Task(String),
+    /// The task that ran the query panicked: a defect here.
+    #[error("database task panicked: {0}")]
+    Panicked(String),
     /// A unique index turned the row away.
     #[error("unique constraint: {0}")]
     Duplicate(String),

@@ -4,6 +4,7 @@
 //! an actix worker's: a request that is given up must not cut a query or a transaction in two.
 
 mod error;
+mod gates;
 mod idempotency;
 mod migrations;
 mod orders;
@@ -31,6 +32,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::config;
 
 pub use error::{DbError, DbResult};
+pub use gates::GateRow;
 pub use idempotency::{NewKey, StoredKey};
 pub use orders::{NewOrder, SaleCount, WrittenOrder};
 pub use products::{NewProduct, ProductChange, ProductLock};
@@ -163,7 +165,10 @@ impl Db {
                 }
             }
         });
-        task.await.map_err(|stopped| DbError::Task(stopped.to_string()))?
+        task.await.map_err(|stopped| match stopped.is_panic() {
+            true => DbError::Panicked(stopped.to_string()),
+            false => DbError::Task(stopped.to_string()),
+        })?
     }
 
     /// Runs `work` in a transaction: committed when it returns `Ok`, else rolled back.

@@ -178,7 +178,7 @@ impl DbConn {
 
 /// The columns of [`Product`], in its order.
 #[diesel::dsl::auto_type]
-fn product_columns() -> _ {
+pub(super) fn product_columns() -> _ {
     (
         products::id,
         products::name,

@@ -4,17 +4,19 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Barrier, Message};
 use crate::model::{ProductId, Purchase, PurchaseBatch};
 
 /// Purchases in one message at most.
 pub const BATCH_MAX: usize = 500;
 const VERSION: u32 = 1;
-/// `kind` of the message, also its AMQP type.
-pub(super) const PURCHASES: &str = "purchases";
+/// `kind` of a message.
+const PURCHASES: &str = "purchases";
+const BARRIER: &str = "barrier";
 
-/// The batch as JSON has it.
+/// A batch as JSON has it.
 #[derive(Serialize, Deserialize)]
-struct Wire<'a> {
+struct PurchasesWire<'a> {
     v: u32,
     #[serde(borrow)]
     kind: Cow<'a, str>,
@@ -22,6 +24,16 @@ struct Wire<'a> {
     epoch: i64,
     #[serde(bound(deserialize = ""))]
     items: Cow<'a, [Purchase]>,
+}
+
+/// A barrier as JSON has it.
+#[derive(Serialize, Deserialize)]
+struct BarrierWire<'a> {
+    v: u32,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    product_id: ProductId,
+    epoch: i64,
 }
 
 /// Only what says how to read the rest.
@@ -34,30 +46,51 @@ struct Header<'a> {
 
 /// A batch as JSON.
 pub(super) fn encode(batch: &PurchaseBatch) -> Vec<u8> {
-    let wire = Wire {
+    json(&PurchasesWire {
         v: VERSION,
         kind: Cow::Borrowed(PURCHASES),
         product_id: batch.product_id,
         epoch: batch.epoch,
         items: Cow::Borrowed(&batch.items),
-    };
-    serde_json::to_vec(&wire).expect("ids and numbers always have a JSON form")
+    })
 }
 
-/// A batch from JSON; the error says why it is none of ours.
-pub(super) fn decode(json: &[u8]) -> Result<PurchaseBatch, String> {
+/// A barrier as JSON.
+pub(super) fn encode_barrier(barrier: Barrier) -> Vec<u8> {
+    let Barrier { product_id, epoch } = barrier;
+    json(&BarrierWire { v: VERSION, kind: Cow::Borrowed(BARRIER), product_id, epoch })
+}
+
+fn json(wire: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(wire).expect("ids and numbers always have a JSON form")
+}
+
+/// A message from JSON; the error says why it is none of ours.
+pub(super) fn decode(json: &[u8]) -> Result<Message, String> {
     let header: Header<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-    if header.v != VERSION || header.kind != PURCHASES {
+    if header.v != VERSION {
         return Err(format!("unknown message: version {}, kind {:?}", header.v, header.kind));
     }
-    let wire: Wire<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-    if wire.epoch < 1 {
-        return Err("epoch must be positive".to_owned());
+    match header.kind.as_ref() {
+        PURCHASES => decode_purchases(json).map(Message::Purchases),
+        BARRIER => {
+            let wire: BarrierWire<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+            Ok(Message::Barrier(Barrier { product_id: wire.product_id, epoch: checked(wire.epoch)? }))
+        }
+        kind => Err(format!("unknown message: kind {kind:?}")),
     }
+}
+
+fn decode_purchases(json: &[u8]) -> Result<PurchaseBatch, String> {
+    let wire: PurchasesWire<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     if !(1..=BATCH_MAX).contains(&wire.items.len()) {
         return Err(format!("{} items, not 1 to {BATCH_MAX}", wire.items.len()));
     }
-    Ok(PurchaseBatch { product_id: wire.product_id, epoch: wire.epoch, items: wire.items.into_owned() })
+    Ok(PurchaseBatch { product_id: wire.product_id, epoch: checked(wire.epoch)?, items: wire.items.into_owned() })
+}
+
+fn checked(epoch: i64) -> Result<i64, String> {
+    if epoch < 1 { Err("epoch must be positive".to_owned()) } else { Ok(epoch) }
 }
 
 #[cfg(test)]
@@ -73,9 +106,11 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_survives_the_journey() {
+    fn a_message_survives_the_journey() {
         let batch = batch();
-        assert_eq!(decode(&encode(&batch)), Ok(batch));
+        assert_eq!(decode(&encode(&batch)), Ok(Message::Purchases(batch)));
+        let barrier = Barrier { product_id: 7.try_into().unwrap(), epoch: 2 };
+        assert_eq!(decode(&encode_barrier(barrier)), Ok(Message::Barrier(barrier)));
     }
 
     #[test]
@@ -93,6 +128,7 @@ mod tests {
             message(2, "purchases", 1, &item),
             message(1, "refunds", 1, &item),
             message(1, "purchases", 0, &item),
+            message(1, "barrier", 0, ""),
             message(1, "purchases", 1, ""),
             message(1, "purchases", 1, &too_many),
             message(1, "purchases", 1, &item.replace(":1", ":0")),

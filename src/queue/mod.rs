@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::config;
-use crate::model::PurchaseBatch;
+use crate::model::{ProductId, Purchase, PurchaseBatch};
 
 pub use embedded::EmbeddedQueue;
 pub use message::BATCH_MAX;
@@ -40,7 +40,25 @@ pub enum PublishError {
     Unclear,
 }
 
-/// A batch of purchases from the queue, to be acknowledged once it is in the database.
+/// What travels through the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Purchases that were admitted.
+    Purchases(PurchaseBatch),
+    /// Everything before it was admitted by an older gate.
+    Barrier(Barrier),
+}
+
+/// Marks a place in the queue while the gate of a product is rebuilt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Barrier {
+    /// The product.
+    pub product_id: ProductId,
+    /// Epoch of the gate that is to be opened.
+    pub epoch: i64,
+}
+
+/// A message from the queue, to be acknowledged once its purchases are in the database.
 pub enum Delivery {
     /// From this process.
     Embedded(embedded::Delivery),
@@ -94,6 +112,15 @@ impl OrderQueue {
         }
     }
 
+    /// Publishes a barrier; returns once it is confirmed. The embedded queue has no gate that could be lost, so it
+    /// refuses.
+    pub async fn publish_barrier(&self, barrier: Barrier) -> Result<(), PublishError> {
+        match self {
+            Self::Embedded(_) => Err(PublishError::Refused),
+            Self::RabbitMq(queue) => queue.publish_barrier(barrier).await,
+        }
+    }
+
     /// Gives unacknowledged deliveries back and closes the link. Consumers must have ended before.
     pub async fn stop(&self) {
         match self {
@@ -105,14 +132,31 @@ impl OrderQueue {
 
 impl Delivery {
     /// What was delivered.
-    pub fn batch(&self) -> &PurchaseBatch {
+    pub fn message(&self) -> &Message {
         match self {
-            Self::Embedded(delivery) => delivery.batch(),
-            Self::RabbitMq(delivery) => delivery.batch(),
+            Self::Embedded(delivery) => delivery.message(),
+            Self::RabbitMq(delivery) => delivery.message(),
         }
     }
 
-    /// Tells the queue to forget the batch: its purchases are in the database.
+    /// The purchases in it; none in a barrier.
+    pub fn purchases(&self) -> &[Purchase] {
+        match self.message() {
+            Message::Purchases(batch) => &batch.items,
+            Message::Barrier(_) => &[],
+        }
+    }
+
+    /// Whether everything that was published before it has certainly been delivered before it. Not so when the queue
+    /// has delivered it earlier: what is returned comes back in the order of its return.
+    pub fn is_in_order(&self) -> bool {
+        match self {
+            Self::Embedded(_) => true,
+            Self::RabbitMq(delivery) => delivery.is_in_order(),
+        }
+    }
+
+    /// Tells the queue to forget it: its purchases are in the database.
     pub async fn ack(self) {
         match self {
             Self::Embedded(delivery) => delivery.ack(),

@@ -285,18 +285,21 @@ async fn find(conn: &mut DbConn, id: ProductId) -> Result<Product> {
 
 /// A gate that is lost or closed cannot say; then the database does.
 fn view_of(product: Product, gate: Option<GateView>) -> ProductView {
-    let gate = gate.unwrap_or_else(|| {
-        let remaining = product.stock - product.sold;
-        GateView { remaining, state: product.terms().state(remaining, Timestamp::now()) }
-    });
+    let (remaining, state) = match gate {
+        Some(gate) => (gate.remaining, gate.state),
+        None => {
+            let remaining = product.stock - product.sold;
+            (remaining, product.terms().state(remaining, Timestamp::now()))
+        }
+    };
     ProductView {
         id: product.id,
         name: product.name,
         description: product.description,
         price_cents: product.price_cents,
         stock: product.stock,
-        remaining: gate.remaining,
-        state: gate.state,
+        remaining,
+        state,
         starts_at: product.starts_at,
         ends_at: product.ends_at,
         paused: product.paused,

@@ -8,8 +8,10 @@ mod idempotency;
 mod orders;
 mod passwords;
 mod purchases;
+mod rebuilds;
 mod recorder;
 mod reopening;
+mod sweeper;
 mod tokens;
 
 pub use accounts::{Accounts, Credentials, LoggedIn, Profile};
@@ -19,8 +21,10 @@ pub use idempotency::IdempotencyKey;
 pub use orders::Orders;
 pub use passwords::PasswordHasher;
 pub use purchases::{Lane, Purchases};
+pub use rebuilds::Rebuilds;
 pub use recorder::{Decision, Recorder};
 pub use reopening::Reopening;
+pub use sweeper::Sweeper;
 pub use tokens::{Identity, Tokens};
 
 use serde::Serialize;

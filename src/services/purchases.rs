@@ -14,6 +14,7 @@ use futures_util::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit as Permit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 
+use super::Rebuilds;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, SaleState, Timestamp, UserId};
@@ -21,7 +22,7 @@ use crate::queue::{BATCH_MAX, OrderQueue};
 use crate::stock::{Admission, Answer, GateError, StockGate};
 
 /// T of the protocol: a confirm that comes later than this after the click earns no 202.
-const PROMISE_MAX_AGE: Duration = Duration::from_secs(2);
+pub(super) const PROMISE_MAX_AGE: Duration = Duration::from_secs(2);
 /// A purchase that has waited this long for its turn is turned away with nothing taken.
 const TURN_MAX_WAIT: Duration = Duration::from_millis(500);
 /// Purchases that wait in a lane at most.
@@ -37,6 +38,7 @@ pub struct Purchases {
     db: Db,
     gate: Arc<StockGate>,
     queue: Arc<OrderQueue>,
+    rebuilds: Arc<Rebuilds>,
     confirmed: ConfirmedOrders,
 }
 
@@ -78,8 +80,8 @@ impl Lane {
 
 impl Purchases {
     /// Admits at `gate`, publishes to `queue`; asks `db` about products without a gate.
-    pub fn new(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>) -> Self {
-        Self { db, gate, queue, confirmed: ConfirmedOrders::default() }
+    pub fn new(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>, rebuilds: Arc<Rebuilds>) -> Self {
+        Self { db, gate, queue, rebuilds, confirmed: ConfirmedOrders::default() }
     }
 
     async fn run_lane(self: Arc<Self>, mut tickets: mpsc::Receiver<Ticket>) {
@@ -186,7 +188,7 @@ impl Purchases {
                 refuse_all(tickets, || Error::Ended);
             }
             Ok(Some(_)) => {
-                tracing::error!(product.id = %product, "The gate of a product is lost");
+                self.rebuilds.start(product);
                 refuse_all(tickets, || Error::Unavailable("the gate is lost".to_owned()));
             }
             Err(error) => refuse_all(tickets, || Error::Unavailable(error.to_string())),

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
-use super::{Admission, Answer, GateError, GateView, HeldUnit, RATE_WINDOW};
+use super::{Admission, Answer, GateError, GateView, HeldUnit, RATE_WINDOW, Stale};
 use crate::model::{OrderId, ProductId, Purchase, SaleTerms, Timestamp, UserId};
 
 /// See the module.
@@ -21,6 +21,9 @@ struct Sale {
     terms: SaleTerms,
     /// Every unit that is taken; what remains is the stock less these.
     buyers: HashMap<UserId, Mark>,
+    /// What was admitted, the oldest first; forgotten from the front once it is settled.
+    flight: VecDeque<(Instant, Purchase)>,
+    in_flight: i64,
     tries: RecentTries,
 }
 
@@ -62,6 +65,27 @@ impl Sale {
         (self.terms.stock - self.buyers.len() as i64).max(0)
     }
 
+    fn is_in_flight(&self, purchase: &Purchase) -> bool {
+        let mark = self.buyers.get(&purchase.user_id);
+        mark.is_some_and(|mark| mark.in_flight && mark.order_id == purchase.order_id)
+    }
+
+    /// Notes that a purchase is in flight no longer.
+    fn land(&mut self, purchase: &Purchase) {
+        if let Some(mark) = self.buyers.get_mut(&purchase.user_id)
+            && mark.order_id == purchase.order_id
+            && std::mem::take(&mut mark.in_flight)
+        {
+            self.in_flight -= 1;
+        }
+    }
+
+    fn forget_settled(&mut self) {
+        while self.flight.front().is_some_and(|(_, purchase)| !self.is_in_flight(purchase)) {
+            self.flight.pop_front();
+        }
+    }
+
     fn admit(&mut self, purchase: Purchase, now: Instant) -> Answer {
         if let Some(mark) = self.buyers.get(&purchase.user_id) {
             if mark.order_id == purchase.order_id {
@@ -76,6 +100,8 @@ impl Sale {
             return Answer::SoldOut;
         }
         self.buyers.insert(purchase.user_id, Mark { order_id: purchase.order_id, in_flight: true });
+        self.flight.push_back((now, purchase));
+        self.in_flight += 1;
         Answer::Taken
     }
 }
@@ -107,12 +133,9 @@ impl MemoryGate {
         let sale = self.sale(product)?;
         let mut sale = lock(&sale);
         for purchase in purchases {
-            if let Some(mark) = sale.buyers.get_mut(&purchase.user_id)
-                && mark.order_id == purchase.order_id
-            {
-                mark.in_flight = false;
-            }
+            sale.land(purchase);
         }
+        sale.forget_settled();
         Ok(())
     }
 
@@ -124,9 +147,11 @@ impl MemoryGate {
         }
         for purchase in purchases {
             if sale.buyers.get(&purchase.user_id).is_some_and(|mark| mark.order_id == purchase.order_id) {
+                sale.land(purchase);
                 sale.buyers.remove(&purchase.user_id);
             }
         }
+        sale.forget_settled();
         Ok(())
     }
 
@@ -153,7 +178,8 @@ impl MemoryGate {
         if sales.contains_key(&product) {
             return Err(GateError::Superseded);
         }
-        let sale = Sale { epoch, terms: *terms, buyers, tries: RecentTries::default() };
+        let (flight, tries) = (VecDeque::new(), RecentTries::default());
+        let sale = Sale { epoch, terms: *terms, buyers, flight, in_flight: 0, tries };
         sales.insert(product, Arc::new(Mutex::new(sale)));
         Ok(())
     }
@@ -164,9 +190,24 @@ impl MemoryGate {
             let sale = self.sale(*product).ok()?;
             let sale = lock(&sale);
             let remaining = sale.remaining();
-            Some(GateView { remaining, state: sale.terms.state(remaining, now) })
+            Some(GateView {
+                remaining,
+                state: sale.terms.state(remaining, now),
+                ver: sale.terms.ver,
+                taken: sale.buyers.len() as i64,
+                in_flight: sale.in_flight,
+            })
         };
         products.iter().map(view).collect()
+    }
+
+    pub(super) fn stale(&self, product: ProductId, age: std::time::Duration, most: usize) -> Result<Stale, GateError> {
+        let sale = self.sale(product)?;
+        let sale = lock(&sale);
+        let now = Instant::now();
+        let old = sale.flight.iter().take_while(|(at, _)| now.duration_since(*at) >= age);
+        let purchases = old.map(|(_, purchase)| *purchase).filter(|purchase| sale.is_in_flight(purchase));
+        Ok(Stale { epoch: sale.epoch, purchases: purchases.take(most).collect() })
     }
 
     pub(super) fn held_by(&self, user: UserId, products: &[ProductId]) -> Vec<Option<HeldUnit>> {

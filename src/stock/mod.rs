@@ -16,6 +16,7 @@ use crate::model::{OrderId, ProductId, Purchase, SaleState, SaleTerms, Timestamp
 
 use self::memory::MemoryGate;
 use self::redis::RedisGate;
+pub use self::redis::Staging;
 
 /// One try per user and product in this time.
 pub const RATE_WINDOW: Duration = Duration::from_secs(1);
@@ -71,6 +72,41 @@ pub struct GateView {
     pub remaining: i64,
     /// Whether, by the gate's own clock.
     pub state: SaleState,
+    /// Version of its terms.
+    pub ver: i64,
+    /// Units that are taken.
+    pub taken: i64,
+    /// Those of them that are not known yet to have reached the database.
+    pub in_flight: i64,
+}
+
+/// Purchases that were admitted long ago and never settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stale {
+    /// Epoch of their gate.
+    pub epoch: i64,
+    /// The purchases, the oldest first.
+    pub purchases: Vec<Purchase>,
+}
+
+/// A gate as its server shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// Identity of the server.
+    pub home: String,
+    /// What is there.
+    pub found: Found,
+}
+
+/// What is there of a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing, or something of another server or with parts missing: nothing of it can be used.
+    Nothing,
+    /// A closed gate.
+    Closed,
+    /// An open gate of that epoch.
+    Open(i64),
 }
 
 /// Why the gate could not answer.
@@ -163,7 +199,11 @@ impl StockGate {
     ) -> Result<(), GateError> {
         match self {
             Self::Memory(gate) => gate.open(product, epoch, terms, []),
-            Self::Redis(gate) => gate.open_new(product, home, epoch, terms).await,
+            Self::Redis(gate) => {
+                gate.close(product, home, epoch).await?;
+                let staging = gate.stage(product, home, epoch).await?;
+                gate.install(staging, terms).await
+            }
         }
     }
 
@@ -206,6 +246,22 @@ impl StockGate {
         }
     }
 
+    /// What was admitted more than `age` ago and never settled, `most` purchases at most.
+    pub async fn stale(&self, product: ProductId, age: Duration, most: usize) -> Result<Stale, GateError> {
+        match self {
+            Self::Memory(gate) => gate.stale(product, age, most),
+            Self::Redis(gate) => gate.stale(product, age, most).await,
+        }
+    }
+
+    /// The gate that can be lost and must then be rebuilt. One in this process is lost only together with it.
+    pub fn shared(&self) -> Option<SharedGate<'_>> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(gate) => Some(SharedGate(gate)),
+        }
+    }
+
     /// Whether the store answers.
     pub async fn ping(&self) -> Result<(), GateError> {
         match self {
@@ -230,4 +286,37 @@ pub enum HeldUnit {
     Nothing,
     /// Holds one, under this order.
     Order(OrderId),
+}
+
+/// The steps of a rebuild, for a gate outside this process.
+#[derive(Clone, Copy)]
+pub struct SharedGate<'a>(&'a RedisGate);
+
+impl SharedGate<'_> {
+    /// Looks at the gate of a product on the server of now.
+    pub async fn inspect(self, product: ProductId) -> Result<Inspection, GateError> {
+        self.0.inspect(product).await
+    }
+
+    /// Closes whatever gate of an older epoch there is on the server `home`. After it, no purchase of an older epoch can
+    /// be admitted. [`GateError::Superseded`]: there is a gate of a newer epoch.
+    pub async fn close(self, product: ProductId, home: &str, epoch: i64) -> Result<(), GateError> {
+        self.0.close(product, home, epoch).await
+    }
+
+    /// Begins to load buyers beside the closed gate.
+    pub async fn stage(self, product: ProductId, home: &str, epoch: i64) -> Result<Staging, GateError> {
+        self.0.stage(product, home, epoch).await
+    }
+
+    /// Loads buyers.
+    pub async fn add_staged(self, staging: &Staging, held: &[Purchase]) -> Result<(), GateError> {
+        self.0.add_staged(staging, held).await
+    }
+
+    /// Opens the closed gate with the loaded buyers, in one step. [`GateError::Superseded`]: it is open already, or
+    /// of another epoch.
+    pub async fn install(self, staging: Staging, terms: &SaleTerms) -> Result<(), GateError> {
+        self.0.install(staging, terms).await
+    }
 }

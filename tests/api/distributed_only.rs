@@ -156,27 +156,6 @@ async fn a_server_that_forgot_its_scripts_is_told_them_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gate_that_was_lost_sells_nothing() {
-    run(async |app: &mut TestApp| {
-        let id = app.client.new_product(10).await;
-        app.client.buy(1, id).await.is(202);
-        app.orders_written(id, 1).await;
-        for key in ["buyers", "gate"] {
-            let key = format!("seckill:{{{id}}}:{key}");
-            deadpool_redis::redis::cmd("DEL").arg(key).query_async::<()>(&mut app.stores.redis().await).await.unwrap();
-            for user in [1, 2] {
-                let refused = app.client.buy(user, id).await;
-                refused.is_problem(503, "unavailable");
-                assert_eq!(refused.headers["retry-after"], "1");
-            }
-        }
-        let unknown = uuid::Uuid::now_v7().to_string();
-        app.client.order(1, &unknown).await.is_problem(503, "unavailable");
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_keys_of_a_product_share_one_slot() {
     run(async |app: &mut TestApp| {
         let id = app.client.new_product(10).await;

@@ -13,6 +13,7 @@ mod distributed_only;
 mod orders;
 mod protocol;
 mod purchases;
+mod recovery;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -47,7 +47,8 @@ on_both_backends! {
         let (gate, id) = open(stores, 1, terms(2)).await;
         let purchases = [purchase(1), purchase(2), purchase(3)];
         assert_eq!(answers(&gate, id, &purchases).await, [Answer::Taken, Answer::Taken, Answer::SoldOut]);
-        assert_eq!(view(&gate, id).await, Some(GateView { remaining: 0, state: SaleState::SoldOut }));
+        let seen = GateView { remaining: 0, state: SaleState::SoldOut, ver: 1, taken: 2, in_flight: 2 };
+        assert_eq!(view(&gate, id).await, Some(seen));
     }
 
     async fn repeating_a_step_takes_nothing_twice(stores) {
@@ -156,6 +157,21 @@ on_both_backends! {
         assert_eq!(gate.configure(product(9), &terms(1)).await, Err(GateError::Lost));
         assert_eq!(gate.view(&[product(9)]).await.unwrap(), [None]);
         assert_eq!(gate.held_by(user(1), &[product(9)]).await.unwrap(), [None]);
+    }
+
+    async fn what_is_not_settled_is_found_again(stores) {
+        let (gate, id) = open(stores, 1, terms(3)).await;
+        let purchases = [purchase(7), purchase(8), purchase(9)];
+        answers(&gate, id, &purchases).await;
+        gate.settle(id, &purchases[..1]).await.unwrap();
+        gate.release(id, EPOCH, &purchases[1..2]).await.unwrap();
+        assert!(gate.stale(id, Duration::from_secs(60), 10).await.unwrap().purchases.is_empty(), "too young");
+        let stale = gate.stale(id, Duration::ZERO, 10).await.unwrap();
+        assert_eq!((stale.epoch, &stale.purchases[..]), (EPOCH, &purchases[2..]));
+        let seen = view(&gate, id).await.unwrap();
+        assert_eq!((seen.taken, seen.in_flight), (2, 1));
+        gate.settle(id, &purchases).await.unwrap();
+        assert!(gate.stale(id, Duration::ZERO, 10).await.unwrap().purchases.is_empty());
     }
 
     async fn what_is_in_flight_can_be_found_by_its_order(stores) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use seckill::config::Backend;
 use seckill::model::{Purchase, PurchaseBatch};
-use seckill::queue::{BATCH_MAX, Delivery, OrderQueue};
+use seckill::queue::{BATCH_MAX, Delivery, Message, OrderQueue};
 use tokio::sync::mpsc::Receiver;
 
 use crate::support::{Stores, eventually};
@@ -37,7 +37,8 @@ fn consume(deliveries: Vec<Receiver<Delivery>>) -> tokio::sync::mpsc::UnboundedR
         let reported = reported.clone();
         tokio::spawn(async move {
             while let Some(delivery) = deliveries.recv().await {
-                reported.send((consumer, delivery.batch().clone())).unwrap();
+                let Message::Purchases(batch) = delivery.message() else { panic!("a barrier nobody sent") };
+                reported.send((consumer, batch.clone())).unwrap();
                 delivery.ack().await;
             }
         });

@@ -9,9 +9,14 @@ pub use stores::Stores;
 
 /// Asks again until `condition` holds; fails after ten seconds.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    eventually_within(10, what, condition).await;
+}
+
+/// The same with another patience.
+pub async fn eventually_within<F: Future<Output = bool>>(seconds: u64, what: &str, condition: impl Fn() -> F) {
     let begun = Instant::now();
     while !condition().await {
-        assert!(begun.elapsed() < Duration::from_secs(10), "waited in vain until {what}");
+        assert!(begun.elapsed() < Duration::from_secs(seconds), "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

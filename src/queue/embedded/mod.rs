@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::journal::{Done, Journal};
-use super::{PublishError, message};
+use super::{Message, PublishError, message};
 use crate::model::PurchaseBatch;
 
 /// Purchases that are published and not yet acknowledged, at most.
@@ -35,7 +35,7 @@ pub struct EmbeddedQueue {
 
 /// A batch in the journal.
 pub struct Delivery {
-    batch: PurchaseBatch,
+    message: Message,
     seq: i64,
     state: Arc<State>,
 }
@@ -103,7 +103,7 @@ impl EmbeddedQueue {
         let (confirm, confirmed) = oneshot::channel();
         self.state.waiting.fetch_add(batch.items.len(), Ordering::Relaxed);
         if self.entries.try_send(Entry::Batch { batch: batch.clone(), confirm }).is_err() {
-            self.state.acknowledge(batch);
+            self.state.acknowledge(batch.items.len());
             return Err(PublishError::Unavailable);
         }
         match tokio::time::timeout(CONFIRM_TIMEOUT, confirmed).await {
@@ -132,8 +132,8 @@ impl EmbeddedQueue {
 }
 
 impl State {
-    fn acknowledge(&self, batch: &PurchaseBatch) {
-        self.waiting.fetch_sub(batch.items.len(), Ordering::Relaxed);
+    fn acknowledge(&self, purchases: usize) {
+        self.waiting.fetch_sub(purchases, Ordering::Relaxed);
         self.acknowledged.notify_waiters();
     }
 }
@@ -143,11 +143,12 @@ impl Writer {
         let mut unreadable = Vec::new();
         for (seq, body) in std::mem::take(&mut self.left) {
             match message::decode(&body) {
-                Ok(batch) => {
+                Ok(Message::Purchases(batch)) => {
                     self.state.waiting.fetch_add(batch.items.len(), Ordering::Relaxed);
                     self.deliver(seq, batch, deliveries);
                 }
-                Err(problem) => {
+                other => {
+                    let problem = other.err().unwrap_or_else(|| "not purchases".to_owned());
                     tracing::error!(%problem, "Parked a batch of the journal that cannot be read");
                     unreadable.push(Done { seq, dead: Some(problem) });
                 }
@@ -196,15 +197,16 @@ impl Writer {
     }
 
     fn deliver(&self, seq: i64, batch: PurchaseBatch, deliveries: &mpsc::Sender<super::Delivery>) {
-        let delivery = super::Delivery::Embedded(Delivery { batch, seq, state: self.state.clone() });
+        let delivery =
+            super::Delivery::Embedded(Delivery { message: Message::Purchases(batch), seq, state: self.state.clone() });
         // There is room for as many deliveries as purchases. Without a consumer it stays in the journal.
         let _ = deliveries.try_send(delivery);
     }
 }
 
 impl Delivery {
-    pub(super) fn batch(&self) -> &PurchaseBatch {
-        &self.batch
+    pub(super) fn message(&self) -> &Message {
+        &self.message
     }
 
     pub(super) fn ack(self) {
@@ -212,12 +214,14 @@ impl Delivery {
     }
 
     pub(super) fn park(self, reason: &str) {
-        tracing::error!(%reason, purchases = self.batch.items.len(), "Parked a batch that cannot be written");
+        tracing::error!(%reason, seq = self.seq, "Parked a batch that cannot be written");
         self.done(Some(reason.to_owned()));
     }
 
     fn done(self, dead: Option<String>) {
         self.state.done.lock().unwrap_or_else(PoisonError::into_inner).push(Done { seq: self.seq, dead });
-        self.state.acknowledge(&self.batch);
+        if let Message::Purchases(batch) = &self.message {
+            self.state.acknowledge(batch.items.len());
+        }
     }
 }

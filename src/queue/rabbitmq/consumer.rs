@@ -10,17 +10,16 @@ use tokio::task::JoinHandle;
 
 use super::failure::Failure;
 use super::outbox::{Destination, Outbox};
-use crate::model::PurchaseBatch;
-use crate::queue::message;
+use crate::queue::{Message, message};
 
 /// Unacknowledged messages at most: the only bound on what the library buffers.
 const PREFETCH: u16 = 256;
 /// Between two attempts to park a message.
 const PARK_PAUSE: Duration = Duration::from_millis(200);
 
-/// A batch as it was delivered on one link. After that link has failed it comes again on the next one.
+/// A message as it was delivered on one link. After that link has failed it comes again on the next one.
 pub struct Delivery {
-    batch: PurchaseBatch,
+    message: Message,
     letter: Letter,
 }
 
@@ -28,14 +27,19 @@ pub struct Delivery {
 struct Letter {
     body: Vec<u8>,
     tag: u64,
+    redelivered: bool,
     channel: Channel,
     outbox: Arc<Outbox>,
     failure: Failure,
 }
 
 impl Delivery {
-    pub(in crate::queue) fn batch(&self) -> &PurchaseBatch {
-        &self.batch
+    pub(in crate::queue) fn message(&self) -> &Message {
+        &self.message
+    }
+
+    pub(in crate::queue) fn is_in_order(&self) -> bool {
+        !self.letter.redelivered && !self.letter.failure.token().is_cancelled()
     }
 
     pub(in crate::queue) async fn ack(self) {
@@ -84,7 +88,11 @@ impl Router {
     }
 
     async fn route(&self, delivery: Delivery) {
-        let consumer = delivery.batch.product_id.get() as usize % self.consumers.len();
+        let product = match &delivery.message {
+            Message::Purchases(batch) => batch.product_id,
+            Message::Barrier(barrier) => barrier.product_id,
+        };
+        let consumer = product.get() as usize % self.consumers.len();
         // A consumer that has ended leaves its deliveries to be given back.
         let _ = self.consumers[consumer].send(crate::queue::Delivery::RabbitMq(delivery)).await;
     }
@@ -107,11 +115,16 @@ pub(super) async fn consume(
     let reading = async move {
         while let Some(message) = messages.recv().await {
             let ConsumerMessage { deliver: Some(deliver), content: Some(body), .. } = message else { continue };
-            let tag = deliver.delivery_tag();
-            let letter =
-                Letter { body, tag, channel: channel.clone(), outbox: outbox.clone(), failure: failure.clone() };
+            let letter = Letter {
+                body,
+                tag: deliver.delivery_tag(),
+                redelivered: deliver.redelivered(),
+                channel: channel.clone(),
+                outbox: outbox.clone(),
+                failure: failure.clone(),
+            };
             match message::decode(&letter.body) {
-                Ok(batch) => router.route(Delivery { batch, letter }).await,
+                Ok(message) => router.route(Delivery { message, letter }).await,
                 Err(problem) => letter.park(&problem).await,
             }
         }

@@ -18,7 +18,6 @@ use super::consumer::{Router, consume};
 use super::failure::Failure;
 use super::outbox::{Destination, Outbox};
 use crate::queue::PublishError;
-use crate::queue::message::PURCHASES;
 
 /// To open the connection, its channels and its queues.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -120,7 +119,6 @@ impl Link {
     async fn publish_all(&self, outbox: &Outbox) {
         let properties = BasicProperties::default()
             .with_content_type("application/json")
-            .with_message_type(PURCHASES)
             .with_app_id("seckill")
             .with_persistence(true)
             .finish();

@@ -22,7 +22,7 @@ pub(super) use self::consumer::Delivery;
 use self::consumer::Router;
 use self::link::Link;
 use self::outbox::{Destination, Outbox};
-use super::{PublishError, message};
+use super::{Barrier, PublishError, message};
 use crate::config;
 use crate::model::PurchaseBatch;
 
@@ -67,10 +67,18 @@ impl RabbitMqQueue {
     }
 
     pub(super) async fn publish(&self, batch: &PurchaseBatch) -> Result<(), PublishError> {
+        self.send(message::encode(batch)).await
+    }
+
+    pub(super) async fn publish_barrier(&self, barrier: Barrier) -> Result<(), PublishError> {
+        self.send(message::encode_barrier(barrier)).await
+    }
+
+    async fn send(&self, body: Vec<u8>) -> Result<(), PublishError> {
         if !self.is_ready() {
             return Err(PublishError::Unavailable);
         }
-        self.outbox.send(Destination::Orders, message::encode(batch), None).await
+        self.outbox.send(Destination::Orders, body, None).await
     }
 
     pub(super) async fn stop(&self) {

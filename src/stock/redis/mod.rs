@@ -1,25 +1,26 @@
 //! The gate in Redis: one Lua script a step, all keys of a product in one hash tag.
 
 mod link;
+mod opening;
+mod reading;
 mod replies;
+
+pub use self::opening::Staging;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::redis::{self, ErrorKind, FromRedisValue, RedisError, Script, ScriptInvocation, Value};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use self::link::{Link, Slot, pool, read_home};
-use self::replies::{done, nonsense, parse, parse_admission, view_of};
-use super::{Admission, GateError, GateView, HeldUnit, RATE_WINDOW};
+use self::replies::{done, parse_admission};
+use super::{Admission, GateError, RATE_WINDOW};
 use crate::config;
-use crate::model::{OrderId, ProductId, Purchase, SaleTerms, Timestamp, UserId};
+use crate::model::{ProductId, Purchase, SaleTerms};
 
 /// How often an idle link's server is asked who it is.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// A staged set of buyers that nobody installs goes away by itself.
-const STAGING_TTL: Duration = Duration::from_secs(600);
 /// Purchases a script takes at most: Lua's stack holds a few thousand arguments, and other clients wait meanwhile.
 const CHUNK: usize = 500;
 /// Field of `buyers` that holds the epoch, so that the loss of this key alone is noticed. No user has the id 0.
@@ -34,6 +35,7 @@ pub struct RedisGate {
     configure: Script,
     close: Script,
     install: Script,
+    stale: Script,
 }
 
 impl RedisGate {
@@ -47,6 +49,7 @@ impl RedisGate {
             configure: Script::new(include_str!("configure.lua")),
             close: Script::new(include_str!("close.lua")),
             install: Script::new(include_str!("install.lua")),
+            stale: Script::new(include_str!("stale.lua")),
         })
     }
 
@@ -139,130 +142,6 @@ impl RedisGate {
             })
             .await?;
         done(&reply)
-    }
-
-    /// Closes whatever gate of an older epoch there is. After it, no purchase of an older epoch can be admitted.
-    async fn close(&self, product: ProductId, home: &str, epoch: i64) -> Result<(), GateError> {
-        let reply: String = self
-            .invoke_at(product, home, || {
-                let mut call = self.close.key(gate_key(product));
-                call.key(buyers_key(product)).key(flight_key(product)).arg(home).arg(epoch);
-                call
-            })
-            .await?;
-        done(&reply)
-    }
-
-    pub(super) async fn open_new(
-        &self,
-        product: ProductId,
-        home: &str,
-        epoch: i64,
-        terms: &SaleTerms,
-    ) -> Result<(), GateError> {
-        self.close(product, home, epoch).await?;
-        let slot = self.slot(product);
-        let link = slot.link().await?;
-        let staging = format!("{}:load:{}", prefix(product), Uuid::now_v7().simple());
-        let mut stage = redis::pipe();
-        stage.atomic().hset(&staging, SENTINEL, epoch).ignore();
-        stage.pexpire(&staging, STAGING_TTL.as_millis() as i64).ignore();
-        let staged = stage.query_async::<()>(&mut link.conn()).await;
-        self.answered(slot, &link, staged)?;
-        let reply: String = self
-            .invoke_at(product, home, || {
-                let mut call = self.install.key(gate_key(product));
-                call.key(buyers_key(product)).key(flight_key(product)).key(&staging).arg(home).arg(epoch);
-                add_terms(&mut call, terms);
-                call
-            })
-            .await?;
-        done(&reply)
-    }
-
-    pub(super) async fn view(&self, products: &[ProductId]) -> Result<Vec<Option<GateView>>, GateError> {
-        if products.is_empty() {
-            return Ok(Vec::new());
-        }
-        let slot = self.slot(products[0]);
-        let link = slot.link().await?;
-        let mut ask = redis::pipe();
-        ask.cmd("TIME");
-        for product in products {
-            ask.cmd("HMGET").arg(gate_key(*product));
-            ask.arg(&["epoch", "home", "open", "ver", "stock", "starts", "ends", "paused"]);
-            ask.hget(buyers_key(*product), SENTINEL).hlen(buyers_key(*product));
-        }
-        let reply = ask.query_async::<Vec<Value>>(&mut link.conn()).await;
-        let mut reply = self.answered(slot, &link, reply)?.into_iter();
-        let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
-        let (seconds, micros): (i64, i64) = parse(next()?)?;
-        let now = Timestamp::from_unix_ms(seconds * 1000 + micros / 1000).ok_or_else(|| nonsense("the time"))?;
-        let mut views = Vec::with_capacity(products.len());
-        for _ in products {
-            let gate: Vec<Option<String>> = parse(next()?)?;
-            let sentinel: Option<String> = parse(next()?)?;
-            let taken: i64 = parse(next()?)?;
-            views.push(view_of(&gate, sentinel.as_deref(), taken - 1, &link.home, now)?);
-        }
-        Ok(views)
-    }
-
-    pub(super) async fn held_by(
-        &self,
-        user: UserId,
-        products: &[ProductId],
-    ) -> Result<Vec<Option<HeldUnit>>, GateError> {
-        if products.is_empty() {
-            return Ok(Vec::new());
-        }
-        let slot = self.slot(products[0]);
-        let link = slot.link().await?;
-        let mut ask = redis::pipe();
-        for product in products {
-            ask.cmd("HMGET").arg(gate_key(*product)).arg(&["epoch", "home", "open"]);
-            ask.cmd("HMGET").arg(buyers_key(*product)).arg(SENTINEL).arg(user.get());
-        }
-        let reply = ask.query_async::<Vec<Vec<Option<String>>>>(&mut link.conn()).await;
-        let reply = self.answered(slot, &link, reply)?;
-        reply
-            .chunks_exact(2)
-            .map(|pair| match (&pair[0][..], &pair[1][..]) {
-                ([Some(epoch), Some(home), Some(open)], [Some(sentinel), order])
-                    if *home == link.home && open == "1" && epoch == sentinel =>
-                {
-                    Ok(Some(match order {
-                        Some(order) => HeldUnit::Order(order.parse().map_err(nonsense)?),
-                        None => HeldUnit::Nothing,
-                    }))
-                }
-                _ => Ok(None),
-            })
-            .collect()
-    }
-
-    pub(super) async fn buyer_in_flight(
-        &self,
-        product: ProductId,
-        order: OrderId,
-    ) -> Result<Option<UserId>, GateError> {
-        let slot = self.slot(product);
-        let link = slot.link().await?;
-        let mut cursor = 0_u64;
-        loop {
-            let mut scan = redis::cmd("ZSCAN");
-            scan.arg(flight_key(product)).arg(cursor).arg("MATCH").arg(format!("{order}:*")).arg("COUNT").arg(1000);
-            let reply = scan.query_async::<(u64, Vec<String>)>(&mut link.conn()).await;
-            let (next, found) = self.answered(slot, &link, reply)?;
-            if let Some(member) = found.first() {
-                let (_, user) = member.split_once(':').ok_or_else(|| nonsense(member))?;
-                return Ok(Some(user.parse().map_err(nonsense)?));
-            }
-            if next == 0 {
-                return Ok(None);
-            }
-            cursor = next;
-        }
     }
 
     pub(super) async fn ping(&self) -> Result<(), GateError> {

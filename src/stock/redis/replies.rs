@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use deadpool_redis::redis::{FromRedisValue, Value};
 
-use crate::model::{SaleTerms, Timestamp};
-use crate::stock::{Admission, Answer, GateError, GateView};
+use crate::model::{Purchase, SaleTerms, Timestamp};
+use crate::stock::{Admission, Answer, GateError, GateView, Stale};
 
 pub(super) fn nonsense(what: impl std::fmt::Display) -> GateError {
     GateError::Protocol(what.to_string())
@@ -62,11 +62,26 @@ fn parse_answer(value: Value) -> Result<Answer, GateError> {
     }
 }
 
+pub(super) fn parse_stale(reply: &[String]) -> Result<Stale, GateError> {
+    match reply {
+        [word, epoch, members @ ..] if word == "open" => {
+            let purchase = |member: &String| {
+                let (order, user) = member.split_once(':')?;
+                Some(Purchase { order_id: order.parse().ok()?, user_id: user.parse().ok()? })
+            };
+            let purchases = members.iter().map(|member| purchase(member).ok_or_else(|| nonsense(member)));
+            Ok(Stale { epoch: epoch.parse().map_err(nonsense)?, purchases: purchases.collect::<Result<_, _>>()? })
+        }
+        [word] => done(word).and_then(|()| Err(nonsense(word))),
+        _ => Err(nonsense("a reply of another form")),
+    }
+}
+
 /// `gate`: epoch, home, open, ver, stock, starts, ends, paused.
 pub(super) fn view_of(
     gate: &[Option<String>],
     sentinel: Option<&str>,
-    taken: i64,
+    (taken, in_flight): (i64, i64),
     home: &str,
     now: Timestamp,
 ) -> Result<Option<GateView>, GateError> {
@@ -88,5 +103,5 @@ pub(super) fn view_of(
         paused: paused == "1",
     };
     let remaining = (terms.stock - taken).max(0);
-    Ok(Some(GateView { remaining, state: terms.state(remaining, now) }))
+    Ok(Some(GateView { remaining, state: terms.state(remaining, now), ver: terms.ver, taken, in_flight }))
 }

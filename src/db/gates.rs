@@ -1,0 +1,91 @@
+//! Queries on the columns of `products` that say which gate may sell.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::schema::{orders, products};
+use super::{DbConn, DbResult, on_db};
+use crate::model::{Product, ProductId, Purchase, Timestamp};
+
+/// Which gate may sell a product.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+pub struct GateRow {
+    /// Its epoch.
+    pub epoch: i64,
+    /// Purchases of an older epoch come too late. Equal to `epoch`: the gate is being installed, or open.
+    pub fence: i64,
+    /// Identity of the server that keeps it.
+    pub home: String,
+}
+
+impl DbConn {
+    /// Which gate may sell a product.
+    pub async fn gate_row(&mut self, id: ProductId) -> DbResult<Option<GateRow>> {
+        let conn = self;
+        let query = products::table
+            .select((products::gate_epoch, products::gate_fence, products::gate_home))
+            .filter(products::id.eq(id));
+        Ok(on_db!(conn, query.get_result(conn).await.optional())?)
+    }
+
+    /// Begins the epoch after `epoch`, on the server `home`. False: another instance was faster.
+    pub async fn begin_epoch(&mut self, id: ProductId, epoch: i64, home: &str) -> DbResult<bool> {
+        let conn = self;
+        let product = products::table.filter(products::id.eq(id)).filter(products::gate_epoch.eq(epoch));
+        let change = (products::gate_epoch.eq(epoch + 1), products::gate_home.eq(home));
+        let rows = on_db!(conn, diesel::update(product).set(change).execute(conn).await)?;
+        Ok(rows == 1)
+    }
+
+    /// Fences purchases of older epochs off, if `epoch` is still the one that may sell.
+    pub async fn fence(&mut self, id: ProductId, epoch: i64) -> DbResult<()> {
+        let conn = self;
+        let product = products::table.filter(products::id.eq(id)).filter(products::gate_epoch.eq(epoch));
+        on_db!(conn, diesel::update(product).set(products::gate_fence.eq(epoch)).execute(conn).await)?;
+        Ok(())
+    }
+
+    /// Live orders of a product whose buyers come after `after`, by buyer.
+    pub async fn live_orders_after(&mut self, id: ProductId, after: i64, limit: i64) -> DbResult<Vec<Purchase>> {
+        let conn = self;
+        let query = orders::table
+            .select((orders::id, orders::user_id))
+            .filter(orders::product_id.eq(id))
+            .filter(orders::live_user.gt(after))
+            .order(orders::live_user)
+            .limit(limit);
+        let rows = on_db!(conn, query.load(conn).await)?;
+        Ok(rows.into_iter().map(|(order_id, user_id)| Purchase { order_id, user_id }).collect())
+    }
+
+    /// Dead orders whose units the gate has not given back, with their products' epochs. Those of sales that had ended at
+    /// `ended_after` are left: nobody can buy the units.
+    pub async fn release_due(
+        &mut self,
+        ended_after: Timestamp,
+        limit: i64,
+    ) -> DbResult<Vec<(ProductId, i64, Purchase)>> {
+        let conn = self;
+        let query = orders::table
+            .inner_join(products::table)
+            .select((products::id, products::gate_epoch, orders::id, orders::user_id))
+            .filter(orders::release_due.eq(true))
+            .filter(products::ends_at.is_null().or(products::ends_at.gt(ended_after)))
+            .limit(limit);
+        let rows = on_db!(conn, query.load(conn).await)?;
+        let due = |(product, epoch, order_id, user_id)| (product, epoch, Purchase { order_id, user_id });
+        Ok(rows.into_iter().map(due).collect())
+    }
+
+    /// Products whose sale had not ended at `ended_after`, with greater ids than `after`, by id.
+    pub async fn unfinished_after(&mut self, ended_after: Timestamp, after: i64, limit: i64) -> DbResult<Vec<Product>> {
+        let conn = self;
+        let query = products::table
+            .select(super::products::product_columns())
+            .filter(products::ends_at.is_null().or(products::ends_at.gt(ended_after)))
+            .filter(products::id.gt(after))
+            .order(products::id)
+            .limit(limit);
+        Ok(on_db!(conn, query.load(conn).await)?)
+    }
+}

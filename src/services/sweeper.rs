@@ -1,0 +1,129 @@
+//! Brings to an end what was begun and left: in every instance, each second, all of them safe together.
+//!
+//! It decides in the database directly, so a purchase survives the loss of the queue or of the gate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Decision, Rebuilds, Recorder};
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::model::{Product, ProductId, Purchase, PurchaseBatch, Timestamp};
+use crate::stock::{GateError, StockGate};
+
+/// Between two sweeps, on average.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// S of the protocol: a purchase that was reserved this long ago and is not settled is decided here. No safety depends on
+/// it.
+const STALE_AGE: Duration = Duration::from_secs(10);
+/// Purchases of one product decided at a time.
+const STALE_MOST: usize = 500;
+/// Dead orders released in one sweep.
+const RELEASES_MOST: i64 = 1_000;
+/// Products looked at in one call to the gate.
+const PRODUCTS_A_CALL: i64 = 500;
+/// A sale that ended longer ago than this has nothing on its way.
+const STILL_ON_THE_WAY: Duration = Duration::from_secs(3600);
+
+/// See the module.
+pub struct Sweeper {
+    db: Db,
+    gate: Arc<StockGate>,
+    recorder: Arc<Recorder>,
+    rebuilds: Arc<Rebuilds>,
+}
+
+impl Sweeper {
+    /// Finds in `db` and `gate`, decides through `recorder`.
+    pub fn new(db: Db, gate: Arc<StockGate>, recorder: Arc<Recorder>, rebuilds: Arc<Rebuilds>) -> Self {
+        Self { db, gate, recorder, rebuilds }
+    }
+
+    /// Sweeps until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(jittered(INTERVAL))).await.is_some() {
+            // Not cut short: what is decided is told.
+            if let Err(error) = self.sweep().await {
+                tracing::debug!(%error, "Could not sweep");
+            }
+        }
+    }
+
+    async fn sweep(&self) -> Result<()> {
+        let since = Timestamp::now().unix_ms() - STILL_ON_THE_WAY.as_millis() as i64;
+        let since = Timestamp::from_unix_ms(since).unwrap_or_else(Timestamp::now);
+        self.release_dead(since).await?;
+        let mut after = 0;
+        loop {
+            let page = self.db.read(move |conn| Box::pin(conn.unfinished_after(since, after, PRODUCTS_A_CALL))).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.id.get();
+            let ids: Vec<ProductId> = page.iter().map(|product| product.id).collect();
+            let views = self.gate.view(&ids).await?;
+            for (product, view) in page.iter().zip(views) {
+                match view {
+                    None => self.rebuilds.start(product.id),
+                    Some(view) => {
+                        if view.ver < product.ver {
+                            self.configure(product).await?;
+                        }
+                        if view.in_flight > 0 {
+                            self.decide_stale(product.id).await?;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn configure(&self, product: &Product) -> Result<()> {
+        match self.gate.configure(product.id, &product.terms()).await {
+            Ok(()) | Err(GateError::Closed | GateError::Lost) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn decide_stale(&self, product: ProductId) -> Result<()> {
+        let stale = match self.gate.stale(product, STALE_AGE, STALE_MOST).await {
+            Ok(stale) if !stale.purchases.is_empty() => stale,
+            Ok(_) | Err(GateError::Closed | GateError::Lost) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        tracing::warn!(product.id = %product, purchases = stale.purchases.len(), "Deciding purchases that were left");
+        let batch = PurchaseBatch { product_id: product, epoch: stale.epoch, items: stale.purchases };
+        for decision in self.recorder.decide(vec![batch]).await?.into_iter().flatten() {
+            self.recorder.tell_gate(product, decision).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives back the units of dead orders that the gate has not been told of.
+    async fn release_dead(&self, since: Timestamp) -> Result<()> {
+        let due = self.db.read(move |conn| Box::pin(conn.release_due(since, RELEASES_MOST))).await?;
+        let mut by_product: Vec<(ProductId, i64, Vec<Purchase>)> = Vec::new();
+        for (product, epoch, purchase) in due {
+            match by_product.iter_mut().find(|(other, _, _)| *other == product) {
+                Some((_, _, dead)) => dead.push(purchase),
+                None => by_product.push((product, epoch, vec![purchase])),
+            }
+        }
+        for (product, gate_epoch, dead) in by_product {
+            let told = self.recorder.tell_gate(product, Decision { gate_epoch, live: Vec::new(), dead }).await;
+            // A gate that is not open takes them from the database when it opens; other products go on.
+            if let Err(error) = told
+                && !matches!(error, Error::Unavailable(_))
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Half to one and a half of `pause`, so that instances do not sweep together.
+fn jittered(pause: Duration) -> Duration {
+    let random = uuid::Uuid::new_v4().as_u128() as u32;
+    pause / 2 + pause.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}

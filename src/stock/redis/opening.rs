@@ -1,0 +1,110 @@
+//! How a gate in Redis is closed, filled and opened. Only over a closed gate, and only on the server it is meant for.
+
+use std::time::Duration;
+
+use deadpool_redis::redis;
+use uuid::Uuid;
+
+use super::replies::done;
+use super::{CHUNK, RedisGate, SENTINEL, add_terms, buyers_key, flight_key, gate_key, prefix};
+use crate::model::{ProductId, Purchase, SaleTerms};
+use crate::stock::{Found, GateError, Inspection};
+
+/// A staged set of buyers that nobody installs goes away by itself.
+const STAGING_TTL: Duration = Duration::from_secs(600);
+
+/// Buyers that are loaded beside a closed gate.
+pub struct Staging {
+    product: ProductId,
+    home: String,
+    epoch: i64,
+    key: String,
+}
+
+impl RedisGate {
+    /// Looks at a gate over a connection made for it, so that it is the server of now that answers.
+    pub(in crate::stock) async fn inspect(&self, product: ProductId) -> Result<Inspection, GateError> {
+        let slot = self.slot(product);
+        if let Some(link) = slot.current() {
+            slot.drop_link(&link);
+        }
+        let link = slot.link().await?;
+        let mut ask = redis::pipe();
+        ask.cmd("HMGET").arg(gate_key(product)).arg(&["epoch", "home", "open"]);
+        ask.cmd("HMGET").arg(buyers_key(product)).arg(&[SENTINEL]);
+        let reply = ask.query_async::<(Vec<Option<String>>, Vec<Option<String>>)>(&mut link.conn()).await;
+        let (gate, sentinel) = self.answered(slot, &link, reply)?;
+        let home = link.home.clone();
+        let found = match (&gate[..], &sentinel[..]) {
+            ([Some(epoch), Some(of), Some(open)], [sentinel]) if *of == home => match (open.as_str(), epoch.parse()) {
+                ("1", Ok(number)) if sentinel.as_ref() == Some(epoch) => Found::Open(number),
+                ("0", Ok(_)) => Found::Closed,
+                _ => Found::Nothing,
+            },
+            _ => Found::Nothing,
+        };
+        Ok(Inspection { home, found })
+    }
+
+    /// Closes whatever gate of an older epoch there is. After it, no purchase of an older epoch can be admitted.
+    pub(in crate::stock) async fn close(&self, product: ProductId, home: &str, epoch: i64) -> Result<(), GateError> {
+        let reply: String = self
+            .invoke_at(product, home, || {
+                let mut call = self.close.key(gate_key(product));
+                call.key(buyers_key(product)).key(flight_key(product)).arg(home).arg(epoch);
+                call
+            })
+            .await?;
+        done(&reply)
+    }
+
+    /// Begins to load the buyers of the gate of `epoch` on the server `home`.
+    pub(in crate::stock) async fn stage(
+        &self,
+        product: ProductId,
+        home: &str,
+        epoch: i64,
+    ) -> Result<Staging, GateError> {
+        let key = format!("{}:load:{}", prefix(product), Uuid::now_v7().simple());
+        let staging = Staging { product, home: home.to_owned(), epoch, key };
+        self.load(&staging, &[(SENTINEL.to_owned(), epoch.to_string())]).await?;
+        Ok(staging)
+    }
+
+    /// Loads buyers.
+    pub(in crate::stock) async fn add_staged(&self, staging: &Staging, held: &[Purchase]) -> Result<(), GateError> {
+        for chunk in held.chunks(CHUNK) {
+            let fields: Vec<_> =
+                chunk.iter().map(|held| (held.user_id.to_string(), held.order_id.to_string())).collect();
+            self.load(staging, &fields).await?;
+        }
+        Ok(())
+    }
+
+    async fn load(&self, staging: &Staging, fields: &[(String, String)]) -> Result<(), GateError> {
+        let slot = self.slot(staging.product);
+        let link = slot.link().await?;
+        if link.home != staging.home {
+            return Err(GateError::Lost);
+        }
+        let mut load = redis::pipe();
+        load.atomic().hset_multiple(&staging.key, fields).ignore();
+        load.pexpire(&staging.key, STAGING_TTL.as_millis() as i64).ignore();
+        let loaded = load.query_async::<()>(&mut link.conn()).await;
+        self.answered(slot, &link, loaded)
+    }
+
+    /// Opens the closed gate with the loaded buyers.
+    pub(in crate::stock) async fn install(&self, staging: Staging, terms: &SaleTerms) -> Result<(), GateError> {
+        let Staging { product, home, epoch, key } = staging;
+        let reply: String = self
+            .invoke_at(product, &home, || {
+                let mut call = self.install.key(gate_key(product));
+                call.key(buyers_key(product)).key(flight_key(product)).key(&key).arg(&home).arg(epoch);
+                add_terms(&mut call, terms);
+                call
+            })
+            .await?;
+        done(&reply)
+    }
+}

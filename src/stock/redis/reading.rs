@@ -1,0 +1,114 @@
+//! What the gate in Redis tells of itself. Nothing here changes it.
+
+use std::time::Duration;
+
+use deadpool_redis::redis::{self, Value};
+
+use super::replies::{nonsense, parse, parse_stale, view_of};
+use super::{RedisGate, SENTINEL, buyers_key, flight_key, gate_key};
+use crate::model::{OrderId, ProductId, Timestamp, UserId};
+use crate::stock::{GateError, GateView, HeldUnit, Stale};
+
+impl RedisGate {
+    pub(in crate::stock) async fn view(&self, products: &[ProductId]) -> Result<Vec<Option<GateView>>, GateError> {
+        if products.is_empty() {
+            return Ok(Vec::new());
+        }
+        let slot = self.slot(products[0]);
+        let link = slot.link().await?;
+        let mut ask = redis::pipe();
+        ask.cmd("TIME");
+        for product in products {
+            ask.cmd("HMGET").arg(gate_key(*product));
+            ask.arg(&["epoch", "home", "open", "ver", "stock", "starts", "ends", "paused"]);
+            ask.hget(buyers_key(*product), SENTINEL).hlen(buyers_key(*product)).zcard(flight_key(*product));
+        }
+        let reply = ask.query_async::<Vec<Value>>(&mut link.conn()).await;
+        let mut reply = self.answered(slot, &link, reply)?.into_iter();
+        let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
+        let (seconds, micros): (i64, i64) = parse(next()?)?;
+        let now = Timestamp::from_unix_ms(seconds * 1000 + micros / 1000).ok_or_else(|| nonsense("the time"))?;
+        let mut views = Vec::with_capacity(products.len());
+        for _ in products {
+            let gate: Vec<Option<String>> = parse(next()?)?;
+            let sentinel: Option<String> = parse(next()?)?;
+            let (marks, in_flight): (i64, i64) = (parse(next()?)?, parse(next()?)?);
+            views.push(view_of(&gate, sentinel.as_deref(), (marks - 1, in_flight), &link.home, now)?);
+        }
+        Ok(views)
+    }
+
+    pub(in crate::stock) async fn held_by(
+        &self,
+        user: UserId,
+        products: &[ProductId],
+    ) -> Result<Vec<Option<HeldUnit>>, GateError> {
+        if products.is_empty() {
+            return Ok(Vec::new());
+        }
+        let slot = self.slot(products[0]);
+        let link = slot.link().await?;
+        let mut ask = redis::pipe();
+        for product in products {
+            ask.cmd("HMGET").arg(gate_key(*product)).arg(&["epoch", "home", "open"]);
+            ask.cmd("HMGET").arg(buyers_key(*product)).arg(SENTINEL).arg(user.get());
+        }
+        let reply = ask.query_async::<Vec<Vec<Option<String>>>>(&mut link.conn()).await;
+        let reply = self.answered(slot, &link, reply)?;
+        reply
+            .chunks_exact(2)
+            .map(|pair| match (&pair[0][..], &pair[1][..]) {
+                ([Some(epoch), Some(home), Some(open)], [Some(sentinel), order])
+                    if *home == link.home && open == "1" && epoch == sentinel =>
+                {
+                    Ok(Some(match order {
+                        Some(order) => HeldUnit::Order(order.parse().map_err(nonsense)?),
+                        None => HeldUnit::Nothing,
+                    }))
+                }
+                _ => Ok(None),
+            })
+            .collect()
+    }
+
+    pub(in crate::stock) async fn buyer_in_flight(
+        &self,
+        product: ProductId,
+        order: OrderId,
+    ) -> Result<Option<UserId>, GateError> {
+        let slot = self.slot(product);
+        let link = slot.link().await?;
+        let mut cursor = 0_u64;
+        loop {
+            let mut scan = redis::cmd("ZSCAN");
+            scan.arg(flight_key(product)).arg(cursor).arg("MATCH").arg(format!("{order}:*")).arg("COUNT").arg(1000);
+            let reply = scan.query_async::<(u64, Vec<String>)>(&mut link.conn()).await;
+            let (next, found) = self.answered(slot, &link, reply)?;
+            if let Some(member) = found.first() {
+                let (_, user) = member.split_once(':').ok_or_else(|| nonsense(member))?;
+                return Ok(Some(user.parse().map_err(nonsense)?));
+            }
+            if next == 0 {
+                return Ok(None);
+            }
+            cursor = next;
+        }
+    }
+
+    pub(in crate::stock) async fn stale(
+        &self,
+        product: ProductId,
+        age: Duration,
+        most: usize,
+    ) -> Result<Stale, GateError> {
+        let reply: Vec<String> = self
+            .invoke(product, |link| {
+                let mut call = self.stale.key(gate_key(product));
+                call.key(buyers_key(product)).key(flight_key(product));
+                call.arg(&link.home).arg(age.as_millis() as u64).arg(most);
+                call
+            })
+            .await?;
+        parse_stale(&reply)
+    }
+}

@@ -1,0 +1,15 @@
+-- Lists what was reserved long ago and never settled, the oldest first.
+-- KEYS: gate, buyers, flight. ARGV: home, age in ms, number. Reply: lost | closed | open, epoch, then "ORDER:USER" each.
+local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open')
+if not gate[1] or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= gate[1] then
+  return {'lost'}
+end
+if gate[3] ~= '1' then
+  return {'closed'}
+end
+local clock = redis.call('TIME')
+local before = clock[1] * 1000 + math.floor(clock[2] / 1000) - ARGV[2]
+local reply = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', before, 'LIMIT', 0, ARGV[3])
+table.insert(reply, 1, gate[1])
+table.insert(reply, 1, 'open')
+return reply

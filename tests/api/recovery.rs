@@ -1,0 +1,136 @@
+//! What was lost or left half done is put right while the sale goes on.
+
+use deadpool_redis::redis;
+use seckill::config::Backend;
+use serde_json::json;
+
+use crate::app::TestApp;
+use crate::on_both_backends;
+use crate::support::eventually_within;
+
+async fn run(test: impl AsyncFnOnce(&mut TestApp)) {
+    TestApp::run(Backend::Distributed, test).await;
+}
+
+async fn redis(app: &TestApp, command: &[&str]) {
+    let (name, arguments) = command.split_first().unwrap();
+    redis::cmd(name).arg(arguments).query_async::<redis::Value>(&mut app.stores.redis().await).await.unwrap();
+}
+
+on_both_backends! {
+    async fn a_change_that_did_not_reach_the_gate_reaches_it_later(app) {
+        let id = app.client.new_product(10).await;
+        // As an instance would leave it that dies between the commit and the gate.
+        app.stores.execute(&format!("UPDATE products SET paused = 1, ver = ver + 1 WHERE id = {id}")).await;
+        eventually_within(5, "the gate is paused", || async { app.client.product(id).await["state"] == "paused" }).await;
+        app.client.buy(1, id).await.is_problem(409, "paused");
+    }
+}
+
+/// Purchases sell again only with every buyer remembered. (peers 8, 16)
+async fn a_lost_gate_comes_back(lose: impl AsyncFn(&TestApp, i64)) {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(5).await;
+        let mut orders = Vec::new();
+        for user in 1..=2 {
+            orders.push(app.client.buy(user, id).await.is(202)["order_id"].clone());
+        }
+        app.orders_written(id, 2).await;
+        lose(app, id).await;
+        let refused = app.client.buy(3, id).await;
+        refused.is_problem(503, "unavailable");
+        assert_eq!(refused.headers["retry-after"], "1");
+        let unknown = uuid::Uuid::now_v7().to_string();
+        app.client.order(1, &unknown).await.is_problem(503, "unavailable");
+
+        eventually_within(10, "it sells again", || async { app.client.buy(3, id).await.status == 202 }).await;
+        for (user, order) in (1..=2).zip(&orders) {
+            let again = app.client.buy(user, id).await;
+            again.is_problem(409, "already_purchased");
+            assert_eq!(&again.body["order_id"], order);
+        }
+        app.client.order(1, &unknown).await.is_problem(404, "order_not_found");
+        app.orders_written(id, 3).await;
+        app.balanced(id).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emptied_redis_is_filled_again() {
+    a_lost_gate_comes_back(async |app, _| redis(app, &["FLUSHDB"]).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buyers_that_were_lost_alone_are_noticed() {
+    a_lost_gate_comes_back(async |app, id| redis(app, &["DEL", &format!("seckill:{{{id}}}:buyers")]).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_of_another_server_is_not_believed() {
+    a_lost_gate_comes_back(async |app, id| {
+        redis(app, &["HSET", &format!("seckill:{{{id}}}:gate"), "home", "another server"]).await;
+    })
+    .await;
+}
+
+/// The process died after the gate had admitted: nobody published it. (peers 3)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purchase_that_was_never_published_becomes_an_order() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(5).await;
+        let order = uuid::Uuid::now_v7().to_string();
+        let old = format!("{}", seckill::model::Timestamp::now().unix_ms() - 11_000);
+        redis(app, &["HSET", &format!("seckill:{{{id}}}:buyers"), "7", &order]).await;
+        redis(app, &["ZADD", &format!("seckill:{{{id}}}:flight"), &old, &format!("{order}:7")]).await;
+        eventually_within(5, "it is written", || async {
+            app.client.order(7, &order).await.body["status"] == "unpaid"
+        })
+        .await;
+        app.orders_written(id, 1).await;
+        app.balanced(id).await;
+    })
+    .await;
+}
+
+/// The process died after an order was rejected, before its unit was given back. (peers 1)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unit_that_was_never_given_back_is_given_back() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(5).await;
+        let order = app.client.buy(7, id).await.is(202)["order_id"].as_str().unwrap().to_owned();
+        app.orders_written(id, 1).await;
+        app.stores
+            .execute(&format!(
+                "UPDATE orders SET status = 'rejected', reason = 'late', live_user = NULL, release_due = 1; \
+                 UPDATE products SET sold = 0 WHERE id = {id}"
+            ))
+            .await;
+        eventually_within(5, "the unit is back", || async { app.client.product(id).await["remaining"] == 5 }).await;
+        app.balanced(id).await;
+        assert_eq!(app.client.order(7, &order).await.is(200)["reason"], json!("late"));
+        eventually_within(5, "the buyer may try again", || async { app.client.buy(7, id).await.status == 202 }).await;
+    })
+    .await;
+}
+
+/// Several instances rebuild the same gate at once; one of them is enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_instances_rebuild_one_gate() {
+    run(async |app: &mut TestApp| {
+        let other = seckill::app::RunningApp::start(&app.config).await.unwrap();
+        let client = crate::client::Client::new(other.address(), &app.config);
+        let id = app.client.new_product(5).await;
+        app.client.buy(1, id).await.is(202);
+        app.orders_written(id, 1).await;
+        redis(app, &["FLUSHDB"]).await;
+        for (user, client) in [(2, &app.client), (3, &client)] {
+            eventually_within(10, "it sells again", || async { client.buy(user, id).await.status == 202 }).await;
+        }
+        client.buy(1, id).await.is_problem(409, "already_purchased");
+        app.orders_written(id, 3).await;
+        app.balanced(id).await;
+        other.stop().await;
+    })
+    .await;
+}
