@@ -19,9 +19,11 @@ use crate::consumers::Consumer;
 use crate::data_dir::{DataDir, random_key, random_password};
 use crate::db::{Db, DbError};
 use crate::handlers::{QuietRootSpan, routes, with_request_id};
+use crate::metrics::Metrics;
 use crate::queue::OrderQueue;
 use crate::services::{
-    Accounts, Catalog, Health, Lane, Orders, PasswordHasher, Purchases, Rebuilds, Recorder, Reopening, Sweeper, Tokens,
+    Accounts, Audits, Catalog, Health, Lane, Orders, PasswordHasher, Purchases, Rebuilds, Recorder, Reopening, Sweeper,
+    Tokens,
 };
 use crate::stock::{GateError, StockGate};
 
@@ -119,11 +121,13 @@ impl RunningApp {
         let accounts = Accounts::new(db.clone(), tokens.clone(), passwords, config.limits.auth_per_minute);
         let stop = CancellationToken::new();
         let (tasks, consumers) = (TaskTracker::new(), TaskTracker::new());
-        let recorder = Arc::new(Recorder::new(db.clone(), gate.clone()));
-        let rebuilds = Rebuilds::new(db.clone(), gate.clone(), queue.clone(), tasks.clone(), stop.clone());
+        let metrics = Arc::new(Metrics::new());
+        let recorder = Arc::new(Recorder::new(db.clone(), gate.clone(), metrics.clone()));
+        let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
+        let rebuilds = Rebuilds::new(db_, gate_, queue_, metrics.clone(), tasks.clone(), stop.clone());
         let rebuilds = Arc::new(rebuilds);
         for deliveries in queue.start(config.rabbitmq.consumers) {
-            let consumer = Consumer::new(recorder.clone(), rebuilds.clone(), stop.clone());
+            let consumer = Consumer::new(recorder.clone(), rebuilds.clone(), metrics.clone(), stop.clone());
             consumers.spawn(consumer.run(deliveries));
         }
         consumers.close();
@@ -136,9 +140,12 @@ impl RunningApp {
         let watched = gate.clone();
         let watch_stop = stop.clone();
         tasks.spawn(async move { watched.watch(watch_stop).await });
-        let sweeper = Sweeper::new(db.clone(), gate.clone(), recorder, rebuilds.clone());
+        let sweeper = Sweeper::new(db.clone(), gate.clone(), recorder, rebuilds.clone(), metrics.clone());
         let sweep_stop = stop.clone();
         tasks.spawn(async move { sweeper.run(sweep_stop).await });
+        let audits = Arc::new(Audits::new(db.clone(), gate.clone(), metrics.clone()));
+        let (reconciler, reconcile_stop) = (audits.clone(), stop.clone());
+        tasks.spawn(async move { reconciler.run(reconcile_stop).await });
         tasks.close();
 
         let accounts = web::Data::new(accounts);
@@ -147,7 +154,9 @@ impl RunningApp {
         let catalog = web::Data::new(Catalog::new(db.clone(), gate.clone()));
         let orders = web::Data::new(Orders::new(db.clone(), gate.clone()));
         let health = web::Data::new(Health::new(db.clone(), gate.clone(), queue.clone()));
-        let purchases = Arc::new(Purchases::new(db.clone(), gate.clone(), queue.clone(), rebuilds));
+        let purchases = Arc::new(Purchases::new(db.clone(), gate.clone(), queue.clone(), rebuilds, metrics.clone()));
+        let metrics = web::Data::from(metrics);
+        let audits = web::Data::from(audits);
         let traced = tracing::enabled!(tracing::Level::DEBUG);
         let server = HttpServer::new(move || {
             App::new()
@@ -157,6 +166,8 @@ impl RunningApp {
                 .app_data(orders.clone())
                 .app_data(web::Data::new(Lane::open(&purchases)))
                 .app_data(health.clone())
+                .app_data(metrics.clone())
+                .app_data(audits.clone())
                 .wrap(Condition::new(traced, TracingLogger::<QuietRootSpan>::new()))
                 .wrap(from_fn(with_request_id))
                 .configure(routes)

@@ -6,7 +6,8 @@
 //! - [`services`]: the rules of the sale. [`consumers`] call them too, from the other end of the queue.
 //! - [`stock`] admits purchases, [`queue`] carries them, [`db`] decides and keeps them.
 //!
-//! [`app`] puts them together, [`config`] says how, [`error`] is what they fail with, [`model`] what they talk about.
+//! [`app`] puts them together, [`config`] says how, [`error`] is what they fail with, [`model`] what they talk about,
+//! [`metrics`] and [`telemetry`] what they tell the operator.
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that fails may panic"))]
 
@@ -19,6 +20,7 @@ pub mod data_dir;
 pub mod db;
 pub mod error;
 pub mod handlers;
+pub mod metrics;
 pub mod model;
 pub mod queue;
 pub mod services;

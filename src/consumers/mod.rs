@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::DbError;
+use crate::metrics::Metrics;
 use crate::model::{ProductId, PurchaseBatch};
 use crate::queue::{Barrier, Delivery, Message};
 use crate::services::{Decision, Rebuilds, Recorder};
@@ -31,6 +32,7 @@ const DEFECT_TRIES: u32 = 5;
 pub struct Consumer {
     recorder: Arc<Recorder>,
     rebuilds: Arc<Rebuilds>,
+    metrics: Arc<Metrics>,
     stop: CancellationToken,
     /// The gate is told while the next transaction runs, one at a time.
     telling: Option<JoinHandle<()>>,
@@ -53,8 +55,13 @@ enum Verdict {
 
 impl Consumer {
     /// Records through `recorder`, meets barriers for `rebuilds`, until `stop`.
-    pub fn new(recorder: Arc<Recorder>, rebuilds: Arc<Rebuilds>, stop: CancellationToken) -> Self {
-        Self { recorder, rebuilds, stop, telling: None }
+    pub fn new(
+        recorder: Arc<Recorder>,
+        rebuilds: Arc<Rebuilds>,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { recorder, rebuilds, metrics, stop, telling: None }
     }
 
     /// Runs until it is asked to stop; what it has begun by then it finishes.
@@ -124,7 +131,10 @@ impl Consumer {
                     defects += 1;
                     error.to_string()
                 }
-                Err(_) => return Verdict::Defect("a panic while it was written".to_owned()),
+                Err(_) => {
+                    self.metrics.consumer_panics.inc();
+                    return Verdict::Defect("a panic while it was written".to_owned());
+                }
             };
             tracing::warn!(purchases, problem, "Could not write orders");
             if defects == DEFECT_TRIES {
@@ -162,7 +172,10 @@ impl Consumer {
             let problem = match met {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some("a panic".to_owned()),
+                Err(_) => {
+                    self.metrics.consumer_panics.inc();
+                    Some("a panic".to_owned())
+                }
             };
             if let Some(problem) = problem {
                 tracing::warn!(product.id = %barrier.product_id, problem, "Could not open a rebuilt gate");

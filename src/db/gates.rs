@@ -5,7 +5,7 @@ use diesel_async::RunQueryDsl;
 
 use super::schema::{orders, products};
 use super::{DbConn, DbResult, on_db};
-use crate::model::{Product, ProductId, Purchase, Timestamp};
+use crate::model::{OrderStatus, Product, ProductId, Purchase, Timestamp};
 
 /// Which gate may sell a product.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
@@ -16,6 +16,21 @@ pub struct GateRow {
     pub fence: i64,
     /// Identity of the server that keeps it.
     pub home: String,
+}
+
+/// What the database says of a sale.
+#[derive(Debug, Clone, Copy)]
+pub struct SaleAudit {
+    /// Units in all.
+    pub stock: i64,
+    /// Units that live orders hold, as the product's row says.
+    pub sold: i64,
+    /// Live orders there are.
+    pub live_orders: i64,
+    /// Rejected orders.
+    pub rejected: i64,
+    /// Dead orders whose units the gate has not given back.
+    pub release_due: i64,
 }
 
 impl DbConn {
@@ -75,6 +90,22 @@ impl DbConn {
         let rows = on_db!(conn, query.load(conn).await)?;
         let due = |(product, epoch, order_id, user_id)| (product, epoch, Purchase { order_id, user_id });
         Ok(rows.into_iter().map(due).collect())
+    }
+
+    /// Counts what a sale has come to. `None`: there is no such product.
+    pub async fn audit_sale(&mut self, id: ProductId) -> DbResult<Option<SaleAudit>> {
+        let conn = self;
+        let row = products::table.select((products::stock, products::sold)).filter(products::id.eq(id));
+        let Some((stock, sold)) = on_db!(conn, row.get_result(conn).await.optional())? else { return Ok(None) };
+        let of_sale = orders::table.filter(orders::product_id.eq(id));
+        let live = of_sale.filter(orders::live_user.is_not_null()).count();
+        let live_orders = on_db!(conn, live.get_result(conn).await)?;
+        let dead = of_sale.filter(orders::live_user.is_null());
+        let rejected = dead.filter(orders::status.eq(OrderStatus::Rejected)).count();
+        let rejected = on_db!(conn, rejected.get_result(conn).await)?;
+        let due = dead.filter(orders::release_due.eq(true)).count();
+        let release_due = on_db!(conn, due.get_result(conn).await)?;
+        Ok(Some(SaleAudit { stock, sold, live_orders, rejected, release_due }))
     }
 
     /// Products whose sale had not ended at `ended_after`, with greater ids than `after`, by id.

@@ -30,9 +30,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::config;
+use crate::metrics::PoolUse;
 
 pub use error::{DbError, DbResult};
-pub use gates::GateRow;
+pub use gates::{GateRow, SaleAudit};
 pub use idempotency::{NewKey, StoredKey};
 pub use orders::{NewOrder, SaleCount, WrittenOrder};
 pub use products::{NewProduct, ProductChange, ProductLock};
@@ -48,7 +49,7 @@ const MYSQL_SESSION: [&str; 3] = [
     "SET SESSION innodb_lock_wait_timeout = 3",
 ];
 /// Each connection to the file. FULL: a commit is on disk before it returns, so a 202 survives a power loss.
-const SQLITE_SESSION: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; \
+const SQLITE_SESSION: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
      PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864;";
 /// One connection writes at a time; the others read.
 const SQLITE_CONNECTIONS: usize = 8;
@@ -181,6 +182,15 @@ impl Db {
         F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
         self.run(true, move |conn| Box::pin(conn.in_transaction(work))).await
+    }
+
+    /// How much of the pool is used.
+    pub fn pool_use(&self) -> PoolUse {
+        let status = match &self.pool {
+            DbPool::MySql(pool) => pool.status(),
+            DbPool::Sqlite(pool, _) => pool.status(),
+        };
+        PoolUse { idle: status.available, used: status.size - status.available, waiting: status.waiting }
     }
 
     /// Whether the database answers.

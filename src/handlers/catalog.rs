@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{Admin, Body, Params, PathId};
 use crate::error::{Error, Result};
 use crate::model::ProductId;
-use crate::services::{Catalog, CreateProduct, IdempotencyKey, PatchProduct, Restock, SaleFilter};
+use crate::services::{Audits, Catalog, CreateProduct, IdempotencyKey, PatchProduct, Restock, SaleFilter};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -74,4 +74,8 @@ pub(super) async fn restock(
 
 fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>> {
     request.headers().get("Idempotency-Key").map(|value| IdempotencyKey::parse(value.as_bytes())).transpose()
+}
+
+pub(super) async fn audit(_: Admin, PathId(id): PathId<ProductId>, audits: web::Data<Audits>) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(audits.audit(id).await?))
 }

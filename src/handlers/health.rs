@@ -1,8 +1,10 @@
-//! `/healthz` and `/readyz`.
+//! `/healthz`, `/readyz` and `/metrics`.
 
 use actix_web::{HttpResponse, web};
 use serde_json::json;
 
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::services::Health;
 
 pub(super) async fn alive() -> HttpResponse {
@@ -13,4 +15,10 @@ pub(super) async fn ready(health: web::Data<Health>) -> HttpResponse {
     let checks = health.check().await;
     let body = json!({"status": if checks.all_up() { "ready" } else { "unavailable" }, "checks": checks});
     if checks.all_up() { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+}
+
+pub(super) async fn metrics(health: web::Data<Health>, metrics: web::Data<Metrics>) -> Result<HttpResponse> {
+    health.measure(&metrics);
+    let text = metrics.render().map_err(Error::Internal)?;
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }

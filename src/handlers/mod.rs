@@ -12,6 +12,7 @@ use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{Handler, HttpResponse, Resource, ResponseError, web};
 
+use self::request_id::Route;
 use crate::error::Error;
 
 pub use extract::{Admin, Body, Caller, Params, PathId, UnreadBody};
@@ -31,6 +32,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(Path::new("/products/{id}/restock").on(Method::POST, catalog::restock).resource())
         .service(Path::new("/orders").on(Method::GET, orders::list).resource())
         .service(Path::new("/orders/{id}").on(Method::GET, orders::get).resource())
+        .service(Path::new("/admin/products/{id}/audit").on(Method::GET, catalog::audit).resource())
+        .service(Path::new("/metrics").on(Method::GET, health::metrics).resource())
         .service(Path::new("/healthz").on(Method::GET, health::alive).resource())
         .service(Path::new("/readyz").on(Method::GET, health::ready).resource())
         .default_service(web::to(|| async { Err::<String, _>(Error::NotFound) }));
@@ -43,8 +46,8 @@ struct Path {
 }
 
 impl Path {
-    fn new(pattern: &str) -> Self {
-        Self { resource: web::resource(pattern), methods: Vec::new() }
+    fn new(pattern: &'static str) -> Self {
+        Self { resource: web::resource(pattern).app_data(Route(pattern)), methods: Vec::new() }
     }
 
     fn on<F, Args>(mut self, method: Method, handler: F) -> Self

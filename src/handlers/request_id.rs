@@ -1,13 +1,18 @@
-//! `X-Request-Id` on every reply, and in the log of every reply that is our fault.
+//! `X-Request-Id` on every reply, and in the log of every reply that is our fault; every reply is counted.
+
+use std::time::Instant;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error as ActixError, HttpMessage};
+use actix_web::{Error as ActixError, HttpMessage, web};
 use tracing::Span;
 use tracing_actix_web::RootSpanBuilder;
 use uuid::Uuid;
+
+use crate::metrics::Metrics;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CALLERS_ID_MAX_BYTES: usize = 128;
@@ -15,7 +20,10 @@ const CALLERS_ID_MAX_BYTES: usize = 128;
 #[derive(Clone)]
 struct RequestId(HeaderValue);
 
-/// Middleware: takes the caller's id if it sent a sane one, else makes one.
+/// The path of a resource, as it was registered.
+pub(super) struct Route(pub(super) &'static str);
+
+/// Middleware: takes the caller's id if it sent a sane one, else makes one; counts the request.
 pub async fn with_request_id(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -24,7 +32,12 @@ pub async fn with_request_id(
     if tracing::enabled!(tracing::Level::DEBUG) {
         request.extensions_mut().insert(RequestId(id.clone()));
     }
+    let begun = Instant::now();
     let mut reply = next.call(request).await?;
+    if let Some(metrics) = reply.request().app_data::<web::Data<Metrics>>() {
+        let route = reply.request().app_data::<Route>().map_or("none", |route| route.0);
+        metrics.request(known(reply.request().method()), route, reply.status().as_u16(), begun.elapsed());
+    }
     if reply.status().is_server_error() {
         let cause = reply.response().error().map(ToString::to_string).unwrap_or_default();
         let (method, path) = (reply.request().method(), reply.request().path());
@@ -37,6 +50,16 @@ pub async fn with_request_id(
     }
     reply.headers_mut().insert(X_REQUEST_ID.clone(), id);
     Ok(reply)
+}
+
+/// The method as a label; a stranger's invention must not become one.
+fn known(method: &Method) -> &str {
+    match *method {
+        Method::GET | Method::POST | Method::PATCH | Method::PUT | Method::DELETE | Method::HEAD | Method::OPTIONS => {
+            method.as_str()
+        }
+        _ => "other",
+    }
 }
 
 fn is_sane(id: &HeaderValue) -> bool {

@@ -26,6 +26,15 @@ pub enum OrderQueue {
     RabbitMq(Arc<RabbitMqQueue>),
 }
 
+/// What a queue holds, as far as this instance knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Depth {
+    /// Messages that wait for a consumer.
+    pub messages: i64,
+    /// Messages set aside.
+    pub dead: i64,
+}
+
 /// Why a batch was not confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
@@ -93,6 +102,14 @@ impl OrderQueue {
         match self {
             Self::Embedded(queue) => queue.is_ready(),
             Self::RabbitMq(queue) => queue.is_ready(),
+        }
+    }
+
+    /// What the queue holds; for RabbitMQ as it was asked last, some seconds ago.
+    pub fn depth(&self) -> Depth {
+        match self {
+            Self::Embedded(queue) => queue.depth(),
+            Self::RabbitMq(queue) => queue.depth(),
         }
     }
 

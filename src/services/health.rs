@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::db::Db;
+use crate::metrics::Metrics;
 use crate::queue::OrderQueue;
 use crate::stock::StockGate;
 
@@ -44,6 +45,14 @@ impl Health {
     /// Asks these stores.
     pub fn new(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>) -> Self {
         Self { db, gate, queue }
+    }
+
+    /// Notes what the queue and the pool hold just now.
+    pub fn measure(&self, metrics: &Metrics) {
+        let depth = self.queue.depth();
+        metrics.queue_messages.set(depth.messages);
+        metrics.dead_letters.set(depth.dead);
+        metrics.pool(self.db.pool_use());
     }
 
     /// Asks them now.

@@ -1,6 +1,7 @@
 //! The rules of the sale. Knows no HTTP, no SQL, no Redis and no AMQP: only `db`, `stock` and `queue`.
 
 mod accounts;
+mod audits;
 mod auth_limiter;
 mod catalog;
 mod health;
@@ -15,6 +16,7 @@ mod sweeper;
 mod tokens;
 
 pub use accounts::{Accounts, Credentials, LoggedIn, Profile};
+pub use audits::{Audit, Audits};
 pub use catalog::{Catalog, CreateProduct, PatchProduct, ProductView, Restock, SaleFilter};
 pub use health::{Check, Checks, Health};
 pub use idempotency::IdempotencyKey;

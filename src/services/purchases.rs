@@ -17,6 +17,7 @@ use tokio::task::spawn_local;
 use super::Rebuilds;
 use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, SaleState, Timestamp, UserId};
 use crate::queue::{BATCH_MAX, OrderQueue};
 use crate::stock::{Admission, Answer, GateError, StockGate};
@@ -39,12 +40,14 @@ pub struct Purchases {
     gate: Arc<StockGate>,
     queue: Arc<OrderQueue>,
     rebuilds: Arc<Rebuilds>,
+    metrics: Arc<Metrics>,
     confirmed: ConfirmedOrders,
 }
 
 /// The purchases of one HTTP worker.
 pub struct Lane {
     queue: Arc<OrderQueue>,
+    metrics: Arc<Metrics>,
     tickets: mpsc::Sender<Ticket>,
 }
 
@@ -62,11 +65,17 @@ impl Lane {
     pub fn open(purchases: &Arc<Purchases>) -> Self {
         let (tickets, waiting) = mpsc::channel(LANE_CAPACITY);
         spawn_local(purchases.clone().run_lane(waiting));
-        Self { queue: purchases.queue.clone(), tickets }
+        Self { queue: purchases.queue.clone(), metrics: purchases.metrics.clone(), tickets }
     }
 
     /// Buys one unit. `Ok` is a promise: the order exists from here on, whatever crashes (I2).
     pub async fn buy(&self, user_id: UserId, product: ProductId) -> Result<OrderId> {
+        let answer = self.take_place(user_id, product).await;
+        self.metrics.purchase(answer.as_ref().map_or_else(Error::code, |_| "accepted"));
+        answer
+    }
+
+    async fn take_place(&self, user_id: UserId, product: ProductId) -> Result<OrderId> {
         if !self.queue.is_ready() {
             return Err(Error::Unavailable("the queue is not available".to_owned()));
         }
@@ -80,8 +89,14 @@ impl Lane {
 
 impl Purchases {
     /// Admits at `gate`, publishes to `queue`; asks `db` about products without a gate.
-    pub fn new(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>, rebuilds: Arc<Rebuilds>) -> Self {
-        Self { db, gate, queue, rebuilds, confirmed: ConfirmedOrders::default() }
+    pub fn new(
+        db: Db,
+        gate: Arc<StockGate>,
+        queue: Arc<OrderQueue>,
+        rebuilds: Arc<Rebuilds>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { db, gate, queue, rebuilds, metrics, confirmed: ConfirmedOrders::default() }
     }
 
     async fn run_lane(self: Arc<Self>, mut tickets: mpsc::Receiver<Ticket>) {
@@ -107,7 +122,10 @@ impl Purchases {
             return;
         }
         let purchases: Vec<Purchase> = tickets.iter().map(|ticket| ticket.purchase).collect();
-        match self.gate.reserve(product, &purchases).await {
+        let timer = self.metrics.gate_seconds.start_timer();
+        let admission = self.gate.reserve(product, &purchases).await;
+        timer.observe_duration();
+        match admission {
             Ok(Admission::Open { epoch, answers }) => self.answer(product, epoch, tickets, answers, permit),
             Ok(Admission::NotStarted(at)) => refuse_all(tickets, || Error::NotStarted(at)),
             Ok(Admission::Ended) => refuse_all(tickets, || Error::Ended),
@@ -166,7 +184,10 @@ impl Purchases {
             .filter(|item| seen.insert(item.order_id))
             .collect();
         let batch = PurchaseBatch { product_id: product, epoch, items };
-        match self.queue.publish(&batch).await {
+        let timer = self.metrics.publish_seconds.start_timer();
+        let confirmed = self.queue.publish(&batch).await;
+        timer.observe_duration();
+        match confirmed {
             Ok(()) => {
                 self.confirmed.remember(batch.items.iter().map(|item| item.order_id));
                 for (ticket, order_id) in reserved {

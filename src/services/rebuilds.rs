@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::purchases::PROMISE_MAX_AGE;
 use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::model::ProductId;
 use crate::queue::{Barrier, OrderQueue};
 use crate::stock::{Found, GateError, SharedGate, StockGate};
@@ -36,6 +37,7 @@ pub struct Rebuilds {
     db: Db,
     gate: Arc<StockGate>,
     queue: Arc<OrderQueue>,
+    metrics: Arc<Metrics>,
     under_way: Mutex<HashSet<ProductId>>,
     places: Semaphore,
     tasks: TaskTracker,
@@ -49,11 +51,12 @@ impl Rebuilds {
         db: Db,
         gate: Arc<StockGate>,
         queue: Arc<OrderQueue>,
+        metrics: Arc<Metrics>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
         let (under_way, places) = (Mutex::default(), Semaphore::new(AT_ONCE));
-        Self { db, gate, queue, under_way, places, tasks, runtime: Handle::current(), stop }
+        Self { db, gate, queue, metrics, under_way, places, tasks, runtime: Handle::current(), stop }
     }
 
     /// Starts the rebuild of a gate that is not open, unless this instance is at it.
@@ -109,6 +112,7 @@ impl Rebuilds {
                     continue;
                 }
                 epoch += 1;
+                self.metrics.rebuilds.inc();
                 tracing::warn!(product.id = %product, epoch, "A gate is lost: rebuilding it");
             }
             match gate.close(product, &seen.home, epoch).await {

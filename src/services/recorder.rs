@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use crate::db::{Db, DbConn, DbError, NewOrder};
 use crate::error::{Error, Result};
-use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, RejectReason, UserId};
+use crate::metrics::Metrics;
+use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, RejectReason, Timestamp, UserId};
 use crate::stock::StockGate;
 
 /// See the module.
 pub struct Recorder {
     db: Db,
     gate: Arc<StockGate>,
+    metrics: Arc<Metrics>,
 }
 
 /// What became of purchases of one product.
@@ -30,8 +32,8 @@ pub struct Decision {
 
 impl Recorder {
     /// Writes to `db`; tells `gate` afterwards.
-    pub fn new(db: Db, gate: Arc<StockGate>) -> Self {
-        Self { db, gate }
+    pub fn new(db: Db, gate: Arc<StockGate>, metrics: Arc<Metrics>) -> Self {
+        Self { db, gate, metrics }
     }
 
     /// Whether batches of several products are best decided together.
@@ -43,6 +45,24 @@ impl Recorder {
     ///
     /// After an error nothing is known; repeating it is safe.
     pub async fn decide(&self, batches: Vec<PurchaseBatch>) -> std::result::Result<Vec<Option<Decision>>, DbError> {
+        let timer = self.metrics.commit_seconds.start_timer();
+        let decisions = self.decide_in_database(batches).await?;
+        timer.observe_duration();
+        for decision in decisions.iter().flatten() {
+            self.metrics.orders_written.inc_by(decision.live.len() as u64);
+            self.metrics.orders_rejected.inc_by(decision.dead.len() as u64);
+            if let Some(last) = decision.live.last() {
+                let lag = Timestamp::now().unix_ms() - last.order_id.drawn_at().unix_ms();
+                self.metrics.consumer_lag_seconds.set(lag as f64 / 1000.0);
+            }
+        }
+        Ok(decisions)
+    }
+
+    async fn decide_in_database(
+        &self,
+        batches: Vec<PurchaseBatch>,
+    ) -> std::result::Result<Vec<Option<Decision>>, DbError> {
         let batches: Vec<PurchaseBatch> = batches.into_iter().map(without_repeats).collect();
         // The common case: all of them become orders.
         if let Some(epochs) = self.db.sell(batches.clone()).await? {

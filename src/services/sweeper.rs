@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Decision, Rebuilds, Recorder};
 use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::model::{Product, ProductId, Purchase, PurchaseBatch, Timestamp};
 use crate::stock::{GateError, StockGate};
 
@@ -33,12 +34,19 @@ pub struct Sweeper {
     gate: Arc<StockGate>,
     recorder: Arc<Recorder>,
     rebuilds: Arc<Rebuilds>,
+    metrics: Arc<Metrics>,
 }
 
 impl Sweeper {
     /// Finds in `db` and `gate`, decides through `recorder`.
-    pub fn new(db: Db, gate: Arc<StockGate>, recorder: Arc<Recorder>, rebuilds: Arc<Rebuilds>) -> Self {
-        Self { db, gate, recorder, rebuilds }
+    pub fn new(
+        db: Db,
+        gate: Arc<StockGate>,
+        recorder: Arc<Recorder>,
+        rebuilds: Arc<Rebuilds>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { db, gate, recorder, rebuilds, metrics }
     }
 
     /// Sweeps until `stop`.
@@ -92,6 +100,7 @@ impl Sweeper {
             Err(error) => return Err(error.into()),
         };
         tracing::warn!(product.id = %product, purchases = stale.purchases.len(), "Deciding purchases that were left");
+        self.metrics.swept.inc_by(stale.purchases.len() as u64);
         let batch = PurchaseBatch { product_id: product, epoch: stale.epoch, items: stale.purchases };
         for decision in self.recorder.decide(vec![batch]).await?.into_iter().flatten() {
             self.recorder.tell_gate(product, decision).await?;

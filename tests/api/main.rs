@@ -10,6 +10,7 @@ mod catalog;
 mod client;
 mod config_errors;
 mod distributed_only;
+mod operations;
 mod orders;
 mod protocol;
 mod purchases;

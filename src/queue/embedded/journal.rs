@@ -9,7 +9,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
 /// FULL: a commit is on disk before it returns. The file stays small, for what is done is deleted.
-const SESSION: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;";
+const SESSION: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS batches (seq INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS dead (seq INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL, reason TEXT NOT NULL) STRICT;";
@@ -60,6 +60,11 @@ impl Journal {
         let last: Option<i64> = batches::table.select(diesel::dsl::max(batches::seq)).first(&mut self.conn)?;
         let last_dead: Option<i64> = dead::table.select(diesel::dsl::max(dead::seq)).first(&mut self.conn)?;
         Ok(last.max(last_dead).unwrap_or(0))
+    }
+
+    /// Batches that were set aside.
+    pub(super) fn count_dead(&mut self) -> QueryResult<i64> {
+        dead::table.count().get_result(&mut self.conn)
     }
 
     /// Adds batches and takes away what is done, in one transaction. Repeating it after an error is harmless.

@@ -5,7 +5,7 @@
 mod journal;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +50,9 @@ enum Entry {
 struct State {
     /// Purchases that are published and not yet acknowledged.
     waiting: AtomicUsize,
+    /// Batches that are published and not yet acknowledged, and those set aside.
+    messages: AtomicI64,
+    dead: AtomicI64,
     acknowledged: Notify,
     done: Mutex<Vec<Done>>,
     /// The journal cannot be written.
@@ -73,6 +76,7 @@ impl EmbeddedQueue {
         let (left, last_seq) = (journal.left().map_err(failed)?, journal.last_seq().map_err(failed)?);
         let (entries, receiver) = mpsc::channel(CAPACITY);
         let state = Arc::new(State::default());
+        state.dead.store(journal.count_dead().map_err(failed)?, Ordering::Relaxed);
         let writer = Writer { journal, last_seq, left, entries: receiver, state: state.clone() };
         Ok(Self { entries, writer: Mutex::new(Some(writer)), state, stopped: Arc::default() })
     }
@@ -96,12 +100,17 @@ impl EmbeddedQueue {
             && !self.entries.is_closed()
     }
 
+    pub(super) fn depth(&self) -> super::Depth {
+        let of = |count: &AtomicI64| count.load(Ordering::Relaxed);
+        super::Depth { messages: of(&self.state.messages), dead: of(&self.state.dead) }
+    }
+
     pub(super) async fn publish(&self, batch: &PurchaseBatch) -> Result<(), PublishError> {
         if !self.is_ready() {
             return Err(PublishError::Unavailable);
         }
         let (confirm, confirmed) = oneshot::channel();
-        self.state.waiting.fetch_add(batch.items.len(), Ordering::Relaxed);
+        self.state.expect(batch.items.len());
         if self.entries.try_send(Entry::Batch { batch: batch.clone(), confirm }).is_err() {
             self.state.acknowledge(batch.items.len());
             return Err(PublishError::Unavailable);
@@ -132,7 +141,13 @@ impl EmbeddedQueue {
 }
 
 impl State {
+    fn expect(&self, purchases: usize) {
+        self.waiting.fetch_add(purchases, Ordering::Relaxed);
+        self.messages.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn acknowledge(&self, purchases: usize) {
+        self.messages.fetch_sub(1, Ordering::Relaxed);
         self.waiting.fetch_sub(purchases, Ordering::Relaxed);
         self.acknowledged.notify_waiters();
     }
@@ -144,12 +159,13 @@ impl Writer {
         for (seq, body) in std::mem::take(&mut self.left) {
             match message::decode(&body) {
                 Ok(Message::Purchases(batch)) => {
-                    self.state.waiting.fetch_add(batch.items.len(), Ordering::Relaxed);
+                    self.state.expect(batch.items.len());
                     self.deliver(seq, batch, deliveries);
                 }
                 other => {
                     let problem = other.err().unwrap_or_else(|| "not purchases".to_owned());
                     tracing::error!(%problem, "Parked a batch of the journal that cannot be read");
+                    self.state.dead.fetch_add(1, Ordering::Relaxed);
                     unreadable.push(Done { seq, dead: Some(problem) });
                 }
             }
@@ -219,6 +235,7 @@ impl Delivery {
     }
 
     fn done(self, dead: Option<String>) {
+        self.state.dead.fetch_add(i64::from(dead.is_some()), Ordering::Relaxed);
         self.state.done.lock().unwrap_or_else(PoisonError::into_inner).push(Done { seq: self.seq, dead });
         if let Message::Purchases(batch) = &self.message {
             self.state.acknowledge(batch.items.len());

@@ -1,6 +1,6 @@
 //! One connection to the broker with its channels and queues, from opening to the first failure.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use amqprs::callbacks::{ChannelCallback, ConnectionCallback};
@@ -17,7 +17,7 @@ use url::Url;
 use super::consumer::{Router, consume};
 use super::failure::Failure;
 use super::outbox::{Destination, Outbox};
-use crate::queue::PublishError;
+use crate::queue::{Depth, PublishError};
 
 /// To open the connection, its channels and its queues.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,6 +26,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const HEARTBEAT_SECONDS: u16 = 5;
 /// The library's own notice of a failure can be missed, so its flag is looked at too.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// Checks from one count of the queues' messages to the next.
+const DEPTH_TICKS: u32 = 10;
 /// Messages in each queue at most; the broker refuses more.
 const QUEUE_MAX_MESSAGES: i64 = 500_000;
 
@@ -101,7 +103,7 @@ impl Link {
     }
 
     /// Publishes until the link fails or `stop` is asked for; returns why.
-    pub(super) async fn run(&self, outbox: &Outbox, stop: &CancellationToken) -> String {
+    pub(super) async fn run(&self, outbox: &Outbox, depth: &Mutex<Depth>, stop: &CancellationToken) -> String {
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.failure.token().cancelled() => {}
@@ -109,7 +111,7 @@ impl Link {
             io_failure = self.connection.listen_network_io_failure() => {
                 self.failure.report(if io_failure { "the connection broke" } else { "closed by the broker" });
             }
-            () = self.watch() => self.failure.report("the connection is closed"),
+            () = self.watch(depth) => self.failure.report("the connection is closed"),
         }
         self.failure.token().cancel();
         self.failure.reason()
@@ -141,10 +143,30 @@ impl Link {
         }
     }
 
-    async fn watch(&self) {
-        while self.connection.is_open() && self.publisher.is_open() && self.consumer.is_open() {
+    /// Watches the connection, and asks now and then how much the queues hold.
+    async fn watch(&self, depth: &Mutex<Depth>) {
+        for tick in 0_u32.. {
+            if !(self.connection.is_open() && self.publisher.is_open() && self.consumer.is_open()) {
+                return;
+            }
+            if tick.is_multiple_of(DEPTH_TICKS)
+                && let Some(found) = self.count().await
+            {
+                *depth.lock().unwrap_or_else(PoisonError::into_inner) = found;
+            }
             tokio::time::sleep(CHECK_INTERVAL).await;
         }
+    }
+
+    async fn count(&self) -> Option<Depth> {
+        let mut counts = [0; 2];
+        for (queue, count) in [&self.orders, &self.dead].into_iter().zip(&mut counts) {
+            // Only this task declares on this channel: two at once would take each other's answers.
+            let passive = QueueDeclareArguments::new(queue).passive(true).finish();
+            let (_, messages, _) = self.consumer.queue_declare(passive).await.ok()??;
+            *count = i64::from(messages);
+        }
+        Some(Depth { messages: counts[0], dead: counts[1] })
     }
 
     /// Closes the channels, which gives back what was delivered and not acknowledged, then the connection.

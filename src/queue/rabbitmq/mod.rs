@@ -9,8 +9,8 @@ mod failure;
 mod link;
 mod outbox;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -22,7 +22,7 @@ pub(super) use self::consumer::Delivery;
 use self::consumer::Router;
 use self::link::Link;
 use self::outbox::{Destination, Outbox};
-use super::{Barrier, PublishError, message};
+use super::{Barrier, Depth, PublishError, message};
 use crate::config;
 use crate::model::PurchaseBatch;
 
@@ -37,6 +37,7 @@ pub struct RabbitMqQueue {
     queue: String,
     outbox: Arc<Outbox>,
     linked: AtomicBool,
+    depth: Arc<Mutex<Depth>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -49,6 +50,7 @@ impl RabbitMqQueue {
             queue: settings.queue.clone(),
             outbox: Arc::new(Outbox::new()),
             linked: AtomicBool::new(false),
+            depth: Arc::new(Mutex::new(Depth { messages: 0, dead: 0 })),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         })
@@ -64,6 +66,10 @@ impl RabbitMqQueue {
 
     pub(super) fn is_ready(&self) -> bool {
         self.linked.load(Ordering::Relaxed) && self.outbox.accepts()
+    }
+
+    pub(super) fn depth(&self) -> Depth {
+        *self.depth.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn publish(&self, batch: &PurchaseBatch) -> Result<(), PublishError> {
@@ -95,7 +101,7 @@ impl RabbitMqQueue {
                     tracing::info!(queue = %self.queue, "Connected to RabbitMQ");
                     pause = RECONNECT_FIRST;
                     self.linked.store(true, Ordering::Relaxed);
-                    let reason = link.run(&self.outbox, &self.stop).await;
+                    let reason = link.run(&self.outbox, &self.depth, &self.stop).await;
                     self.linked.store(false, Ordering::Relaxed);
                     self.outbox.unlinked();
                     if !self.stop.is_cancelled() {

@@ -1,0 +1,179 @@
+//! What Prometheus is told at `/metrics`. Times are in seconds, as its conventions ask.
+
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// Bounds of the histograms' buckets.
+const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The metrics of one application.
+pub struct Metrics {
+    registry: Registry,
+    requests: HistogramVec,
+    purchases: IntCounterVec,
+    /// Time of one step at the gate.
+    pub gate_seconds: Histogram,
+    /// From a publish to its confirm.
+    pub publish_seconds: Histogram,
+    /// Time to decide one round of purchases in the database.
+    pub commit_seconds: Histogram,
+    /// Purchases that became live orders.
+    pub orders_written: IntCounter,
+    /// Purchases that became rejected orders.
+    pub orders_rejected: IntCounter,
+    /// From the click to the order in the database, of the newest purchase written.
+    pub consumer_lag_seconds: Gauge,
+    /// Purchases that the sweeper decided because nobody else had.
+    pub swept: IntCounter,
+    /// Gates of which this instance began a new epoch.
+    pub rebuilds: IntCounter,
+    /// Panics that a consumer survived.
+    pub consumer_panics: IntCounter,
+    /// Units by which gates and database disagree, beyond what is in flight.
+    pub drift_units: IntGauge,
+    /// Purchases admitted and not yet settled.
+    pub in_flight: IntGauge,
+    /// Age of the oldest of them.
+    pub in_flight_oldest_seconds: Gauge,
+    /// Messages in the queue.
+    pub queue_messages: IntGauge,
+    /// Messages set aside.
+    pub dead_letters: IntGauge,
+    database_connections: IntGaugeVec,
+}
+
+/// State of the pool of database connections.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolUse {
+    /// Open connections that are idle.
+    pub idle: usize,
+    /// Open connections that are used.
+    pub used: usize,
+    /// Tasks that wait for one.
+    pub waiting: usize,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All of them at zero.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let counter = |name, help| registered(&registry, IntCounter::new(name, help));
+        let gauge = |name, help| registered(&registry, IntGauge::new(name, help));
+        let real_gauge = |name, help| registered(&registry, Gauge::new(name, help));
+        let seconds = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+        let histogram = |name, help| registered(&registry, Histogram::with_opts(seconds(name, help)));
+        Self {
+            requests: registered(
+                &registry,
+                HistogramVec::new(
+                    seconds("http_request_duration_seconds", "Time to answer requests"),
+                    &["method", "route", "status"],
+                ),
+            ),
+            purchases: registered(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new("seckill_purchases_total", "Clicks by what they were answered"),
+                    &["outcome"],
+                ),
+            ),
+            gate_seconds: histogram("seckill_gate_step_seconds", "Time of one step at the gate"),
+            publish_seconds: histogram("seckill_publish_seconds", "From a publish to its confirm"),
+            commit_seconds: histogram("seckill_commit_seconds", "Time to decide one round of purchases"),
+            orders_written: counter("seckill_orders_written_total", "Purchases that became live orders"),
+            orders_rejected: counter("seckill_orders_rejected_total", "Purchases that became rejected orders"),
+            consumer_lag_seconds: real_gauge(
+                "seckill_consumer_lag_seconds",
+                "From the click to the order in the database, of the newest purchase written",
+            ),
+            swept: counter("seckill_swept_purchases_total", "Purchases decided by the sweeper"),
+            rebuilds: counter("seckill_gate_rebuilds_total", "Gates of which a new epoch was begun"),
+            consumer_panics: counter("seckill_consumer_panics_total", "Panics that a consumer survived"),
+            drift_units: gauge("seckill_drift_units", "Units by which gates and database disagree"),
+            in_flight: gauge("seckill_in_flight_purchases", "Purchases admitted and not yet settled"),
+            in_flight_oldest_seconds: real_gauge(
+                "seckill_in_flight_oldest_seconds",
+                "Age of the oldest purchase admitted and not yet settled",
+            ),
+            queue_messages: gauge("seckill_queue_messages", "Messages in the queue"),
+            dead_letters: gauge("seckill_dead_letters", "Messages set aside"),
+            database_connections: registered(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("seckill_database_connections", "Pooled connections; waiting: tasks without one"),
+                    &["state"],
+                ),
+            ),
+            registry,
+        }
+    }
+
+    /// Counts a request.
+    pub fn request(&self, method: &str, route: &str, status: u16, took: Duration) {
+        let mut buffer = [0; 3];
+        let status = three_digits(status, &mut buffer);
+        self.requests.with_label_values(&[method, route, status]).observe(took.as_secs_f64());
+    }
+
+    /// Counts a click: `accepted`, or the code of its refusal.
+    pub fn purchase(&self, outcome: &str) {
+        self.purchases.with_label_values(&[outcome]).inc();
+    }
+
+    /// Notes the state of the pool.
+    pub fn pool(&self, pool: PoolUse) {
+        for (state, count) in [("idle", pool.idle), ("used", pool.used), ("waiting", pool.waiting)] {
+            self.database_connections.with_label_values(&[state]).set(count as i64);
+        }
+    }
+
+    /// All of them in the text format.
+    pub fn render(&self) -> Result<String, String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(|error| error.to_string())
+    }
+}
+
+fn three_digits(status: u16, buffer: &mut [u8; 3]) -> &str {
+    *buffer = [status / 100 % 10, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
+    std::str::from_utf8(buffer).unwrap_or("000")
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.expect("the names above are well formed");
+    registry.register(Box::new(collector.clone())).expect("each name above is there once");
+    collector
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_is_in_the_text() {
+        let metrics = Metrics::new();
+        metrics.purchase("accepted");
+        metrics.request("POST", "/seckill/{id}", 202, Duration::from_millis(3));
+        metrics.pool(PoolUse { idle: 1, used: 2, waiting: 0 });
+        let text = metrics.render().unwrap();
+        for line in [
+            r#"seckill_purchases_total{outcome="accepted"} 1"#,
+            r#"http_request_duration_seconds_bucket{method="POST",route="/seckill/{id}",status="202",le="0.005"} 1"#,
+            r#"http_request_duration_seconds_bucket{method="POST",route="/seckill/{id}",status="202",le="0.0025"} 0"#,
+            r#"seckill_database_connections{state="used"} 2"#,
+            "seckill_drift_units 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What an operator looks at: metrics and audits.
+
+use reqwest::Method;
+use seckill::model::Role;
+use serde_json::json;
+
+use crate::app::TestApp;
+use crate::on_both_backends;
+use crate::support::eventually;
+
+async fn metrics(app: &TestApp) -> String {
+    let reply = app.client.request(Method::GET, "/metrics").send().await.unwrap();
+    assert_eq!(reply.status(), 200);
+    assert_eq!(reply.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    reply.text().await.unwrap()
+}
+
+on_both_backends! {
+    async fn what_happens_is_counted(app) {
+        let id = app.client.new_product(1).await;
+        app.client.buy(1, id).await.is(202);
+        app.client.buy(2, id).await.is_problem(409, "sold_out");
+        app.orders_written(id, 1).await;
+        eventually("the order is counted", || async {
+            metrics(app).await.contains("\nseckill_orders_written_total 1\n")
+        })
+        .await;
+        let text = metrics(app).await;
+        for line in [
+            r#"seckill_purchases_total{outcome="accepted"} 1"#,
+            r#"seckill_purchases_total{outcome="sold_out"} 1"#,
+            r#"http_request_duration_seconds_count{method="POST",route="/seckill/{id}",status="202"} 1"#,
+            "seckill_publish_seconds_count 1",
+            "seckill_consumer_panics_total 0",
+            "seckill_dead_letters 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        app.client.get("/a/path/nobody/knows", None).await.is_problem(404, "not_found");
+        assert!(!metrics(app).await.contains("nobody"), "a stranger's path is no label");
+    }
+
+    async fn an_audit_says_whether_gate_and_database_agree(app) {
+        let id = app.client.new_product(3).await;
+        let path = format!("/admin/products/{id}/audit");
+        app.client.get(&path, None).await.is_problem(401, "unauthorized");
+        app.client.get(&path, Some(&app.client.token(7, Role::Buyer))).await.is_problem(403, "forbidden");
+        let admin = app.client.admin();
+        app.client.get("/admin/products/999999/audit", Some(&admin)).await.is_problem(404, "product_not_found");
+
+        app.client.buy(1, id).await.is(202);
+        app.orders_written(id, 1).await;
+        eventually("nothing is on its way", || async {
+            app.client.get(&path, Some(&admin)).await.is(200)["pending"] == 0
+        })
+        .await;
+        let expected = json!({
+            "product_id": id, "stock": 3, "remaining_gate": 2, "remaining_database": 2, "live_orders": 1, "pending": 0,
+            "queued": 0, "rejected": 0, "release_due": 0, "drift": 0, "balanced": true
+        });
+        assert_eq!(app.client.get(&path, Some(&admin)).await.is(200), expected);
+
+        // An order that somebody deleted by hand: the gate still holds its unit.
+        app.stores.execute(&format!("DELETE FROM orders WHERE product_id = {id}")).await;
+        app.stores.execute(&format!("UPDATE products SET sold = 0 WHERE id = {id}")).await;
+        let audit = app.client.get(&path, Some(&admin)).await.is(200);
+        assert_eq!((&audit["drift"], &audit["balanced"]), (&json!(1), &json!(false)), "{audit}");
+    }
+}
