@@ -18,7 +18,7 @@ use crate::config::{self, Backend, Config};
 use crate::consumers::Consumer;
 use crate::data_dir::{DataDir, random_key, random_password};
 use crate::db::{Db, DbError};
-use crate::handlers::{QuietRootSpan, routes, with_request_id};
+use crate::handlers::{QuietRootSpan, TrustedProxies, routes, with_request_id};
 use crate::metrics::Metrics;
 use crate::queue::OrderQueue;
 use crate::services::{
@@ -157,6 +157,7 @@ impl RunningApp {
         let purchases = Arc::new(Purchases::new(db.clone(), gate.clone(), queue.clone(), rebuilds, metrics.clone()));
         let metrics = web::Data::from(metrics);
         let audits = web::Data::from(audits);
+        let proxies = web::Data::new(TrustedProxies(config.server.trusted_proxies.clone()));
         let traced = tracing::enabled!(tracing::Level::DEBUG);
         let server = HttpServer::new(move || {
             App::new()
@@ -167,6 +168,7 @@ impl RunningApp {
                 .app_data(web::Data::new(Lane::open(&purchases)))
                 .app_data(health.clone())
                 .app_data(metrics.clone())
+                .app_data(proxies.clone())
                 .app_data(audits.clone())
                 .wrap(Condition::new(traced, TracingLogger::<QuietRootSpan>::new()))
                 .wrap(from_fn(with_request_id))

@@ -6,11 +6,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use secrecy::ExposeSecret;
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{self, RunningApp};
 use crate::bench::{self, BenchArgs, DemoArgs};
 use crate::config::{Backend, Config};
+use crate::data_dir::DataDir;
+use crate::queue::DeadLetters;
 use crate::telemetry;
 
 /// Sells a limited stock exactly once.
@@ -30,6 +33,11 @@ enum Command {
     Serve,
     /// Bring the database's schema up to date and exit.
     Migrate,
+    /// See, repeat or drop purchases that could not be written. Embedded: only while no server runs.
+    DeadLetters {
+        #[command(subcommand)]
+        action: DeadLetterAction,
+    },
     /// Show a sale: a crowd of simulated buyers, and the proof that nothing was oversold.
     Demo(DemoArgs),
     /// Measure the configured backend, in a server of its own on loopback.
@@ -39,9 +47,25 @@ enum Command {
     Floor { address: SocketAddr },
 }
 
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum DeadLetterAction {
+    /// Print each as a line of JSON.
+    List,
+    /// Put all of them back into the queue.
+    Replay,
+    /// Delete all of them. What a buyer was promised in them is lost.
+    Drop {
+        /// Really.
+        #[arg(long, required = true)]
+        yes: bool,
+    },
+}
+
 /// Runs a command to its end.
 pub async fn run(cli: Cli) -> ExitCode {
     telemetry::init();
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
     match dispatch(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
@@ -56,10 +80,33 @@ async fn dispatch(cli: Cli) -> Result<(), String> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(&config()?).await,
         Command::Migrate => app::migrate(&config()?).await.map_err(|error| error.to_string()),
+        Command::DeadLetters { action } => dead_letters(&config()?, action).await,
         Command::Demo(args) => bench::demo(config()?, args).await,
         Command::Bench(args) => bench::run(config()?, args).await,
         Command::Floor { address } => bench::serve_floor(address).await,
     }
+}
+
+async fn dead_letters(config: &Config, action: DeadLetterAction) -> Result<(), String> {
+    let (mut letters, _data_dir) = match config.backend {
+        Backend::Embedded => {
+            let data_dir = DataDir::lock(&config.embedded.data_dir)?;
+            (DeadLetters::embedded(&data_dir.journal())?, Some(data_dir))
+        }
+        Backend::Distributed => (DeadLetters::rabbitmq(&config.rabbitmq).await?, None),
+    };
+    match action {
+        DeadLetterAction::List => {
+            for letter in letters.list().await? {
+                let line = json!({"reason": letter.reason, "body": String::from_utf8_lossy(&letter.body)});
+                println!("{line}");
+            }
+        }
+        DeadLetterAction::Replay => println!("{} put back", letters.replay().await?),
+        DeadLetterAction::Drop { .. } => println!("{} dropped", letters.drop_all().await?),
+    }
+    letters.close().await;
+    Ok(())
 }
 
 async fn serve(config: &Config) -> Result<(), String> {

@@ -2,11 +2,12 @@
 //!
 //! Layers, later ones win: the `config.yaml` this crate was built with, the file, the environment. Builds no client.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use config::{Environment, File, FileFormat};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::model::{Password, Username};
 
@@ -61,6 +62,9 @@ pub struct Server {
     pub port: u16,
     /// Threads that serve HTTP; 0 is one a core.
     pub workers: usize,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    #[serde(deserialize_with = "addresses")]
+    pub trusted_proxies: Vec<IpAddr>,
 }
 
 /// `embedded`: the backend in this process.
@@ -144,6 +148,25 @@ pub struct ConfigError(String);
 
 fn invalid(key: &str, problem: impl std::fmt::Display) -> ConfigError {
     ConfigError(format!("{key}: {problem}"))
+}
+
+/// A list of addresses; in the environment, with commas between them.
+fn addresses<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<IpAddr>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        List(Vec<String>),
+        Line(String),
+    }
+    let written = match Written::deserialize(value)? {
+        Written::List(list) => list,
+        Written::Line(line) => line.split(',').map(str::to_owned).filter(|part| !part.trim().is_empty()).collect(),
+    };
+    let parse = |text: &String| {
+        let problem = format!("`{text}` is not an IP address");
+        text.trim().parse().map_err(|_| serde::de::Error::custom(problem))
+    };
+    written.iter().map(parse).collect()
 }
 
 impl Config {
@@ -302,6 +325,16 @@ mod tests {
     }
 
     #[test]
+    fn proxies_are_a_list_in_the_file_and_a_line_in_the_environment() {
+        let proxies = ["10.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()];
+        let file = load("server: { trusted_proxies: [10.0.0.1, '::1'] }", &[]).unwrap();
+        assert_eq!(file.server.trusted_proxies, proxies);
+        let line = load("{}", &[("SERVER__TRUSTED_PROXIES", "10.0.0.1, ::1")]).unwrap();
+        assert_eq!(line.server.trusted_proxies, proxies);
+        assert!(load("{}", &[("SERVER__TRUSTED_PROXIES", "")]).unwrap().server.trusted_proxies.is_empty());
+    }
+
+    #[test]
     fn the_go_spelling_of_pool_size_is_accepted_and_can_still_be_overridden() {
         assert_eq!(load("redis: { poolSize: 7 }", &[]).unwrap().redis.pool_size, 7);
         assert_eq!(load("redis: { poolSize: 7 }", &[("REDIS__POOL_SIZE", "8")]).unwrap().redis.pool_size, 8);
@@ -320,6 +353,7 @@ mod tests {
             ("sever: { port: 1 }", None, "sever"),
             ("server: { port: 70000 }", None, "server.port"),
             ("server: { port: many }", None, "server.port"),
+            ("server: { trusted_proxies: [proxy.example] }", None, "server.trusted_proxies"),
             ("{}", Some(("BACKEND", "paper")), "backend"),
             ("embedded: { data_dir: '' }", Some(("BACKEND", "embedded")), "embedded.data_dir"),
             ("{}", Some(("SERVER__PROT", "1")), "server.prot"),

@@ -11,6 +11,15 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that fails may panic"))]
 
+/// A place where the fault tests let the process die: `FAILPOINTS=name=return`, in builds with the feature `failpoints`.
+macro_rules! crash_point {
+    ($name:literal) => {
+        if cfg!(feature = "failpoints") {
+            let _: Option<()> = fail::eval($name, |_| std::process::abort());
+        }
+    };
+}
+
 pub mod app;
 pub mod bench;
 pub mod cli;

@@ -149,6 +149,7 @@ impl Consumer {
 
     /// Acknowledges what is in the database: a crash before it delivers again, and the rows are found.
     async fn finish(&mut self, round: Vec<Group>, decisions: Vec<Option<Decision>>) {
+        crash_point!("after_commit");
         let mut decided = Vec::with_capacity(round.len());
         for (group, decision) in round.into_iter().zip(decisions) {
             for delivery in group.deliveries {
@@ -159,6 +160,7 @@ impl Consumer {
             }
             decided.extend(decision.map(|decision| (group.batch.product_id, decision)));
         }
+        crash_point!("after_ack");
         if let Some(previous) = self.telling.take() {
             let _ = previous.await;
         }

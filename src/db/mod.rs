@@ -40,6 +40,8 @@ pub use products::{NewProduct, ProductChange, ProductLock};
 
 /// Wait for a free connection, and for a new one to be made.
 const POOL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Readers that wait for a connection at most.
+const READERS_WAITING_MOST: usize = 256;
 /// The longest a query or a whole transaction may take.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Each session: what the protocol assumes, and errors instead of silently changed values.
@@ -153,6 +155,10 @@ impl Db {
         E: From<DbError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
+        // Whoever only reads can ask again; a growing queue would make everybody wait.
+        if !writes && self.pool_use().waiting >= READERS_WAITING_MOST {
+            return Err(DbError::Unreachable("too many readers wait".to_owned()).into());
+        }
         let pool = self.pool.clone();
         let task = self.runtime.spawn(async move {
             let _turn = if writes { pool.take_turn().await? } else { None };

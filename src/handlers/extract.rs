@@ -1,6 +1,8 @@
 //! What handlers take from a request, with errors that name the field.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
@@ -14,6 +16,9 @@ use crate::services::{Identity, Tokens};
 
 /// A body may be this large.
 pub(super) const BODY_MAX_BYTES: usize = 64 * 1024;
+
+/// A body must have arrived by then.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whoever sends a valid token.
 pub struct Caller(pub Identity);
@@ -52,6 +57,38 @@ fn identify(request: &HttpRequest) -> Result<Identity> {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => tokens.check(token.trim()),
         _ => Err(Error::Unauthorized),
     }
+}
+
+/// Proxies that are believed when they say whom a request comes from.
+pub struct TrustedProxies(pub Vec<IpAddr>);
+
+/// Where a request comes from: the last address on its way that is not a trusted proxy.
+pub struct ClientAddress(pub IpAddr);
+
+impl FromRequest for ClientAddress {
+    type Error = Error;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+        let trusted = request.app_data::<web::Data<TrustedProxies>>().map_or(&[][..], |proxies| &proxies.0);
+        let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+        ready(Ok(Self(client_address(peer, forwarded, trusted))))
+    }
+}
+
+/// Each proxy appends the address it was called from, so the list is read from its end; what stands before an address
+/// that is not trusted is anybody's word.
+fn client_address<'a>(peer: IpAddr, forwarded: impl Iterator<Item = &'a str>, trusted: &[IpAddr]) -> IpAddr {
+    let listed: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
+    let mut address = peer;
+    for hop in listed.into_iter().rev() {
+        match hop.parse() {
+            Ok(before) if trusted.contains(&address) => address = before,
+            _ => break,
+        }
+    }
+    address
 }
 
 /// The `{id}` of the path.
@@ -109,7 +146,9 @@ impl<T: DeserializeOwned> FromRequest for Body<T> {
             if !is_json {
                 return Err(Error::UnsupportedMediaType);
             }
-            let bytes = bytes.await.map_err(|error| match error.as_response_error().status_code().as_u16() {
+            let slow = |_| Error::Invalid("body: did not arrive in time".to_owned());
+            let bytes = tokio::time::timeout(BODY_TIMEOUT, bytes).await.map_err(slow)?;
+            let bytes = bytes.map_err(|error| match error.as_response_error().status_code().as_u16() {
                 413 => Error::PayloadTooLarge,
                 _ => Error::Invalid("body: could not be read to its end".to_owned()),
             })?;
@@ -130,4 +169,22 @@ fn mime_essence(request: &HttpRequest) -> Option<&str> {
 fn invalid(path: &serde_path_to_error::Path, problem: &impl std::fmt::Display) -> Error {
     let path = path.to_string();
     if path == "." { Error::Invalid(format!("body: {problem}")) } else { Error::Invalid(format!("{path}: {problem}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_trusted_proxies_say_where_a_request_comes_from() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let proxies = [ip("10.0.0.1"), ip("10.0.0.2")];
+        let from = |peer: &str, forwarded: &[&str]| client_address(ip(peer), forwarded.iter().copied(), &proxies);
+        assert_eq!(from("1.2.3.4", &["9.9.9.9"]), ip("1.2.3.4"), "nobody of ours");
+        assert_eq!(from("10.0.0.1", &["9.9.9.9"]), ip("9.9.9.9"));
+        assert_eq!(from("10.0.0.1", &["6.6.6.6, 9.9.9.9"]), ip("9.9.9.9"), "the first is the client's own word");
+        assert_eq!(from("10.0.0.1", &["6.6.6.6, 9.9.9.9", "10.0.0.2"]), ip("9.9.9.9"), "two of ours in a row");
+        assert_eq!(from("10.0.0.1", &["9.9.9.9, nonsense"]), ip("10.0.0.1"));
+        assert_eq!(from("10.0.0.1", &[]), ip("10.0.0.1"));
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! What [`OrderQueue::publish`] has confirmed survives; it may arrive more than once.
 
+mod dead_letters;
 mod embedded;
 mod message;
 mod rabbitmq;
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::config;
 use crate::model::{ProductId, Purchase, PurchaseBatch};
 
+pub use dead_letters::{DeadLetter, DeadLetters};
 pub use embedded::EmbeddedQueue;
 pub use message::BATCH_MAX;
 pub use rabbitmq::RabbitMqQueue;

@@ -184,11 +184,13 @@ impl Purchases {
             .filter(|item| seen.insert(item.order_id))
             .collect();
         let batch = PurchaseBatch { product_id: product, epoch, items };
+        crash_point!("before_publish");
         let timer = self.metrics.publish_seconds.start_timer();
         let confirmed = self.queue.publish(&batch).await;
         timer.observe_duration();
         match confirmed {
             Ok(()) => {
+                crash_point!("before_reply");
                 self.confirmed.remember(batch.items.iter().map(|item| item.order_id));
                 for (ticket, order_id) in reserved {
                     ticket.promise(order_id);

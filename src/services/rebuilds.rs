@@ -81,6 +81,7 @@ impl Rebuilds {
     async fn run(&self, product: ProductId) -> Result<()> {
         let (Some(gate), Ok(_place)) = (self.gate.shared(), self.places.acquire().await) else { return Ok(()) };
         while let Some(epoch) = self.close(gate, product).await? {
+            crash_point!("after_close");
             tokio::time::sleep(SETTLING_TIME).await;
             self.queue.publish_barrier(Barrier { product_id: product, epoch }).await?;
             let opened = tokio::time::timeout(BARRIER_PATIENCE, self.opened(product)).await;
@@ -149,6 +150,7 @@ impl Rebuilds {
         else {
             return Ok(());
         };
+        crash_point!("after_fence");
         // Only now: an older purchase that is written after this was not promised, and is rejected.
         let staging = gate.stage(product, &row.home, epoch).await?;
         let mut last_user = 0;
@@ -162,6 +164,7 @@ impl Rebuilds {
         }
         let row = self.db.read(move |conn| Box::pin(conn.find_product(product))).await?;
         let row = row.ok_or(Error::ProductNotFound)?;
+        crash_point!("before_install");
         match gate.install(staging, &row.terms()).await {
             Ok(()) => tracing::warn!(product.id = %product, epoch, buyers, "Opened a rebuilt gate"),
             Err(GateError::Superseded) => {}

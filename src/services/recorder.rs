@@ -45,6 +45,7 @@ impl Recorder {
     ///
     /// After an error nothing is known; repeating it is safe.
     pub async fn decide(&self, batches: Vec<PurchaseBatch>) -> std::result::Result<Vec<Option<Decision>>, DbError> {
+        crash_point!("before_commit");
         let timer = self.metrics.commit_seconds.start_timer();
         let decisions = self.decide_in_database(batches).await?;
         timer.observe_duration();
@@ -84,7 +85,9 @@ impl Recorder {
             self.gate.settle(product, &decision.live).await?;
         }
         if !decision.dead.is_empty() {
+            crash_point!("before_release");
             self.gate.release(product, decision.gate_epoch, &decision.dead).await?;
+            crash_point!("after_release");
             // Only now: cleared before, a crash in between would leak the units.
             let ids: Vec<OrderId> = decision.dead.iter().map(|purchase| purchase.order_id).collect();
             self.db

@@ -10,8 +10,11 @@ use seckill::model::Role;
 use seckill::services::{Identity, Tokens};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 pub struct Client {
+    address: SocketAddr,
     base: String,
     http: reqwest::Client,
     tokens: Tokens,
@@ -56,6 +59,7 @@ impl Client {
     pub fn new(address: SocketAddr, config: &Config) -> Self {
         let lifetime = Duration::from_secs(config.auth.token_ttl_seconds.into());
         Self {
+            address,
             base: format!("http://{address}"),
             http: reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap(),
             tokens: Tokens::new(&config.auth.jwt_secret, lifetime),
@@ -87,6 +91,17 @@ impl Client {
         let text = reply.text().await.expect("the whole reply");
         let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") };
         Reply { status, headers, body }
+    }
+
+    /// Sends bytes on a connection of their own; whatever comes back until the server closes it, which it must.
+    pub async fn send_raw(&self, bytes: &[u8]) -> String {
+        let mut connection = TcpStream::connect(self.address).await.unwrap();
+        connection.write_all(bytes).await.unwrap();
+        let mut reply = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(20), connection.read_to_end(&mut reply)).await;
+        // A reset is an end as well.
+        let _ = closed.expect("the server closes the connection");
+        String::from_utf8_lossy(&reply).into_owned()
     }
 
     pub async fn call(&self, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> Reply {

@@ -28,7 +28,23 @@ fn a_mistake_in_the_configuration_stops_the_start_with_one_line() {
 fn help_names_every_command() {
     let output = seckill().arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
-    for word in ["serve", "migrate", "--config"] {
+    for word in ["serve", "migrate", "dead-letters", "demo", "bench", "--config"] {
         assert!(help.contains(word), "{help}");
     }
+}
+
+#[test]
+fn dead_letters_are_dropped_only_when_that_is_meant() {
+    let folder = std::env::temp_dir().join(format!("seckill-letters-{}", uuid::Uuid::now_v7()));
+    let run = |arguments: &[&str]| {
+        let mut command = seckill();
+        command.env("SECKILL__BACKEND", "embedded").env("SECKILL__EMBEDDED__DATA_DIR", &folder);
+        command.args(arguments).output().unwrap()
+    };
+    let listed = run(&["dead-letters", "list"]);
+    assert!(listed.status.success() && listed.stdout.is_empty(), "{listed:?}");
+    assert!(!run(&["dead-letters", "drop"]).status.success());
+    assert_eq!(run(&["dead-letters", "drop", "--yes"]).stdout, b"0 dropped\n");
+    assert_eq!(run(&["dead-letters", "replay"]).stdout, b"0 put back\n");
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -58,4 +58,22 @@ on_both_backends! {
         let ready = app.client.get("/readyz", None).await.is(200);
         assert_eq!(ready, json!({"status": "ready", "checks": {"database": "up", "gate": "up", "queue": "up"}}));
     }
+
+    /// Whoever sends too slowly is cut off, and holds nothing meanwhile.
+    async fn a_request_that_never_ends_is_cut(app) {
+        let head = "POST /login HTTP/1.1\r\nHost: seckill\r\nContent-Type: application/json\r\n";
+        let slow_head = app.client.send_raw(head.as_bytes());
+        let slow_body = format!("{head}Content-Length: 50\r\n\r\n{{\"username\":");
+        let slow_body = app.client.send_raw(slow_body.as_bytes());
+        let (slow_head, slow_body) = tokio::join!(slow_head, slow_body);
+        assert!(slow_head.is_empty() || slow_head.starts_with("HTTP/1.1 408"), "{slow_head}");
+        assert!(slow_body.starts_with("HTTP/1.1 400") && slow_body.contains("in time"), "{slow_body}");
+    }
+
+    async fn a_body_that_is_too_large_is_refused_before_it_is_read(app) {
+        let head = "POST /login HTTP/1.1\r\nHost: seckill\r\nContent-Type: application/json\r\n";
+        let request = format!("{head}Content-Length: 70000\r\n\r\n");
+        let reply = app.client.send_raw(request.as_bytes()).await;
+        assert!(reply.starts_with("HTTP/1.1 413") && reply.contains("payload_too_large"), "{reply}");
+    }
 }

@@ -1,24 +1,27 @@
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use seckill::config::Backend;
 use seckill::model::{Purchase, PurchaseBatch};
-use seckill::queue::{BATCH_MAX, Delivery, Message, OrderQueue};
+use seckill::queue::{BATCH_MAX, DeadLetters, Delivery, Message, OrderQueue};
 use tokio::sync::mpsc::Receiver;
 
 use crate::support::{Stores, eventually};
 use crate::{on_both_backends, product, purchase};
 
+fn journal(stores: &Stores) -> PathBuf {
+    let folder = stores.config().embedded.data_dir;
+    std::fs::create_dir_all(&folder).unwrap();
+    folder.join("journal.db")
+}
+
 /// A queue that is ready, and what it delivers.
 async fn queue(stores: &Stores) -> (Arc<OrderQueue>, Vec<Receiver<Delivery>>) {
     let queue = Arc::new(match stores.config().backend {
-        Backend::Embedded => {
-            let folder = stores.config().embedded.data_dir;
-            std::fs::create_dir_all(&folder).unwrap();
-            OrderQueue::embedded(&folder.join("journal.db")).unwrap()
-        }
+        Backend::Embedded => OrderQueue::embedded(&journal(stores)).unwrap(),
         Backend::Distributed => OrderQueue::rabbitmq(&stores.config().rabbitmq).unwrap(),
     });
     let deliveries = queue.start(2);
@@ -28,6 +31,19 @@ async fn queue(stores: &Stores) -> (Arc<OrderQueue>, Vec<Receiver<Delivery>>) {
 
 fn batch(id: i64, purchases: i64) -> PurchaseBatch {
     PurchaseBatch { product_id: product(id), epoch: 1, items: (1..=purchases).map(purchase).collect() }
+}
+
+async fn dead_letters(stores: &Stores) -> DeadLetters {
+    match stores.config().backend {
+        Backend::Embedded => DeadLetters::embedded(&journal(stores)).unwrap(),
+        Backend::Distributed => DeadLetters::rabbitmq(&stores.config().rabbitmq).await.unwrap(),
+    }
+}
+
+/// The next delivery, of whichever consumer.
+async fn next(deliveries: &mut [Receiver<Delivery>]) -> Delivery {
+    let coming = deliveries.iter_mut().map(|deliveries| Box::pin(deliveries.recv()));
+    futures_util::future::select_all(coming).await.0.unwrap()
 }
 
 /// Acknowledges everything that comes, and reports it.
@@ -91,6 +107,58 @@ on_both_backends! {
             assert_eq!(delivered.recv().await.unwrap().1, batch);
         }
         queue.stop().await;
+    }
+
+    async fn what_was_not_acknowledged_is_delivered_to_the_next_process(stores) {
+        let (first, mut deliveries) = queue(stores).await;
+        let sent = [batch(1, 1), batch(1, 2)];
+        for batch in &sent {
+            first.publish(batch).await.unwrap();
+        }
+        next(&mut deliveries).await.ack().await;
+        drop(next(&mut deliveries).await);
+        first.stop().await;
+        drop((first, deliveries));
+        let (second, mut deliveries) = queue(stores).await;
+        let again = next(&mut deliveries).await;
+        assert_eq!(again.message(), &Message::Purchases(sent[1].clone()));
+        again.ack().await;
+        second.stop().await;
+    }
+
+    /// (peers 14)
+    async fn what_is_set_aside_can_be_seen_repeated_and_dropped(stores) {
+        let (first, mut deliveries) = queue(stores).await;
+        let sent = batch(1, 2);
+        first.publish(&sent).await.unwrap();
+        next(&mut deliveries).await.park("because").await;
+        first.stop().await;
+        drop((first, deliveries));
+
+        let mut letters = dead_letters(stores).await;
+        for _ in 0..2 {
+            let listed = letters.list().await.unwrap();
+            letters.close().await;
+            let order = sent.items[1].order_id.to_string();
+            assert_eq!(listed.len(), 1);
+            assert_eq!(listed[0].reason.as_deref(), Some("because"));
+            assert!(String::from_utf8_lossy(&listed[0].body).contains(&order));
+            letters = dead_letters(stores).await;
+        }
+        assert_eq!(letters.replay().await.unwrap(), 1);
+        assert_eq!(letters.replay().await.unwrap(), 0);
+        letters.close().await;
+
+        let (second, mut deliveries) = queue(stores).await;
+        let again = next(&mut deliveries).await;
+        assert_eq!(again.message(), &Message::Purchases(sent));
+        again.park("again").await;
+        second.stop().await;
+        drop((second, deliveries));
+        let mut letters = dead_letters(stores).await;
+        assert_eq!(letters.drop_all().await.unwrap(), 1);
+        assert_eq!(letters.list().await.unwrap(), []);
+        letters.close().await;
     }
 
     async fn a_queue_without_room_refuses_at_once_and_recovers(stores) {

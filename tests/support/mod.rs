@@ -25,8 +25,8 @@ pub async fn eventually_within<F: Future<Output = bool>>(seconds: u64, what: &st
 /// on it is run.
 #[macro_export]
 macro_rules! on_both_backends {
-    ($(async fn $name:ident($subject:ident) $body:block)+) => {
-        $(async fn $name($subject: &mut $crate::Subject) $body)+
+    ($($(#[$doc:meta])* async fn $name:ident($subject:ident) $body:block)+) => {
+        $($(#[$doc])* async fn $name($subject: &mut $crate::Subject) $body)+
 
         mod embedded {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,8 @@ use std::path::Path;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
+use crate::queue::DeadLetter;
+
 /// FULL: a commit is on disk before it returns. The file stays small, for what is done is deleted.
 const SESSION: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
 const TABLES: &str = "
@@ -36,13 +38,14 @@ pub(super) struct Done {
     pub(super) dead: Option<String>,
 }
 
-pub(super) struct Journal {
+/// The file, open.
+pub struct Journal {
     conn: SqliteConnection,
 }
 
 impl Journal {
     /// Opens the file, which is made if there is none.
-    pub(super) fn open(file: &Path) -> Result<Self, String> {
+    pub(in crate::queue) fn open(file: &Path) -> Result<Self, String> {
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
         let mut conn = SqliteConnection::establish(&file.to_string_lossy()).map_err(|error| failed(&error))?;
         conn.batch_execute(SESSION).map_err(|error| failed(&error))?;
@@ -65,6 +68,30 @@ impl Journal {
     /// Batches that were set aside.
     pub(super) fn count_dead(&mut self) -> QueryResult<i64> {
         dead::table.count().get_result(&mut self.conn)
+    }
+
+    /// Batches that were set aside, the oldest first.
+    pub(in crate::queue) fn dead_letters(&mut self) -> QueryResult<Vec<DeadLetter>> {
+        let rows: Vec<(Vec<u8>, String)> =
+            dead::table.select((dead::body, dead::reason)).order(dead::seq).load(&mut self.conn)?;
+        Ok(rows.into_iter().map(|(body, reason)| DeadLetter { reason: Some(reason), body }).collect())
+    }
+
+    /// Makes them wait for a consumer again.
+    pub(in crate::queue) fn replay_dead(&mut self) -> QueryResult<usize> {
+        self.conn.immediate_transaction(|conn| {
+            let back = dead::table.select((dead::seq, dead::body));
+            diesel::insert_or_ignore_into(batches::table)
+                .values(back)
+                .into_columns((batches::seq, batches::body))
+                .execute(conn)?;
+            diesel::delete(dead::table).execute(conn)
+        })
+    }
+
+    /// Deletes them.
+    pub(in crate::queue) fn drop_dead(&mut self) -> QueryResult<usize> {
+        diesel::delete(dead::table).execute(&mut self.conn)
     }
 
     /// Adds batches and takes away what is done, in one transaction. Repeating it after an error is harmless.

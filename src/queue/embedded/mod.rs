@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use self::journal::{Done, Journal};
+use self::journal::Done;
+pub use self::journal::Journal;
 use super::{Message, PublishError, message};
 use crate::model::PurchaseBatch;
 
@@ -186,6 +187,7 @@ impl Writer {
                 rows.push((self.last_seq, message::encode(&batch)));
                 batches.push((self.last_seq, batch, confirm));
             }
+            crash_point!("after_publish");
             self.commit(&rows);
             for (seq, batch, confirm) in batches {
                 // A publisher that gave up has gone.

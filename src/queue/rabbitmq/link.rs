@@ -31,6 +31,9 @@ const DEPTH_TICKS: u32 = 10;
 /// Messages in each queue at most; the broker refuses more.
 const QUEUE_MAX_MESSAGES: i64 = 500_000;
 
+/// Header that says why a message is in the dead-letter queue.
+pub(super) const REASON_HEADER: &str = "x-seckill-reason";
+
 pub(super) struct Link {
     connection: Connection,
     publisher: Channel,
@@ -140,6 +143,7 @@ impl Link {
                 self.failure.report(error.to_string());
                 return;
             }
+            crash_point!("after_publish");
         }
     }
 
@@ -209,7 +213,7 @@ async fn declare_queues(connection: &Connection, channel: &Channel, orders: &str
 
 fn reason_header(reason: &str) -> FieldTable {
     let mut headers = FieldTable::new();
-    if let Ok(key) = "x-seckill-reason".try_into() {
+    if let Ok(key) = REASON_HEADER.try_into() {
         headers.insert(key, reason.into());
     }
     headers

@@ -5,6 +5,7 @@
 //! was not confirmed, and begins anew, with a growing pause, when any of it fails.
 
 mod consumer;
+mod dead_letters;
 mod failure;
 mod link;
 mod outbox;
@@ -20,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 pub(super) use self::consumer::Delivery;
 use self::consumer::Router;
+pub(super) use self::dead_letters::DeadLetters;
 use self::link::Link;
 use self::outbox::{Destination, Outbox};
 use super::{Barrier, Depth, PublishError, message};
