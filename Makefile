@@ -1,6 +1,6 @@
 # Everything a developer runs, and what CI runs: the same targets.
 .DEFAULT_GOAL := help
-.PHONY: help run run-distributed demo test test-embedded lint bench services-up services-down
+.PHONY: help run run-distributed demo test test-embedded test-faults lint bench services-up services-down
 
 # For `make bench`: embedded or distributed.
 BACKEND ?= embedded
@@ -22,7 +22,10 @@ test: services-up ## Test everything on both backends, with real servers
 
 test-embedded: ## Test what needs no servers
 	cargo test --lib
-	cargo test --tests embedded
+	cargo test --tests embedded -- --skip distributed
+
+test-faults: services-up ## Break everything under load, and count what was lost (minutes)
+	. target/services.env && cargo test --features failpoints --test faults -- --include-ignored --test-threads=1 --nocapture
 
 lint: ## Format, clippy and documentation without a warning
 	cargo fmt --check
