@@ -7,17 +7,17 @@ use seckill::stock::{Admission, Answer, GateError, GateView, HeldUnit, StockGate
 use crate::support::{Stores, eventually};
 use crate::{on_both_backends, product, purchase, user};
 
-const EPOCH: i64 = 1;
+pub const EPOCH: i64 = 1;
 
 fn now_and(seconds: i64) -> Timestamp {
     Timestamp::from_unix_ms(Timestamp::now().unix_ms() + seconds * 1000).unwrap()
 }
 
-fn terms(stock: i64) -> SaleTerms {
+pub fn terms(stock: i64) -> SaleTerms {
     SaleTerms { ver: 1, stock, starts_at: now_and(-60), ends_at: None, paused: false }
 }
 
-fn gate(stores: &Stores) -> StockGate {
+pub fn gate(stores: &Stores) -> StockGate {
     match stores.config().backend {
         Backend::Embedded => StockGate::memory(),
         Backend::Distributed => StockGate::redis(&stores.config().redis, 2).unwrap(),

@@ -4,6 +4,7 @@
 
 mod database;
 mod gate;
+mod gate_properties;
 mod queue;
 #[path = "../support/mod.rs"]
 #[macro_use]

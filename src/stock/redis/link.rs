@@ -24,7 +24,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// It never reconnects by itself: behind a new connection may be another server, which must be asked first.
 pub(super) struct Link {
     // Keeps the place in the pool; commands go through clones of `shared`.
-    _pooled: deadpool_redis::Connection,
+    pooled: Option<deadpool_redis::Connection>,
     shared: MultiplexedConnection,
     /// `run_id` and replication id: another one after each restart, promotion or resynchronisation.
     pub(super) home: String,
@@ -34,6 +34,13 @@ impl Link {
     /// A handle for one command.
     pub(super) fn conn(&self) -> MultiplexedConnection {
         self.shared.clone()
+    }
+}
+
+impl Drop for Link {
+    /// Closes the connection instead of giving it back: the next link must reach the server of then.
+    fn drop(&mut self) {
+        self.pooled.take().map(deadpool_redis::Connection::take);
     }
 }
 
@@ -123,7 +130,7 @@ impl Slot {
             let pooled = pool.get().await.map_err(|error| GateError::Unreachable(error.to_string()))?;
             let mut shared: MultiplexedConnection = (*pooled).clone();
             let home = read_home(&mut shared).await?;
-            Ok(Link { _pooled: pooled, shared, home })
+            Ok(Link { pooled: Some(pooled), shared, home })
         });
         connecting.await.unwrap_or_else(|error| Err(GateError::Unreachable(error.to_string())))
     }
