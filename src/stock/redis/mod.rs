@@ -103,7 +103,9 @@ impl RedisGate {
                 .invoke(product, |link| {
                     let mut call = self.settle.key(gate_key(product));
                     call.key(flight_key(product)).arg(&link.home);
-                    add_purchases(&mut call, chunk);
+                    for purchase in chunk {
+                        call.arg(format!("{}:{}", purchase.order_id, purchase.user_id));
+                    }
                     call
                 })
                 .await?;

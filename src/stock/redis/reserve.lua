@@ -22,16 +22,23 @@ end
 if gate[7] == '1' then
   return {'paused'}
 end
+-- Few calls, for a call costs more than what it does: one to read, one a try to limit its rate, two to write.
+local users = {}
+for i = 4, #ARGV, 2 do
+  users[#users + 1] = ARGV[i]
+end
+local marks = redis.call('HMGET', KEYS[2], unpack(users))
 local left = tonumber(gate[4]) - (redis.call('HLEN', KEYS[2]) - 1)
 local reply = {'open', epoch}
-for i = 4, #ARGV, 2 do
-  local user, order = ARGV[i], ARGV[i + 1]
-  local held = redis.call('HGET', KEYS[2], user)
+local taken, new_marks, new_flights = {}, {}, {}
+for n, user in ipairs(users) do
+  local order = ARGV[2 * n + 3]
+  local held = taken[user] or marks[n]
   local answer
   if held == order then
     answer = 0
   elseif held then
-    local in_flight = redis.call('ZSCORE', KEYS[3], held .. ':' .. user)
+    local in_flight = taken[user] or redis.call('ZSCORE', KEYS[3], held .. ':' .. user)
     answer = held .. (in_flight and '+' or '-')
   else
     local rate = ARGV[2] .. user
@@ -40,12 +47,19 @@ for i = 4, #ARGV, 2 do
     elseif left <= 0 then
       answer = -1
     else
-      redis.call('HSET', KEYS[2], user, order)
-      redis.call('ZADD', KEYS[3], now, order .. ':' .. user)
+      taken[user] = order
+      new_marks[#new_marks + 1] = user
+      new_marks[#new_marks + 1] = order
+      new_flights[#new_flights + 1] = now
+      new_flights[#new_flights + 1] = order .. ':' .. user
       left = left - 1
       answer = 0
     end
   end
   reply[#reply + 1] = answer
+end
+if #new_marks > 0 then
+  redis.call('HSET', KEYS[2], unpack(new_marks))
+  redis.call('ZADD', KEYS[3], unpack(new_flights))
 end
 return reply
