@@ -1,0 +1,28 @@
+//! Faults, from outside: the real program sells to a crowd while processes are killed, servers vanish and links break.
+//! Afterwards every promise is looked up and every unit counted. What takes minutes is ignored unless asked for.
+
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+mod books;
+mod client;
+#[cfg(feature = "failpoints")]
+mod crash_points;
+mod crowd;
+mod daemon;
+mod dice;
+mod distributed;
+mod embedded;
+mod link;
+mod links;
+mod mariadb;
+mod outages;
+mod process;
+mod proxy;
+mod rabbitmq;
+mod redis;
+mod server;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "these tests read the stores by themselves")]
+mod support;
+mod trial;
+mod verdict;

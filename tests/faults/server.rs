@@ -1,0 +1,140 @@
+//! The program under test, as a process of its own.
+
+use std::fs::{self, OpenOptions};
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use seckill::config::{Backend, Config};
+use secrecy::ExposeSecret;
+use tokio::process::{Child, Command};
+
+use crate::process;
+
+/// To start and to be ready.
+const START_PATIENCE: Duration = Duration::from_secs(45);
+/// To end after SIGTERM, with room to see by how much it was late.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+/// Lines of its log that a failed test shows.
+const LAST_LINES: usize = 40;
+
+/// `seckill serve` on a port of its own, the same one after every restart.
+pub struct Server {
+    settings: Vec<(&'static str, String)>,
+    port: u16,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Starts it and waits until it is ready.
+    pub async fn start(config: &Config) -> Self {
+        let port = process::free_port();
+        let log = std::env::temp_dir().join(format!("seckill-faults-{port}-{}.log", uuid::Uuid::now_v7().simple()));
+        let mut server = Self { settings: settings(config, port), port, log, child: None };
+        server.restart().await;
+        server
+    }
+
+    /// Starts it again on the same settings and waits until it is ready.
+    pub async fn restart(&mut self) {
+        self.restart_with(&[]).await;
+    }
+
+    /// The same, with something more in its environment.
+    pub async fn restart_with(&mut self, more: &[(&str, String)]) {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
+        let command = command(&self.settings).envs(more.iter().cloned()).stderr(log).spawn();
+        let url = self.url();
+        let child = self.child.insert(command.expect("the program starts"));
+        let begun = Instant::now();
+        while !is_ready(&url).await {
+            assert!(child.try_wait().unwrap().is_none(), "the program ended by itself");
+            assert!(begun.elapsed() < START_PATIENCE, "not ready after {START_PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub async fn kill(&mut self) {
+        process::kill(&mut self.child.take().expect("it runs")).await;
+    }
+
+    /// Waits until it has died by itself.
+    #[cfg(feature = "failpoints")]
+    pub async fn died(&mut self, patience: Duration) {
+        let mut child = self.child.take().expect("it runs");
+        tokio::time::timeout(patience, child.wait()).await.expect("it dies at its crash point").unwrap();
+    }
+
+    /// Asks it to end; how it did, and after how long.
+    pub async fn terminate(&mut self) -> (ExitStatus, Duration) {
+        process::terminate(&mut self.child.take().expect("it runs"), STOP_PATIENCE).await
+    }
+
+    /// Memory in use, in MiB.
+    pub fn memory_mib(&self) -> u64 {
+        let pid = self.child.as_ref().and_then(Child::id).expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+            eprintln!("the end of {}:\n{last}", self.log.display());
+        } else {
+            let _ = fs::remove_file(&self.log);
+        }
+    }
+}
+
+/// Runs it to its end, which it should meet at once; what it ended with and what it said.
+pub async fn run(config: &Config) -> (ExitStatus, String) {
+    let command = command(&settings(config, process::free_port())).stderr(Stdio::piped()).spawn();
+    let ending = command.expect("the program starts").wait_with_output();
+    let output = tokio::time::timeout(START_PATIENCE, ending).await.expect("it ends by itself").unwrap();
+    (output.status, String::from_utf8(output.stderr).unwrap())
+}
+
+async fn is_ready(url: &str) -> bool {
+    reqwest::get(format!("{url}/readyz")).await.is_ok_and(|reply| reply.status() == 200)
+}
+
+fn command(settings: &[(&'static str, String)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seckill"));
+    command.arg("serve").envs(settings.iter().cloned()).env_remove("RUST_LOG").kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+fn settings(config: &Config, port: u16) -> Vec<(&'static str, String)> {
+    let mut settings = vec![
+        ("SECKILL__SERVER__PORT", port.to_string()),
+        ("SECKILL__EMBEDDED__DATA_DIR", config.embedded.data_dir.display().to_string()),
+        ("SECKILL__AUTH__JWT_SECRET", config.auth.jwt_secret.expose_secret().to_owned()),
+        ("SECKILL__AUTH__BCRYPT_COST", config.auth.bcrypt_cost.to_string()),
+        ("SECKILL__ADMIN__PASSWORD", config.admin.password.expose_secret().to_owned()),
+    ];
+    settings.extend(match config.backend {
+        Backend::Embedded => vec![("SECKILL__BACKEND", "embedded".to_owned())],
+        Backend::Distributed => vec![
+            ("SECKILL__BACKEND", "distributed".to_owned()),
+            ("SECKILL__MYSQL__DSN", config.mysql.dsn.expose_secret().to_owned()),
+            ("SECKILL__REDIS__ADDR", config.redis.addr.clone()),
+            ("SECKILL__REDIS__PASSWORD", config.redis.password.expose_secret().to_owned()),
+            ("SECKILL__REDIS__DB", config.redis.db.to_string()),
+            ("SECKILL__RABBITMQ__URL", config.rabbitmq.url.expose_secret().to_owned()),
+            ("SECKILL__RABBITMQ__QUEUE", config.rabbitmq.queue.clone()),
+        ],
+    });
+    settings
+}
