@@ -47,6 +47,7 @@ on_both_backends! {
         app.client.post("/login", None, longest).await.is(200);
     }
 
+    /// Guards against: a role accepted from the body (peers 21).
     async fn a_role_in_the_body_is_not_believed(app) {
         let body = json!({"username": "mallory", "password": "correct horse", "role": "admin"});
         app.client.post("/register", None, body).await.is_invalid("role");
@@ -75,6 +76,7 @@ on_both_backends! {
         assert_eq!(me, json!({"id": 4_000_000_000_i64, "username": null, "role": "buyer"}));
     }
 
+    /// Guards against: a user id on anybody's word (peers 21).
     async fn a_token_that_is_not_ours_is_refused(app) {
         let good = app.client.buyer(7);
         let (head, signature) = good.rsplit_once('.').unwrap();

@@ -31,6 +31,7 @@ on_both_backends! {
         assert!(product["starts_at"].as_str().unwrap().ends_with('Z'));
     }
 
+    /// Guards against: administration without authentication (peers 21).
     async fn only_an_administrator_changes_products(app) {
         let id = app.client.new_product(1).await;
         let product = json!({"name": "Sneaker", "price_cents": 1, "stock": 1});

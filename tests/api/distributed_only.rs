@@ -22,6 +22,7 @@ async fn run(test: impl AsyncFnOnce(&mut TestApp)) {
     TestApp::run(Backend::Distributed, test).await;
 }
 
+/// Guards against: redelivered messages that are dropped or written twice (peers 11, 13).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivery_that_comes_again_changes_nothing() {
     run(async |app: &mut TestApp| {
@@ -138,6 +139,7 @@ async fn a_rejected_purchase_gives_its_unit_back_and_frees_its_buyer() {
     .await;
 }
 
+/// Guards against: EVALSHA without a way back after a restart of Redis (peers 8).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_forgot_its_scripts_is_told_them_again() {
     run(async |app: &mut TestApp| {

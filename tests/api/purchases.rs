@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::on_both_backends;
 
 on_both_backends! {
+    /// Guards against: an order id that the GET does not know yet (peers 20).
     async fn the_whole_journey(app) {
         let admin = app.client.log_in_as_admin().await;
         let product = json!({"name": "Sneaker", "price_cents": 19_900, "stock": 10});
@@ -68,6 +69,7 @@ on_both_backends! {
         assert_eq!(app.stores.number(&buyers).await, 100);
     }
 
+    /// Guards against: clicks that burn stock nobody gets (peers 7).
     async fn many_clicks_of_one_buyer_take_one_unit(app) {
         let id = app.client.new_product(50).await;
         let replies = join_all((0..50).map(|_| app.client.buy(7, id))).await;
@@ -82,6 +84,7 @@ on_both_backends! {
         app.balanced(id).await;
     }
 
+    /// Guards against: whoever retries stays locked out (peers 9).
     async fn one_try_a_second_and_a_refused_one_does_not_extend_the_wait(app) {
         let id = app.client.new_product(0).await;
         let begun = Instant::now();
@@ -101,6 +104,7 @@ on_both_backends! {
         app.client.buy(8, id).await.is_problem(409, "sold_out");
     }
 
+    /// Guards against: calls before the start that burn stock (peers 7).
     async fn a_try_before_the_start_costs_nothing(app) {
         let soon = (chrono::Utc::now() + chrono::Duration::hours(1)).to_rfc3339();
         let body = json!({"name": "Sneaker", "price_cents": 1, "stock": 1, "starts_at": soon});

@@ -94,6 +94,7 @@ on_both_backends! {
         assert_eq!(sold(&db, id).await, (1, 1, 1));
     }
 
+    /// Guards against: a dead order that stands in the way of the next one (peers 11).
     async fn only_live_orders_exclude_each_other(stores) {
         let db = database(stores).await;
         let id = new_product(&db, 10).await;
@@ -106,6 +107,7 @@ on_both_backends! {
         assert_eq!(stores.number("SELECT COUNT(*) AS n FROM orders").await, 4);
     }
 
+    /// Guards against: stock taken unconditionally, and no unique index (peers 12).
     async fn the_schema_itself_refuses_to_oversell(stores) {
         let db = database(stores).await;
         let id = new_product(&db, 1).await;

@@ -43,6 +43,7 @@ async fn view(gate: &StockGate, id: ProductId) -> Option<GateView> {
 }
 
 on_both_backends! {
+    /// Guards against: limit, dedupe and stock in steps of their own (peers 6).
     async fn units_are_taken_in_order_until_none_is_left(stores) {
         let (gate, id) = open(stores, 1, terms(2)).await;
         let purchases = [purchase(1), purchase(2), purchase(3)];
@@ -95,6 +96,7 @@ on_both_backends! {
         assert_eq!(view(&gate, id).await.unwrap().remaining, 9);
     }
 
+    /// Guards against: a release that gives a unit back each time it runs (peers 5).
     async fn a_release_gives_back_only_what_is_still_its_own(stores) {
         let (gate, id) = open(stores, 1, terms(2)).await;
         let (first, other) = (purchase(1), purchase(2));
