@@ -1,0 +1,259 @@
+//! Whatever is done to a gate, in whatever order: it answers and shows what the model does.
+//!
+//! A failure prints the shortest sequence of steps that was found, and a seed to draw it from again.
+
+mod model;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
+use seckill::config::Backend;
+use seckill::model::{OrderId, ProductId, Purchase, SaleTerms, UserId};
+use seckill::stock::{Admission, GateError, RATE_WINDOW, StockGate};
+use tokio::runtime::Handle;
+
+use self::model::{Model, Span};
+use crate::gate::{EPOCH, gate, terms};
+use crate::support::Stores;
+use crate::{on_both_backends, product, user};
+
+const USERS: i64 = 6;
+const STOCK: i64 = 3;
+/// Sequences that are played at the same time: most of a sequence's time is spent waiting for the rate limit.
+const LANES: u64 = 16;
+const SEQUENCES_PER_LANE: u32 = 8;
+const MOST_STEPS: usize = 36;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Reserve(Vec<Pick>),
+    Settle(Vec<Pick>),
+    Release(Vec<Pick>),
+    ReleaseOfEpoch(i64, Vec<Pick>),
+    /// The version relative to the gate's: an old one must change nothing.
+    Configure {
+        newer_by: i64,
+        stock: i64,
+        paused: bool,
+    },
+    Restart,
+    Wait(Duration),
+}
+
+/// A purchase of a user, found when its turn has come.
+#[derive(Debug, Clone, Copy)]
+struct Pick {
+    user: i64,
+    order: Which,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Which {
+    /// One that nobody has seen.
+    New,
+    /// The one that holds the user's unit, if there is one.
+    Holding,
+    /// The user's last one, whatever became of it.
+    Last,
+    /// The user's first one, whatever became of it.
+    First,
+    /// The last one of the next user.
+    OfAnother,
+}
+
+fn picks(order: impl Strategy<Value = Which>) -> impl Strategy<Value = Vec<Pick>> {
+    vec((1..=USERS, order).prop_map(|(user, order)| Pick { user, order }), 1..=4)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    use Which::*;
+    let tried = || prop_oneof![6 => Just(New), 2 => Just(Last), 1 => Just(First)];
+    let known =
+        || prop_oneof![6 => Just(Holding), 2 => Just(Last), 2 => Just(First), 1 => Just(New), 1 => Just(OfAnother)];
+    let newer_by = prop_oneof![2 => 1..=2_i64, 1 => -2..=0_i64];
+    let configure = (newer_by, 0..=USERS, prop::bool::weighted(0.2));
+    // Until the rate limit is over, or half of it, so that a try is refused in the meantime.
+    let a_little_longer = |time| Just(time + Duration::from_millis(50));
+    let wait = prop_oneof![a_little_longer(RATE_WINDOW), a_little_longer(RATE_WINDOW / 2)];
+    prop_oneof![
+        12 => picks(tried()).prop_map(Step::Reserve),
+        5 => picks(known()).prop_map(Step::Settle),
+        6 => picks(known()).prop_map(Step::Release),
+        1 => (prop_oneof![Just(EPOCH - 1), Just(EPOCH + 1)], picks(known())).prop_map(|(e, p)| Step::ReleaseOfEpoch(e, p)),
+        3 => configure.prop_map(|(newer_by, stock, paused)| Step::Configure { newer_by, stock, paused }),
+        1 => Just(Step::Restart),
+        1 => wait.prop_map(Step::Wait),
+    ]
+}
+
+/// A gate, and beside it the model.
+struct Trial<'a> {
+    stores: &'a Stores,
+    gate: StockGate,
+    id: ProductId,
+    model: Model,
+    drawn: BTreeMap<i64, Vec<OrderId>>,
+}
+
+impl<'a> Trial<'a> {
+    async fn new(stores: &'a Stores) -> Result<Self, GateError> {
+        static OPENED: AtomicI64 = AtomicI64::new(0);
+        let (gate, id, terms) = (gate(stores), product(1 + OPENED.fetch_add(1, Relaxed)), terms(STOCK));
+        gate.open_new(id, &gate.home().await?, EPOCH, &terms).await?;
+        Ok(Self { stores, gate, id, model: Model::new(terms), drawn: BTreeMap::new() })
+    }
+
+    fn find(&mut self, picks: &[Pick]) -> Vec<Purchase> {
+        picks.iter().map(|pick| Purchase { order_id: self.order_of(*pick), user_id: user(pick.user) }).collect()
+    }
+
+    fn order_of(&mut self, pick: Pick) -> OrderId {
+        let of = |user: i64| self.drawn.get(&user).map(Vec::as_slice).unwrap_or_default();
+        let found = match pick.order {
+            Which::New => None,
+            Which::Holding => self.model.order_of(user(pick.user)),
+            Which::Last => of(pick.user).last().copied(),
+            Which::First => of(pick.user).first().copied(),
+            Which::OfAnother => of(pick.user % USERS + 1).last().copied(),
+        };
+        found.unwrap_or_else(|| {
+            let new = OrderId::draw();
+            self.drawn.entry(pick.user).or_default().push(new);
+            new
+        })
+    }
+
+    async fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Reserve(picks) => {
+                let purchases = self.find(picks);
+                self.reserve(&purchases).await?;
+            }
+            Step::Settle(picks) => {
+                let purchases = self.find(picks);
+                self.gate.settle(self.id, &purchases).await?;
+                self.model.settle(&purchases);
+            }
+            Step::Release(picks) => {
+                let purchases = self.find(picks);
+                self.gate.release(self.id, EPOCH, &purchases).await?;
+                self.model.release(&purchases);
+            }
+            Step::ReleaseOfEpoch(epoch, picks) => {
+                let purchases = self.find(picks);
+                let refused = self.gate.release(self.id, *epoch, &purchases).await;
+                prop_assert_eq!(refused, Err(GateError::Superseded));
+            }
+            Step::Configure { newer_by, stock, paused } => {
+                let ver = self.model.terms.ver + newer_by;
+                let terms = SaleTerms { ver, stock: *stock, paused: *paused, ..self.model.terms };
+                self.gate.configure(self.id, &terms).await?;
+                self.model.configure(terms);
+            }
+            Step::Restart => self.restart().await?,
+            Step::Wait(time) => tokio::time::sleep(*time).await,
+        }
+        self.compare().await
+    }
+
+    async fn reserve(&mut self, purchases: &[Purchase]) -> Result<(), TestCaseError> {
+        let from = Instant::now();
+        let admission = self.gate.reserve(self.id, purchases).await?;
+        let call = Span { from, to: Instant::now() };
+        match admission {
+            Admission::Open { epoch: EPOCH, answers } if !self.model.terms.paused => {
+                prop_assert_eq!(answers.len(), purchases.len());
+                purchases
+                    .iter()
+                    .zip(answers)
+                    .try_for_each(|(purchase, answer)| self.model.admit(*purchase, call, answer))
+            }
+            Admission::Paused if self.model.terms.paused => Ok(()),
+            other => Err(TestCaseError::fail(format!("{other:?}"))),
+        }
+    }
+
+    /// The next process: it fills a gate of its own from the database, and finds one elsewhere as it was.
+    async fn restart(&mut self) -> Result<(), TestCaseError> {
+        self.gate = gate(self.stores);
+        if self.stores.config().backend == Backend::Embedded {
+            let held = self.model.reload();
+            self.gate.open_with(self.id, EPOCH, &self.model.terms, held)?;
+        }
+        let again = self.gate.open_new(self.id, &self.gate.home().await?, EPOCH, &self.model.terms).await;
+        prop_assert_eq!(again, Err(GateError::Superseded));
+        Ok(())
+    }
+
+    async fn compare(&self) -> Result<(), TestCaseError> {
+        let shown = self.gate.view(&[self.id]).await?;
+        prop_assert_eq!(shown, [Some(self.model.view())]);
+        self.model.check_stale(&self.gate.stale(self.id, Duration::ZERO, 1_000).await?)?;
+        for user in (1..=USERS).map(user) {
+            self.compare_user(user).await?;
+        }
+        Ok(())
+    }
+
+    async fn compare_user(&self, user: UserId) -> Result<(), TestCaseError> {
+        let held = self.gate.held_by(user, &[self.id]).await?;
+        prop_assert_eq!(held, [Some(self.model.held_by(user))]);
+        for order in self.drawn.get(&user.get()).into_iter().flatten() {
+            let in_flight = self.model.order_of(user) == Some(*order) && self.model.is_in_flight(user);
+            let buyer = self.gate.buyer_in_flight(self.id, *order).await?;
+            prop_assert_eq!(buyer, in_flight.then_some(user));
+        }
+        Ok(())
+    }
+}
+
+async fn play(stores: &Stores, steps: &[Step]) -> Result<(), TestCaseError> {
+    let mut trial = Trial::new(stores).await?;
+    for (number, step) in steps.iter().enumerate() {
+        trial.take(step).await.map_err(|error| TestCaseError::fail(format!("step {}: {error}", number + 1)))?;
+    }
+    Ok(())
+}
+
+/// Draws sequences from a seed and plays them; a failing one is shortened.
+fn explore(stores: &Stores, runtime: &Handle, seed: u64) -> Result<(), TestError<Vec<Step>>> {
+    let config = Config {
+        cases: SEQUENCES_PER_LANE,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        max_shrink_iters: 2_000,
+        max_shrink_time: 30_000,
+        ..Config::default()
+    };
+    let mut runner = TestRunner::new(config);
+    runner.run(&vec(step(), 1..=MOST_STEPS), |steps| runtime.block_on(play(stores, &steps)))
+}
+
+/// `PROPTEST_RNG_SEED`, or else from the clock.
+fn first_seed() -> u64 {
+    match Config::default().rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64,
+    }
+}
+
+on_both_backends! {
+    async fn a_gate_does_what_its_model_does(stores) {
+        let (stores, runtime, first) = (&*stores, Handle::current(), first_seed());
+        let failed = tokio::task::block_in_place(|| thread::scope(|scope| {
+            let play = |seed| explore(stores, &runtime, seed).err().map(|error| (seed, error));
+            let lanes: Vec<_> = (first..first + LANES).map(|seed| scope.spawn(move || play(seed))).collect();
+            lanes.into_iter().find_map(|lane| lane.join().unwrap())
+        }));
+        if let Some((seed, error)) = failed {
+            let TestError::Fail(why, steps) = error else { panic!("{error}") };
+            let steps: Vec<_> = steps.iter().map(|step| format!("  {step:?}\n")).collect();
+            panic!("{why}\n{}To play it again: PROPTEST_RNG_SEED={seed}", steps.concat());
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What a gate has to do, in the plainest words: a map from users to their units, and the terms.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::{TestCaseError, prop_assert, prop_assert_eq};
+use seckill::model::{OrderId, Purchase, SaleState, SaleTerms, UserId};
+use seckill::stock::{Answer, GateView, HeldUnit, RATE_WINDOW, Stale};
+
+use crate::gate::EPOCH;
+
+/// The gate's clock counts whole milliseconds, and a key of Redis lives up to one longer.
+const CLOCK_SLACK: Duration = Duration::from_millis(20);
+
+/// When something happened: not before `from`, not after `to`.
+#[derive(Clone, Copy)]
+pub struct Span {
+    pub from: Instant,
+    pub to: Instant,
+}
+
+struct Unit {
+    order_id: OrderId,
+    in_flight: bool,
+    taken: Span,
+}
+
+pub struct Model {
+    pub terms: SaleTerms,
+    held: BTreeMap<UserId, Unit>,
+    /// The last try of each user that was not refused for coming too soon.
+    tries: BTreeMap<UserId, Span>,
+}
+
+impl Model {
+    pub fn new(terms: SaleTerms) -> Self {
+        Self { terms, held: BTreeMap::new(), tries: BTreeMap::new() }
+    }
+
+    /// Does what the gate did with a purchase in a call that took `call`, if it may have answered so.
+    pub fn admit(&mut self, purchase: Purchase, call: Span, answer: Answer) -> Result<(), TestCaseError> {
+        let Purchase { order_id, user_id } = purchase;
+        if let Some(unit) = self.held.get(&user_id) {
+            let held = Answer::Already { order_id: unit.order_id, in_flight: unit.in_flight };
+            prop_assert_eq!(answer, if unit.order_id == order_id { Answer::Taken } else { held });
+            return Ok(());
+        }
+        // How long ago the last try was is known only as well as the two calls can be timed.
+        let since = self.tries.get(&user_id).map(|last| {
+            (call.from.saturating_duration_since(last.to), call.to.saturating_duration_since(last.from) + CLOCK_SLACK)
+        });
+        if let Answer::RateLimited(wait) = answer {
+            let Some((least, most)) = since else { return Err(TestCaseError::fail("limited at the first try")) };
+            prop_assert!(wait > Duration::ZERO && wait + least <= RATE_WINDOW + CLOCK_SLACK, "{wait:?} is too long");
+            prop_assert!(wait + most >= RATE_WINDOW, "{wait:?} is too short");
+            return Ok(());
+        }
+        prop_assert!(since.is_none_or(|(_, most)| most >= RATE_WINDOW), "{answer:?} {since:?} after the last try");
+        self.tries.insert(user_id, call);
+        if self.remaining() == 0 {
+            prop_assert_eq!(answer, Answer::SoldOut);
+        } else {
+            prop_assert_eq!(answer, Answer::Taken);
+            self.held.insert(user_id, Unit { order_id, in_flight: true, taken: call });
+        }
+        Ok(())
+    }
+
+    pub fn settle(&mut self, purchases: &[Purchase]) {
+        for purchase in purchases {
+            if let Some(unit) = self.held.get_mut(&purchase.user_id)
+                && unit.order_id == purchase.order_id
+            {
+                unit.in_flight = false;
+            }
+        }
+    }
+
+    pub fn release(&mut self, purchases: &[Purchase]) {
+        for purchase in purchases {
+            if self.order_of(purchase.user_id) == Some(purchase.order_id) {
+                self.held.remove(&purchase.user_id);
+            }
+        }
+    }
+
+    pub fn configure(&mut self, terms: SaleTerms) {
+        if terms.ver > self.terms.ver {
+            self.terms = terms;
+        }
+    }
+
+    /// What is left of a gate in a process that starts again from the database: the live orders, which are there.
+    pub fn reload(&mut self) -> Vec<Purchase> {
+        self.tries.clear();
+        self.held.values_mut().for_each(|unit| unit.in_flight = false);
+        self.held.iter().map(|(user, unit)| Purchase { order_id: unit.order_id, user_id: *user }).collect()
+    }
+
+    pub fn order_of(&self, user: UserId) -> Option<OrderId> {
+        self.held.get(&user).map(|unit| unit.order_id)
+    }
+
+    fn remaining(&self) -> i64 {
+        (self.terms.stock - self.held.len() as i64).max(0)
+    }
+
+    pub fn view(&self) -> GateView {
+        let remaining = self.remaining();
+        let state = match (self.terms.paused, remaining) {
+            (true, _) => SaleState::Paused,
+            (false, 0) => SaleState::SoldOut,
+            (false, _) => SaleState::Live,
+        };
+        let in_flight = self.held.values().filter(|unit| unit.in_flight).count() as i64;
+        GateView { remaining, state, ver: self.terms.ver, taken: self.held.len() as i64, in_flight }
+    }
+
+    pub fn held_by(&self, user: UserId) -> HeldUnit {
+        self.order_of(user).map_or(HeldUnit::Nothing, HeldUnit::Order)
+    }
+
+    pub fn is_in_flight(&self, user: UserId) -> bool {
+        self.held.get(&user).is_some_and(|unit| unit.in_flight)
+    }
+
+    /// Checks a list of everything that is in flight: each once, the oldest first.
+    pub fn check_stale(&self, stale: &Stale) -> Result<(), TestCaseError> {
+        prop_assert_eq!(stale.epoch, EPOCH);
+        let mut listed = stale.purchases.clone();
+        listed.sort_by_key(|purchase| purchase.user_id);
+        let in_flight = self.held.iter().filter(|(_, unit)| unit.in_flight);
+        let expected: Vec<_> =
+            in_flight.map(|(user, unit)| Purchase { order_id: unit.order_id, user_id: *user }).collect();
+        prop_assert_eq!(listed, expected);
+        let taken: Vec<_> = stale.purchases.iter().map(|purchase| self.held[&purchase.user_id].taken).collect();
+        prop_assert!(taken.is_sorted_by(|older, newer| older.from <= newer.to + CLOCK_SLACK), "not the oldest first");
+        Ok(())
+    }
+}
