@@ -77,6 +77,7 @@ fn step() -> impl Strategy<Value = Step> {
         || prop_oneof![6 => Just(Holding), 2 => Just(Last), 2 => Just(First), 1 => Just(New), 1 => Just(OfAnother)];
     let newer_by = prop_oneof![2 => 1..=2_i64, 1 => -2..=0_i64];
     let configure = (newer_by, 0..=USERS, prop::bool::weighted(0.2));
+    let other_epoch = prop_oneof![Just(EPOCH - 1), Just(EPOCH + 1)];
     // Until the rate limit is over, or half of it, so that a try is refused in the meantime.
     let a_little_longer = |time| Just(time + Duration::from_millis(50));
     let wait = prop_oneof![a_little_longer(RATE_WINDOW), a_little_longer(RATE_WINDOW / 2)];
@@ -84,7 +85,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => picks(tried()).prop_map(Step::Reserve),
         5 => picks(known()).prop_map(Step::Settle),
         6 => picks(known()).prop_map(Step::Release),
-        1 => (prop_oneof![Just(EPOCH - 1), Just(EPOCH + 1)], picks(known())).prop_map(|(e, p)| Step::ReleaseOfEpoch(e, p)),
+        1 => (other_epoch, picks(known())).prop_map(|(epoch, picks)| Step::ReleaseOfEpoch(epoch, picks)),
         3 => configure.prop_map(|(newer_by, stock, paused)| Step::Configure { newer_by, stock, paused }),
         1 => Just(Step::Restart),
         1 => wait.prop_map(Step::Wait),

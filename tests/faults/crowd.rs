@@ -86,6 +86,11 @@ impl Sale {
         (1..=self.buyers).filter(|user| !record.promises.contains_key(user)).collect()
     }
 
+    /// Whether there is nothing left to sell, or nobody to sell it to.
+    fn is_over(&self, record: &Record) -> bool {
+        !record.sold_out.is_empty() || record.sold_at.len() >= self.wanted()
+    }
+
     async fn click(&self, user: i64, token: &str, instance: usize) -> Answer {
         let Click { answer, label } = self.client.buy(token, self.product, instance).await;
         let mut record = self.record();
@@ -199,7 +204,7 @@ impl Crowd {
                 if let Some(at) = record.sold_at.iter().find(|at| **at > since) {
                     return Some(*at - since);
                 }
-                if record.sold_at.len() >= self.sale.wanted() {
+                if self.sale.is_over(&record) {
                     return Some(Duration::ZERO);
                 }
             }
@@ -220,6 +225,6 @@ impl Crowd {
             idle = idle.max(at.saturating_duration_since(last));
             last = *at;
         }
-        if sold_at.len() < self.sale.wanted() { idle.max(last.elapsed()) } else { idle }
+        if self.sale.is_over(&self.sale.record()) { idle } else { idle.max(last.elapsed()) }
     }
 }

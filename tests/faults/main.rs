@@ -11,6 +11,7 @@ mod crowd;
 mod daemon;
 mod dice;
 mod distributed;
+mod double_faults;
 mod embedded;
 mod link;
 mod links;

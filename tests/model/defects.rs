@@ -1,0 +1,54 @@
+//! The mutants: one deliberate defect each.
+
+/// One deliberate defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// The unit is released when the publish timed out.
+    ReleaseOnTimeout,
+    /// 202 before the confirm.
+    ReplyBeforeConfirm,
+    /// The in-flight entry is removed at the publish, before the confirm.
+    FlightClearedBeforeConfirm,
+    /// The message is acknowledged before the commit.
+    AckBeforeCommit,
+    /// A start-up writes the gate from the database during the sale.
+    StartResetsGate,
+    /// A release goes by user, without comparing the order id.
+    ReleaseByUser,
+    /// `release_due` is cleared before the gate call.
+    DueClearedBeforeRelease,
+    /// The gate is released before the cancel is committed.
+    ReleaseBeforeCommit,
+    /// Any duplicate is taken for success: the index is over dead orders too.
+    AnyDuplicateIsSuccess,
+    /// A restock reaches the gate first.
+    RestockGateFirst,
+    /// Late messages are accepted and take stock unconditionally.
+    LateAcceptedUnconditionally,
+    /// Late messages are accepted, and take stock if there is any.
+    LateAccepted,
+    /// Settling restores a missing mark.
+    SettleRestoresMark,
+    /// A rebuild does not wait until older promises can no longer be given.
+    RebuildWithoutWaiting,
+    /// The age of a request is checked before the publish, not after the confirm.
+    AgeCheckedBeforePublish,
+    /// Consumers compete: the barrier overtakes an unacked batch.
+    CompetingConsumers,
+    /// No barrier: the queue is found empty twice, longer apart than a consumer may hold a batch.
+    EmptyTwiceForBarrier,
+    /// A barrier that was delivered before is trusted.
+    RedeliveredBarrierTrusted,
+    /// The live orders are read before the fence is committed.
+    LiveReadBeforeFence,
+    /// The fence is a flag instead of a number.
+    FenceIsFlag,
+    /// A gate is installed over an open one.
+    InstallOverOpenGate,
+    /// A release counts as done on a closed gate.
+    ReleaseDoneOnClosedGate,
+    /// The gate does not know its server: a failover loses a suffix unnoticed.
+    NoServerIdentity,
+    /// A repeat is answered 409 from an unconfirmed reservation.
+    RepeatAnsweredUnconfirmed,
+}

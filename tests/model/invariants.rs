@@ -1,0 +1,87 @@
+//! What must hold in every state, and what must be reached at all.
+
+use crate::state::{Message, Order, Row, State, USERS, bit, every_order, user_of};
+use crate::system::System;
+
+/// Something that is said of a state.
+#[derive(Clone, Copy)]
+pub struct Claim {
+    pub name: &'static str,
+    pub holds: fn(&System, &State) -> bool,
+}
+
+pub const NEVER_OVERSOLD: Claim =
+    Claim { name: "I1 never oversold", holds: |_, s| s.live_count() <= s.db.stock as usize };
+pub const NO_PROMISE_LOST: Claim =
+    Claim { name: "I2 no promise lost", holds: |_, s| promised(s).all(|order| is_kept(s, order)) };
+pub const NO_PROMISE_TURNED_DOWN: Claim =
+    Claim { name: "I2 no promise turned down", holds: |_, s| promised(s).all(|order| s.row(order) != Row::Rejected) };
+pub const QUIET_GATE_EQUALS_DATABASE: Claim = Claim {
+    name: "I3 when all is quiet, the gate equals the database",
+    holds: |system, s| !system.is_quiet(s) || gate_equals_database(system, s),
+};
+pub const ONE_LIVE_ORDER_A_USER: Claim = Claim { name: "I4 one live order a user", holds: one_live_order_a_user };
+pub const GATE_COVERS_LIVE_ORDERS: Claim =
+    Claim { name: "an open gate holds every live order", holds: gate_covers_live_orders };
+pub const GATE_NEVER_OVER_OFFERS: Claim =
+    Claim { name: "an open gate never offers more than the database", holds: gate_never_over_offers };
+
+/// What holds in every state.
+pub const INVARIANTS: [Claim; 7] = [
+    NEVER_OVERSOLD,
+    ONE_LIVE_ORDER_A_USER,
+    NO_PROMISE_LOST,
+    NO_PROMISE_TURNED_DOWN,
+    GATE_COVERS_LIVE_ORDERS,
+    GATE_NEVER_OVER_OFFERS,
+    QUIET_GATE_EQUALS_DATABASE,
+];
+
+/// A sale comes to rest with an order that somebody was told of.
+pub const QUIET_AFTER_A_SALE: Claim = Claim {
+    name: "quiet after a sale",
+    holds: |system, s| s.promised != 0 && s.live_count() > 0 && system.is_quiet(s),
+};
+
+/// A lost gate is open again and knows a live order.
+pub const REBUILT_WITH_A_LIVE_ORDER: Claim = Claim {
+    name: "rebuilt with a live order",
+    holds: |system, s| s.db.fence > 1 && system.open(s).is_some() && s.live_count() > 0,
+};
+
+fn promised(s: &State) -> impl Iterator<Item = Order> {
+    every_order().filter(|order| s.promised & bit(*order) != 0)
+}
+
+/// The database or the queue holds the order. The gate alone does not count: it may lose everything.
+fn is_kept(s: &State, order: Order) -> bool {
+    let is = |message: &Message| matches!(message, Message::Order(its, _) if *its == order);
+    s.row(order) != Row::Absent
+        || s.queue.iter().chain(&s.returned).any(is)
+        || s.prefetched.iter().flatten().any(|delivery| is(&delivery.message))
+        || s.work.iter().any(|work| work.unacked().is_some_and(|message| is(&message)))
+}
+
+fn one_live_order_a_user(_: &System, s: &State) -> bool {
+    let mut live = [0; USERS];
+    for order in every_order().filter(|order| s.row(*order) == Row::Live) {
+        live[user_of(order)] += 1;
+    }
+    live.iter().all(|orders| *orders <= 1)
+}
+
+fn gate_covers_live_orders(system: &System, s: &State) -> bool {
+    let covers = || s.live().iter().zip(s.gate.buyers).all(|(live, mark)| live.is_none() || mark == *live);
+    system.open(s).is_none_or(|meta| meta.epoch != s.db.epoch || covers())
+}
+
+fn gate_never_over_offers(system: &System, s: &State) -> bool {
+    system.open(s).is_none_or(|meta| s.held_count() <= meta.stock as usize && meta.stock <= s.db.stock)
+}
+
+fn gate_equals_database(system: &System, s: &State) -> bool {
+    let same_terms = system.open(s).is_some_and(|meta| meta.epoch == s.db.epoch && meta.stock == s.db.stock);
+    // Without a sweeper, what died on its way stays in flight.
+    let settled = || s.gate.buyers == s.live() && s.gate.flight == 0 && s.db.due == 0;
+    same_terms && (system.sweepers == 0 || settled())
+}

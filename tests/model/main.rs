@@ -1,0 +1,20 @@
+//! The purchase protocol of one product as a model, of which every state that can be reached is visited.
+//!
+//! Steps: reserve, publish, arrive or vanish, confirm, reply, give up; deliver, prefetch, decide, ack, settle, release,
+//! clear; crash, or lose the connection while the old consumer works on; sweep; cancel, restock; the gate lost, flushed
+//! or failed over to any earlier state; the rebuild, each step a chance to die. A request may die at each step.
+//!
+//! Abstractions: the wait of a rebuild is one step that marks older requests as past their age; scripts and
+//! transactions are atomic; queue and database keep what they took; a batch is its orders one by one, which allows a
+//! crash between any two. Not in the model: clocks, a deposed Redis master that still takes writes, loss of queue or
+//! database data, rate limits, prices, payment.
+//!
+//! The larger systems take minutes: `cargo test --release --test model -- --include-ignored`.
+
+mod defects;
+mod invariants;
+mod mutants;
+mod search;
+mod sound;
+mod state;
+mod system;

@@ -1,0 +1,66 @@
+//! What each rule is for: without it, so many steps are enough to break an invariant.
+
+use crate::defects::Defect::{self, *};
+use crate::invariants::{
+    Claim, GATE_COVERS_LIVE_ORDERS, GATE_NEVER_OVER_OFFERS, NEVER_OVERSOLD, NO_PROMISE_LOST, NO_PROMISE_TURNED_DOWN,
+    QUIET_GATE_EQUALS_DATABASE,
+};
+use crate::search::explore;
+use crate::system::{System, sale};
+
+/// Makes each defect a test: the system in which it shows, what it breaks, and the fewest steps to it.
+macro_rules! mutants {
+    ($($name:ident: $defect:ident, $system:expr, breaks $invariant:ident after $steps:literal;)+) => {
+        $(#[test]
+        fn $name() {
+            breaks($defect, $system, $invariant, $steps);
+        })+
+    };
+}
+
+fn breaks(defect: Defect, sound: System, invariant: Claim, steps: usize) {
+    let system = System { defect: Some(defect), ..sound };
+    let found = explore(&system, &[invariant], &[]).violation.expect("a counterexample");
+    assert_eq!(found.steps.len(), steps, "{:#?}", found.steps);
+}
+
+mutants! {
+    release_when_the_publish_timed_out: ReleaseOnTimeout, sale(3, 3).stock(2), breaks GATE_COVERS_LIVE_ORDERS after 5;
+    reply_before_the_confirm: ReplyBeforeConfirm, sale(3, 3).stock(2), breaks NO_PROMISE_LOST after 3;
+    in_flight_entry_removed_before_the_confirm:
+        FlightClearedBeforeConfirm, sale(3, 3).stock(2), breaks NO_PROMISE_LOST after 3;
+    ack_before_the_commit: AckBeforeCommit, sale(3, 3).stock(2), breaks NO_PROMISE_LOST after 6;
+    start_writes_the_gate_during_the_sale:
+        StartResetsGate, sale(3, 3).stock(2), breaks GATE_COVERS_LIVE_ORDERS after 5;
+    release_by_user: ReleaseByUser, sale(2, 2).sweepers(2).cancels(1), breaks GATE_COVERS_LIVE_ORDERS after 13;
+    due_cleared_before_the_release:
+        DueClearedBeforeRelease, sale(2, 2).sweepers(2).cancels(1), breaks QUIET_GATE_EQUALS_DATABASE after 9;
+    release_before_the_cancel_is_committed:
+        ReleaseBeforeCommit, sale(2, 2).sweepers(2).cancels(1), breaks GATE_COVERS_LIVE_ORDERS after 4;
+    any_duplicate_taken_for_success:
+        AnyDuplicateIsSuccess, sale(2, 2).sweepers(2).cancels(1), breaks NO_PROMISE_LOST after 13;
+    restock_at_the_gate_first: RestockGateFirst, sale(2, 3).restocks(1), breaks GATE_NEVER_OVER_OFFERS after 1;
+    late_accepted_unconditionally:
+        LateAcceptedUnconditionally, sale(2, 2).losses(1), breaks NEVER_OVERSOLD after 18;
+    late_accepted: LateAccepted, sale(2, 2).losses(1), breaks GATE_COVERS_LIVE_ORDERS after 14;
+    settle_restores_a_mark:
+        SettleRestoresMark, sale(2, 2).sweepers(2).cancels(1), breaks GATE_NEVER_OVER_OFFERS after 8;
+    rebuild_without_the_wait: RebuildWithoutWaiting, sale(2, 2).losses(1), breaks NO_PROMISE_TURNED_DOWN after 15;
+    age_checked_before_the_publish:
+        AgeCheckedBeforePublish, sale(2, 2).losses(1), breaks NO_PROMISE_TURNED_DOWN after 15;
+    competing_consumers: CompetingConsumers, sale(2, 2).losses(1), breaks NO_PROMISE_TURNED_DOWN after 15;
+    queue_empty_twice_instead_of_a_barrier:
+        EmptyTwiceForBarrier, sale(2, 2).losses(1), breaks NO_PROMISE_TURNED_DOWN after 17;
+    redelivered_barrier_trusted:
+        RedeliveredBarrierTrusted, sale(2, 1).losses(1).prefetching(), breaks NO_PROMISE_TURNED_DOWN after 19;
+    live_orders_read_before_the_fence:
+        LiveReadBeforeFence, sale(2, 2).losses(1), breaks GATE_COVERS_LIVE_ORDERS after 13;
+    fence_as_a_flag:
+        FenceIsFlag, sale(1, 2).losses(2).sweepers(0), breaks NO_PROMISE_TURNED_DOWN after 27;
+    install_over_an_open_gate: InstallOverOpenGate, sale(2, 1).losses(1), breaks GATE_COVERS_LIVE_ORDERS after 25;
+    release_counted_as_done_on_a_closed_gate:
+        ReleaseDoneOnClosedGate, sale(1, 1).losses(1).cancels(1), breaks QUIET_GATE_EQUALS_DATABASE after 20;
+    no_server_identity: NoServerIdentity, sale(2, 2).failovers(1), breaks GATE_COVERS_LIVE_ORDERS after 5;
+    repeat_answered_from_an_unconfirmed_reservation:
+        RepeatAnsweredUnconfirmed, sale(2, 2).losses(1), breaks NO_PROMISE_LOST after 2;
+}

@@ -1,0 +1,97 @@
+//! The protocol as it is: no state breaks an invariant, and from each one everything can still come to rest.
+
+use crate::invariants::{INVARIANTS, QUIET_AFTER_A_SALE, REBUILT_WITH_A_LIVE_ORDER};
+use crate::search::{explore, stuck_states};
+use crate::system::{System, sale};
+
+/// Makes each system a test.
+macro_rules! sound {
+    ($check:ident: $($(#[$attribute:meta])* $name:ident = $system:expr;)+) => {
+        $(#[test]
+        $(#[$attribute])*
+        fn $name() {
+            $check(&$system);
+        })+
+    };
+}
+
+fn holds(system: &System) {
+    let mut goals = vec![QUIET_AFTER_A_SALE];
+    if system.may_lose_its_gate() {
+        goals.push(REBUILT_WITH_A_LIVE_ORDER);
+    }
+    let explored = explore(system, &INVARIANTS, &goals);
+    if let Some(violation) = explored.violation {
+        panic!("broken: {}\n{:#?}", violation.broken, violation.steps);
+    }
+    assert!(explored.missed.is_empty(), "never reached in {} states: {:?}", explored.states, explored.missed);
+}
+
+fn comes_to_rest(system: &System) {
+    let (states, stuck) = stuck_states(system);
+    assert_eq!(stuck, 0, "of {states} states");
+}
+
+mod always {
+    use super::*;
+
+    sound! { holds:
+        sold_out = sale(2, 2);
+        cancelled = sale(2, 2).cancels(1);
+        restocked = sale(2, 2).restocks(1);
+        lost = sale(2, 1).losses(1);
+        lost_without_a_sweeper = sale(2, 2).losses(1).sweepers(0);
+        lost_with_two_rebuilders = sale(1, 1).losses(1).rebuilders(2).sweepers(0);
+        lost_with_prefetch = sale(2, 1).losses(1).prefetching();
+        lost_and_cancelled = sale(1, 1).losses(1).cancels(1);
+        lost_and_restocked = sale(1, 1).losses(1).restocks(1);
+        lost_twice = sale(2, 1).losses(2).sweepers(0);
+        lost_and_failed_over = sale(1, 1).losses(1).failovers(1).sweepers(0);
+        failed_over = sale(2, 1).failovers(1);
+        failed_over_and_cancelled = sale(1, 1).failovers(1).cancels(1);
+        flushed = sale(2, 1).flushes(1);
+    }
+}
+
+mod always_in_larger_systems {
+    use super::*;
+
+    sound! { holds:
+        #[ignore = "minutes"]
+        three_buyers_of_two_units = sale(3, 3).stock(2);
+        #[ignore = "minutes"]
+        cancelled_with_two_sweepers = sale(2, 2).cancels(1).sweepers(2);
+        #[ignore = "minutes"]
+        restocked_with_three_requests = sale(2, 3).restocks(1);
+        #[ignore = "minutes"]
+        lost_with_two_requests = sale(2, 2).losses(1);
+        #[ignore = "minutes"]
+        lost_with_two_rebuilders_and_a_sweeper = sale(2, 1).losses(1).rebuilders(2);
+        #[ignore = "minutes"]
+        lost_and_cancelled_with_two_requests = sale(1, 2).losses(1).cancels(1);
+        #[ignore = "minutes"]
+        lost_twice_with_a_sweeper = sale(1, 1).losses(2);
+        #[ignore = "minutes"]
+        failed_over_with_two_requests = sale(2, 2).failovers(1);
+        #[ignore = "minutes"]
+        failed_over_and_cancelled_with_two_requests = sale(1, 2).failovers(1).cancels(1);
+        #[ignore = "minutes"]
+        flushed_with_two_requests = sale(2, 2).flushes(1);
+    }
+}
+
+mod at_last {
+    use super::*;
+
+    sound! { comes_to_rest:
+        cancelled = sale(1, 2).cancels(1);
+        lost_with_prefetch = sale(2, 1).losses(1).prefetching();
+        lost_and_cancelled = sale(1, 1).losses(1).cancels(1);
+        #[ignore = "minutes"]
+        restocked_with_three_requests = sale(2, 3).restocks(1);
+        #[ignore = "minutes"]
+        lost_with_two_rebuilders_and_a_sweeper = sale(2, 1).losses(1).rebuilders(2);
+        #[ignore = "minutes"]
+        lost_twice_with_a_sweeper = sale(1, 1).losses(2);
+    }
+}

@@ -1,0 +1,257 @@
+//! Everything that a step of the protocol can read or change, of one product.
+
+/// Users that may buy.
+pub const USERS: usize = 3;
+/// Order ids that a user may draw.
+pub const TRIES: usize = 2;
+/// Order ids in all.
+pub const ORDERS: usize = USERS * TRIES;
+/// Slots of consumers in `State::work`; the sweepers follow.
+pub const CONSUMERS: usize = 2;
+/// Publisher of a message that nobody waits for any more.
+pub const NOBODY: u8 = u8::MAX;
+
+/// An order id.
+pub type Order = u8;
+/// A set of order ids.
+pub type Orders = u16;
+/// Who holds a unit, and under which order.
+pub type Buyers = [Option<Order>; USERS];
+
+pub fn user_of(order: Order) -> usize {
+    order as usize / TRIES
+}
+
+pub fn bit(order: Order) -> Orders {
+    1 << order
+}
+
+pub fn every_order() -> std::ops::Range<Order> {
+    0..ORDERS as Order
+}
+
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub struct Meta {
+    pub epoch: u8,
+    pub home: u8,
+    pub open: bool,
+    pub stock: u8,
+    pub ver: u8,
+}
+
+/// What the gate keeps.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, Default)]
+pub struct Gate {
+    pub meta: Option<Meta>,
+    pub buyers: Buyers,
+    pub flight: Orders,
+}
+
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub enum Row {
+    Absent,
+    Live,
+    Cancelled,
+    Rejected,
+}
+
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub struct Database {
+    pub rows: [Row; ORDERS],
+    /// Orders whose unit the gate has yet to give back.
+    pub due: Orders,
+    pub stock: u8,
+    pub ver: u8,
+    pub epoch: u8,
+    pub fence: u8,
+    pub home: u8,
+}
+
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Message {
+    /// An order and the epoch of the gate that admitted it.
+    Order(Order, u8),
+    Barrier(u8),
+}
+
+/// A message that was published and has not reached the queue.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sent {
+    pub message: Message,
+    /// The request that waits for its confirm.
+    pub publisher: u8,
+}
+
+/// A message and whether it was delivered before.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub struct Delivery {
+    pub message: Message,
+    pub again: bool,
+}
+
+/// A request inside an instance.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub enum Request {
+    Idle,
+    Reserved { order: Order, epoch: u8, expired: bool },
+    Published { order: Order, epoch: u8, expired: bool, confirmed: bool },
+}
+
+/// A consumer or a sweeper and how far it is. `linked`: the broker still counts the message as unacked here.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub enum Work {
+    Idle,
+    Has { message: Message, again: bool, linked: bool, old: bool },
+    Decided { order: Order, dead: bool, epoch: u8, linked: bool, message: Message },
+    Released { order: Order },
+    Fenced { epoch: u8, home: u8, linked: bool },
+    Read { epoch: u8, home: u8, linked: bool, live: Buyers, stock: u8, ver: u8 },
+}
+
+impl Work {
+    /// The message that goes back to the queue when the connection is lost.
+    pub fn unacked(&self) -> Option<Message> {
+        match *self {
+            Self::Has { message, linked: true, .. } | Self::Decided { message, linked: true, .. } => Some(message),
+            Self::Fenced { epoch, linked: true, .. } | Self::Read { epoch, linked: true, .. } => {
+                Some(Message::Barrier(epoch))
+            }
+            _ => None,
+        }
+    }
+
+    /// The broker no longer counts its message as unacked here.
+    pub fn unlink(&mut self) -> Option<()> {
+        match self {
+            Self::Has { linked, .. }
+            | Self::Decided { linked, .. }
+            | Self::Fenced { linked, .. }
+            | Self::Read { linked, .. } => *linked = false,
+            Self::Idle | Self::Released { .. } => return None,
+        }
+        Some(())
+    }
+}
+
+/// Somebody who rebuilds the gate, and what comes next.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub enum Rebuild {
+    Idle,
+    Inspect { epoch: u8, fence: u8, home: u8 },
+    TakeEpoch { epoch: u8, run: u8 },
+    Close { epoch: u8, run: u8 },
+    Wait { epoch: u8 },
+    Sampled { epoch: u8 },
+}
+
+/// What may still happen from outside.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub struct Budget {
+    pub requests: u8,
+    pub losses: u8,
+    pub flushes: u8,
+    pub failovers: u8,
+    pub cancels: u8,
+    pub restocks: u8,
+    pub starts: u8,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
+pub struct State {
+    /// The gate's server process of now.
+    pub run: u8,
+    pub gate: Gate,
+    /// What a replica had when it was last in step.
+    pub replica: Option<Gate>,
+    pub db: Database,
+    pub net: Vec<Sent>,
+    pub queue: Vec<Message>,
+    /// What dead channels gave back; served before `queue`.
+    pub returned: Vec<Message>,
+    pub prefetched: [Option<Delivery>; CONSUMERS],
+    pub requests: [Request; 2],
+    /// Order ids that each user has drawn.
+    pub drawn: [u8; USERS],
+    pub work: Vec<Work>,
+    pub rebuilds: Vec<Rebuild>,
+    /// Stock and version that somebody is about to bring to the gate.
+    pub terms: Option<(u8, u8)>,
+    /// What a start that resets the gate has read (a mutant's).
+    pub start: Option<Buyers>,
+    /// Orders that a buyer was told of: 202, or 409 with the id.
+    pub promised: Orders,
+    pub left: Budget,
+}
+
+impl State {
+    pub fn row(&self, order: Order) -> Row {
+        self.db.rows[order as usize]
+    }
+
+    pub fn live(&self) -> Buyers {
+        let mut live = [None; USERS];
+        for order in every_order() {
+            if self.row(order) == Row::Live {
+                live[user_of(order)] = Some(order);
+            }
+        }
+        live
+    }
+
+    pub fn live_count(&self) -> usize {
+        self.db.rows.iter().filter(|row| **row == Row::Live).count()
+    }
+
+    pub fn held_count(&self) -> usize {
+        self.gate.buyers.iter().flatten().count()
+    }
+
+    /// A barrier of that epoch is on its way, or somebody is about to send one.
+    pub fn barrier_about(&self, epoch: u8) -> bool {
+        let barrier = Message::Barrier(epoch);
+        self.net.iter().any(|sent| sent.message == barrier)
+            || self.queue.contains(&barrier)
+            || self.returned.contains(&barrier)
+            || self.prefetched.iter().flatten().any(|delivery| delivery.message == barrier)
+            || self.work.iter().any(|work| work.unacked() == Some(barrier))
+            || self.rebuilds.iter().any(|rebuild| {
+                matches!(*rebuild, Rebuild::Wait { epoch: its } | Rebuild::Sampled { epoch: its } if its == epoch)
+            })
+    }
+
+    pub fn send(&mut self, message: Message, publisher: u8) {
+        self.net.push(Sent { message, publisher });
+        self.net.sort();
+    }
+
+    /// A request ends: nobody waits for its confirm any more.
+    pub fn end_request(&mut self, request: usize) {
+        self.requests[request] = Request::Idle;
+        for sent in &mut self.net {
+            if sent.publisher == request as u8 {
+                sent.publisher = NOBODY;
+            }
+        }
+        self.net.sort();
+    }
+
+    pub fn something_ready(&self) -> bool {
+        !self.queue.is_empty() || !self.returned.is_empty()
+    }
+
+    pub fn take_ready(&mut self) -> Delivery {
+        if self.returned.is_empty() {
+            Delivery { message: self.queue.remove(0), again: false }
+        } else {
+            Delivery { message: self.returned.remove(0), again: true }
+        }
+    }
+
+    /// A dead channel's messages come back before those never delivered, but in the order of their return.
+    pub fn requeue(&mut self, worker: usize) {
+        self.returned.extend(self.work[worker].unacked());
+        if worker < CONSUMERS {
+            self.returned.extend(self.prefetched[worker].take().map(|delivery| delivery.message));
+        }
+    }
+}

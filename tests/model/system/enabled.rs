@@ -1,0 +1,197 @@
+//! Which steps may come next.
+
+use super::{Step, System};
+use crate::defects::Defect;
+use crate::state::{CONSUMERS, Message, Rebuild, Request, Row, State, Work, bit, every_order};
+
+impl System {
+    pub fn enabled(&self, s: &State, steps: &mut Vec<Step>) {
+        self.external(s, steps);
+        self.internal(s, steps);
+    }
+
+    /// Nothing is left to do, unless something comes from outside.
+    pub fn is_quiet(&self, s: &State) -> bool {
+        // Most states are not, and this tells most of them: each of these has a step that is always possible.
+        let busy = !s.net.is_empty()
+            || s.terms.is_some()
+            || s.start.is_some()
+            || s.requests.iter().any(|request| *request != Request::Idle)
+            || s.work.iter().any(|work| *work != Work::Idle)
+            || s.rebuilds.iter().any(|rebuild| *rebuild != Rebuild::Idle);
+        if busy {
+            return false;
+        }
+        let mut steps = vec![];
+        self.internal(s, &mut steps);
+        steps.is_empty()
+    }
+
+    /// What buyers, administrators and mishaps may do.
+    fn external(&self, s: &State, steps: &mut Vec<Step>) {
+        let left = &s.left;
+        if left.requests > 0
+            && self.open(s).is_some()
+            && let Some(request) = s.requests.iter().position(|request| *request == Request::Idle)
+        {
+            steps.extend((0..self.users).map(|user| Step::Reserve { request, user }));
+        }
+        if left.cancels > 0 {
+            for order in every_order().filter(|order| s.row(*order) == Row::Live) {
+                steps.push(Step::Cancel(order));
+                if self.has(Defect::ReleaseBeforeCommit) {
+                    steps.push(Step::CancelAtGate(order));
+                }
+            }
+        }
+        if left.restocks > 0 {
+            steps.push(Step::Restock);
+        }
+        if left.losses > 0 {
+            steps.push(Step::LoseGate);
+        }
+        if left.flushes > 0 {
+            steps.push(Step::FlushGate);
+        }
+        if left.failovers > 0 {
+            steps.push(if s.replica.is_none() { Step::Replicate } else { Step::FailOver });
+        }
+        if self.has(Defect::StartResetsGate) && left.starts > 0 && s.start.is_none() {
+            steps.push(Step::ReadAtStart);
+        }
+    }
+
+    /// What the system does by itself, dying included.
+    fn internal(&self, s: &State, steps: &mut Vec<Step>) {
+        self.of_requests(s, steps);
+        self.of_the_queue(s, steps);
+        for worker in 0..s.work.len() {
+            self.of_a_worker(s, worker, steps);
+        }
+        for rebuilder in 0..s.rebuilds.len() {
+            self.of_a_rebuilder(s, rebuilder, steps);
+        }
+        if s.terms.is_some() {
+            steps.push(Step::Configure);
+        } else if self.open(s).is_some_and(|meta| meta.ver < s.db.ver) {
+            steps.push(Step::ReadTerms);
+        }
+        if s.start.is_some() {
+            steps.push(Step::WriteAtStart);
+        }
+    }
+
+    fn of_requests(&self, s: &State, steps: &mut Vec<Step>) {
+        let early = self.has(Defect::AgeCheckedBeforePublish);
+        for (number, request) in s.requests.iter().enumerate() {
+            match *request {
+                Request::Idle => {}
+                Request::Reserved { expired, .. } => {
+                    steps.push(Step::GiveUp(number));
+                    if !(early && expired) {
+                        steps.push(Step::Publish(number));
+                    }
+                }
+                Request::Published { expired, confirmed, .. } => {
+                    steps.push(Step::GiveUp(number));
+                    if (confirmed || self.has(Defect::ReplyBeforeConfirm)) && (!expired || early) {
+                        steps.push(Step::Reply(number));
+                    }
+                }
+            }
+        }
+    }
+
+    fn of_the_queue(&self, s: &State, steps: &mut Vec<Step>) {
+        for sent in 0..s.net.len() {
+            if sent == 0 || s.net[sent] != s.net[sent - 1] {
+                steps.push(Step::Arrive(sent));
+                steps.push(Step::Vanish(sent));
+            }
+        }
+        let ready = s.something_ready();
+        let mut single_is_busy = false;
+        for consumer in 0..CONSUMERS {
+            let unacked = s.work[consumer].unacked().is_some();
+            let waiting = s.prefetched[consumer].is_some();
+            single_is_busy |= unacked || waiting;
+            if waiting {
+                if s.work[consumer] == Work::Idle {
+                    steps.push(Step::Next(consumer));
+                }
+            } else if self.prefetch && ready && unacked {
+                steps.push(Step::Prefetch(consumer));
+            }
+        }
+        let many = self.has(Defect::CompetingConsumers) || self.has(Defect::EmptyTwiceForBarrier);
+        if ready
+            && (!single_is_busy || many)
+            && let Some(consumer) = (0..CONSUMERS).find(|consumer| s.work[*consumer] == Work::Idle)
+        {
+            steps.push(Step::Deliver(consumer));
+        }
+    }
+
+    fn of_a_worker(&self, s: &State, worker: usize, steps: &mut Vec<Step>) {
+        let work = &s.work[worker];
+        if work.unacked().is_some() {
+            steps.push(Step::LoseConnection(worker));
+        }
+        match *work {
+            Work::Idle => {
+                if worker >= CONSUMERS {
+                    self.of_an_idle_sweeper(s, worker, steps);
+                }
+                return;
+            }
+            Work::Has { message: Message::Order(..), linked, .. } => {
+                let too_early = self.has(Defect::AckBeforeCommit) && linked;
+                steps.push(if too_early { Step::Ack(worker) } else { Step::Decide(worker) });
+            }
+            Work::Has { message: Message::Barrier(_), .. } => {
+                let unfenced = self.has(Defect::LiveReadBeforeFence);
+                steps.push(if unfenced { Step::ReadLive(worker) } else { Step::Fence(worker) });
+            }
+            Work::Decided { linked: true, .. } => steps.push(Step::Ack(worker)),
+            Work::Decided { .. } => steps.push(Step::Settle(worker)),
+            Work::Released { .. } => steps.push(Step::ClearDue(worker)),
+            Work::Fenced { .. } => steps.push(Step::ReadLive(worker)),
+            Work::Read { .. } => steps.push(Step::Install(worker)),
+        }
+        steps.push(Step::Crash(worker));
+    }
+
+    fn of_an_idle_sweeper(&self, s: &State, sweeper: usize, steps: &mut Vec<Step>) {
+        if self.open(s).is_some() {
+            let in_flight = every_order().filter(|order| s.gate.flight & bit(*order) != 0);
+            steps.extend(in_flight.map(|order| Step::Sweep(sweeper, order)));
+        }
+        let due = every_order().filter(|order| s.db.due & bit(*order) != 0);
+        steps.extend(due.map(|order| Step::Redo(sweeper, order)));
+    }
+
+    fn of_a_rebuilder(&self, s: &State, rebuilder: usize, steps: &mut Vec<Step>) {
+        let rebuild = s.rebuilds[rebuilder];
+        if rebuild == Rebuild::Idle {
+            let gate = self.valid(s);
+            let amiss = s.db.fence < s.db.epoch || gate.is_none_or(|meta| !meta.open || meta.epoch != s.db.epoch);
+            let lost_again = gate.is_none_or(|meta| meta.epoch != s.db.epoch);
+            if amiss && (lost_again || !s.barrier_about(s.db.epoch)) {
+                steps.push(Step::BeginRebuild(rebuilder));
+            }
+            return;
+        }
+        let ready = match rebuild {
+            Rebuild::Wait { .. } if self.has(Defect::EmptyTwiceForBarrier) => !s.something_ready(),
+            Rebuild::Sampled { .. } => {
+                let held_since = |work: &Work| matches!(work, Work::Has { old: true, linked: true, .. });
+                !s.something_ready() && !s.work.iter().any(held_since)
+            }
+            _ => true,
+        };
+        if ready {
+            steps.push(Step::Rebuild(rebuilder));
+        }
+        steps.push(Step::CrashRebuild(rebuilder));
+    }
+}

@@ -1,0 +1,84 @@
+//! The rebuild of a lost gate, up to its barrier. Whoever does it may die at each step.
+
+use super::System;
+use crate::defects::Defect;
+use crate::state::{Gate, Message, Meta, NOBODY, Rebuild, Request, State, Work};
+
+impl System {
+    /// Takes one step of a rebuild; what comes after it.
+    pub(super) fn rebuild(&self, s: &mut State, at: Rebuild) -> Option<Rebuild> {
+        Some(match at {
+            Rebuild::Idle => return None,
+            Rebuild::Inspect { epoch, fence, home } => inspect(s, epoch, fence, home),
+            Rebuild::TakeEpoch { epoch, run } if s.db.epoch == epoch => {
+                s.db.epoch = epoch + 1;
+                s.db.home = run;
+                Rebuild::Close { epoch: epoch + 1, run }
+            }
+            Rebuild::TakeEpoch { .. } => Rebuild::Idle,
+            Rebuild::Close { epoch, run } => close(s, epoch, run),
+            Rebuild::Wait { epoch } => self.send_barrier(s, epoch),
+            Rebuild::Sampled { epoch } => {
+                // Stands for: this rebuilder fences, reads and installs by itself.
+                s.queue.push(Message::Barrier(epoch));
+                Rebuild::Idle
+            }
+        })
+    }
+
+    fn send_barrier(&self, s: &mut State, epoch: u8) -> Rebuild {
+        // The wait: by now every request that reserved under an older epoch is past its age limit.
+        if !self.has(Defect::RebuildWithoutWaiting) {
+            for request in &mut s.requests {
+                match request {
+                    Request::Reserved { epoch: its, expired, .. } | Request::Published { epoch: its, expired, .. }
+                        if *its < epoch =>
+                    {
+                        *expired = true;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if self.has(Defect::EmptyTwiceForBarrier) {
+            for work in &mut s.work {
+                if let Work::Has { old, .. } = work {
+                    *old = true;
+                }
+            }
+            return Rebuild::Sampled { epoch };
+        }
+        s.send(Message::Barrier(epoch), NOBODY);
+        Rebuild::Idle
+    }
+}
+
+fn inspect(s: &State, epoch: u8, fence: u8, home: u8) -> Rebuild {
+    let run = s.run;
+    if run != home {
+        return Rebuild::TakeEpoch { epoch, run };
+    }
+    match s.gate.meta {
+        Some(meta) if meta.epoch == epoch && meta.home == run && meta.open => Rebuild::Idle,
+        Some(meta) if meta.epoch == epoch && meta.home == run => Rebuild::Wait { epoch },
+        Some(meta) if meta.epoch > epoch => Rebuild::Idle,
+        _ if fence < epoch => Rebuild::Close { epoch, run },
+        _ => Rebuild::TakeEpoch { epoch, run },
+    }
+}
+
+/// Gate script, and its answer.
+fn close(s: &mut State, epoch: u8, run: u8) -> Rebuild {
+    if s.run != run {
+        return Rebuild::Idle;
+    }
+    let found = s.gate.meta.map_or(0, |meta| meta.epoch);
+    if found > epoch {
+        return Rebuild::Idle;
+    }
+    if found < epoch {
+        let meta = Meta { epoch, home: run, open: false, stock: 0, ver: 0 };
+        s.gate = Gate { meta: Some(meta), ..Gate::default() };
+    }
+    Rebuild::Wait { epoch }
+}

@@ -1,0 +1,64 @@
+//! A purchase inside an instance: reserve, publish, confirm, reply. It may end anywhere.
+
+use super::System;
+use crate::defects::Defect;
+use crate::state::{Message, Order, Request, State, TRIES, bit};
+
+impl System {
+    pub(super) fn reserve(&self, s: &mut State, request: usize, user: usize) -> Option<()> {
+        let meta = *self.open(s)?;
+        s.left.requests -= 1;
+        let order = match s.gate.buyers[user] {
+            Some(held) if s.gate.flight & bit(held) == 0 || self.has(Defect::RepeatAnsweredUnconfirmed) => {
+                s.promised |= bit(held);
+                return Some(());
+            }
+            Some(held) => held,
+            None if s.held_count() >= meta.stock as usize || s.drawn[user] as usize >= TRIES => return None,
+            None => {
+                let order = (user * TRIES) as Order + s.drawn[user];
+                s.drawn[user] += 1;
+                s.gate.buyers[user] = Some(order);
+                s.gate.flight |= bit(order);
+                order
+            }
+        };
+        s.requests[request] = Request::Reserved { order, epoch: meta.epoch, expired: false };
+        Some(())
+    }
+
+    pub(super) fn publish(&self, s: &mut State, request: usize) -> Option<()> {
+        let Request::Reserved { order, epoch, expired } = s.requests[request] else { return None };
+        s.requests[request] = Request::Published { order, epoch, expired, confirmed: false };
+        if self.has(Defect::FlightClearedBeforeConfirm) {
+            s.gate.flight &= !bit(order);
+        }
+        s.send(Message::Order(order, epoch), request as u8);
+        Some(())
+    }
+
+    pub(super) fn reply(&self, s: &mut State, request: usize) -> Option<()> {
+        let Request::Published { order, .. } = s.requests[request] else { return None };
+        s.promised |= bit(order);
+        s.end_request(request);
+        Some(())
+    }
+
+    pub(super) fn give_up(&self, s: &mut State, request: usize) {
+        if let Request::Published { order, epoch, .. } = s.requests[request]
+            && self.has(Defect::ReleaseOnTimeout)
+        {
+            self.release(s, order, epoch);
+        }
+        s.end_request(request);
+    }
+
+    /// The broker has the message, and says so to whoever still waits for it.
+    pub(super) fn arrive(&self, s: &mut State, sent: usize) {
+        let sent = s.net.remove(sent);
+        s.queue.push(sent.message);
+        if let Some(Request::Published { confirmed, .. }) = s.requests.get_mut(sent.publisher as usize) {
+            *confirmed = true;
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! How much of everything: a sale, and what may befall it.
+
+use super::System;
+use crate::state::Budget;
+
+/// A sale of one unit to so many users, who try so many times in all; one sweeper, one rebuilder.
+pub fn sale(users: usize, requests: u8) -> System {
+    let budget = Budget { requests, losses: 0, flushes: 0, failovers: 0, cancels: 0, restocks: 0, starts: 1 };
+    System { users, stock: 1, sweepers: 1, rebuilders: 1, budget, prefetch: false, defect: None }
+}
+
+impl System {
+    pub fn stock(mut self, units: u8) -> Self {
+        self.stock = units;
+        self
+    }
+
+    pub fn sweepers(mut self, count: usize) -> Self {
+        self.sweepers = count;
+        self
+    }
+
+    pub fn rebuilders(mut self, count: usize) -> Self {
+        self.rebuilders = count;
+        self
+    }
+
+    /// A consumer may be sent a second message while it has one.
+    pub fn prefetching(mut self) -> Self {
+        self.prefetch = true;
+        self
+    }
+
+    /// The gate's server restarts with nothing.
+    pub fn losses(mut self, times: u8) -> Self {
+        self.budget.losses = times;
+        self
+    }
+
+    /// The gate is emptied; its server stays.
+    pub fn flushes(mut self, times: u8) -> Self {
+        self.budget.flushes = times;
+        self
+    }
+
+    /// A replica with an earlier state takes over.
+    pub fn failovers(mut self, times: u8) -> Self {
+        self.budget.failovers = times;
+        self
+    }
+
+    pub fn cancels(mut self, times: u8) -> Self {
+        self.budget.cancels = times;
+        self
+    }
+
+    pub fn restocks(mut self, times: u8) -> Self {
+        self.budget.restocks = times;
+        self
+    }
+
+    pub fn may_lose_its_gate(&self) -> bool {
+        self.budget.losses + self.budget.flushes + self.budget.failovers > 0
+    }
+}

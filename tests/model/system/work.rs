@@ -1,0 +1,132 @@
+//! Consumers and sweepers: the one transaction that decides, and what is repaired after it.
+
+use super::System;
+use crate::defects::Defect;
+use crate::state::{Delivery, Gate, Message, Meta, Order, Row, State, Work, bit, every_order, user_of};
+
+impl System {
+    pub(super) fn deliver(&self, s: &mut State, consumer: usize) {
+        let Delivery { message, again } = s.take_ready();
+        s.work[consumer] = Work::Has { message, again, linked: true, old: false };
+    }
+
+    pub(super) fn next_prefetched(&self, s: &mut State, consumer: usize) -> Option<()> {
+        let Delivery { message, again } = s.prefetched[consumer].take()?;
+        s.work[consumer] = Work::Has { message, again, linked: true, old: false };
+        Some(())
+    }
+
+    pub(super) fn sweep(&self, s: &mut State, sweeper: usize, order: Order) -> Option<()> {
+        let message = Message::Order(order, self.open(s)?.epoch);
+        s.work[sweeper] = Work::Has { message, again: false, linked: false, old: false };
+        Some(())
+    }
+
+    /// Goes on with a release that is due.
+    pub(super) fn redo(&self, s: &mut State, sweeper: usize, order: Order) {
+        let epoch = s.db.epoch;
+        let message = Message::Order(order, epoch);
+        s.work[sweeper] = Work::Decided { order, dead: true, epoch, linked: false, message };
+    }
+
+    pub(super) fn decide_one(&self, s: &mut State, worker: usize) -> Option<()> {
+        let Work::Has { message, linked, .. } = s.work[worker] else { return None };
+        let Message::Order(order, epoch) = message else { return None };
+        let dead = self.decide(s, order, epoch);
+        s.work[worker] = Work::Decided { order, dead, epoch: s.db.epoch, linked, message };
+        Some(())
+    }
+
+    /// The one transaction that settles the fate of an order id. True: the order is not live.
+    fn decide(&self, s: &mut State, order: Order, epoch: u8) -> bool {
+        match s.row(order) {
+            Row::Live => return false,
+            Row::Cancelled | Row::Rejected => return true,
+            Row::Absent => {}
+        }
+        let others =
+            |is: fn(Row) -> bool| every_order().any(|other| user_of(other) == user_of(order) && is(s.row(other)));
+        if self.has(Defect::AnyDuplicateIsSuccess) && others(|row| row != Row::Absent) {
+            return false;
+        }
+        let late = match self.defect {
+            Some(Defect::LateAccepted | Defect::LateAcceptedUnconditionally) => false,
+            Some(Defect::FenceIsFlag) => epoch < s.db.epoch && s.db.fence == s.db.epoch,
+            _ => epoch < s.db.fence,
+        };
+        let full = s.live_count() >= s.db.stock as usize && !self.has(Defect::LateAcceptedUnconditionally);
+        let dead = late || others(|row| row == Row::Live) || full;
+        s.db.rows[order as usize] = if dead { Row::Rejected } else { Row::Live };
+        if dead {
+            s.db.due |= bit(order);
+        }
+        dead
+    }
+
+    pub(super) fn settle(&self, s: &mut State, worker: usize) -> Option<()> {
+        let Work::Decided { order, dead, epoch, .. } = s.work[worker] else { return None };
+        s.work[worker] = Work::Idle;
+        if !dead {
+            if self.valid(s).is_some() {
+                s.gate.flight &= !bit(order);
+                let mark = &mut s.gate.buyers[user_of(order)];
+                if self.has(Defect::SettleRestoresMark) && mark.is_none() {
+                    *mark = Some(order);
+                }
+            }
+        } else if self.has(Defect::DueClearedBeforeRelease) && s.db.due & bit(order) != 0 {
+            s.db.due &= !bit(order);
+            let message = Message::Order(order, epoch);
+            s.work[worker] = Work::Decided { order, dead, epoch, linked: false, message };
+        } else if self.release(s, order, epoch) {
+            s.work[worker] = Work::Released { order };
+        }
+        Some(())
+    }
+
+    pub(super) fn clear_due(&self, s: &mut State, worker: usize) -> Option<()> {
+        let Work::Released { order } = s.work[worker] else { return None };
+        s.db.due &= !bit(order);
+        s.work[worker] = Work::Idle;
+        Some(())
+    }
+
+    /// The consumer meets a barrier: after this, messages of older epochs come too late.
+    pub(super) fn fence(&self, s: &mut State, consumer: usize) -> Option<()> {
+        let Work::Has { message: Message::Barrier(epoch), again, linked, .. } = s.work[consumer] else { return None };
+        s.work[consumer] = if s.db.epoch == epoch && (!again || self.has(Defect::RedeliveredBarrierTrusted)) {
+            s.db.fence = epoch;
+            Work::Fenced { epoch, home: s.db.home, linked }
+        } else {
+            Work::Idle
+        };
+        Some(())
+    }
+
+    pub(super) fn read_live(&self, s: &mut State, consumer: usize) -> Option<()> {
+        let (epoch, home, linked) = match s.work[consumer] {
+            Work::Fenced { epoch, home, linked } => (epoch, home, linked),
+            Work::Has { message: Message::Barrier(epoch), linked, .. } => (epoch, s.db.home, linked),
+            _ => return None,
+        };
+        s.work[consumer] = Work::Read { epoch, home, linked, live: s.live(), stock: s.db.stock, ver: s.db.ver };
+        Some(())
+    }
+
+    pub(super) fn install(&self, s: &mut State, consumer: usize) -> Option<()> {
+        let Work::Read { epoch, home, live, stock, ver, .. } = s.work[consumer] else { return None };
+        s.work[consumer] = Work::Idle;
+        if self.has(Defect::LiveReadBeforeFence) {
+            if s.db.epoch != epoch {
+                return Some(());
+            }
+            s.db.fence = epoch;
+        }
+        let fits = |meta: Meta| meta.epoch == epoch && (!meta.open || self.has(Defect::InstallOverOpenGate));
+        if s.run == home && s.gate.meta.is_some_and(fits) {
+            let meta = Meta { epoch, home, open: true, stock, ver };
+            s.gate = Gate { meta: Some(meta), buyers: live, flight: 0 };
+        }
+        Some(())
+    }
+}
