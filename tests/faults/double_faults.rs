@@ -1,6 +1,5 @@
 //! Two faults at once: what one of them alone would leave for the other side to repair.
 
-
 use deadpool_redis::redis::cmd;
 use seckill::config::Backend;
 
