@@ -21,7 +21,7 @@ test: services-up ## Test everything on both backends, with real servers
 	. target/services.env && cargo test
 
 test-embedded: ## Test what needs no servers
-	cargo test --lib
+	cargo test --lib --test model
 	cargo test --tests embedded -- --skip distributed
 
 test-faults: services-up ## Break everything under load, and count what was lost (minutes)

@@ -30,7 +30,8 @@ struct Sale {
 #[derive(Clone, Copy)]
 struct Mark {
     order_id: OrderId,
-    in_flight: bool,
+    /// When it was admitted, until it is settled.
+    in_flight_since: Option<Instant>,
 }
 
 /// Who tried within the last [`RATE_WINDOW`]; older tries are forgotten as new ones come.
@@ -65,23 +66,24 @@ impl Sale {
         (self.terms.stock - self.buyers.len() as i64).max(0)
     }
 
-    fn is_in_flight(&self, purchase: &Purchase) -> bool {
+    /// Whether an entry of `flight` still stands: an order that was released and admitted again has another one.
+    fn is_in_flight(&self, (at, purchase): &(Instant, Purchase)) -> bool {
         let mark = self.buyers.get(&purchase.user_id);
-        mark.is_some_and(|mark| mark.in_flight && mark.order_id == purchase.order_id)
+        mark.is_some_and(|mark| mark.in_flight_since == Some(*at) && mark.order_id == purchase.order_id)
     }
 
     /// Notes that a purchase is in flight no longer.
     fn land(&mut self, purchase: &Purchase) {
         if let Some(mark) = self.buyers.get_mut(&purchase.user_id)
             && mark.order_id == purchase.order_id
-            && std::mem::take(&mut mark.in_flight)
+            && mark.in_flight_since.take().is_some()
         {
             self.in_flight -= 1;
         }
     }
 
     fn forget_settled(&mut self) {
-        while self.flight.front().is_some_and(|(_, purchase)| !self.is_in_flight(purchase)) {
+        while self.flight.front().is_some_and(|entry| !self.is_in_flight(entry)) {
             self.flight.pop_front();
         }
     }
@@ -91,7 +93,7 @@ impl Sale {
             if mark.order_id == purchase.order_id {
                 return Answer::Taken;
             }
-            return Answer::Already { order_id: mark.order_id, in_flight: mark.in_flight };
+            return Answer::Already { order_id: mark.order_id, in_flight: mark.in_flight_since.is_some() };
         }
         if let Err(wait) = self.tries.note(purchase.user_id, now) {
             return Answer::RateLimited(wait);
@@ -99,7 +101,7 @@ impl Sale {
         if self.remaining() == 0 {
             return Answer::SoldOut;
         }
-        self.buyers.insert(purchase.user_id, Mark { order_id: purchase.order_id, in_flight: true });
+        self.buyers.insert(purchase.user_id, Mark { order_id: purchase.order_id, in_flight_since: Some(now) });
         self.flight.push_back((now, purchase));
         self.in_flight += 1;
         Answer::Taken
@@ -172,8 +174,10 @@ impl MemoryGate {
         terms: &SaleTerms,
         buyers: impl IntoIterator<Item = Purchase>,
     ) -> Result<(), GateError> {
-        let buyers =
-            buyers.into_iter().map(|held| (held.user_id, Mark { order_id: held.order_id, in_flight: false })).collect();
+        let buyers = buyers
+            .into_iter()
+            .map(|held| (held.user_id, Mark { order_id: held.order_id, in_flight_since: None }))
+            .collect();
         let mut sales = self.sales.write().unwrap_or_else(PoisonError::into_inner);
         if sales.contains_key(&product) {
             return Err(GateError::Superseded);
@@ -206,7 +210,7 @@ impl MemoryGate {
         let sale = lock(&sale);
         let now = Instant::now();
         let old = sale.flight.iter().take_while(|(at, _)| now.duration_since(*at) >= age);
-        let purchases = old.map(|(_, purchase)| *purchase).filter(|purchase| sale.is_in_flight(purchase));
+        let purchases = old.filter(|entry| sale.is_in_flight(entry)).map(|(_, purchase)| *purchase);
         Ok(Stale { epoch: sale.epoch, purchases: purchases.take(most).collect() })
     }
 
@@ -222,7 +226,10 @@ impl MemoryGate {
     pub(super) fn buyer_in_flight(&self, product: ProductId, order: OrderId) -> Option<UserId> {
         let sale = self.sale(product).ok()?;
         let sale = lock(&sale);
-        sale.buyers.iter().find(|(_, mark)| mark.in_flight && mark.order_id == order).map(|(user, _)| *user)
+        sale.buyers
+            .iter()
+            .find(|(_, mark)| mark.in_flight_since.is_some() && mark.order_id == order)
+            .map(|(user, _)| *user)
     }
 }
 

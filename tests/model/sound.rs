@@ -62,6 +62,8 @@ mod always_in_larger_systems {
         #[ignore = "minutes"]
         cancelled_with_two_sweepers = sale(2, 2).cancels(1).sweepers(2);
         #[ignore = "minutes"]
+        cancelled_with_three_requests = sale(2, 3).cancels(1);
+        #[ignore = "minutes"]
         restocked_with_three_requests = sale(2, 3).restocks(1);
         #[ignore = "minutes"]
         lost_with_two_requests = sale(2, 2).losses(1);
@@ -71,6 +73,8 @@ mod always_in_larger_systems {
         lost_and_cancelled_with_two_requests = sale(1, 2).losses(1).cancels(1);
         #[ignore = "minutes"]
         lost_twice_with_a_sweeper = sale(1, 1).losses(2);
+        #[ignore = "minutes"]
+        lost_twice_with_two_requests = sale(2, 2).losses(2).sweepers(0);
         #[ignore = "minutes"]
         failed_over_with_two_requests = sale(2, 2).failovers(1);
         #[ignore = "minutes"]
