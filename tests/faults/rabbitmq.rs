@@ -13,22 +13,17 @@ use crate::trial::Trial;
 /// After its return a broker is used again within this. A release build needs two seconds, a debug build some more.
 const USED_WITHIN: Duration = Duration::from_secs(5);
 
-/// RabbitMQ 3.10 writes the name of a new queue down a little later: killed before, it never finds the queue's leader
-/// again. That is not what is tested here.
-const QUEUE_WRITTEN_DOWN: Duration = Duration::from_secs(3);
-
 /// Harms RabbitMQ a few times in the middle of a sale. `harm` returns when RabbitMQ was back.
 async fn lose_the_queue(fault: &str, harm: impl AsyncFn(&mut Daemon) -> Instant) {
     let mut trial = Trial::begin(fault, Backend::Distributed).await;
     let mut rabbitmq = Daemon::start(Link::RabbitMq, &mut trial.config).await;
     let mut server = Server::start(&trial.config).await;
-    // A queue as it is before a sale: made some time ago. RabbitMQ 3.10 writes down only after minutes, or when it is
+    // A queue as it is before a sale: made some time ago. RabbitMQ 3.10 writes down only seconds later, or when it is
     // stopped, which log belongs to a new quorum queue; killed before that, it comes back with an empty one.
     server.terminate().await;
     rabbitmq.terminate().await;
     rabbitmq.restart().await;
     server.restart().await;
-    tokio::time::sleep(QUEUE_WRITTEN_DOWN).await;
     let crowd = trial.open_sale(&[&server], Plan::rush(900, 1200)).await;
     for round in 1..=3 {
         crowd.sold(trial.dice.among(round * 25 - 20..round * 25)).await;
