@@ -29,7 +29,20 @@ pub use reopening::Reopening;
 pub use sweeper::Sweeper;
 pub use tokens::{Identity, Tokens};
 
+use std::time::Duration;
+
 use serde::Serialize;
+
+use crate::model::Timestamp;
+
+/// A sale that ended longer ago than this has no purchase on its way any more.
+const STILL_ON_THE_WAY: Duration = Duration::from_secs(3600);
+
+/// Sales that had ended by then have nothing on its way.
+fn nothing_on_the_way_before() -> Timestamp {
+    let ms = Timestamp::now().unix_ms() - STILL_ON_THE_WAY.as_millis() as i64;
+    Timestamp::from_unix_ms(ms).unwrap_or_else(Timestamp::now)
+}
 
 /// One page of a list.
 #[derive(Debug, Serialize)]

@@ -1,16 +1,13 @@
 //! Orders as their buyers see them, those included that no consumer has written yet.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::{Identity, Page};
+use super::{Identity, Page, nothing_on_the_way_before};
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::model::{Order, OrderId, OrderStatus, ProductId, Role, Timestamp, UserId};
+use crate::model::{Order, OrderId, OrderStatus, ProductId, Role, UserId};
 use crate::stock::{HeldUnit, StockGate};
 
-/// A sale that ended longer ago than this has no purchase on its way any more.
-const STILL_ON_THE_WAY: Duration = Duration::from_secs(3600);
 /// Products asked for in one call to the gate.
 const PRODUCTS_A_CALL: usize = 500;
 
@@ -108,8 +105,7 @@ impl Orders {
     }
 
     async fn products_on_the_way(&self) -> Result<Vec<ProductId>> {
-        let since = Timestamp::now().unix_ms() - STILL_ON_THE_WAY.as_millis() as i64;
-        let since = Timestamp::from_unix_ms(since).unwrap_or_else(Timestamp::now);
+        let since = nothing_on_the_way_before();
         self.db.read(move |conn| Box::pin(async move { Ok(conn.unfinished_products(since).await?) })).await
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Decision, Rebuilds, Recorder};
+use super::{Decision, Rebuilds, Recorder, nothing_on_the_way_before};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -25,8 +25,6 @@ const STALE_MOST: usize = 500;
 const RELEASES_MOST: i64 = 1_000;
 /// Products looked at in one call to the gate.
 const PRODUCTS_A_CALL: i64 = 500;
-/// A sale that ended longer ago than this has nothing on its way.
-const STILL_ON_THE_WAY: Duration = Duration::from_secs(3600);
 
 /// See the module.
 pub struct Sweeper {
@@ -60,8 +58,7 @@ impl Sweeper {
     }
 
     async fn sweep(&self) -> Result<()> {
-        let since = Timestamp::now().unix_ms() - STILL_ON_THE_WAY.as_millis() as i64;
-        let since = Timestamp::from_unix_ms(since).unwrap_or_else(Timestamp::now);
+        let since = nothing_on_the_way_before();
         self.release_dead(since).await?;
         let mut after = 0;
         loop {
