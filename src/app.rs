@@ -158,6 +158,7 @@ impl RunningApp {
         let metrics = web::Data::from(metrics);
         let audits = web::Data::from(audits);
         let proxies = web::Data::new(TrustedProxies(config.server.trusted_proxies.clone()));
+        let lane_capacity = config.limits.purchases_waiting;
         let traced = tracing::enabled!(tracing::Level::DEBUG);
         let server = HttpServer::new(move || {
             App::new()
@@ -165,7 +166,7 @@ impl RunningApp {
                 .app_data(tokens.clone())
                 .app_data(catalog.clone())
                 .app_data(orders.clone())
-                .app_data(web::Data::new(Lane::open(&purchases)))
+                .app_data(web::Data::new(Lane::open(&purchases, lane_capacity)))
                 .app_data(health.clone())
                 .app_data(metrics.clone())
                 .app_data(proxies.clone())

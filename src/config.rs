@@ -139,6 +139,8 @@ pub struct Admin {
 pub struct Limits {
     /// Registrations and failed log-ins a minute, per address and per account; 0 is no limit.
     pub auth_per_minute: u32,
+    /// Purchases that wait in an HTTP worker for the gate; one more is turned away at once.
+    pub purchases_waiting: usize,
 }
 
 /// What is wrong with the configuration, in one line that names the key.
@@ -199,6 +201,7 @@ impl Config {
             return Err(invalid("server.host", "must not be empty"));
         }
         in_range("server.workers", self.server.workers, 0, 1024)?;
+        in_range("limits.purchases_waiting", self.limits.purchases_waiting, 1, 1_000_000)?;
         in_range("auth.token_ttl_seconds", self.auth.token_ttl_seconds, 1, 366 * 86_400)?;
         in_range("auth.bcrypt_cost", self.auth.bcrypt_cost, 4, 15)?;
         Username::parse(&self.admin.username).map_err(|problem| invalid("admin.username", problem))?;
@@ -370,6 +373,7 @@ mod tests {
             ("rabbitmq: { consumers: 0 }", None, "rabbitmq.consumers"),
             ("mysql: { pool_size: 2 }", None, "mysql.pool_size"),
             ("limits: { auth_per_minute: -1 }", None, "limits.auth_per_minute"),
+            ("limits: { purchases_waiting: 0 }", None, "limits.purchases_waiting"),
         ] {
             let message = load(yaml, variable.as_slice()).expect_err(yaml);
             assert!(message.starts_with(&format!("configuration: {key}")), "{yaml} {variable:?}: {message}");

@@ -26,8 +26,6 @@ use crate::stock::{Admission, Answer, GateError, StockGate};
 pub(super) const PROMISE_MAX_AGE: Duration = Duration::from_secs(2);
 /// A purchase that has waited this long for its turn is turned away with nothing taken.
 const TURN_MAX_WAIT: Duration = Duration::from_millis(500);
-/// Purchases that wait in a lane at most.
-const LANE_CAPACITY: usize = 8192;
 /// Groups of a lane that wait for their confirm at most. While they do, the next group grows: the busier the sale, the
 /// fewer steps a purchase costs.
 const LANE_IN_FLIGHT: usize = 2;
@@ -60,10 +58,10 @@ struct Ticket {
 }
 
 impl Lane {
-    /// Opens a lane on the calling thread, which must run a [`tokio::task::LocalSet`]. It ends when this value is dropped
-    /// and its work is done.
-    pub fn open(purchases: &Arc<Purchases>) -> Self {
-        let (tickets, waiting) = mpsc::channel(LANE_CAPACITY);
+    /// Opens a lane with room for `capacity` waiting purchases on the calling thread, which must run a
+    /// [`tokio::task::LocalSet`]. It ends when this value is dropped and its work is done.
+    pub fn open(purchases: &Arc<Purchases>, capacity: usize) -> Self {
+        let (tickets, waiting) = mpsc::channel(capacity);
         spawn_local(purchases.clone().run_lane(waiting));
         Self { queue: purchases.queue.clone(), metrics: purchases.metrics.clone(), tickets }
     }

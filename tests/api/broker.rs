@@ -5,6 +5,7 @@ use amqprs::channel::{BasicGetArguments, BasicPublishArguments, Channel};
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use seckill::config;
 use secrecy::ExposeSecret;
+use serde_json::json;
 
 pub struct Broker {
     channel: Channel,
@@ -40,4 +41,10 @@ impl Broker {
             .and_then(|headers| headers.get(&"x-seckill-reason".try_into().unwrap()).map(ToString::to_string));
         Some((reason, body))
     }
+}
+
+/// Purchases as an instance would put them into the queue.
+pub fn message(product: i64, epoch: i64, items: &[(String, i64)]) -> String {
+    let items: Vec<_> = items.iter().map(|(order, user)| json!({"order_id": order, "user_id": user})).collect();
+    json!({"v": 1, "kind": "purchases", "product_id": product, "epoch": epoch, "items": items}).to_string()
 }

@@ -5,14 +5,9 @@ use seckill::config::Backend;
 use serde_json::json;
 
 use crate::app::TestApp;
-use crate::broker::Broker;
+use crate::broker::{Broker, message};
 use crate::client::Client;
 use crate::support::eventually;
-
-fn message(product: i64, epoch: i64, items: &[(String, i64)]) -> String {
-    let items: Vec<_> = items.iter().map(|(order, user)| json!({"order_id": order, "user_id": user})).collect();
-    json!({"v": 1, "kind": "purchases", "product_id": product, "epoch": epoch, "items": items}).to_string()
-}
 
 fn order_id() -> String {
     uuid::Uuid::now_v7().to_string()

@@ -18,6 +18,49 @@ async fn redis(app: &TestApp, command: &[&str]) {
 }
 
 on_both_backends! {
+    /// Payments are taken by the shop, which marks its orders in the database. No repair of ours may undo that. (peers 18)
+    async fn a_paid_order_stays_paid_whatever_is_repaired(app) {
+        let id = app.client.new_product(5).await;
+        let order = app.client.buy(7, id).await.is(202)["order_id"].as_str().unwrap().to_owned();
+        app.orders_written(id, 1).await;
+        app.stores.execute("UPDATE orders SET status = 'paid' WHERE status = 'unpaid'").await;
+        if app.config.backend == Backend::Distributed {
+            // The sweeper decides it once more, a consumer too, and a rebuilt gate has to know it.
+            let old = format!("{}", seckill::model::Timestamp::now().unix_ms() - 11_000);
+            redis(app, &["ZADD", &format!("seckill:{{{id}}}:flight"), &old, &format!("{order}:7")]).await;
+            let broker = crate::broker::Broker::connect(&app.config.rabbitmq).await;
+            broker.publish(&app.config.rabbitmq.queue, crate::broker::message(id, 1, &[(order.clone(), 7)])).await;
+            app.client.buy(8, id).await.is(202);
+            app.orders_written(id, 2).await;
+            redis(app, &["FLUSHDB"]).await;
+        }
+        app.restart().await;
+        eventually_within(10, "its buyer is known", || async { app.client.buy(7, id).await.status == 409 }).await;
+        let again = app.client.buy(7, id).await;
+        again.is_problem(409, "already_purchased");
+        assert_eq!(again.body["order_id"], order.as_str());
+        assert_eq!(app.client.order(7, &order).await.is(200)["status"], "paid");
+        app.balanced(id).await;
+    }
+
+    /// The shop's time to pay is over: one statement that a payment excludes, and the unit is sold again. (peers 18)
+    async fn an_expired_order_gives_its_unit_back_once(app) {
+        let id = app.client.new_product(1).await;
+        let order = app.client.buy(7, id).await.is(202)["order_id"].as_str().unwrap().to_owned();
+        app.orders_written(id, 1).await;
+        app.stores
+            .execute(&format!(
+                "UPDATE orders SET status = 'expired', live_user = NULL, release_due = 1 WHERE status = 'unpaid'; \
+                 UPDATE products SET sold = sold - 1 WHERE id = {id}"
+            ))
+            .await;
+        eventually_within(5, "the unit is back", || async { app.client.buy(8, id).await.status == 202 }).await;
+        assert_eq!(app.client.order(7, &order).await.is(200)["status"], "expired");
+        app.client.buy(9, id).await.is_problem(409, "sold_out");
+        app.orders_written(id, 2).await;
+        app.balanced(id).await;
+    }
+
     async fn a_change_that_did_not_reach_the_gate_reaches_it_later(app) {
         let id = app.client.new_product(10).await;
         // As an instance would leave it that dies between the commit and the gate.

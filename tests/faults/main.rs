@@ -17,6 +17,7 @@ mod link;
 mod links;
 mod mariadb;
 mod outages;
+mod overload;
 mod process;
 mod proxy;
 mod rabbitmq;

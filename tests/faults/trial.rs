@@ -6,7 +6,6 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use seckill::config::{Backend, Config};
-use tokio::sync::{Mutex, MutexGuard};
 
 use crate::client::Client;
 use crate::crowd::{Crowd, Plan, Sale};
@@ -15,8 +14,6 @@ use crate::server::Server;
 use crate::support::Stores;
 use crate::verdict::Verdict;
 
-/// Several tests at once would measure each other.
-static TURN: Mutex<()> = Mutex::const_new(());
 static HEADER: Once = Once::new();
 
 pub struct Trial {
@@ -33,12 +30,10 @@ pub struct Trial {
     selling_again: Option<Duration>,
     found: Verdict,
     stores: Stores,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Trial {
     pub async fn begin(fault: impl Into<String>, backend: Backend) -> Self {
-        let turn = TURN.lock().await;
         let stores = Stores::new(backend).await;
         let seed = dice::seed();
         Self {
@@ -52,7 +47,6 @@ impl Trial {
             selling_again: None,
             found: Verdict::default(),
             stores,
-            _turn: turn,
         }
     }
 
