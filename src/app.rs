@@ -33,6 +33,9 @@ const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
 const HTTP_STOP_SECONDS: u64 = 5;
 /// Everything else at a stop, taken together.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
+/// Longer than the minute after which most proxies close an idle connection: were we the first to close it, a request
+/// could meet its end.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// A client must have sent its request's head by then.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -176,6 +179,7 @@ impl RunningApp {
                 .configure(routes)
         })
         .workers(workers)
+        .keep_alive(KEEP_ALIVE)
         .client_request_timeout(REQUEST_HEAD_TIMEOUT)
         .shutdown_timeout(HTTP_STOP_SECONDS)
         .disable_signals()

@@ -93,9 +93,13 @@ impl Client {
         Reply { status, headers, body }
     }
 
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
     /// Sends bytes on a connection of their own; whatever comes back until the server closes it, which it must.
     pub async fn send_raw(&self, bytes: &[u8]) -> String {
-        let mut connection = TcpStream::connect(self.address).await.unwrap();
+        let mut connection = self.connect().await;
         connection.write_all(bytes).await.unwrap();
         let mut reply = Vec::new();
         let closed = tokio::time::timeout(Duration::from_secs(20), connection.read_to_end(&mut reply)).await;

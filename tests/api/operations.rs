@@ -1,8 +1,12 @@
 //! What an operator looks at: metrics and audits.
 
+use std::time::{Duration, Instant};
+
 use reqwest::Method;
 use seckill::model::Role;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::app::TestApp;
 use crate::on_both_backends;
@@ -16,6 +20,22 @@ async fn metrics(app: &TestApp) -> String {
 }
 
 on_both_backends! {
+    /// Guards against: a stop that waits for connections that are only kept alive (peers 19).
+    async fn a_stop_ends_idle_and_busy_connections(app) {
+        let mut busy = app.client.connect().await;
+        let idle = app.client.connect().await;
+        let ask = async |connection: &mut TcpStream| {
+            connection.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await?;
+            connection.read(&mut vec![0; 4096]).await
+        };
+        assert!(ask(&mut busy).await.unwrap() > 0);
+        let clicking = async { while ask(&mut busy).await.is_ok_and(|length| length > 0) {} };
+        let begun = Instant::now();
+        tokio::join!(clicking, app.stop());
+        assert!(begun.elapsed() < Duration::from_secs(4), "took {:?}", begun.elapsed());
+        drop(idle);
+    }
+
     async fn what_happens_is_counted(app) {
         let id = app.client.new_product(1).await;
         app.client.buy(1, id).await.is(202);
