@@ -143,7 +143,7 @@ impl Sale {
                 Answer::Promised { .. } | Answer::SoldOut => return,
                 Answer::Later | Answer::Nothing if impatient => return,
                 Answer::Later | Answer::Foreign(_) | Answer::Nothing => {
-                    tokio::time::sleep(dice.millis(20..150)).await;
+                    tokio::time::sleep(dice.millis(50..450)).await;
                 }
             }
         }

@@ -24,7 +24,9 @@ async fn lose_the_queue(fault: &str, harm: impl AsyncFn(&mut Daemon) -> Instant)
     rabbitmq.terminate().await;
     rabbitmq.restart().await;
     server.restart().await;
-    let crowd = trial.open_sale(&[&server], Plan::rush(900, 1200)).await;
+    // Other tests start servers at the same time, and RabbitMQ starts slowly.
+    let plan = Plan { patience: Duration::from_secs(240), ..Plan::rush(900, 1200) };
+    let crowd = trial.open_sale(&[&server], plan).await;
     for round in 1..=3 {
         crowd.sold(trial.dice.among(round * 25 - 20..round * 25)).await;
         let back = harm(&mut rabbitmq).await;
