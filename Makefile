@@ -1,9 +1,10 @@
 # Everything a developer runs, and what CI runs: the same targets.
 .DEFAULT_GOAL := help
-.PHONY: help run run-distributed demo test test-embedded test-faults lint bench services-up services-down
+.PHONY: help run run-distributed demo test test-embedded test-faults lint bench bench-compare services-up services-down
 
-# For `make bench`: embedded or distributed.
+# For `make bench`: embedded or distributed; ARGS are those of `seckill bench --help`.
 BACKEND ?= embedded
+BENCH = $(if $(filter distributed,$(BACKEND)),scripts/services up && . target/services.env && ,SECKILL__BACKEND=$(BACKEND) )target/release/seckill bench $(ARGS)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,11 +36,14 @@ lint: ## Format, clippy and documentation without a warning
 
 bench: ## Measure a backend: make bench BACKEND=distributed
 	cargo build --release
-	@case '$(BACKEND)' in \
-	  embedded) SECKILL__BACKEND=embedded target/release/seckill bench ;; \
-	  distributed) scripts/services up && . target/services.env && target/release/seckill bench ;; \
-	  *) echo "BACKEND must be embedded or distributed" >&2; exit 2 ;; \
-	esac
+	$(BENCH)
+
+bench-compare: ## Compare with another revision, pair by pair: make bench-compare BASE=HEAD~1
+	@git rev-parse --verify --quiet '$(BASE)^{commit}' >/dev/null || { echo 'BASE must be a git revision' >&2; exit 2; }
+	rm -rf target/base/tree && mkdir -p target/base/tree && git archive '$(BASE)' | tar -x -C target/base/tree
+	cd target/base/tree && cargo build --release --target-dir ../build
+	cargo build --release
+	$(BENCH) --against target/base/build/release/seckill
 
 services-up: ## Start MariaDB, Redis and RabbitMQ on private ports (installs them on Debian)
 	scripts/services up

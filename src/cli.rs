@@ -82,7 +82,7 @@ async fn dispatch(cli: Cli) -> Result<(), String> {
         Command::Migrate => app::migrate(&config()?).await.map_err(|error| error.to_string()),
         Command::DeadLetters { action } => dead_letters(&config()?, action).await,
         Command::Demo(args) => bench::demo(config()?, args).await,
-        Command::Bench(args) => bench::run(config()?, args).await,
+        Command::Bench(args) => bench::run(config()?, cli.config.clone(), args).await,
         Command::Floor { address } => bench::serve_floor(address).await,
     }
 }

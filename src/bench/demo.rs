@@ -1,10 +1,13 @@
 //! `seckill demo`: a sale in half a minute. A server of its own in a folder of its own, a crowd that clicks too often,
 //! and the proof.
 
+use std::sync::Arc;
+
 use clap::Args;
 
+use super::generator::{Load, Pace};
 use super::proof::Proof;
-use super::rounds::{BenchFolder, fire_with_bar, new_product, purchases};
+use super::target::{BenchFolder, Target, fire_with_bar};
 use crate::app::RunningApp;
 use crate::config::{Backend, Config};
 use crate::data_dir::{random_key, random_password};
@@ -35,15 +38,18 @@ pub(super) async fn run(mut config: Config, args: &DemoArgs) -> Result<(), Strin
     config.admin.password = random_password().into();
     let app = RunningApp::start(&config).await.map_err(|error| error.to_string())?;
     let tokens = Tokens::new(&config.auth.jwt_secret, std::time::Duration::from_secs(3600));
-    let product = new_product(app.address(), &tokens, args.stock.into()).await?;
+    let target = Target { address: app.address(), tokens };
+    let product = target.new_product(args.stock as usize).await?;
 
     println!("{} units go on sale, {} buyers click twice each.", args.stock, args.buyers);
-    let first = purchases(&tokens, product, 1..=args.buyers.into())?;
-    let clicks = first.iter().flat_map(|click| [click.clone(), click.clone()]).collect();
-    let volley = fire_with_bar(app.address(), clicks, CONNECTIONS, "clicks").await?;
+    let first = target.clicks(product, 0, args.buyers as usize)?;
+    let requests: Vec<_> = first.iter().flat_map(|click| [click.clone(), click.clone()]).collect();
+    let count = requests.len();
+    let load = Load { address: target.address, requests, count, connections: CONNECTIONS, pace: Pace::Closed };
+    let volley = fire_with_bar(load, "clicks", &Arc::default()).await?;
     let accepted = volley.count("202");
     let db = Db::sqlite(&folder.0.join("seckill.db"));
-    let proof = Proof::wait(&db, product, accepted).await?;
+    let proof = Proof::wait(&db, product, accepted, |_| ()).await?;
     app.stop().await;
 
     let rows = [

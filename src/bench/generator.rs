@@ -2,9 +2,11 @@
 //!
 //! Runs on two threads of its own, so that it neither waits for nor slows a runtime it is not measuring.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,12 +14,37 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, LocalSet};
 
 const THREADS: usize = 2;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often requests fall due at a fixed rate.
+const TICK: Duration = Duration::from_micros(250);
 
-/// What became of a number of requests.
+/// What is sent.
+pub(super) struct Load {
+    pub(super) address: SocketAddr,
+    /// Sent in turn, from the first again after the last.
+    pub(super) requests: Vec<Vec<u8>>,
+    /// Requests in all.
+    pub(super) count: usize,
+    /// Connections, each with one request at a time.
+    pub(super) connections: usize,
+    pub(super) pace: Pace,
+}
+
+/// When the next request is sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pace {
+    /// As soon as a connection has its reply (closed loop).
+    Closed,
+    /// At this rate, whatever the replies do (open loop). Latency counts from when a request was due, so one that had to
+    /// wait for a free connection is as late as its user would have found it.
+    Open { per_second: f64 },
+}
+
+/// What became of the requests.
 pub(super) struct Volley {
     /// Replies by status and problem code: `202`, `409 sold_out`.
     pub(super) replies: BTreeMap<String, u64>,
@@ -43,8 +70,18 @@ impl Volley {
     }
 
     pub(super) fn percentile_ms(&self, percentile: f64) -> f64 {
-        self.latencies.value_at_percentile(percentile) as f64 / 1000.0
+        percentile_ms(&self.latencies, percentile)
     }
+}
+
+/// A percentile of a histogram of microseconds, in milliseconds.
+pub(super) fn percentile_ms(latencies: &Histogram<u64>, percentile: f64) -> f64 {
+    latencies.value_at_percentile(percentile) as f64 / 1000.0
+}
+
+/// For latencies in microseconds up to a minute.
+pub(super) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are in order")
 }
 
 /// A request as it goes over the wire.
@@ -61,99 +98,169 @@ pub(super) fn request(method: &str, path: &str, token: Option<&str>, body: Optio
     head.into_bytes()
 }
 
-/// Sends one request on a connection of its own; the body of the reply.
-pub(super) async fn ask(address: SocketAddr, request: &[u8]) -> io::Result<String> {
+/// Sends one request on a connection of its own; status and body of the reply.
+pub(super) async fn ask(address: SocketAddr, request: &[u8]) -> io::Result<(u16, String)> {
     let mut connection = Connection::open(address).await?;
-    tokio::time::timeout(REPLY_TIMEOUT, connection.exchange(request)).await??;
-    let head = connection.buffer.windows(4).position(|window| window == b"\r\n\r\n").map_or(0, |at| at + 4);
-    Ok(String::from_utf8_lossy(&connection.buffer[head..]).into_owned())
+    let reply = tokio::time::timeout(REPLY_TIMEOUT, connection.exchange(request)).await??;
+    let body = String::from_utf8_lossy(&connection.buffer[reply.head_length..]).into_owned();
+    Ok((reply.status, body))
 }
 
-/// Sends every request once, `connections` at a time. `sent` counts along.
-pub(super) async fn fire(
-    address: SocketAddr,
-    requests: Vec<Vec<u8>>,
-    connections: usize,
-    sent: Arc<AtomicUsize>,
-) -> io::Result<Volley> {
-    let requests: Arc<[Vec<u8>]> = requests.into();
+/// What the connections share.
+struct Shared {
+    load: Load,
+    begun: Instant,
+    next: AtomicUsize,
+    answered: Arc<AtomicUsize>,
+    /// At a fixed rate: a permit for each request that is due.
+    due: Semaphore,
+}
+
+impl Shared {
+    /// The next request, and since when it is due.
+    async fn next(&self) -> Option<(&[u8], Instant)> {
+        if let Pace::Open { .. } = self.load.pace {
+            self.due.acquire().await.ok()?.forget();
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        if number >= self.load.count {
+            return None;
+        }
+        let due = match self.load.pace {
+            Pace::Closed => Instant::now(),
+            Pace::Open { per_second } => self.begun + Duration::from_secs_f64(number as f64 / per_second),
+        };
+        Some((&self.load.requests[number % self.load.requests.len()], due))
+    }
+
+    /// Lets requests fall due, on a thread of its own: the timers of the runtime are too coarse.
+    fn keep_pace(&self, per_second: f64) {
+        let mut released = 0;
+        while released < self.load.count && self.next.load(Ordering::Relaxed) < self.load.count {
+            let due = (self.begun.elapsed().as_secs_f64() * per_second) as usize + 1;
+            let due = due.min(self.load.count);
+            self.due.add_permits(due.saturating_sub(released));
+            released = due;
+            std::thread::sleep(TICK);
+        }
+        // For each connection, to find that nothing is left.
+        self.due.add_permits(self.load.connections);
+    }
+}
+
+/// Ends the load when it is dropped: whoever waited for it has gone.
+struct EndOnDrop(Arc<Shared>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.next.store(self.0.load.count, Ordering::Relaxed);
+    }
+}
+
+/// Sends every request. `answered` counts along.
+pub(super) async fn fire(load: Load, answered: Arc<AtomicUsize>) -> io::Result<Volley> {
+    assert!(load.count == 0 || !load.requests.is_empty(), "there is something to send");
     let begun = Instant::now();
+    let shared = Shared { load, begun, next: AtomicUsize::new(0), answered, due: Semaphore::new(0) };
+    let shared = Arc::new(shared);
+    let _end = EndOnDrop(shared.clone());
     let threads: Vec<_> = (0..THREADS)
         .map(|thread| {
-            let (requests, sent) = (requests.clone(), sent.clone());
+            let shared = shared.clone();
+            let connections = shared.load.connections;
             let connections = connections / THREADS + usize::from(thread < connections % THREADS);
-            tokio::task::spawn_blocking(move || {
-                let cpu_before = thread_cpu();
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                let (replies, latencies) = runtime.block_on(run_connections(address, requests, connections, sent))?;
-                Ok::<_, io::Error>((replies, latencies, thread_cpu() - cpu_before))
-            })
+            tokio::task::spawn_blocking(move || run_thread(&shared, connections))
         })
         .collect();
+    if let Pace::Open { per_second } = shared.load.pace {
+        let shared = shared.clone();
+        tokio::task::spawn_blocking(move || shared.keep_pace(per_second));
+    }
     let mut volley = Volley {
         replies: BTreeMap::new(),
         latencies: histogram(),
-        elapsed: begun.elapsed(),
+        elapsed: Duration::ZERO,
         generator_cpu: Duration::ZERO,
     };
     for thread in threads {
-        let (replies, latencies, cpu) = thread.await.map_err(io::Error::other)??;
-        for (reply, count) in replies {
+        let (tally, cpu) = thread.await.map_err(io::Error::other)??;
+        for (reply, count) in tally.replies {
             *volley.replies.entry(reply).or_default() += count;
         }
-        volley.latencies.add(latencies).map_err(io::Error::other)?;
+        volley.latencies.add(tally.latencies).map_err(io::Error::other)?;
         volley.generator_cpu += cpu;
     }
     volley.elapsed = begun.elapsed();
     Ok(volley)
 }
 
-type Replies = (BTreeMap<String, u64>, Histogram<u64>);
-
-async fn run_connections(
-    address: SocketAddr,
-    requests: Arc<[Vec<u8>]>,
-    connections: usize,
-    sent: Arc<AtomicUsize>,
-) -> io::Result<Replies> {
-    let mut tasks = JoinSet::new();
-    for _ in 0..connections {
-        tasks.spawn(run_connection(address, requests.clone(), sent.clone()));
-    }
-    let (mut all, mut latencies) = (BTreeMap::new(), histogram());
-    while let Some(done) = tasks.join_next().await {
-        let (replies, mine) = done.map_err(io::Error::other)??;
-        for (reply, count) in replies {
-            *all.entry(reply).or_default() += count;
-        }
-        latencies.add(mine).map_err(io::Error::other)?;
-    }
-    Ok((all, latencies))
+/// What a thread has seen.
+struct Tally {
+    replies: BTreeMap<String, u64>,
+    latencies: Histogram<u64>,
 }
 
-async fn run_connection(address: SocketAddr, requests: Arc<[Vec<u8>]>, sent: Arc<AtomicUsize>) -> io::Result<Replies> {
-    let (mut replies, mut latencies) = (BTreeMap::new(), histogram());
-    let mut connection = Connection::open(address).await?;
-    while let Some(request) = requests.get(sent.fetch_add(1, Ordering::Relaxed)) {
-        let begun = Instant::now();
-        let exchange = tokio::time::timeout(REPLY_TIMEOUT, connection.exchange(request));
-        let reply = match exchange.await {
-            Ok(Ok(reply)) => reply,
-            failed => {
-                let what = if failed.is_err() { "no reply in time" } else { "connection lost" };
-                connection = Connection::open(address).await?;
-                what.to_owned()
+impl Tally {
+    fn note(&mut self, reply: &str, latency: Duration) {
+        self.latencies.saturating_record(latency.as_micros() as u64);
+        match self.replies.get_mut(reply) {
+            Some(count) => *count += 1,
+            None => {
+                self.replies.insert(reply.to_owned(), 1);
             }
-        };
-        latencies.saturating_record(begun.elapsed().as_micros() as u64);
-        *replies.entry(reply).or_default() += 1;
+        }
     }
-    Ok((replies, latencies))
+}
+
+fn run_thread(shared: &Arc<Shared>, connections: usize) -> io::Result<(Tally, Duration)> {
+    let cpu_before = thread_cpu();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let tally = Rc::new(RefCell::new(Tally { replies: BTreeMap::new(), latencies: histogram() }));
+    let run = async {
+        let mut tasks = JoinSet::new();
+        for _ in 0..connections {
+            tasks.spawn_local(run_connection(shared.clone(), tally.clone()));
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.map_err(io::Error::other)??;
+        }
+        Ok::<_, io::Error>(())
+    };
+    LocalSet::new().block_on(&runtime, run)?;
+    let tally = Rc::into_inner(tally).ok_or_else(|| io::Error::other("a connection is still busy"))?;
+    Ok((tally.into_inner(), thread_cpu() - cpu_before))
+}
+
+async fn run_connection(shared: Arc<Shared>, tally: Rc<RefCell<Tally>>) -> io::Result<()> {
+    let address = shared.load.address;
+    let mut connection = Connection::open(address).await?;
+    let mut label = String::new();
+    while let Some((request, due)) = shared.next().await {
+        let exchange = tokio::time::timeout(REPLY_TIMEOUT, connection.exchange(request)).await;
+        label.clear();
+        match exchange {
+            Ok(Ok(reply)) => connection.label(&reply, &mut label),
+            failed => {
+                label += if failed.is_err() { "no reply in time" } else { "connection lost" };
+                connection = Connection::open(address).await?;
+            }
+        }
+        tally.borrow_mut().note(&label, due.elapsed());
+        shared.answered.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
+}
+
+/// A complete reply in a connection's buffer.
+#[derive(Debug, PartialEq, Eq)]
+struct Reply {
+    status: u16,
+    head_length: usize,
 }
 
 impl Connection {
@@ -163,8 +270,8 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::with_capacity(2048) })
     }
 
-    /// Sends a request and reads its whole reply: the status, and the code of a problem.
-    async fn exchange(&mut self, request: &[u8]) -> io::Result<String> {
+    /// Sends a request and reads its whole reply.
+    async fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         loop {
@@ -176,10 +283,26 @@ impl Connection {
             }
         }
     }
+
+    /// The status, and the code of a problem.
+    fn label(&self, reply: &Reply, label: &mut String) {
+        let mut digits = [0; 3];
+        for (place, digit) in [100, 10, 1].into_iter().zip(&mut digits) {
+            *digit = b'0' + (reply.status / place % 10) as u8;
+        }
+        label.push_str(std::str::from_utf8(&digits).unwrap_or_default());
+        if reply.status >= 400
+            && let Ok(body) = std::str::from_utf8(&self.buffer[reply.head_length..])
+            && let Some((_, code)) = body.split_once("\"code\":\"")
+        {
+            label.push(' ');
+            label.push_str(code.split('"').next().unwrap_or_default());
+        }
+    }
 }
 
 /// The reply, once it is complete.
-fn parse(bytes: &[u8]) -> io::Result<Option<String>> {
+fn parse(bytes: &[u8]) -> io::Result<Option<Reply>> {
     let mut headers = [httparse::EMPTY_HEADER; 24];
     let mut head = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(head_length) = head.parse(bytes).map_err(io::Error::other)? else {
@@ -191,23 +314,11 @@ fn parse(bytes: &[u8]) -> io::Result<Option<String>> {
         .find(|header| header.name.eq_ignore_ascii_case("content-length"))
         .and_then(|header| std::str::from_utf8(header.value).ok()?.parse::<usize>().ok())
         .unwrap_or(0);
-    if bytes.len() < head_length + length {
-        return Ok(None);
-    }
-    let status = head.code.unwrap_or(0);
-    let body = String::from_utf8_lossy(&bytes[head_length..]);
-    let code = body.split_once("\"code\":\"").and_then(|(_, rest)| rest.split('"').next());
-    Ok(Some(match code {
-        Some(code) => format!("{status} {code}"),
-        None => status.to_string(),
-    }))
+    let complete = bytes.len() >= head_length + length;
+    Ok(complete.then_some(Reply { status: head.code.unwrap_or(0), head_length }))
 }
 
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are in order")
-}
-
-/// CPU time of the calling thread.
+/// CPU time of the calling thread; zero where the system does not tell.
 fn thread_cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanos = stat.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0);
@@ -221,9 +332,41 @@ mod tests {
     #[test]
     fn a_reply_is_read_when_it_is_complete() {
         let whole = b"HTTP/1.1 409 Conflict\r\nContent-Length: 19\r\n\r\n{\"code\":\"sold_out\"}";
-        assert_eq!(parse(whole).unwrap().as_deref(), Some("409 sold_out"));
+        assert_eq!(parse(whole).unwrap(), Some(Reply { status: 409, head_length: whole.len() - 19 }));
         assert_eq!(parse(&whole[..whole.len() - 1]).unwrap(), None);
         assert_eq!(parse(&whole[..20]).unwrap(), None);
-        assert_eq!(parse(b"HTTP/1.1 202 Accepted\r\n\r\n").unwrap().as_deref(), Some("202"));
+        let empty = b"HTTP/1.1 202 Accepted\r\n\r\n";
+        assert_eq!(parse(empty).unwrap(), Some(Reply { status: 202, head_length: empty.len() }));
+    }
+
+    /// Answers like a server, the first request after `pause`.
+    async fn slow_server(pause: Duration) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut pause = Some(pause);
+            let mut buffer = vec![0; 4096];
+            while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {
+                tokio::time::sleep(pause.take().unwrap_or_default()).await;
+                stream
+                    .write_all(b"HTTP/1.1 409 Conflict\r\nContent-Length: 15\r\n\r\n{\"code\":\"ended\"}")
+                    .await
+                    .unwrap();
+            }
+        });
+        address
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn at_a_fixed_rate_those_who_had_to_wait_count_as_late() {
+        let address = slow_server(Duration::from_millis(500)).await;
+        let requests = vec![request("GET", "/", None, None)];
+        let pace = Pace::Open { per_second: 100.0 };
+        let volley = fire(Load { address, requests, count: 50, connections: 1, pace }, Arc::default()).await.unwrap();
+        assert_eq!(volley.count("409 ended"), 50);
+        // All fell due within the half second that the first one took: the median waited for about half of it.
+        let median = volley.percentile_ms(50.0);
+        assert!((150.0..400.0).contains(&median), "{median} ms");
     }
 }

@@ -1,17 +1,27 @@
-//! Load from outside: `seckill bench` measures a server, `seckill demo` shows one. Sends only to loopback, a bounded
-//! number of requests.
+//! Load from outside: `seckill bench` measures a server, `seckill demo` shows one. A bounded number of requests, and
+//! to loopback unless `--url` says otherwise.
 //!
 //! Nothing of the server calls this module, and it talks to the server over HTTP only; the proof at the end is read
-//! from the database.
+//! from the database, and the raw limits are asked of the three servers themselves.
 
+mod backlog;
+mod compare;
 mod demo;
 mod floor;
 mod generator;
+mod measures;
+mod pictures;
 mod proof;
-mod rounds;
+mod raw_limits;
+mod report;
+mod sale;
 mod server;
+mod target;
+
+use std::path::PathBuf;
 
 use clap::Args;
+use url::Url;
 
 pub use demo::DemoArgs;
 pub use floor::serve as serve_floor;
@@ -21,20 +31,52 @@ use crate::config::Config;
 /// What `seckill bench` can be told.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
-    /// Units on sale in each round; as many buyers get one, and as many again are refused.
-    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    /// Units on sale in each sale; as many buyers get one.
+    #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     stock: u32,
     /// Connections that are open at once, each with one request at a time.
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    connections: u16,
+    #[arg(long, value_delimiter = ',', default_values_t = [64, 256], value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    connections: Vec<u16>,
     /// Rounds; the medians are reported.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
     rounds: u8,
+    /// Measure this server, such as http://127.0.0.1:8080, instead of one of our own. It must run on the same
+    /// configuration: its tokens are signed here, and its orders counted in its database. Buys for real.
+    #[arg(long, conflicts_with = "against")]
+    url: Option<Url>,
+    /// Compare this program with another build of it, pair by pair.
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
+    /// Folder for report.json, report.md and its pictures.
+    #[arg(long, default_value = "target/bench")]
+    output: PathBuf,
 }
 
-/// Runs the benchmark; an error is also what is returned when the proof fails.
-pub async fn run(config: Config, args: BenchArgs) -> Result<(), String> {
-    rounds::run(config, &args).await
+impl BenchArgs {
+    fn connections(&self) -> impl Iterator<Item = usize> {
+        self.connections.iter().map(|count| usize::from(*count))
+    }
+
+    fn most_connections(&self) -> usize {
+        self.connections().max().unwrap_or(1)
+    }
+}
+
+/// Runs the benchmark; an error is also what is returned when the proof fails. `file` is what `config` was read from.
+pub async fn run(config: Config, file: Option<PathBuf>, args: BenchArgs) -> Result<(), String> {
+    if cfg!(debug_assertions) {
+        eprintln!("This is a debug build: its figures say nothing. Use `make bench`.");
+    }
+    let measuring = async {
+        match &args.against {
+            Some(other) => compare::run(config, file, other, &args).await,
+            None => measures::run(config, file, &args).await,
+        }
+    };
+    tokio::select! {
+        done = measuring => done,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".to_owned()),
+    }
 }
 
 /// Runs the demonstration.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::db::{Db, SaleCount};
+use crate::error::Error;
 use crate::model::ProductId;
 
 /// Orders that were accepted must be written within this time.
@@ -12,22 +13,28 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(120);
 pub(super) struct Proof {
     pub(super) accepted: i64,
     pub(super) counted: SaleCount,
-    /// From the call until the last order was written.
-    pub(super) drain: Duration,
 }
 
 impl Proof {
-    /// Waits until as many orders are written as were accepted, then counts.
-    pub(super) async fn wait(db: &Db, product: ProductId, accepted: u64) -> Result<Self, String> {
+    /// Waits until as many orders are written as were accepted, and tells how many are; then counts.
+    pub(super) async fn wait(
+        db: &Db,
+        product: ProductId,
+        accepted: u64,
+        mut tell: impl FnMut(i64),
+    ) -> Result<Self, String> {
         let accepted = i64::try_from(accepted).map_err(|error| error.to_string())?;
         let begun = Instant::now();
         loop {
-            let counted = count(db, product).await?;
-            if counted.live_orders >= accepted || begun.elapsed() > DRAIN_PATIENCE {
-                return Ok(Self { accepted, counted, drain: begun.elapsed() });
+            let written = sold(db, product).await?;
+            tell(written);
+            if written >= accepted || begun.elapsed() > DRAIN_PATIENCE {
+                break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        let counted = db.read(move |conn| Box::pin(conn.count_sale(product))).await;
+        Ok(Self { accepted, counted: counted.map_err(|error| format!("counting orders: {error}"))? })
     }
 
     /// Units sold beyond the stock.
@@ -50,7 +57,9 @@ impl Proof {
     }
 }
 
-pub(super) async fn count(db: &Db, product: ProductId) -> Result<SaleCount, String> {
-    let counted = db.read(move |conn| Box::pin(conn.count_sale(product))).await;
-    counted.map_err(|error| format!("counting orders: {error}"))
+/// Units of a product that have an order in the database.
+pub(super) async fn sold(db: &Db, product: ProductId) -> Result<i64, String> {
+    let row = db.read(move |conn| Box::pin(conn.find_product(product))).await;
+    let row = row.map_err(|error: crate::db::DbError| format!("reading a product: {error}"))?;
+    row.map(|row| row.sold).ok_or_else(|| Error::ProductNotFound.to_string())
 }

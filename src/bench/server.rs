@@ -1,12 +1,13 @@
-//! The server under test: this program, in a process of its own.
+//! The server under test: this program, or another build of it, in a process of its own.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
 
-use super::generator::{fire, request};
+use super::generator::{ask, request};
 
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -23,45 +24,56 @@ pub(super) struct Usage {
     pub(super) peak_memory_kib: u64,
 }
 
+/// This program.
+pub(super) fn this_program() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))
+}
+
 impl Server {
-    /// Starts `seckill serve` with these settings, and waits until it is ready.
-    pub(super) async fn start(settings: &[(&str, String)]) -> Result<Self, String> {
+    /// Starts `seckill serve` of that build with these settings, and waits until it is ready.
+    pub(super) async fn start(
+        program: &Path,
+        config: Option<&Path>,
+        settings: &[(&str, String)],
+    ) -> Result<Self, String> {
         let address = free_address()?;
-        let mut command = command()?;
+        let mut command = Command::new(program);
         command.arg("serve").env("SECKILL__SERVER__HOST", address.ip().to_string());
-        command.env("SECKILL__SERVER__PORT", address.port().to_string()).env("RUST_LOG", "warn");
+        command.env("SECKILL__SERVER__PORT", address.port().to_string()).env("RUST_LOG", "error");
+        if let Some(file) = config {
+            command.arg("--config").arg(file);
+        }
         command.envs(settings.iter().map(|(key, value)| (*key, value)));
-        Self::spawn(command, address, "/readyz", "200").await
+        Self::spawn(command, address, "/readyz", 200).await
     }
 
     /// Starts the bare endpoint that F is measured with.
     pub(super) async fn start_floor() -> Result<Self, String> {
         let address = free_address()?;
-        let mut command = command()?;
+        let mut command = Command::new(this_program()?);
         command.arg("floor").arg(address.to_string());
-        Self::spawn(command, address, "/", "404").await
+        Self::spawn(command, address, "/", 404).await
     }
 
-    async fn spawn(mut command: Command, address: SocketAddr, path: &str, answer: &str) -> Result<Self, String> {
+    async fn spawn(mut command: Command, address: SocketAddr, path: &str, answer: u16) -> Result<Self, String> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
         let child = command.spawn().map_err(|error| format!("cannot start the server: {error}"))?;
         let mut server = Self { address, child };
         let begun = Instant::now();
-        loop {
+        let probe = request("GET", path, None, None);
+        while !ask(address, &probe).await.is_ok_and(|(status, _)| status == answer) {
             if let Ok(Some(status)) = server.child.try_wait() {
                 return Err(format!("the server ended: {status}"));
-            }
-            let probe = fire(address, vec![request("GET", path, None, None)], 1, Default::default()).await;
-            if probe.is_ok_and(|volley| volley.count(answer) == 1) {
-                return Ok(server);
             }
             if begun.elapsed() > START_PATIENCE {
                 return Err(format!("the server was not ready within {START_PATIENCE:?}"));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        Ok(server)
     }
 
-    /// CPU time and memory so far.
+    /// CPU time and memory so far; zeros where the system does not tell.
     pub(super) fn usage(&self) -> Usage {
         let Some(pid) = self.child.id() else { return Usage::default() };
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
@@ -76,13 +88,11 @@ impl Server {
             peak_memory_kib: peak.and_then(|peak| peak.trim().parse().ok()).unwrap_or(0),
         }
     }
-}
 
-fn command() -> Result<Command, String> {
-    let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    let mut command = Command::new(program);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-    Ok(command)
+    /// Kills it and waits until it is gone.
+    pub(super) async fn end(mut self) {
+        let _ = self.child.kill().await;
+    }
 }
 
 fn free_address() -> Result<SocketAddr, String> {

@@ -1,0 +1,49 @@
+//! How fast consumers write what has piled up: they are held back by a lock on the product's row while all buy.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use diesel::sql_query;
+use diesel_async::{AsyncConnection, AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection};
+use secrecy::ExposeSecret;
+
+use super::generator::{Load, Pace};
+use super::proof::Proof;
+use super::sale::{Shop, expect_only};
+use super::target::fire_with_bar;
+use crate::config::Config;
+
+const CONNECTIONS: usize = 256;
+const DATABASE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Lets `stock` purchases pile up in the queue; orders written a second once they may be.
+pub(super) async fn drain(shop: &Shop<'_>, config: &Config, stock: usize) -> Result<(f64, Proof), String> {
+    let address = shop.target.address;
+    let product = shop.target.new_product(stock).await?;
+    let requests = shop.target.clicks(product, 0, stock)?;
+    let locking = async {
+        let mut conn = AsyncMysqlConnection::establish(config.mysql.dsn.expose_secret()).await.map_err(text)?;
+        conn.batch_execute("BEGIN").await.map_err(text)?;
+        let lock = format!("SELECT id FROM products WHERE id = {product} FOR UPDATE");
+        sql_query(lock).execute(&mut conn).await.map_err(text)?;
+        Ok::<_, String>(conn)
+    };
+    let mut lock = within(locking).await?;
+    let load = Load { address, requests, count: stock, connections: CONNECTIONS, pace: Pace::Closed };
+    let volley = fire_with_bar(load, "backlog", &Arc::default()).await?;
+    expect_only(&volley, "202", stock)?;
+    let begun = Instant::now();
+    let unlocking = async { lock.batch_execute("COMMIT").await.map_err(text) };
+    within(unlocking).await?;
+    let proof = Proof::wait(shop.db, product, stock as u64, |_| ()).await?;
+    Ok((stock as f64 / begun.elapsed().as_secs_f64(), proof))
+}
+
+async fn within<T>(step: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let late = |_| "the database did not lock a row in time".to_owned();
+    tokio::time::timeout(DATABASE_PATIENCE, step).await.map_err(late)?
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    format!("backlog: {error}")
+}

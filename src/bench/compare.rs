@@ -1,0 +1,79 @@
+//! Two builds in turn, pair by pair: what a change has made of the speed, on a machine whose own speed drifts.
+
+use std::path::{Path, PathBuf};
+
+use super::BenchArgs;
+use super::measures::{TOKEN_LIFETIME, open_db, own_settings};
+use super::report::median;
+use super::sale::{SaleFigures, Shop, Size, hold};
+use super::server::{Server, this_program};
+use super::target::Target;
+use crate::config::Config;
+use crate::services::Tokens;
+
+/// Pairs for each round that would be measured of one build alone.
+const PAIRS_A_ROUND: usize = 3;
+
+/// A figure of a sale.
+type Figure = (&'static str, fn(&SaleFigures) -> f64);
+
+const FIGURES: [Figure; 5] = [
+    ("purchases accepted a second", |sale| sale.accepted.per_second),
+    ("orders written a second", |sale| sale.written_per_second),
+    ("sold-out refusals a second", |sale| sale.refused.per_second),
+    ("server CPU a purchase", |sale| sale.accepted.server_cpu_us.unwrap_or(f64::NAN)),
+    ("server CPU a refusal", |sale| sale.refused.server_cpu_us.unwrap_or(f64::NAN)),
+];
+
+pub(super) async fn run(config: Config, file: Option<PathBuf>, other: &Path, args: &BenchArgs) -> Result<(), String> {
+    let (this, other) = (this_program()?, other.to_owned());
+    let pairs = usize::from(args.rounds) * PAIRS_A_ROUND;
+    let mut ratios: Vec<Vec<f64>> = vec![Vec::new(); FIGURES.len()];
+    for pair in 1..=pairs {
+        // Whoever comes second may find a warmer machine, or a slower one.
+        let order = if pair % 2 == 0 { [&this, &other] } else { [&other, &this] };
+        let mut figures = Vec::new();
+        for program in order {
+            let name = if program == &this { "this build" } else { "the other build" };
+            figures.push(
+                measure(&config, file.as_deref(), program, args, &format!("pair {pair} of {pairs}, {name}")).await?,
+            );
+        }
+        if order[0] == &this {
+            figures.swap(0, 1);
+        }
+        let [before, now] = &figures[..] else { return Err("a pair has two".to_owned()) };
+        for (ratios, (_, figure)) in ratios.iter_mut().zip(FIGURES) {
+            ratios.push(figure(now) / figure(before));
+        }
+    }
+    println!("this build / {}, medians of {pairs} pairs", other.display());
+    println!("| {:<28} | ratio | lowest | highest |\n|:{:-<28}-|------:|-------:|--------:|", "", "");
+    for ((name, _), ratios) in FIGURES.iter().zip(ratios) {
+        let (least, most) =
+            (ratios.iter().copied().fold(f64::MAX, f64::min), ratios.iter().copied().fold(0.0, f64::max));
+        let middle = median(ratios).unwrap_or(f64::NAN);
+        println!("| {name:<28} | {middle:>5.2} | {least:>6.2} | {most:>7.2} |");
+    }
+    Ok(())
+}
+
+async fn measure(
+    config: &Config,
+    file: Option<&Path>,
+    program: &Path,
+    args: &BenchArgs,
+    title: &str,
+) -> Result<SaleFigures, String> {
+    let mut config = config.clone();
+    let (settings, _folder) = own_settings(&mut config)?;
+    let server = Server::start(program, file, &settings).await?;
+    let tokens = Tokens::new(&config.auth.jwt_secret, TOKEN_LIFETIME);
+    let target = Target { address: server.address, tokens };
+    let stock = args.stock as usize;
+    let size = Size { stock, late: stock, connections: args.most_connections() };
+    let figures = hold(&Shop { target: &target, db: &open_db(&config), server: Some(&server) }, size, title).await?;
+    server.end().await;
+    figures.proof.check()?;
+    Ok(figures)
+}

@@ -1,0 +1,216 @@
+//! `seckill bench`: everything side by side in each round, so that a machine whose speed drifts disturbs all alike.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use url::Url;
+
+use super::generator::{Load, Pace, request};
+use super::proof::Proof;
+use super::report::{Backlog, FixedRate, Measure, Report, Series};
+use super::sale::{Sample, Shop, Size, cpu, expect_only, hold, spent};
+use super::server::{Server, this_program};
+use super::target::{BenchFolder, Target, fire_with_bar};
+use super::{BenchArgs, backlog, floor, raw_limits};
+use crate::config::{Backend, Config};
+use crate::data_dir::random_key;
+use crate::db::Db;
+use crate::services::Tokens;
+
+pub(super) const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
+/// Requests that a bare endpoint or a reader gets: about a second's worth.
+const PLAIN_REQUESTS: usize = 120_000;
+/// Late buyers, and how many there are for each unit at most.
+const LATE_BUYERS: usize = 100_000;
+const LATE_PER_UNIT: usize = 2;
+/// Purchases one after the other, each alone.
+const LONE_PURCHASES: usize = 500;
+/// Before them, nothing happens for this long.
+const REST: Duration = Duration::from_millis(300);
+/// Shares of the highest rate at which the latency is measured, for this long.
+const SHARES: [f64; 3] = [0.1, 0.5, 0.8];
+const FIXED_RATE_SECONDS: f64 = 3.0;
+
+/// Everything that a run needs.
+pub(super) struct Bench {
+    pub(super) target: Target,
+    pub(super) db: Db,
+    own: Option<Own>,
+    _folder: Option<BenchFolder>,
+}
+
+/// The processes that the bench has started itself.
+struct Own {
+    server: Server,
+    floor: Server,
+}
+
+/// What a process finds in its environment.
+type Settings = Vec<(&'static str, String)>;
+
+/// Settings of a server of our own, and its folder if it needs one.
+pub(super) fn own_settings(config: &mut Config) -> Result<(Settings, BenchFolder), String> {
+    config.auth.jwt_secret = random_key().into();
+    let folder = BenchFolder::make()?;
+    config.embedded.data_dir = folder.0.clone();
+    let settings = vec![
+        ("SECKILL__AUTH__JWT_SECRET", config.auth.jwt_secret.expose_secret().to_owned()),
+        ("SECKILL__EMBEDDED__DATA_DIR", folder.0.display().to_string()),
+    ];
+    Ok((settings, folder))
+}
+
+/// The database of the configured backend.
+pub(super) fn open_db(config: &Config) -> Db {
+    match config.backend {
+        Backend::Embedded => Db::sqlite(&config.embedded.data_dir.join("seckill.db")),
+        Backend::Distributed => Db::mysql(&config.mysql),
+    }
+}
+
+impl Bench {
+    async fn start(mut config: Config, file: Option<&Path>, url: Option<&Url>) -> Result<Self, String> {
+        let (own, address, folder) = match url {
+            Some(url) => {
+                if config.auth.jwt_secret.expose_secret().is_empty() {
+                    let path = config.embedded.data_dir.join("jwt_secret");
+                    let secret =
+                        std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+                    config.auth.jwt_secret = secret.trim().into();
+                }
+                (None, resolve(url)?, None)
+            }
+            None => {
+                let (settings, folder) = own_settings(&mut config)?;
+                let server = Server::start(&this_program()?, file, &settings).await?;
+                let address = server.address;
+                (Some(Own { server, floor: Server::start_floor().await? }), address, Some(folder))
+            }
+        };
+        let tokens = Tokens::new(&config.auth.jwt_secret, TOKEN_LIFETIME);
+        Ok(Self { target: Target { address, tokens }, db: open_db(&config), own, _folder: folder })
+    }
+
+    fn shop(&self) -> Shop<'_> {
+        Shop { target: &self.target, db: &self.db, server: self.own.as_ref().map(|own| &own.server) }
+    }
+
+    /// The same request again and again; what it costs the server.
+    async fn repeat(
+        &self,
+        at: (SocketAddr, Option<&Server>),
+        what: Vec<u8>,
+        connections: usize,
+        title: &str,
+        reply: &str,
+    ) -> Result<Sample, String> {
+        let (address, server) = at;
+        let count = PLAIN_REQUESTS;
+        let load = Load { address, requests: vec![what], count, connections, pace: Pace::Closed };
+        let before = cpu(server);
+        let volley = fire_with_bar(load, title, &Arc::default()).await?;
+        expect_only(&volley, reply, count)?;
+        Ok(Sample::new(volley, spent(before, cpu(server))))
+    }
+
+    async fn round(&self, args: &BenchArgs, title: &str, series: &mut Series) -> Result<(), String> {
+        let stock = args.stock as usize;
+        for connections in args.connections() {
+            let late = LATE_BUYERS.min(stock * LATE_PER_UNIT);
+            let size = Size { stock, late, connections };
+            let title = format!("{title}, {connections} connections");
+            if let Some(own) = &self.own {
+                let at = (own.floor.address, Some(&own.floor));
+                let request = request("POST", "/floor", None, Some(floor::BODY));
+                let floor = self.repeat(at, request, connections, &format!("{title}: F"), "202").await?;
+                series.add(Measure::Floor, connections, floor);
+            }
+            let sale = hold(&self.shop(), size, &title).await?;
+            series.add(Measure::Accepted, connections, sale.accepted);
+            series.add(Measure::Refused, connections, sale.refused);
+            series.written(connections, sale.written_per_second, sale.progress);
+            series.proofs.push(sale.proof);
+        }
+        let connections = args.most_connections();
+        let product = self.target.new_product(1).await?;
+        let read = request("GET", &format!("/products/{product}"), None, None);
+        let at = (self.target.address, self.shop().server);
+        let reads = self.repeat(at, read, connections, &format!("{title}: reading"), "200").await?;
+        series.add(Measure::Reads, connections, reads);
+        self.lone(title, series).await
+    }
+
+    /// Purchases one after the other on an idle system.
+    async fn lone(&self, title: &str, series: &mut Series) -> Result<(), String> {
+        let count = LONE_PURCHASES;
+        let product = self.target.new_product(count).await?;
+        let requests = self.target.clicks(product, 0, count)?;
+        tokio::time::sleep(REST).await;
+        let load = Load { address: self.target.address, requests, count, connections: 1, pace: Pace::Closed };
+        let before = cpu(self.shop().server);
+        let volley = fire_with_bar(load, &format!("{title}: alone"), &Arc::default()).await?;
+        expect_only(&volley, "202", count)?;
+        series.add(Measure::Lone, 1, Sample::new(volley, spent(before, cpu(self.shop().server))));
+        series.proofs.push(Proof::wait(&self.db, product, count as u64, |_| ()).await?);
+        Ok(())
+    }
+
+    /// Purchases at a fixed rate, whatever the server does.
+    async fn at_fixed_rate(&self, share: f64, most: f64, connections: usize) -> Result<(FixedRate, Proof), String> {
+        let per_second = (share * most).max(1.0);
+        let count = (per_second * FIXED_RATE_SECONDS) as usize;
+        let product = self.target.new_product(count).await?;
+        let requests = self.target.clicks(product, 0, count)?;
+        let pace = Pace::Open { per_second };
+        let load = Load { address: self.target.address, requests, count, connections, pace };
+        let title = format!("{:.0} % of the highest rate", share * 100.0);
+        let volley = fire_with_bar(load, &title, &Arc::default()).await?;
+        let proof = Proof::wait(&self.db, product, volley.count("202"), |_| ()).await?;
+        Ok((FixedRate::new(share, per_second, connections, volley), proof))
+    }
+}
+
+pub(super) async fn run(config: Config, file: Option<PathBuf>, args: &BenchArgs) -> Result<(), String> {
+    let bench = Bench::start(config.clone(), file.as_deref(), args.url.as_ref()).await?;
+    let distributed = config.backend == Backend::Distributed;
+    let mut series = Series::default();
+    for number in 1..=args.rounds {
+        let title = format!("round {number} of {}", args.rounds);
+        bench.round(args, &title, &mut series).await?;
+        if distributed && bench.own.is_some() {
+            series.raw_limits.push(raw_limits::measure(&config).await?);
+        }
+    }
+    let connections = args.most_connections();
+    let most = series.median(Measure::Accepted, connections, |sample| Some(sample.per_second)).unwrap_or(1.0);
+    let mut fixed_rates = Vec::new();
+    for share in SHARES {
+        let (figures, proof) = bench.at_fixed_rate(share, most, connections).await?;
+        fixed_rates.push(figures);
+        series.proofs.push(proof);
+    }
+    if distributed && bench.own.is_some() {
+        let (drained_per_second, proof) = backlog::drain(&bench.shop(), &config, args.stock as usize).await?;
+        series.backlog = Some(Backlog { orders: args.stock, drained_per_second });
+        series.proofs.push(proof);
+    }
+    let peak_memory_kib = bench.own.as_ref().map(|own| own.server.usage().peak_memory_kib);
+    let report = Report::new(config.backend, args, &series, fixed_rates, peak_memory_kib);
+    print!("{}", report.table());
+    report.save(&args.output, &series)?;
+    series.proofs.iter().try_for_each(Proof::check)
+}
+
+fn resolve(url: &Url) -> Result<SocketAddr, String> {
+    let problem = |what: &str| format!("--url {url}: {what}");
+    if url.scheme() != "http" || !matches!(url.path(), "" | "/") {
+        return Err(problem("must be http://host:port"));
+    }
+    let host = url.host_str().ok_or_else(|| problem("has no host"))?;
+    let port = url.port_or_known_default().ok_or_else(|| problem("has no port"))?;
+    let found = (host, port).to_socket_addrs().map_err(|error| problem(&error.to_string()))?.next();
+    found.ok_or_else(|| problem("has no address"))
+}

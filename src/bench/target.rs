@@ -1,0 +1,111 @@
+//! The shop that is measured, from outside: products put on sale, buyers with tokens, requests behind a progress bar.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use super::generator::{Load, Volley, ask, fire, request};
+use crate::model::{ProductId, Role, UserId};
+use crate::services::{Identity, Tokens};
+
+/// Buyers come in no order, as they do in life: their ids are far apart, which is the harder case for an index.
+const STRIDE: u64 = 2_654_435_761;
+const USERS: u64 = 1 << 32;
+
+/// Where the shop is, and what its tokens are signed with.
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    pub(super) tokens: Tokens,
+}
+
+impl Target {
+    /// Puts a product on sale.
+    pub(super) async fn new_product(&self, stock: usize) -> Result<ProductId, String> {
+        let admin = self.token(i64::MAX as u64, Role::Admin)?;
+        let product = format!(r#"{{"name":"Sneaker, limited","price_cents":19900,"stock":{stock}}}"#);
+        let request = request("POST", "/products", Some(&admin), Some(&product));
+        let problem = |what: &dyn std::fmt::Display| format!("a new product: {what}");
+        let (status, reply) = ask(self.address, &request).await.map_err(|error| problem(&error))?;
+        let id = serde_json::from_str::<Value>(&reply).ok().and_then(|reply| reply["id"].as_i64());
+        match id {
+            Some(id) if status == 201 => id.try_into().map_err(|error| problem(&error)),
+            _ => Err(problem(&format!("{status} {reply}"))),
+        }
+    }
+
+    /// One click each of as many buyers, from the one of that number on.
+    pub(super) fn clicks(&self, product: ProductId, first: usize, count: usize) -> Result<Vec<Vec<u8>>, String> {
+        let path = format!("/seckill/{product}");
+        let click = |number: usize| {
+            let user = 1 + (number as u64).wrapping_mul(STRIDE) % USERS;
+            let token = self.token(user, Role::Buyer)?;
+            Ok(request("POST", &path, Some(&token), None))
+        };
+        (first..first + count).map(click).collect()
+    }
+
+    fn token(&self, user: u64, role: Role) -> Result<String, String> {
+        let user_id = UserId::try_from(user as i64).map_err(str::to_owned)?;
+        self.tokens.issue(Identity { user_id, role }).map_err(|error| error.to_string())
+    }
+}
+
+/// Sends a load behind a progress bar. `answered` counts along.
+pub(super) async fn fire_with_bar(load: Load, title: &str, answered: &Arc<AtomicUsize>) -> Result<Volley, String> {
+    let bar = ProgressBar::new(load.count as u64);
+    if let Ok(style) = ProgressStyle::with_template("{msg:44} {bar:30} {pos:>7}/{len} {per_sec}") {
+        bar.set_style(style);
+    }
+    bar.set_message(title.to_owned());
+    let moving = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            bar.set_position(answered.load(Ordering::Relaxed) as u64);
+        }
+    };
+    let volley = tokio::select! {
+        volley = fire(load, answered.clone()) => volley,
+        () = moving => return Err("the progress bar has ended".to_owned()),
+    };
+    bar.finish_and_clear();
+    volley.map_err(|error| format!("{title}: {error}"))
+}
+
+/// A folder for the embedded backend; deleted when dropped.
+pub(super) struct BenchFolder(pub(super) PathBuf);
+
+impl BenchFolder {
+    pub(super) fn make() -> Result<Self, String> {
+        // Under target where there is one: the system's folder for temporary files is often only in memory.
+        let parent = if PathBuf::from("target").is_dir() { PathBuf::from("target") } else { std::env::temp_dir() };
+        let path = parent.join(format!("bench-data-{}", uuid::Uuid::now_v7().simple()));
+        std::fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for BenchFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_click_is_another_buyer() {
+        let tokens = Tokens::new(&"0123456789abcdef0123456789abcdef".into(), Duration::from_secs(60));
+        let target = Target { address: ([127, 0, 0, 1], 1).into(), tokens };
+        let clicks = target.clicks(1.try_into().unwrap(), 0, 5_000).unwrap();
+        assert_eq!(clicks.iter().collect::<HashSet<_>>().len(), 5_000);
+    }
+}
