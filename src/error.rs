@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::db::DbError;
 use crate::model::{OrderId, Timestamp};
 use crate::queue::PublishError;
-use crate::stock::GateError;
+use crate::stock::{GateError, Refusal};
 
 /// Result of a service.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -19,7 +19,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a request was not done.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// 400 `invalid_request`: the text names the field.
     #[error("{0}")]
@@ -201,6 +201,18 @@ impl From<GateError> for Error {
         match error {
             GateError::Protocol(_) => Self::Internal(error.to_string()),
             _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotStarted(at) => Self::NotStarted(at),
+            Refusal::Ended => Self::Ended,
+            Refusal::Paused => Self::Paused,
+            Refusal::SoldOut => Self::SoldOut,
+            Refusal::RateLimited(wait) => Self::RateLimited(wait),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! `/products`.
 
-use actix_web::http::header;
+use actix_web::http::header::{self, ContentType, ETag, EntityTag, Header, IfNoneMatch};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 
 use super::{Admin, Body, Params, PathId};
 use crate::error::{Error, Result};
 use crate::model::ProductId;
-use crate::services::{Audits, Catalog, CreateProduct, IdempotencyKey, PatchProduct, Restock, SaleFilter};
+use crate::services::{Audits, Catalog, CreateProduct, IdempotencyKey, PatchProduct, Rendered, Restock, SaleFilter};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,14 +31,34 @@ pub(super) fn page_cursor<T: std::str::FromStr>(cursor: Option<String>) -> Resul
     cursor.map(|cursor| cursor.parse().map_err(invalid)).transpose()
 }
 
-pub(super) async fn list(Params(params): Params<ListParams>, catalog: web::Data<Catalog>) -> Result<HttpResponse> {
-    let limit = page_limit(params.limit)?;
-    let page = catalog.list(params.state, page_cursor(params.cursor)?, limit).await?;
-    Ok(HttpResponse::Ok().json(page))
+/// A page, or 304 to a client that has it already.
+fn page(request: &HttpRequest, page: Rendered) -> HttpResponse {
+    let tag = EntityTag::new_strong(page.tag);
+    let known = match IfNoneMatch::parse(request) {
+        Ok(IfNoneMatch::Any) => true,
+        Ok(IfNoneMatch::Items(known)) => known.iter().any(|known| known.weak_eq(&tag)),
+        Err(_) => false,
+    };
+    let mut reply = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    reply.insert_header(ETag(tag)).insert_header((header::CACHE_CONTROL, "no-cache"));
+    if known { reply.finish() } else { reply.content_type(ContentType::json()).body(page.json) }
 }
 
-pub(super) async fn get(PathId(id): PathId<ProductId>, catalog: web::Data<Catalog>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(catalog.get(id).await?))
+pub(super) async fn list(
+    Params(params): Params<ListParams>,
+    request: HttpRequest,
+    catalog: web::Data<Catalog>,
+) -> Result<HttpResponse> {
+    let limit = page_limit(params.limit)?;
+    Ok(page(&request, catalog.list(params.state, page_cursor(params.cursor)?, limit).await?))
+}
+
+pub(super) async fn get(
+    PathId(id): PathId<ProductId>,
+    request: HttpRequest,
+    catalog: web::Data<Catalog>,
+) -> Result<HttpResponse> {
+    Ok(page(&request, catalog.get(id).await?))
 }
 
 pub(super) async fn create(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::idempotency::{IdempotencyKey, new_key, use_key};
+use super::shown::{self, Rendered, Shown};
 use super::{Identity, Page, Reopening};
 use crate::db::{Db, DbConn, NewProduct, ProductChange};
 use crate::error::{Error, Result};
@@ -26,6 +27,7 @@ pub struct Catalog {
     pub(super) db: Db,
     gate: Arc<StockGate>,
     reopening: Reopening,
+    shown: Shown,
 }
 
 /// A product as everybody sees it.
@@ -96,7 +98,7 @@ pub struct Restock {
 }
 
 /// `?state=` of the product list: looks at the window only.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SaleFilter {
     /// Not begun.
@@ -111,17 +113,25 @@ impl Catalog {
     /// Keeps products in `db`, and tells `gate`.
     pub fn new(db: Db, gate: Arc<StockGate>) -> Self {
         let reopening = Reopening::new(db.clone(), gate.clone());
-        Self { db, gate, reopening }
+        Self { db, gate, reopening, shown: Shown::new() }
     }
 
-    /// One product.
-    pub async fn get(&self, id: ProductId) -> Result<ProductView> {
-        let product = self.db.read(move |conn| Box::pin(conn.find_product(id))).await?.ok_or(Error::ProductNotFound)?;
-        self.view(product).await
+    /// One product; what changes elsewhere is seen within 200 ms.
+    pub async fn get(&self, id: ProductId) -> Result<Rendered> {
+        self.shown.get(shown::Page::Product(id), self.read(id)).await
     }
 
-    /// Products, newest first.
-    pub async fn list(
+    pub(super) async fn read(&self, id: ProductId) -> Result<ProductView> {
+        let product = self.db.read(move |conn| Box::pin(conn.find_product(id))).await?;
+        self.view(product.ok_or(Error::ProductNotFound)?).await
+    }
+
+    /// Products, newest first; what changes elsewhere is seen within 200 ms.
+    pub async fn list(&self, filter: Option<SaleFilter>, cursor: Option<ProductId>, limit: usize) -> Result<Rendered> {
+        self.shown.get(shown::Page::List(filter, cursor, limit), self.read_list(filter, cursor, limit)).await
+    }
+
+    async fn read_list(
         &self,
         filter: Option<SaleFilter>,
         cursor: Option<ProductId>,
@@ -186,6 +196,7 @@ impl Catalog {
         };
         // Nothing can be in flight for a product that did not exist, so its gate opens without a wait.
         self.gate.open_new(product.id, &home, FIRST_EPOCH, &product.terms()).await?;
+        self.shown.forget();
         tracing::info!(product.id = %product.id, product.stock, "Put a product on sale");
         Ok(self.remember(key, self.view(product).await?).await)
     }
@@ -260,7 +271,9 @@ impl Catalog {
     /// A gate in Redis that is lost or closed takes the terms from the database when it is rebuilt; one in this
     /// process may have been left closed because its sale had ended.
     async fn configure_gate(&self, product: &Product) -> Result<()> {
-        match self.gate.configure(product.id, &product.terms()).await {
+        let configured = self.gate.configure(product.id, &product.terms()).await;
+        self.shown.forget();
+        match configured {
             Ok(()) | Err(GateError::Closed) => Ok(()),
             Err(GateError::Lost) => self.reopening.open(product).await,
             Err(error) => Err(error.into()),

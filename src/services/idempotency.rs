@@ -39,7 +39,7 @@ impl Catalog {
                 .map(Some)
                 .map_err(|error| Error::Internal(format!("a stored answer cannot be read: {error}"))),
             // It did what was asked and ended before it answered, or is about to.
-            Some(stored) => self.get(stored.product_id).await.map(Some),
+            Some(stored) => self.read(stored.product_id).await.map(Some),
         }
     }
 

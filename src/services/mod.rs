@@ -12,6 +12,7 @@ mod purchases;
 mod rebuilds;
 mod recorder;
 mod reopening;
+mod shown;
 mod sweeper;
 mod tokens;
 
@@ -26,6 +27,7 @@ pub use purchases::{Lane, Purchases};
 pub use rebuilds::Rebuilds;
 pub use recorder::{Decision, Recorder};
 pub use reopening::Reopening;
+pub use shown::Rendered;
 pub use sweeper::Sweeper;
 pub use tokens::{Identity, Tokens};
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit as Permit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 
@@ -32,6 +33,10 @@ const LANE_IN_FLIGHT: usize = 2;
 /// Orders remembered as confirmed, at least; twice as many at most.
 const CONFIRMED_MEMORY: usize = 50_000;
 
+/// A product that does not exist is looked for again after this.
+const UNKNOWN_FOR: Duration = Duration::from_millis(200);
+const UNKNOWN_MOST: u64 = 10_000;
+
 /// What the lanes share.
 pub struct Purchases {
     db: Db,
@@ -40,10 +45,13 @@ pub struct Purchases {
     rebuilds: Arc<Rebuilds>,
     metrics: Arc<Metrics>,
     confirmed: ConfirmedOrders,
+    /// Products that the database did not know a moment ago.
+    unknown: Cache<ProductId, ()>,
 }
 
 /// The purchases of one HTTP worker.
 pub struct Lane {
+    gate: Arc<StockGate>,
     queue: Arc<OrderQueue>,
     metrics: Arc<Metrics>,
     tickets: mpsc::Sender<Ticket>,
@@ -63,12 +71,16 @@ impl Lane {
     pub fn open(purchases: &Arc<Purchases>, capacity: usize) -> Self {
         let (tickets, waiting) = mpsc::channel(capacity);
         spawn_local(purchases.clone().run_lane(waiting));
-        Self { queue: purchases.queue.clone(), metrics: purchases.metrics.clone(), tickets }
+        let Purchases { gate, queue, metrics, .. } = &**purchases;
+        Self { gate: gate.clone(), queue: queue.clone(), metrics: metrics.clone(), tickets }
     }
 
     /// Buys one unit. `Ok` is a promise: the order exists from here on, whatever crashes (I2).
     pub async fn buy(&self, user_id: UserId, product: ProductId) -> Result<OrderId> {
-        let answer = self.take_place(user_id, product).await;
+        let answer = match self.gate.refusal(product, user_id) {
+            Some(refusal) => Err(refusal.into()),
+            None => self.take_place(user_id, product).await,
+        };
         self.metrics.purchase(answer.as_ref().map_or_else(Error::code, |_| "accepted"));
         answer
     }
@@ -94,7 +106,8 @@ impl Purchases {
         rebuilds: Arc<Rebuilds>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { db, gate, queue, rebuilds, metrics, confirmed: ConfirmedOrders::default() }
+        let unknown = Cache::builder().max_capacity(UNKNOWN_MOST).time_to_live(UNKNOWN_FOR).build();
+        Self { db, gate, queue, rebuilds, metrics, confirmed: ConfirmedOrders::default(), unknown }
     }
 
     async fn run_lane(self: Arc<Self>, mut tickets: mpsc::Receiver<Ticket>) {
@@ -118,6 +131,9 @@ impl Purchases {
         late.for_each(|ticket| ticket.refuse(|| Error::Unavailable("waited too long for its turn".to_owned())));
         if tickets.is_empty() {
             return;
+        }
+        if self.unknown.contains_key(&product) {
+            return refuse_all(tickets, || Error::ProductNotFound);
         }
         let purchases: Vec<Purchase> = tickets.iter().map(|ticket| ticket.purchase).collect();
         let timer = self.metrics.gate_seconds.start_timer();
@@ -204,7 +220,10 @@ impl Purchases {
     /// A product without a gate: unknown, or its gate was lost.
     async fn explain_missing_gate(&self, product: ProductId, tickets: Vec<Ticket>) {
         match self.db.read(move |conn| Box::pin(conn.find_product(product))).await {
-            Ok(None) => refuse_all(tickets, || Error::ProductNotFound),
+            Ok(None) => {
+                self.unknown.insert(product, ());
+                refuse_all(tickets, || Error::ProductNotFound);
+            }
             Ok(Some(product)) if product.terms().state(0, Timestamp::now()) == SaleState::Ended => {
                 refuse_all(tickets, || Error::Ended);
             }

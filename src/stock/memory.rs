@@ -7,8 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
-use super::{Admission, Answer, GateError, GateView, HeldUnit, RATE_WINDOW, Stale};
-use crate::model::{OrderId, ProductId, Purchase, SaleTerms, Timestamp, UserId};
+use super::recent_tries::RecentTries;
+use super::{Admission, Answer, GateError, GateView, HeldUnit, Refusal, Stale};
+use crate::model::{OrderId, ProductId, Purchase, SaleState, SaleTerms, Timestamp, UserId};
 
 /// See the module.
 #[derive(Default)]
@@ -32,33 +33,6 @@ struct Mark {
     order_id: OrderId,
     /// When it was admitted, until it is settled.
     in_flight_since: Option<Instant>,
-}
-
-/// Who tried within the last [`RATE_WINDOW`]; older tries are forgotten as new ones come.
-#[derive(Default)]
-struct RecentTries {
-    by_user: HashMap<UserId, Instant>,
-    by_age: VecDeque<(Instant, UserId)>,
-}
-
-impl RecentTries {
-    /// Notes a try; `Err` is the wait when the last one is too recent, which is not noted.
-    fn note(&mut self, user: UserId, now: Instant) -> Result<(), std::time::Duration> {
-        while let Some((at, old)) = self.by_age.front().copied()
-            && now.duration_since(at) >= RATE_WINDOW
-        {
-            self.by_age.pop_front();
-            self.by_user.remove(&old);
-        }
-        match self.by_user.get(&user) {
-            Some(at) => Err(RATE_WINDOW - now.duration_since(*at)),
-            None => {
-                self.by_user.insert(user, now);
-                self.by_age.push_back((now, user));
-                Ok(())
-            }
-        }
-    }
 }
 
 impl Sale {
@@ -129,6 +103,23 @@ impl MemoryGate {
         let now = Instant::now();
         let answers = purchases.iter().map(|purchase| sale.admit(*purchase, now)).collect();
         Ok(Admission::Open { epoch: sale.epoch, answers })
+    }
+
+    /// What every purchase of a closed sale, and every stranger's of a sold-out one, is told. `None`: ask for a unit.
+    pub(super) fn refusal(&self, product: ProductId, user: UserId) -> Option<Refusal> {
+        let sale = self.sale(product).ok()?;
+        let mut sale = lock(&sale);
+        match sale.terms.state(sale.remaining(), Timestamp::now()) {
+            SaleState::Live => None,
+            SaleState::Upcoming => Some(Refusal::NotStarted(sale.terms.starts_at)),
+            SaleState::Ended => Some(Refusal::Ended),
+            SaleState::Paused => Some(Refusal::Paused),
+            SaleState::SoldOut if sale.buyers.contains_key(&user) => None,
+            SaleState::SoldOut => Some(match sale.tries.note(user, Instant::now()) {
+                Err(wait) => Refusal::RateLimited(wait),
+                Ok(()) => Refusal::SoldOut,
+            }),
+        }
     }
 
     pub(super) fn settle(&self, product: ProductId, purchases: &[Purchase]) -> Result<(), GateError> {

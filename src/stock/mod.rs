@@ -5,6 +5,7 @@
 //! server changed, says so ([`GateError::Lost`]) instead of selling from an empty memory (I7).
 
 mod memory;
+mod recent_tries;
 mod redis;
 
 use std::time::Duration;
@@ -63,6 +64,21 @@ pub enum Answer {
     RateLimited(Duration),
     /// No unit is left.
     SoldOut,
+}
+
+/// Why nobody, or nobody but the buyers, is asked for at the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Buying begins then.
+    NotStarted(Timestamp),
+    /// Buying is over.
+    Ended,
+    /// An administrator has stopped buying.
+    Paused,
+    /// No unit is left, and the user holds none.
+    SoldOut,
+    /// The same, and the user's last try is less than [`RATE_WINDOW`] ago.
+    RateLimited(Duration),
 }
 
 /// What an open gate shows of its sale.
@@ -160,6 +176,15 @@ impl StockGate {
         match self {
             Self::Memory(gate) => gate.reserve(product, purchases),
             Self::Redis(gate) => gate.reserve(product, purchases).await,
+        }
+    }
+
+    /// What a user is told without a step at the gate; `None`: it takes one. Redis is not asked: a change that another
+    /// instance made there counts within 200 ms.
+    pub fn refusal(&self, product: ProductId, user: UserId) -> Option<Refusal> {
+        match self {
+            Self::Memory(gate) => gate.refusal(product, user),
+            Self::Redis(gate) => gate.refusal(product, user),
         }
     }
 

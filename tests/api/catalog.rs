@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::app::TestApp;
 use crate::client::Reply;
 use crate::on_both_backends;
+use crate::support::eventually_within;
 
 /// RFC 3339, this many seconds from now.
 fn in_seconds(seconds: i64) -> String {
@@ -17,6 +18,30 @@ async fn with_key(app: &TestApp, path: &str, key: &str, body: &Value) -> Reply {
 }
 
 on_both_backends! {
+    async fn a_page_that_has_not_changed_is_not_sent_again(app) {
+        let id = app.client.new_product(5).await;
+        let get = async |path: &str, tag: &str| {
+            app.client.request(Method::GET, path).header("if-none-match", tag).send().await.unwrap()
+        };
+        for path in ["/products".to_owned(), format!("/products/{id}")] {
+            let first = get(&path, "\"another\"").await;
+            assert_eq!(first.status(), 200);
+            assert_eq!(first.headers()["cache-control"], "no-cache");
+            let tag = first.headers()["etag"].to_str().unwrap().to_owned();
+            for known in [tag.clone(), format!("W/{tag}"), format!("\"x\", {tag}"), "*".to_owned()] {
+                let again = get(&path, &known).await;
+                assert_eq!((again.status().as_u16(), &again.headers()["etag"]), (304, &tag.parse().unwrap()), "{known}");
+                assert_eq!(again.bytes().await.unwrap().len(), 0);
+            }
+            let restock = json!({"units": 1});
+            app.client.post(&format!("/products/{id}/restock"), Some(&app.client.admin()), restock).await.is(200);
+            assert_eq!(get(&path, &tag).await.status(), 200, "a change here is seen at once");
+        }
+        app.client.buy(7, id).await.is(202);
+        let shown = async || app.client.product(id).await["remaining"] == 6;
+        eventually_within(1, "the unit is seen to be taken", shown).await;
+    }
+
     async fn a_new_product_is_on_sale_at_once(app) {
         let body = json!({"name": "Sneaker", "price_cents": 19_900, "stock": 3});
         let created = app.client.post("/products", Some(&app.client.admin()), body).await;

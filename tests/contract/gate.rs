@@ -1,8 +1,10 @@
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use seckill::config::Backend;
 use seckill::model::{ProductId, Purchase, SaleState, SaleTerms, Timestamp};
-use seckill::stock::{Admission, Answer, GateError, GateView, HeldUnit, StockGate};
+use seckill::stock::{Admission, Answer, GateError, GateView, HeldUnit, Refusal, StockGate};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Stores, eventually};
 use crate::{on_both_backends, product, purchase, user};
@@ -36,6 +38,14 @@ async fn answers(gate: &StockGate, id: ProductId, purchases: &[Purchase]) -> Vec
         Admission::Open { epoch: EPOCH, answers } => answers,
         other => panic!("{other:?}"),
     }
+}
+
+/// A gate whose watch goes on until it is cancelled.
+fn watched(gate: StockGate) -> (Arc<StockGate>, CancellationToken) {
+    let (gate, stop) = (Arc::new(gate), CancellationToken::new());
+    let (watching, until) = (gate.clone(), stop.clone());
+    tokio::spawn(async move { watching.watch(until).await });
+    (gate, stop)
 }
 
 async fn view(gate: &StockGate, id: ProductId) -> Option<GateView> {
@@ -85,6 +95,38 @@ on_both_backends! {
             assert_eq!(gate.reserve(id, &[purchase(1), purchase(2)]).await, Ok(expected));
             assert_eq!(view(&gate, id).await.unwrap().state, state);
         }
+    }
+
+    async fn what_refuses_all_strangers_needs_no_step(stores) {
+        let (gate, id) = open(stores, 1, terms(1)).await;
+        let (gate, stop) = watched(gate);
+        let mine = purchase(1);
+        assert_eq!(gate.refusal(id, mine.user_id), None, "there is a unit");
+        answers(&gate, id, &[mine, purchase(2)]).await;
+        let too_soon = |user_id| matches!(gate.refusal(id, user(user_id)), Some(Refusal::RateLimited(_)));
+        eventually("it is known to be sold out", || async { too_soon(2) }).await;
+        assert_eq!(gate.refusal(id, user(3)), Some(Refusal::SoldOut));
+        assert!(too_soon(3), "the rate is limited as at the gate");
+        assert_eq!(gate.refusal(id, mine.user_id), None, "who holds a unit is told which");
+        assert_eq!(gate.refusal(product(2), user(3)), None, "another sale");
+
+        gate.release(id, EPOCH, &[mine]).await.unwrap();
+        assert_eq!(gate.refusal(id, user(4)), None, "a unit is back");
+        assert_eq!(answers(&gate, id, &[purchase(5)]).await, [Answer::Taken]);
+
+        let later = now_and(60);
+        for (ver, changed, refusal) in [
+            (2, SaleTerms { starts_at: later, ..terms(1) }, Refusal::NotStarted(later)),
+            (3, SaleTerms { ends_at: Some(now_and(-1)), paused: true, ..terms(1) }, Refusal::Ended),
+            (4, SaleTerms { paused: true, ..terms(1) }, Refusal::Paused),
+        ] {
+            gate.configure(id, &SaleTerms { ver, ..changed }).await.unwrap();
+            gate.reserve(id, &[purchase(1)]).await.unwrap();
+            eventually(&format!("{refusal:?}"), || async { gate.refusal(id, mine.user_id) == Some(refusal) }).await;
+        }
+        gate.configure(id, &SaleTerms { ver: 5, ..terms(2) }).await.unwrap();
+        assert_eq!(gate.refusal(id, mine.user_id), None, "open again, with one more unit");
+        stop.cancel();
     }
 
     async fn only_newer_terms_are_taken_over(stores) {
@@ -195,4 +237,31 @@ on_both_backends! {
         gate.release(id, EPOCH, &purchases).await.unwrap();
         assert_eq!(view(&gate, id).await.unwrap().remaining, 1100);
     }
+}
+
+/// Only a gate in Redis has other instances.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_instance_changes_refuses_nobody_after_200_ms() {
+    crate::run(Backend::Distributed, async |stores: &mut Stores| {
+        let (gate, id) = open(stores, 1, terms(1)).await;
+        let (gate, stop) = watched(gate);
+        let other = crate::gate::gate(stores);
+        let mut holder = purchase(1);
+        answers(&gate, id, &[holder, purchase(2)]).await;
+        for round in 0..5 {
+            let sold_out = || async { gate.refusal(id, user(1000 + round)).is_some() };
+            eventually("it is known to be sold out", sold_out).await;
+            other.release(id, EPOCH, &[holder]).await.unwrap();
+            let changed = Instant::now();
+            while gate.refusal(id, user(2000 + round)).is_some() {
+                assert!(changed.elapsed() < Duration::from_millis(250), "still refused after {:?}", changed.elapsed());
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            holder = purchase(3000 + round);
+            assert_eq!(answers(&other, id, &[holder]).await, [Answer::Taken]);
+            assert_eq!(answers(&gate, id, &[purchase(4000 + round)]).await, [Answer::SoldOut]);
+        }
+        stop.cancel();
+    })
+    .await;
 }

@@ -106,6 +106,7 @@ impl Daemon {
     async fn install_mariadb(&self) {
         let mut install = Command::new("mariadb-install-db");
         install.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
+        install.env("TMPDIR", &self.folder);
         install.arg(format!("--datadir={}", self.folder.join("data").display())).arg(format!("--user={}", user()));
         let installed = install.output().await.expect("mariadb-install-db");
         assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
@@ -123,6 +124,8 @@ impl Daemon {
     fn mariadb(&self) -> Command {
         let file = |name: &str| self.folder.join(name).display().to_string();
         let mut command = Command::new("/usr/sbin/mariadbd");
+        // Not in a folder with others: at its start each removes what it takes for its own old temporary tables.
+        command.env("TMPDIR", &self.folder);
         command.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve", "--max-connections=500"]);
         command.args(["--innodb-flush-log-at-trx-commit=1", "--innodb-log-file-size=64M"]);
         command.arg(format!("--user={}", user())).arg(format!("--port={}", self.port));

@@ -3,6 +3,7 @@
 mod link;
 mod opening;
 mod reading;
+mod refusals;
 mod replies;
 
 pub use self::opening::Staging;
@@ -14,10 +15,11 @@ use deadpool_redis::redis::{self, ErrorKind, FromRedisValue, RedisError, Script,
 use tokio_util::sync::CancellationToken;
 
 use self::link::{Link, Slot, pool, read_home};
+use self::refusals::Refusals;
 use self::replies::{done, parse_admission};
-use super::{Admission, GateError, RATE_WINDOW};
+use super::{Admission, Answer, GateError, RATE_WINDOW, Refusal};
 use crate::config;
-use crate::model::{ProductId, Purchase, SaleTerms};
+use crate::model::{ProductId, Purchase, SaleTerms, UserId};
 
 /// How often an idle link's server is asked who it is.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,9 +28,13 @@ const CHUNK: usize = 500;
 /// Field of `buyers` that holds the epoch, so that the loss of this key alone is noticed. No user has the id 0.
 const SENTINEL: &str = "0";
 
+/// What describes a gate, in the order that [`replies::parse_gate`] reads.
+const GATE_FIELDS: [&str; 9] = ["epoch", "home", "open", "ver", "stock", "starts", "ends", "paused", "seq"];
+
 /// See the module.
 pub struct RedisGate {
     slots: Vec<Slot>,
+    refusals: Refusals,
     reserve: Script,
     settle: Script,
     release: Script,
@@ -43,6 +49,7 @@ impl RedisGate {
         let pool = pool(settings)?;
         Ok(Self {
             slots: (0..links.clamp(1, settings.pool_size)).map(|_| Slot::new(pool.clone())).collect(),
+            refusals: Refusals::default(),
             reserve: Script::new(include_str!("reserve.lua")),
             settle: Script::new(include_str!("settle.lua")),
             release: Script::new(include_str!("release.lua")),
@@ -74,12 +81,23 @@ impl RedisGate {
                 }
                 // The sale changed between two chunks: the first one's units are in flight, which the sweeper settles.
                 (Admission::Open { .. }, Some(_)) => return Err(GateError::Unclear("rebuilt meanwhile".to_owned())),
-                (refused, None) => return Ok(refused),
+                (refused, None) => {
+                    self.refusals.watch_sale(product, std::iter::empty());
+                    return Ok(refused);
+                }
                 (_, Some(_)) => return Err(GateError::Unclear("closed meanwhile".to_owned())),
             }
         }
         let (epoch, answers) = admission.unwrap_or_default();
+        if answers.contains(&Answer::SoldOut) {
+            let refused = purchases.iter().zip(&answers).filter(|(_, answer)| **answer == Answer::SoldOut);
+            self.refusals.watch_sale(product, refused.map(|(purchase, _)| purchase.user_id));
+        }
         Ok(Admission::Open { epoch, answers })
+    }
+
+    pub(super) fn refusal(&self, product: ProductId, user: UserId) -> Option<Refusal> {
+        self.refusals.refusal(product, user)
     }
 
     async fn reserve_chunk(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
@@ -129,21 +147,23 @@ impl RedisGate {
                     call
                 })
                 .await?;
+            self.refusals.forget(product);
             done(&reply)?;
         }
         Ok(())
     }
 
     pub(super) async fn configure(&self, product: ProductId, terms: &SaleTerms) -> Result<(), GateError> {
-        let reply: String = self
+        let reply: Result<String, GateError> = self
             .invoke(product, |link| {
                 let mut call = self.configure.key(gate_key(product));
                 call.arg(&link.home);
                 add_terms(&mut call, terms);
                 call
             })
-            .await?;
-        done(&reply)
+            .await;
+        self.refusals.forget(product);
+        done(&reply?)
     }
 
     pub(super) async fn ping(&self) -> Result<(), GateError> {
@@ -154,6 +174,10 @@ impl RedisGate {
     }
 
     pub(super) async fn watch(&self, stop: CancellationToken) {
+        tokio::join!(self.watch_links(&stop), self.keep_refusals(&stop));
+    }
+
+    async fn watch_links(&self, stop: &CancellationToken) {
         let mut tick = tokio::time::interval(WATCH_INTERVAL);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             for slot in &self.slots {

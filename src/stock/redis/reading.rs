@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use deadpool_redis::redis::{self, Value};
 
-use super::replies::{nonsense, parse, parse_stale, view_of};
-use super::{RedisGate, SENTINEL, buyers_key, flight_key, gate_key};
+use super::replies::{OpenGate, nonsense, parse, parse_gate, parse_stale};
+use super::{GATE_FIELDS, RedisGate, SENTINEL, buyers_key, flight_key, gate_key};
 use crate::model::{OrderId, ProductId, Timestamp, UserId};
 use crate::stock::{GateError, GateView, HeldUnit, Stale};
 
@@ -19,8 +19,7 @@ impl RedisGate {
         let mut ask = redis::pipe();
         ask.cmd("TIME");
         for product in products {
-            ask.cmd("HMGET").arg(gate_key(*product));
-            ask.arg(&["epoch", "home", "open", "ver", "stock", "starts", "ends", "paused"]);
+            ask.cmd("HMGET").arg(gate_key(*product)).arg(&GATE_FIELDS);
             ask.hget(buyers_key(*product), SENTINEL).hlen(buyers_key(*product)).zcard(flight_key(*product));
         }
         let reply = ask.query_async::<Vec<Value>>(&mut link.conn()).await;
@@ -33,7 +32,11 @@ impl RedisGate {
             let gate: Vec<Option<String>> = parse(next()?)?;
             let sentinel: Option<String> = parse(next()?)?;
             let (marks, in_flight): (i64, i64) = (parse(next()?)?, parse(next()?)?);
-            views.push(view_of(&gate, sentinel.as_deref(), (marks - 1, in_flight), &link.home, now)?);
+            let gate = parse_gate(&gate, sentinel.as_deref(), marks, &link.home)?;
+            views.push(gate.map(|OpenGate { terms, taken, .. }| {
+                let remaining = (terms.stock - taken).max(0);
+                GateView { remaining, state: terms.state(remaining, now), ver: terms.ver, taken, in_flight }
+            }));
         }
         Ok(views)
     }

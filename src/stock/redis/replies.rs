@@ -5,7 +5,7 @@ use std::time::Duration;
 use deadpool_redis::redis::{FromRedisValue, Value};
 
 use crate::model::{Purchase, SaleTerms, Timestamp};
-use crate::stock::{Admission, Answer, GateError, GateView, Stale};
+use crate::stock::{Admission, Answer, GateError, Stale};
 
 pub(super) fn nonsense(what: impl std::fmt::Display) -> GateError {
     GateError::Protocol(what.to_string())
@@ -77,17 +77,23 @@ pub(super) fn parse_stale(reply: &[String]) -> Result<Stale, GateError> {
     }
 }
 
-/// `gate`: epoch, home, open, ver, stock, starts, ends, paused.
-pub(super) fn view_of(
-    gate: &[Option<String>],
+/// An open gate.
+pub(super) struct OpenGate {
+    pub(super) terms: SaleTerms,
+    /// Counts its changes, except for units that are taken.
+    pub(super) seq: i64,
+    pub(super) taken: i64,
+}
+
+/// `fields`: those of [`GATE_FIELDS`]; `marks`: fields of `buyers`. `None`: closed, lost, or of another server.
+pub(super) fn parse_gate(
+    fields: &[Option<String>],
     sentinel: Option<&str>,
-    (taken, in_flight): (i64, i64),
+    marks: i64,
     home: &str,
-    now: Timestamp,
-) -> Result<Option<GateView>, GateError> {
-    let [Some(epoch), Some(gate_home), Some(open), Some(ver), Some(stock), Some(starts), Some(ends), Some(paused)] =
-        gate
-    else {
+) -> Result<Option<OpenGate>, GateError> {
+    let all: Option<Vec<&str>> = fields.iter().map(Option::as_deref).collect();
+    let Some(&[epoch, gate_home, open, ver, stock, starts, ends, paused, seq]) = all.as_deref() else {
         return Ok(None);
     };
     if gate_home != home || open != "1" || sentinel != Some(epoch) {
@@ -102,6 +108,5 @@ pub(super) fn view_of(
         ends_at: if ends.is_empty() { None } else { Some(time(ends)?) },
         paused: paused == "1",
     };
-    let remaining = (terms.stock - taken).max(0);
-    Ok(Some(GateView { remaining, state: terms.state(remaining, now), ver: terms.ver, taken, in_flight }))
+    Ok(Some(OpenGate { terms, seq: number(seq)?, taken: marks - 1 }))
 }

@@ -1,0 +1,65 @@
+//! Products as they are shown: read and rendered once for all who look within a tenth of a second.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+use moka::future::Cache;
+use serde::Serialize;
+
+use super::SaleFilter;
+use crate::error::{Error, Result};
+use crate::model::ProductId;
+
+/// `remaining` may be 200 ms old; reading takes some of that.
+const LIFETIME: Duration = Duration::from_millis(100);
+const PAGES_MOST: u64 = 1_000;
+
+/// Which page.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Page {
+    Product(ProductId),
+    List(Option<SaleFilter>, Option<ProductId>, usize),
+}
+
+/// A page as JSON, and the tag by which a client recognises it.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    /// The JSON.
+    pub json: actix_web::web::Bytes,
+    /// Another one for another page.
+    pub tag: String,
+}
+
+impl Rendered {
+    fn new(page: &impl Serialize) -> Result<Self> {
+        let json = serde_json::to_vec(page).map_err(|error| Error::Internal(format!("rendering a page: {error}")))?;
+        let mut hasher = DefaultHasher::new();
+        json.hash(&mut hasher);
+        Ok(Self { tag: format!("{:016x}", hasher.finish()), json: json.into() })
+    }
+}
+
+/// The pages that were just looked at.
+pub(super) struct Shown(Cache<Page, Rendered>);
+
+impl Shown {
+    pub(super) fn new() -> Self {
+        Self(Cache::builder().max_capacity(PAGES_MOST).time_to_live(LIFETIME).build())
+    }
+
+    /// The page, read now by one of those who ask if it is not there.
+    pub(super) async fn get<T: Serialize>(
+        &self,
+        page: Page,
+        read: impl Future<Output = Result<T>>,
+    ) -> Result<Rendered> {
+        let rendered = async { Rendered::new(&read.await?) };
+        self.0.try_get_with(page, rendered).await.map_err(|error| (*error).clone())
+    }
+
+    /// Something has changed here, which must be seen at once.
+    pub(super) fn forget(&self) {
+        self.0.invalidate_all();
+    }
+}
