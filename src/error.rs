@@ -1,9 +1,11 @@
 //! The one error of the services, and the only place that knows its HTTP status and `code`.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::Bytes;
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 
@@ -167,16 +169,6 @@ impl ResponseError for Error {
 
     fn error_response(&self) -> HttpResponse {
         let status = self.status_code();
-        let problem = Problem {
-            r#type: "about:blank",
-            title: status.canonical_reason(),
-            status: status.as_u16(),
-            code: self.code(),
-            detail: self.detail(),
-            starts_at: if let Self::NotStarted(starts_at) = self { Some(*starts_at) } else { None },
-            order_id: if let Self::AlreadyPurchased(order_id) = self { Some(*order_id) } else { None },
-        };
-        let body = serde_json::to_string(&problem).unwrap_or_default();
         let mut reply = HttpResponseBuilder::new(status);
         if let Some(wait) = self.retry_after() {
             // Whole seconds, rounded up: who waits that long has waited long enough.
@@ -186,7 +178,27 @@ impl ResponseError for Error {
         if status == StatusCode::UNAUTHORIZED {
             reply.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
+        let body = if let Self::SoldOut = self { SOLD_OUT.clone() } else { self.problem() };
         reply.content_type("application/problem+json").body(body)
+    }
+}
+
+/// The most frequent one is rendered once.
+static SOLD_OUT: LazyLock<Bytes> = LazyLock::new(|| Error::SoldOut.problem());
+
+impl Error {
+    fn problem(&self) -> Bytes {
+        let status = self.status_code();
+        let problem = Problem {
+            r#type: "about:blank",
+            title: status.canonical_reason(),
+            status: status.as_u16(),
+            code: self.code(),
+            detail: self.detail(),
+            starts_at: if let Self::NotStarted(starts_at) = self { Some(*starts_at) } else { None },
+            order_id: if let Self::AlreadyPurchased(order_id) = self { Some(*order_id) } else { None },
+        };
+        serde_json::to_vec(&problem).unwrap_or_default().into()
     }
 }
 

@@ -70,26 +70,6 @@ pub struct SaleCount {
 }
 
 impl DbConn {
-    /// Inserts the orders that break no unique index; returns how many went in. Which ones is not told, so a caller
-    /// that needs all of them rolls back when the number falls short.
-    ///
-    /// `IGNORE` hides range and null errors too: the rows must be valid.
-    pub async fn insert_orders_or_ignore(&mut self, rows: &[NewOrder]) -> DbResult<usize> {
-        Ok(match self {
-            DbConn::MySql(conn) => {
-                diesel::insert_or_ignore_into(orders::table).values(rows).execute(&mut **conn).await?
-            }
-            DbConn::Sqlite(conn) => {
-                let rows = rows.to_vec();
-                let insert = move |conn: &mut SqliteConnection| {
-                    let insert = diesel::insert_or_ignore_into(orders::table).values(&rows);
-                    diesel::RunQueryDsl::execute(insert, conn)
-                };
-                conn.spawn_blocking(insert).await?
-            }
-        })
-    }
-
     /// Inserts orders, all or none.
     pub async fn insert_orders(&mut self, rows: &[NewOrder]) -> DbResult<()> {
         match self {

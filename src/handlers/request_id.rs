@@ -69,7 +69,7 @@ fn is_sane(id: &HeaderValue) -> bool {
 
 fn new_id() -> HeaderValue {
     let mut buffer = Uuid::encode_buffer();
-    HeaderValue::from_str(Uuid::now_v7().hyphenated().encode_lower(&mut buffer))
+    HeaderValue::from_str(Uuid::new_v4().hyphenated().encode_lower(&mut buffer))
         .unwrap_or_else(|_| HeaderValue::from_static("none"))
 }
 

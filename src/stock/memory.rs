@@ -7,6 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
+
 use super::recent_tries::RecentTries;
 use super::{Admission, Answer, GateError, GateView, HeldUnit, Refusal, Stale};
 use crate::model::{OrderId, ProductId, Purchase, SaleState, SaleTerms, Timestamp, UserId};
@@ -21,7 +23,7 @@ struct Sale {
     epoch: i64,
     terms: SaleTerms,
     /// Every unit that is taken; what remains is the stock less these.
-    buyers: HashMap<UserId, Mark>,
+    buyers: HashMap<UserId, Mark, RandomState>,
     /// What was admitted, the oldest first; forgotten from the front once it is settled.
     flight: VecDeque<(Instant, Purchase)>,
     in_flight: i64,

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{self, Value};
+use foldhash::fast::RandomState;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
@@ -60,7 +61,7 @@ struct Known {
     seq: i64,
     terms: SaleTerms,
     /// All of them, if it was full.
-    buyers: Option<HashSet<UserId>>,
+    buyers: Option<HashSet<UserId, RandomState>>,
     asked: Asked,
 }
 
@@ -287,10 +288,10 @@ impl RedisGate {
         Ok((Asked { sent, received, clock }, gates))
     }
 
-    async fn scan_buyers(&self, product: ProductId) -> Result<HashSet<UserId>, GateError> {
+    async fn scan_buyers(&self, product: ProductId) -> Result<HashSet<UserId, RandomState>, GateError> {
         let slot = &self.slots[0];
         let link = slot.link().await?;
-        let mut buyers = HashSet::new();
+        let mut buyers = HashSet::default();
         let mut cursor = 0_u64;
         loop {
             let mut scan = redis::cmd("HSCAN");
