@@ -1,6 +1,6 @@
 # Everything a developer runs, and what CI runs: the same targets.
 .DEFAULT_GOAL := help
-.PHONY: help run run-distributed demo test test-embedded test-faults lint bench bench-compare services-up services-down
+.PHONY: help run run-distributed demo test test-embedded test-faults lint bench bench-compare bench-instructions services-up services-down
 
 # For `make bench`: embedded or distributed; ARGS are those of `seckill bench --help`.
 BACKEND ?= embedded
@@ -44,6 +44,17 @@ bench-compare: ## Compare with another revision, pair by pair: make bench-compar
 	cd target/base/tree && cargo build --release --target-dir ../build
 	cargo build --release
 	$(BENCH) --against target/base/build/release/seckill
+
+# Prints the change against the run before. Against a kept one: `GUNGRAUN_SAVE_BASELINE=old make bench-instructions`,
+# then, after the change, `GUNGRAUN_BASELINE=old make bench-instructions`.
+# The runner must be of the same version as the library; it need not be fast.
+bench-instructions: ## Count the instructions of the hot path's pieces (valgrind), and the change since the last time
+	@command -v valgrind >/dev/null || { echo 'valgrind is not installed; on Debian: apt-get install -y valgrind' >&2; exit 2; }
+	@version=$$(cargo pkgid gungraun-runner | sed 's/.*@//') && \
+	if [ "$$(target/tools/bin/gungraun-runner --version 2>/dev/null)" != "gungraun-runner $$version" ]; then \
+	  cargo install --locked --debug --root target/tools --version "=$$version" gungraun-runner; \
+	fi
+	GUNGRAUN_RUNNER='$(CURDIR)/target/tools/bin/gungraun-runner' cargo bench --bench hot_path
 
 services-up: ## Start MariaDB, Redis and RabbitMQ on private ports (installs them on Debian)
 	scripts/services up

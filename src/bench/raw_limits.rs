@@ -30,7 +30,8 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::config::{self, Config};
-use crate::model::{OrderId, Purchase, Timestamp, UserId};
+use crate::model::{OrderId, Purchase, PurchaseBatch, Timestamp, UserId};
+use crate::queue;
 
 /// For each answer of a server, and for each run of the command line client.
 const STEP: Duration = Duration::from_secs(10);
@@ -204,12 +205,11 @@ async fn delete_queue(connection: &Connection, queue: &str) -> Result<(), String
     Ok(())
 }
 
-/// A message, byte for byte as the queue writes one.
+/// A message as the sale writes one.
 fn message() -> Result<Vec<u8>, String> {
     let purchase = |user| Ok(Purchase { order_id: OrderId::draw(), user_id: UserId::try_from(user)? });
-    let items: Result<Vec<_>, &str> = (1..=i64::from(PURCHASES)).map(purchase).collect();
-    let items = serde_json::to_string(&items?).map_err(|error| format!("{RABBITMQ}: {error}"))?;
-    Ok(format!(r#"{{"v":1,"kind":"purchases","product_id":1,"epoch":1,"items":{items}}}"#).into_bytes())
+    let items = (1..=i64::from(PURCHASES)).map(purchase).collect::<Result<_, &str>>()?;
+    Ok(queue::encode(&PurchaseBatch { product_id: 1.try_into()?, epoch: 1, items }))
 }
 
 /// Passes on the delivery tag of a confirm, and whether it is for all up to it; or why there will be none.

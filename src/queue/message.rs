@@ -45,7 +45,7 @@ struct Header<'a> {
 }
 
 /// A batch as JSON.
-pub(super) fn encode(batch: &PurchaseBatch) -> Vec<u8> {
+pub fn encode(batch: &PurchaseBatch) -> Vec<u8> {
     json(&PurchasesWire {
         v: VERSION,
         kind: Cow::Borrowed(PURCHASES),
@@ -66,7 +66,7 @@ fn json(wire: &impl Serialize) -> Vec<u8> {
 }
 
 /// A message from JSON; the error says why it is none of ours.
-pub(super) fn decode(json: &[u8]) -> Result<Message, String> {
+pub fn decode(json: &[u8]) -> Result<Message, String> {
     let header: Header<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     if header.v != VERSION {
         return Err(format!("unknown message: version {}, kind {:?}", header.v, header.kind));

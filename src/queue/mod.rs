@@ -17,7 +17,7 @@ use crate::model::{ProductId, Purchase, PurchaseBatch};
 
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use embedded::EmbeddedQueue;
-pub use message::BATCH_MAX;
+pub use message::{BATCH_MAX, decode, encode};
 pub use rabbitmq::RabbitMqQueue;
 
 /// The queue of the backend that was configured.
