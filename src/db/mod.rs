@@ -50,12 +50,12 @@ const MYSQL_SESSION: [&str; 3] = [
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO'",
     "SET SESSION innodb_lock_wait_timeout = 3",
 ];
-/// Each connection to the file. FULL: a commit is on disk before it returns, so a 202 survives a power loss. Buyers come
-/// in no order, so a transaction touches pages all over the indexes: they stay in memory (32 MiB at most), and only
-/// every 64 MiB of log are they written to their place.
+/// Each connection to the file. FULL: a commit is on disk before it returns, so a 202 survives a power loss.
 const SQLITE_SESSION: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-     PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 16384; \
-     PRAGMA cache_size = -32768;";
+     PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 16384;";
+/// The connection that sells. Buyers come in no order, so a transaction touches pages all over the indexes: they stay in
+/// memory (32 MiB at most), and only every 64 MiB of log (`wal_autocheckpoint`) are they written to their place.
+const SQLITE_SELLER: &str = "PRAGMA cache_size = -32768;";
 /// One connection writes at a time; the others read.
 const SQLITE_CONNECTIONS: usize = 8;
 
@@ -245,6 +245,7 @@ impl SqliteWriter {
         let mut conn = SqliteConnection::establish(&self.file.to_string_lossy())
             .map_err(|error| diesel::result::Error::QueryBuilderError(error.into()))?;
         diesel::connection::SimpleConnection::batch_execute(&mut conn, SQLITE_SESSION)?;
+        diesel::connection::SimpleConnection::batch_execute(&mut conn, SQLITE_SELLER)?;
         Ok(conn)
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
@@ -17,6 +17,7 @@ use crate::model::{OrderId, ProductId, Purchase, SaleState, SaleTerms, Timestamp
 #[derive(Default)]
 pub struct MemoryGate {
     sales: RwLock<HashMap<ProductId, Arc<Mutex<Sale>>>>,
+    tries: RecentTries,
 }
 
 struct Sale {
@@ -27,7 +28,6 @@ struct Sale {
     /// What was admitted, the oldest first; forgotten from the front once it is settled.
     flight: VecDeque<(Instant, Purchase)>,
     in_flight: i64,
-    tries: RecentTries,
 }
 
 #[derive(Clone, Copy)]
@@ -64,14 +64,20 @@ impl Sale {
         }
     }
 
-    fn admit(&mut self, purchase: Purchase, now: Instant) -> Answer {
+    /// `try_now` notes the user's try; its error is the wait.
+    fn admit(
+        &mut self,
+        purchase: Purchase,
+        now: Instant,
+        try_now: impl FnOnce(UserId) -> Result<(), Duration>,
+    ) -> Answer {
         if let Some(mark) = self.buyers.get(&purchase.user_id) {
             if mark.order_id == purchase.order_id {
                 return Answer::Taken;
             }
             return Answer::Already { order_id: mark.order_id, in_flight: mark.in_flight_since.is_some() };
         }
-        if let Err(wait) = self.tries.note(purchase.user_id, now) {
+        if let Err(wait) = try_now(purchase.user_id) {
             return Answer::RateLimited(wait);
         }
         if self.remaining() == 0 {
@@ -103,21 +109,22 @@ impl MemoryGate {
             return Ok(Admission::Paused);
         }
         let now = Instant::now();
-        let answers = purchases.iter().map(|purchase| sale.admit(*purchase, now)).collect();
+        let try_now = |user| self.tries.note(product, user, now);
+        let answers = purchases.iter().map(|purchase| sale.admit(*purchase, now, try_now)).collect();
         Ok(Admission::Open { epoch: sale.epoch, answers })
     }
 
     /// What every purchase of a closed sale, and every stranger's of a sold-out one, is told. `None`: ask for a unit.
     pub(super) fn refusal(&self, product: ProductId, user: UserId) -> Option<Refusal> {
         let sale = self.sale(product).ok()?;
-        let mut sale = lock(&sale);
+        let sale = lock(&sale);
         match sale.terms.state(sale.remaining(), Timestamp::now()) {
             SaleState::Live => None,
             SaleState::Upcoming => Some(Refusal::NotStarted(sale.terms.starts_at)),
             SaleState::Ended => Some(Refusal::Ended),
             SaleState::Paused => Some(Refusal::Paused),
             SaleState::SoldOut if sale.buyers.contains_key(&user) => None,
-            SaleState::SoldOut => Some(match sale.tries.note(user, Instant::now()) {
+            SaleState::SoldOut => Some(match self.tries.note(product, user, Instant::now()) {
                 Err(wait) => Refusal::RateLimited(wait),
                 Ok(()) => Refusal::SoldOut,
             }),
@@ -175,8 +182,7 @@ impl MemoryGate {
         if sales.contains_key(&product) {
             return Err(GateError::Superseded);
         }
-        let (flight, tries) = (VecDeque::new(), RecentTries::default());
-        let sale = Sale { epoch, terms: *terms, buyers, flight, in_flight: 0, tries };
+        let sale = Sale { epoch, terms: *terms, buyers, flight: VecDeque::new(), in_flight: 0 };
         sales.insert(product, Arc::new(Mutex::new(sale)));
         Ok(())
     }
@@ -198,7 +204,7 @@ impl MemoryGate {
         products.iter().map(view).collect()
     }
 
-    pub(super) fn stale(&self, product: ProductId, age: std::time::Duration, most: usize) -> Result<Stale, GateError> {
+    pub(super) fn stale(&self, product: ProductId, age: Duration, most: usize) -> Result<Stale, GateError> {
         let sale = self.sale(product)?;
         let sale = lock(&sale);
         let now = Instant::now();

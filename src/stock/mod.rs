@@ -25,7 +25,7 @@ pub const RATE_WINDOW: Duration = Duration::from_secs(1);
 /// The gate of the backend that was configured.
 pub enum StockGate {
     /// In this process.
-    Memory(MemoryGate),
+    Memory(Box<MemoryGate>),
     /// Redis, one Lua script a step.
     Redis(Box<RedisGate>),
 }
@@ -154,7 +154,7 @@ pub enum GateError {
 impl StockGate {
     /// A gate in this process.
     pub fn memory() -> Self {
-        Self::Memory(MemoryGate::default())
+        Self::Memory(Box::default())
     }
 
     /// A gate in Redis. Connects only when asked something. `links` connections carry everybody's commands.

@@ -39,20 +39,19 @@ const SCAN_COUNT: usize = 1_000;
 #[derive(Default)]
 pub(super) struct Refusals {
     sales: RwLock<HashMap<ProductId, Arc<Sale>>>,
+    tries: RecentTries,
     buyers: AtomicUsize,
     new_sale: Notify,
 }
 
 struct Sale {
     known: RwLock<Option<Known>>,
-    tries: Mutex<RecentTries>,
     last_asked: Mutex<Instant>,
 }
 
 impl Sale {
     fn unknown() -> Arc<Self> {
-        let (known, tries, last_asked) = (RwLock::default(), Mutex::default(), Mutex::new(Instant::now()));
-        Arc::new(Self { known, tries, last_asked })
+        Arc::new(Self { known: RwLock::default(), last_asked: Mutex::new(Instant::now()) })
     }
 }
 
@@ -113,33 +112,27 @@ impl Refusals {
             SaleState::Ended => Some(Refusal::Ended),
             SaleState::Paused => Some(Refusal::Paused),
             SaleState::SoldOut if known.buyers.as_ref().is_none_or(|buyers| buyers.contains(&user)) => None,
-            SaleState::SoldOut => {
-                let mut tries = sale.tries.lock().unwrap_or_else(PoisonError::into_inner);
-                Some(match tries.note(user, now) {
-                    Err(wait) => Refusal::RateLimited(wait),
-                    Ok(()) => Refusal::SoldOut,
-                })
-            }
+            SaleState::SoldOut => Some(match self.tries.note(product, user, now) {
+                Err(wait) => Refusal::RateLimited(wait),
+                Ok(()) => Refusal::SoldOut,
+            }),
         }
     }
 
     /// Redis has refused these users: from now on the sale is watched, and their tries count here.
     pub(super) fn watch_sale(&self, product: ProductId, refused: impl Iterator<Item = UserId>) {
-        let sale = match self.sale(product) {
-            Some(sale) => sale,
-            None => {
-                let mut sales = self.sales.write().unwrap_or_else(PoisonError::into_inner);
-                if sales.len() >= SALES_MOST {
-                    return;
-                }
-                self.new_sale.notify_one();
-                sales.entry(product).or_insert_with(Sale::unknown).clone()
-            }
-        };
-        let (mut tries, now) = (sale.tries.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        let now = Instant::now();
         for user in refused {
             // One that was too early does not extend the wait.
-            let _ = tries.note(user, now);
+            let _ = self.tries.note(product, user, now);
+        }
+        if self.sale(product).is_some() {
+            return;
+        }
+        let mut sales = self.sales.write().unwrap_or_else(PoisonError::into_inner);
+        if sales.len() < SALES_MOST {
+            sales.entry(product).or_insert_with(Sale::unknown);
+            self.new_sale.notify_one();
         }
     }
 
