@@ -18,6 +18,9 @@ use crate::config::Backend;
 /// Percentiles of a curve: enough for a smooth line to the last request.
 const CURVE: [f64; 14] = [0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.95, 99.99];
 
+/// In seconds.
+const RATE_OVER: f64 = 0.25;
+
 /// What is measured again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -422,15 +425,14 @@ fn throughput(series: &Series, measure: Measure, connections: usize) -> Throughp
     }
 }
 
-/// Rates between one look and the next.
+/// Rates over the last [`RATE_OVER`] before each look: orders are written by the hundred, so shorter times show only that.
 fn timelines(progress: &[Progress]) -> [Timeline; 2] {
     let rates = |count: &dyn Fn(&Progress) -> f64| {
-        let rate = |pair: &[Progress]| {
-            let [from, to] = pair else { return None };
-            let time = to.seconds - from.seconds;
-            (time > 0.0).then(|| (to.seconds, (count(to) - count(from)) / time))
+        let rate = |to: &Progress| {
+            let from = progress.iter().rfind(|from| to.seconds - from.seconds >= RATE_OVER)?;
+            Some((to.seconds, (count(to) - count(from)) / (to.seconds - from.seconds)))
         };
-        progress.windows(2).filter_map(rate).collect()
+        progress.iter().filter_map(rate).collect()
     };
     [
         Timeline { label: "202s a second".to_owned(), points: rates(&|at| at.answered as f64) },

@@ -85,7 +85,7 @@ pub(super) struct OpenGate {
     pub(super) taken: i64,
 }
 
-/// `fields`: those of [`GATE_FIELDS`]; `marks`: fields of `buyers`. `None`: closed, lost, or of another server.
+/// `fields`: those of [`super::GATE_FIELDS`]; `marks`: fields of `buyers`. `None`: closed, lost, or of another server.
 pub(super) fn parse_gate(
     fields: &[Option<String>],
     sentinel: Option<&str>,
