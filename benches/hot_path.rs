@@ -15,7 +15,7 @@ use seckill::error::Error;
 use seckill::model::{OrderId, ProductId, Purchase, PurchaseBatch, Role, SaleTerms, Timestamp};
 use seckill::queue::{self, Message};
 use seckill::services::{Identity, Tokens};
-use seckill::stock::{Admission, StockGate};
+use seckill::stock::{Admission, Refusal, StockGate};
 
 /// Purchases in a step of the gate and in a message.
 const BATCH: i64 = 64;
@@ -79,6 +79,13 @@ fn gate_step((gate, purchases): GateInput) -> Admission {
     step(gate, black_box(purchases))
 }
 
+// What a click on a sold-out sale costs the gate.
+#[library_benchmark]
+#[bench::sold_out(gate(BATCH))]
+fn refuse((gate, purchases): GateInput) -> Option<Refusal> {
+    gate.refusal(product(), black_box(purchases)[0].user_id)
+}
+
 fn batch() -> &'static PurchaseBatch {
     let batch = kept(PurchaseBatch { product_id: product(), epoch: 1, items: purchases(1_000_001, BATCH) });
     assert_eq!(queue::decode(&queue::encode(batch)), Ok(Message::Purchases(batch.clone())));
@@ -115,7 +122,7 @@ fn render_refusal(error: &Error) -> HttpResponse {
 
 library_benchmark_group!(
     name = pieces,
-    benchmarks = [check_token, gate_step, encode_message, decode_message, render_refusal]
+    benchmarks = [check_token, gate_step, refuse, encode_message, decode_message, render_refusal]
 );
 main!(
     config = LibraryBenchmarkConfig::default().tool(Callgrind::with_args(["--cache-sim=no"])),

@@ -18,7 +18,7 @@ const DATABASE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Lets `stock` purchases pile up in the queue; orders written a second once they may be.
 pub(super) async fn drain(shop: &Shop<'_>, config: &Config, stock: usize) -> Result<(f64, Proof), String> {
-    let address = shop.target.address;
+    let address = shop.target.address();
     let product = shop.target.new_product(stock).await?;
     let requests = shop.target.clicks(product, 0, stock)?;
     let locking = async {
@@ -32,11 +32,19 @@ pub(super) async fn drain(shop: &Shop<'_>, config: &Config, stock: usize) -> Res
     let load = Load { address, requests, count: stock, connections: CONNECTIONS, pace: Pace::Closed };
     let volley = fire_with_bar(load, "backlog", &Arc::default()).await?;
     expect_only(&volley, "202", stock)?;
-    let begun = Instant::now();
     let unlocking = async { lock.batch_execute("COMMIT").await.map_err(text) };
     within(unlocking).await?;
-    let proof = Proof::wait(shop.db, product, stock as u64, |_| ()).await?;
-    Ok((stock as f64 / begun.elapsed().as_secs_f64(), proof))
+    // From the first order on: until then the consumer may still be waiting for the lock.
+    let mut begun = None;
+    let proof = Proof::wait(shop.db, product, stock as u64, |written| {
+        if written > 0 {
+            begun.get_or_insert((Instant::now(), written));
+        }
+    });
+    let proof = proof.await?;
+    let (begun, first) = begun.ok_or("backlog: no order was written")?;
+    let time = proof.written_at.duration_since(begun).as_secs_f64();
+    Ok(((stock as i64 - first) as f64 / time, proof))
 }
 
 async fn within<T>(step: impl Future<Output = Result<T, String>>) -> Result<T, String> {

@@ -26,7 +26,9 @@ const FIGURES: [Figure; 5] = [
 ];
 
 pub(super) async fn run(config: Config, file: Option<PathBuf>, other: &Path, args: &BenchArgs) -> Result<(), String> {
-    let (this, other) = (this_program()?, other.to_owned());
+    let absolute = |path: &Path| path.canonicalize().map_err(|error| format!("{}: {error}", path.display()));
+    let (this, other) = (this_program()?, absolute(other)?);
+    let file = file.map(|file| absolute(&file)).transpose()?;
     let pairs = usize::from(args.rounds) * PAIRS_A_ROUND;
     let mut ratios: Vec<Vec<f64>> = vec![Vec::new(); FIGURES.len()];
     for pair in 1..=pairs {
@@ -66,13 +68,15 @@ async fn measure(
     title: &str,
 ) -> Result<SaleFigures, String> {
     let mut config = config.clone();
-    let (settings, _folder) = own_settings(&mut config)?;
-    let server = Server::start(program, file, &settings).await?;
+    let (settings, folder) = own_settings(&mut config)?;
+    // Where there is no config.yaml: each build has its own defaults, and may not know a key of the other's.
+    let server = Server::start(program, &folder.0, file, &settings).await?;
     let tokens = Tokens::new(&config.auth.jwt_secret, TOKEN_LIFETIME);
-    let target = Target { address: server.address, tokens };
+    let target = Target::new(server.address, tokens);
     let stock = args.stock as usize;
     let size = Size { stock, late: stock, connections: args.most_connections() };
     let figures = hold(&Shop { target: &target, db: &open_db(&config), server: Some(&server) }, size, title).await?;
+    target.end_sales().await?;
     server.end().await;
     figures.proof.check()?;
     Ok(figures)

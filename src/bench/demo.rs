@@ -38,14 +38,14 @@ pub(super) async fn run(mut config: Config, args: &DemoArgs) -> Result<(), Strin
     config.admin.password = random_password().into();
     let app = RunningApp::start(&config).await.map_err(|error| error.to_string())?;
     let tokens = Tokens::new(&config.auth.jwt_secret, std::time::Duration::from_secs(3600));
-    let target = Target { address: app.address(), tokens };
+    let target = Target::new(app.address(), tokens);
     let product = target.new_product(args.stock as usize).await?;
 
     println!("{} units go on sale, {} buyers click twice each.", args.stock, args.buyers);
     let first = target.clicks(product, 0, args.buyers as usize)?;
     let requests: Vec<_> = first.iter().flat_map(|click| [click.clone(), click.clone()]).collect();
     let count = requests.len();
-    let load = Load { address: target.address, requests, count, connections: CONNECTIONS, pace: Pace::Closed };
+    let load = Load { address: target.address(), requests, count, connections: CONNECTIONS, pace: Pace::Closed };
     let volley = fire_with_bar(load, "clicks", &Arc::default()).await?;
     let accepted = volley.count("202");
     let db = Db::sqlite(&folder.0.join("seckill.db"));

@@ -1,6 +1,6 @@
 //! `seckill bench`: everything side by side in each round, so that a machine whose speed drifts disturbs all alike.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,13 +85,13 @@ impl Bench {
             }
             None => {
                 let (settings, folder) = own_settings(&mut config)?;
-                let server = Server::start(&this_program()?, file, &settings).await?;
+                let server = Server::start(&this_program()?, Path::new("."), file, &settings).await?;
                 let address = server.address;
                 (Some(Own { server, floor: Server::start_floor().await? }), address, Some(folder))
             }
         };
         let tokens = Tokens::new(&config.auth.jwt_secret, TOKEN_LIFETIME);
-        Ok(Self { target: Target { address, tokens }, db: open_db(&config), own, _folder: folder })
+        Ok(Self { target: Target::new(address, tokens), db: open_db(&config), own, _folder: folder })
     }
 
     fn shop(&self) -> Shop<'_> {
@@ -137,7 +137,7 @@ impl Bench {
         let connections = args.most_connections();
         let product = self.target.new_product(1).await?;
         let read = request("GET", &format!("/products/{product}"), None, None);
-        let at = (self.target.address, self.shop().server);
+        let at = (self.target.address(), self.shop().server);
         let reads = self.repeat(at, read, connections, &format!("{title}: reading"), "200").await?;
         series.add(Measure::Reads, connections, reads);
         self.lone(title, series).await
@@ -149,7 +149,7 @@ impl Bench {
         let product = self.target.new_product(count).await?;
         let requests = self.target.clicks(product, 0, count)?;
         tokio::time::sleep(REST).await;
-        let load = Load { address: self.target.address, requests, count, connections: 1, pace: Pace::Closed };
+        let load = Load { address: self.target.address(), requests, count, connections: 1, pace: Pace::Closed };
         let before = cpu(self.shop().server);
         let volley = fire_with_bar(load, &format!("{title}: alone"), &Arc::default()).await?;
         expect_only(&volley, "202", count)?;
@@ -165,7 +165,7 @@ impl Bench {
         let product = self.target.new_product(count).await?;
         let requests = self.target.clicks(product, 0, count)?;
         let pace = Pace::Open { per_second };
-        let load = Load { address: self.target.address, requests, count, connections, pace };
+        let load = Load { address: self.target.address(), requests, count, connections, pace };
         let title = format!("{:.0} % of the highest rate", share * 100.0);
         let volley = fire_with_bar(load, &title, &Arc::default()).await?;
         let proof = Proof::wait(&self.db, product, volley.count("202"), |_| ()).await?;
@@ -181,7 +181,10 @@ pub(super) async fn run(config: Config, file: Option<PathBuf>, args: &BenchArgs)
         let title = format!("round {number} of {}", args.rounds);
         bench.round(args, &title, &mut series).await?;
         if distributed && bench.own.is_some() {
-            series.raw_limits.push(raw_limits::measure(&config).await?);
+            match raw_limits::measure(&config).await {
+                Ok(limits) => series.raw_limits.push(limits),
+                Err(problem) => eprintln!("The raw limits are left out: {problem}"),
+            }
         }
     }
     let connections = args.most_connections();
@@ -197,6 +200,7 @@ pub(super) async fn run(config: Config, file: Option<PathBuf>, args: &BenchArgs)
         series.backlog = Some(Backlog { orders: args.stock, drained_per_second });
         series.proofs.push(proof);
     }
+    bench.target.end_sales().await?;
     let peak_memory_kib = bench.own.as_ref().map(|own| own.server.usage().peak_memory_kib);
     let report = Report::new(config.backend, args, &series, fixed_rates, peak_memory_kib);
     print!("{}", report.table());
@@ -209,8 +213,6 @@ fn resolve(url: &Url) -> Result<SocketAddr, String> {
     if url.scheme() != "http" || !matches!(url.path(), "" | "/") {
         return Err(problem("must be http://host:port"));
     }
-    let host = url.host_str().ok_or_else(|| problem("has no host"))?;
-    let port = url.port_or_known_default().ok_or_else(|| problem("has no port"))?;
-    let found = (host, port).to_socket_addrs().map_err(|error| problem(&error.to_string()))?.next();
-    found.ok_or_else(|| problem("has no address"))
+    let found = url.socket_addrs(|| None).map_err(|error| problem(&error.to_string()))?;
+    found.into_iter().next().ok_or_else(|| problem("has no address"))
 }

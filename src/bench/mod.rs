@@ -21,6 +21,7 @@ mod target;
 use std::path::PathBuf;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
 pub use demo::DemoArgs;
@@ -73,13 +74,20 @@ pub async fn run(config: Config, file: Option<PathBuf>, args: BenchArgs) -> Resu
             None => measures::run(config, file, &args).await,
         }
     };
-    tokio::select! {
-        done = measuring => done,
-        _ = tokio::signal::ctrl_c() => Err("interrupted".to_owned()),
-    }
+    unless_stopped(measuring).await
 }
 
 /// Runs the demonstration.
 pub async fn demo(config: Config, args: DemoArgs) -> Result<(), String> {
-    demo::run(config, &args).await
+    unless_stopped(demo::run(config, &args)).await
+}
+
+/// Ends early on Ctrl-C or SIGTERM; what was started and made is then cleared away as it is dropped.
+async fn unless_stopped(work: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".to_owned()),
+        _ = terminate.recv() => Err("terminated".to_owned()),
+    }
 }

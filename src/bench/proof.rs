@@ -13,6 +13,8 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(120);
 pub(super) struct Proof {
     pub(super) accepted: i64,
     pub(super) counted: SaleCount,
+    /// When the last order was seen.
+    pub(super) written_at: Instant,
 }
 
 impl Proof {
@@ -33,8 +35,10 @@ impl Proof {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        let written_at = Instant::now();
         let counted = db.read(move |conn| Box::pin(conn.count_sale(product))).await;
-        Ok(Self { accepted, counted: counted.map_err(|error| format!("counting orders: {error}"))? })
+        let counted = counted.map_err(|error| format!("counting orders: {error}"))?;
+        Ok(Self { accepted, counted, written_at })
     }
 
     /// Units sold beyond the stock.

@@ -49,7 +49,7 @@ impl Measure {
 pub(super) struct Series {
     samples: BTreeMap<(Measure, usize), Vec<Sample>>,
     written: BTreeMap<usize, Vec<f64>>,
-    /// Of the last sale at the most connections.
+    /// Of the last of the sales at the most connections.
     progress: Vec<Progress>,
     pub(super) proofs: Vec<Proof>,
     pub(super) raw_limits: Vec<RawLimits>,
@@ -70,7 +70,9 @@ impl Series {
 
     pub(super) fn written(&mut self, connections: usize, per_second: f64, progress: Vec<Progress>) {
         self.written.entry(connections).or_default().push(per_second);
-        self.progress = progress;
+        if self.written.keys().all(|others| *others <= connections) {
+            self.progress = progress;
+        }
     }
 
     /// The median over the rounds.
@@ -206,6 +208,8 @@ struct Proven {
 pub(super) struct Report {
     version: &'static str,
     backend: &'static str,
+    /// Of somebody else's server; `machine` is then only the generator's.
+    url: Option<String>,
     machine: Machine,
     rounds: u8,
     stock: u32,
@@ -239,6 +243,7 @@ impl Report {
                 Backend::Embedded => "embedded",
                 Backend::Distributed => "distributed",
             },
+            url: args.url.as_ref().map(ToString::to_string),
             machine: Machine::here(),
             rounds: args.rounds,
             stock: args.stock,
@@ -267,7 +272,10 @@ impl Report {
 
     fn write_table(&self, out: &mut String) -> std::fmt::Result {
         let Machine { cpu, cores, system } = &self.machine;
-        writeln!(out, "{} backend, seckill {}, {cores} x {cpu}, {system}", self.backend, self.version)?;
+        match &self.url {
+            Some(url) => writeln!(out, "{url}, {} backend; the generator on {cores} x {cpu}, {system}", self.backend)?,
+            None => writeln!(out, "{} backend, seckill {}, {cores} x {cpu}, {system}", self.backend, self.version)?,
+        }
         writeln!(out, "{} units a sale, medians of {} rounds\n", self.stock, self.rounds)?;
         writeln!(
             out,

@@ -77,7 +77,7 @@ pub(super) struct SaleFigures {
 /// Holds a sale.
 pub(super) async fn hold(shop: &Shop<'_>, size: Size, title: &str) -> Result<SaleFigures, String> {
     let Size { stock, late, connections } = size;
-    let address = shop.target.address;
+    let address = shop.target.address();
     let product = shop.target.new_product(stock).await?;
     let requests = shop.target.clicks(product, 0, stock)?;
     let load = Load { address, requests, count: stock, connections, pace: Pace::Closed };
@@ -93,7 +93,7 @@ pub(super) async fn hold(shop: &Shop<'_>, size: Size, title: &str) -> Result<Sal
         }
     });
     let proof = proof.await?;
-    let written_in = begun.elapsed().as_secs_f64();
+    let written_in = proof.written_at.duration_since(begun).as_secs_f64();
     let accepted = Sample::new(volley, spent(before, cpu(shop.server)));
 
     let requests = shop.target.clicks(product, stock, late)?;

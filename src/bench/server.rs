@@ -30,14 +30,16 @@ pub(super) fn this_program() -> Result<PathBuf, String> {
 }
 
 impl Server {
-    /// Starts `seckill serve` of that build with these settings, and waits until it is ready.
+    /// Starts `seckill serve` of that build in a folder with these settings, and waits until it is ready.
     pub(super) async fn start(
         program: &Path,
+        folder: &Path,
         config: Option<&Path>,
         settings: &[(&str, String)],
     ) -> Result<Self, String> {
         let address = free_address()?;
         let mut command = Command::new(program);
+        command.current_dir(folder);
         command.arg("serve").env("SECKILL__SERVER__HOST", address.ip().to_string());
         command.env("SECKILL__SERVER__PORT", address.port().to_string()).env("RUST_LOG", "error");
         if let Some(file) = config {

@@ -2,15 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::generator::{Load, Volley, ask, fire, request};
-use crate::model::{ProductId, Role, UserId};
+use crate::model::{ProductId, Role, Timestamp, UserId};
 use crate::services::{Identity, Tokens};
 
 /// Buyers come in no order, as they do in life: their ids are far apart, which is the harder case for an index.
@@ -19,11 +19,35 @@ const USERS: u64 = 1 << 32;
 
 /// Where the shop is, and what its tokens are signed with.
 pub(super) struct Target {
-    pub(super) address: SocketAddr,
-    pub(super) tokens: Tokens,
+    address: SocketAddr,
+    tokens: Tokens,
+    products: Mutex<Vec<ProductId>>,
 }
 
 impl Target {
+    pub(super) fn new(address: SocketAddr, tokens: Tokens) -> Self {
+        Self { address, tokens, products: Mutex::default() }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends all sales that it has begun, so that none stays open in a database that outlives the bench.
+    pub(super) async fn end_sales(&self) -> Result<(), String> {
+        let products = std::mem::take(&mut *self.products.lock().unwrap_or_else(PoisonError::into_inner));
+        let admin = self.token(i64::MAX as u64, Role::Admin)?;
+        let end = format!(r#"{{"ends_at":"{}"}}"#, Timestamp::now());
+        for product in products {
+            let patch = request("PATCH", &format!("/products/{product}"), Some(&admin), Some(&end));
+            match ask(self.address, &patch).await {
+                Ok((200, _)) => {}
+                other => return Err(format!("ending the sale of product {product}: {other:?}")),
+            }
+        }
+        Ok(())
+    }
+
     /// Puts a product on sale.
     pub(super) async fn new_product(&self, stock: usize) -> Result<ProductId, String> {
         let admin = self.token(i64::MAX as u64, Role::Admin)?;
@@ -33,7 +57,11 @@ impl Target {
         let (status, reply) = ask(self.address, &request).await.map_err(|error| problem(&error))?;
         let id = serde_json::from_str::<Value>(&reply).ok().and_then(|reply| reply["id"].as_i64());
         match id {
-            Some(id) if status == 201 => id.try_into().map_err(|error| problem(&error)),
+            Some(id) if status == 201 => {
+                let id: ProductId = id.try_into().map_err(|error| problem(&error))?;
+                self.products.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+                Ok(id)
+            }
             _ => Err(problem(&format!("{status} {reply}"))),
         }
     }
@@ -84,8 +112,8 @@ impl BenchFolder {
         // Under target where there is one: the system's folder for temporary files is often only in memory.
         let parent = if PathBuf::from("target").is_dir() { PathBuf::from("target") } else { std::env::temp_dir() };
         let path = parent.join(format!("bench-data-{}", uuid::Uuid::now_v7().simple()));
-        std::fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Self(path))
+        let made = std::fs::create_dir_all(&path).and_then(|()| path.canonicalize());
+        Ok(Self(made.map_err(|error| format!("{}: {error}", path.display()))?))
     }
 }
 
@@ -104,7 +132,7 @@ mod tests {
     #[test]
     fn every_click_is_another_buyer() {
         let tokens = Tokens::new(&"0123456789abcdef0123456789abcdef".into(), Duration::from_secs(60));
-        let target = Target { address: ([127, 0, 0, 1], 1).into(), tokens };
+        let target = Target::new(([127, 0, 0, 1], 1).into(), tokens);
         let clicks = target.clicks(1.try_into().unwrap(), 0, 5_000).unwrap();
         assert_eq!(clicks.iter().collect::<HashSet<_>>().len(), 5_000);
     }

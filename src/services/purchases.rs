@@ -132,9 +132,6 @@ impl Purchases {
         if tickets.is_empty() {
             return;
         }
-        if self.unknown.contains_key(&product) {
-            return refuse_all(tickets, || Error::ProductNotFound);
-        }
         let purchases: Vec<Purchase> = tickets.iter().map(|ticket| ticket.purchase).collect();
         let timer = self.metrics.gate_seconds.start_timer();
         let admission = self.gate.reserve(product, &purchases).await;
@@ -144,6 +141,9 @@ impl Purchases {
             Ok(Admission::NotStarted(at)) => refuse_all(tickets, || Error::NotStarted(at)),
             Ok(Admission::Ended) => refuse_all(tickets, || Error::Ended),
             Ok(Admission::Paused) => refuse_all(tickets, || Error::Paused),
+            Err(GateError::Lost) if self.unknown.contains_key(&product) => {
+                refuse_all(tickets, || Error::ProductNotFound);
+            }
             Err(GateError::Lost) => {
                 let purchases = self.clone();
                 spawn_local(async move { purchases.explain_missing_gate(product, tickets).await });

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use moka::future::Cache;
@@ -41,11 +42,16 @@ impl Rendered {
 }
 
 /// The pages that were just looked at.
-pub(super) struct Shown(Cache<Page, Rendered>);
+pub(super) struct Shown {
+    /// By the changes before they were read: a page that is being read while something changes is soon forgotten.
+    pages: Cache<(u64, Page), Rendered>,
+    changes: AtomicU64,
+}
 
 impl Shown {
     pub(super) fn new() -> Self {
-        Self(Cache::builder().max_capacity(PAGES_MOST).time_to_live(LIFETIME).build())
+        let pages = Cache::builder().max_capacity(PAGES_MOST).time_to_live(LIFETIME).build();
+        Self { pages, changes: AtomicU64::default() }
     }
 
     /// The page, read now by one of those who ask if it is not there.
@@ -55,11 +61,12 @@ impl Shown {
         read: impl Future<Output = Result<T>>,
     ) -> Result<Rendered> {
         let rendered = async { Rendered::new(&read.await?) };
-        self.0.try_get_with(page, rendered).await.map_err(|error| (*error).clone())
+        let changes = self.changes.load(Ordering::Acquire);
+        self.pages.try_get_with((changes, page), rendered).await.map_err(|error| (*error).clone())
     }
 
     /// Something has changed here, which must be seen at once.
     pub(super) fn forget(&self) {
-        self.0.invalidate_all();
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 }

@@ -50,8 +50,8 @@ on_both_backends! {
         app.orders_written(id, 1).await;
         app.stores
             .execute(&format!(
-                "UPDATE orders SET status = 'expired', live_user = NULL, release_due = 1 WHERE status = 'unpaid'; \
-                 UPDATE products SET sold = sold - 1 WHERE id = {id}"
+                "UPDATE products SET sold = sold - 1 WHERE id = {id}; \
+                 UPDATE orders SET status = 'expired', live_user = NULL, release_due = 1 WHERE status = 'unpaid'"
             ))
             .await;
         eventually_within(5, "the unit is back", || async { app.client.buy(8, id).await.status == 202 }).await;

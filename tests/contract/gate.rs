@@ -129,6 +129,26 @@ on_both_backends! {
         stop.cancel();
     }
 
+    /// Nothing that a gate counts changes when its time has come, nor when its units are taken.
+    async fn a_sale_that_refused_early_clicks_is_known_to_be_sold_out_too(stores) {
+        let soon = Timestamp::from_unix_ms(Timestamp::now().unix_ms() + 400).unwrap();
+        let (gate, id) = open(stores, 1, SaleTerms { starts_at: soon, ..terms(1) }).await;
+        let (gate, stop) = watched(gate);
+        assert_eq!(gate.reserve(id, &[purchase(1)]).await, Ok(Admission::NotStarted(soon)));
+        let refused = |refusal| async move { refusal };
+        eventually("early clicks are refused", || refused(gate.refusal(id, user(1)) == Some(Refusal::NotStarted(soon)))).await;
+        eventually("it has started", || refused(gate.refusal(id, user(1)).is_none())).await;
+        assert!(Timestamp::now() >= soon, "not too early");
+        eventually("a unit is sold", || async {
+            matches!(gate.reserve(id, &[purchase(1)]).await, Ok(Admission::Open { .. }))
+        })
+        .await;
+        answers(&gate, id, &[purchase(2)]).await;
+        eventually("strangers are refused", || refused(gate.refusal(id, user(3)).is_some())).await;
+        assert_eq!(gate.refusal(id, user(1)), None, "who holds the unit is told which");
+        stop.cancel();
+    }
+
     async fn only_newer_terms_are_taken_over(stores) {
         let (gate, id) = open(stores, 1, terms(5)).await;
         gate.configure(id, &SaleTerms { ver: 3, stock: 9, ..terms(0) }).await.unwrap();
@@ -261,6 +281,34 @@ async fn what_another_instance_changes_refuses_nobody_after_200_ms() {
             assert_eq!(answers(&other, id, &[holder]).await, [Answer::Taken]);
             assert_eq!(answers(&gate, id, &[purchase(4000 + round)]).await, [Answer::SoldOut]);
         }
+        stop.cancel();
+    })
+    .await;
+}
+
+/// The count of a gate's changes begins anew when it is rebuilt: its epoch tells the two apart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuilt_gate_is_not_taken_for_the_one_before() {
+    crate::run(Backend::Distributed, async |stores: &mut Stores| {
+        let (gate, id) = open(stores, 1, terms(1)).await;
+        let (gate, stop) = watched(gate);
+        answers(&gate, id, &[purchase(1), purchase(2)]).await;
+        eventually("it is known to be sold out", || async { gate.refusal(id, user(3)).is_some() }).await;
+        // Another instance rebuilds it with another buyer.
+        let other = crate::gate::gate(stores);
+        let (home, next, held) = (other.home().await.unwrap(), EPOCH + 1, purchase(7));
+        let shared = other.shared().unwrap();
+        shared.close(id, &home, next).await.unwrap();
+        let staging = shared.stage(id, &home, next).await.unwrap();
+        shared.add_staged(&staging, &[held]).await.unwrap();
+        shared.install(staging, &terms(1)).await.unwrap();
+        let rebuilt = Instant::now();
+        while gate.refusal(id, held.user_id).is_some() {
+            assert!(rebuilt.elapsed() < Duration::from_millis(250), "a buyer is refused after {:?}", rebuilt.elapsed());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        eventually("it is known to be sold out again", || async { gate.refusal(id, user(8)).is_some() }).await;
+        assert_eq!(gate.refusal(id, held.user_id), None);
         stop.cancel();
     })
     .await;

@@ -139,16 +139,16 @@ impl RedisGate {
         purchases: &[Purchase],
     ) -> Result<(), GateError> {
         for chunk in purchases.chunks(CHUNK) {
-            let reply: String = self
+            let reply: Result<String, GateError> = self
                 .invoke(product, |link| {
                     let mut call = self.release.key(gate_key(product));
                     call.key(buyers_key(product)).key(flight_key(product)).arg(&link.home).arg(epoch);
                     add_purchases(&mut call, chunk);
                     call
                 })
-                .await?;
+                .await;
             self.refusals.forget(product);
-            done(&reply)?;
+            done(&reply?)?;
         }
         Ok(())
     }

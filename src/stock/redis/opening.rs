@@ -48,14 +48,15 @@ impl RedisGate {
 
     /// Closes whatever gate of an older epoch there is. After it, no purchase of an older epoch can be admitted.
     pub(in crate::stock) async fn close(&self, product: ProductId, home: &str, epoch: i64) -> Result<(), GateError> {
-        let reply: String = self
+        let reply: Result<String, GateError> = self
             .invoke_at(product, home, || {
                 let mut call = self.close.key(gate_key(product));
                 call.key(buyers_key(product)).key(flight_key(product)).arg(home).arg(epoch);
                 call
             })
-            .await?;
-        done(&reply)
+            .await;
+        self.refusals.forget(product);
+        done(&reply?)
     }
 
     /// Begins to load the buyers of the gate of `epoch` on the server `home`.
@@ -97,14 +98,15 @@ impl RedisGate {
     /// Opens the closed gate with the loaded buyers.
     pub(in crate::stock) async fn install(&self, staging: Staging, terms: &SaleTerms) -> Result<(), GateError> {
         let Staging { product, home, epoch, key } = staging;
-        let reply: String = self
+        let reply: Result<String, GateError> = self
             .invoke_at(product, &home, || {
                 let mut call = self.install.key(gate_key(product));
                 call.key(buyers_key(product)).key(flight_key(product)).key(&key).arg(&home).arg(epoch);
                 add_terms(&mut call, terms);
                 call
             })
-            .await?;
-        done(&reply)
+            .await;
+        self.refusals.forget(product);
+        done(&reply?)
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! What refuses everybody, or everybody but the buyers, is kept here: a sale that has not begun, has ended or is paused,
 //! and the buyers of one that is sold out. While a sale is full its buyers cannot change without a change of its gate's
-//! `seq`, so a copy of them is exact as long as `seq` is the same, which is asked every [`POLL_EVERY`]. An answer that is
-//! older than [`FRESH`] refuses nobody: then Redis decides. Whoever may hold a unit is always sent there.
+//! version (`epoch` and `seq`), so a copy of them is exact as long as the version is the same, which is asked every
+//! [`POLL_EVERY`]. An answer that is older than [`FRESH`] refuses nobody: then Redis decides. Whoever may hold a unit is
+//! always sent there.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{self, Value};
 use foldhash::fast::RandomState;
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::replies::{OpenGate, nonsense, parse, parse_gate};
+use super::replies::{OpenGate, Version, nonsense, parse, parse_gate};
 use super::{GATE_FIELDS, RedisGate, SENTINEL, buyers_key, gate_key};
 use crate::model::{ProductId, SaleState, SaleTerms, Timestamp, UserId};
 use crate::stock::recent_tries::RecentTries;
@@ -32,6 +34,8 @@ const FORGET_AFTER: Duration = Duration::from_secs(10);
 const SALES_MOST: usize = 256;
 /// Buyers that are remembered at most, of all sales together: about 20 MiB.
 const BUYERS_MOST: usize = 1_000_000;
+/// After its buyers were copied a sale is left alone for this many times as long.
+const COPY_SHARE: u32 = 10;
 /// Buyers that Redis is asked for at a time; other clients wait meanwhile.
 const SCAN_COUNT: usize = 1_000;
 
@@ -45,19 +49,26 @@ pub(super) struct Refusals {
 }
 
 struct Sale {
-    known: RwLock<Option<Known>>,
+    state: RwLock<State>,
     last_asked: Mutex<Instant>,
+}
+
+#[derive(Default)]
+struct State {
+    known: Option<Known>,
+    /// Counts what this instance has changed: a copy that was begun before does not count any more.
+    changes: u64,
 }
 
 impl Sale {
     fn unknown() -> Arc<Self> {
-        Arc::new(Self { known: RwLock::default(), last_asked: Mutex::new(Instant::now()) })
+        Arc::new(Self { state: RwLock::default(), last_asked: Mutex::new(Instant::now()) })
     }
 }
 
 /// A gate as it was when it was asked.
 struct Known {
-    seq: i64,
+    version: Version,
     terms: SaleTerms,
     /// All of them, if it was full.
     buyers: Option<HashSet<UserId, RandomState>>,
@@ -99,13 +110,24 @@ impl Known {
 }
 
 impl Refusals {
+    fn keep(&self, copy: BuyersCopy) {
+        // A copy that failed is made again; what is missing until then is asked of Redis.
+        if let Ok(Some(known)) = copy.known {
+            self.update(&copy.sale, |state| {
+                if state.changes == copy.changes {
+                    state.known = Some(known);
+                }
+            });
+        }
+    }
+
     /// What a user is told without asking Redis; `None`: ask.
     pub(super) fn refusal(&self, product: ProductId, user: UserId) -> Option<Refusal> {
         let sale = self.sale(product)?;
         let now = Instant::now();
         *sale.last_asked.lock().unwrap_or_else(PoisonError::into_inner) = now;
-        let known = sale.known.read().unwrap_or_else(PoisonError::into_inner);
-        let known = known.as_ref().filter(|known| known.is_fresh(now))?;
+        let state = sale.state.read().unwrap_or_else(PoisonError::into_inner);
+        let known = state.known.as_ref().filter(|known| known.is_fresh(now))?;
         match known.state(now)? {
             SaleState::Live => None,
             SaleState::Upcoming => Some(Refusal::NotStarted(known.terms.starts_at)),
@@ -138,9 +160,11 @@ impl Refusals {
 
     /// A sale was changed here: nothing that was known of it counts any more.
     pub(super) fn forget(&self, product: ProductId) {
-        let forgotten = self.sales.write().unwrap_or_else(PoisonError::into_inner).remove(&product);
-        if let Some(sale) = forgotten {
-            self.set(&sale, None);
+        if let Some(sale) = self.sale(product) {
+            self.update(&sale, |state| {
+                state.changes += 1;
+                state.known = None;
+            });
         }
     }
 
@@ -148,121 +172,150 @@ impl Refusals {
         self.sales.read().unwrap_or_else(PoisonError::into_inner).get(&product).cloned()
     }
 
-    fn set(&self, sale: &Sale, known: Option<Known>) {
+    fn update<T>(&self, sale: &Sale, change: impl FnOnce(&mut State) -> T) -> T {
         let count =
-            |known: &Option<Known>| known.as_ref().and_then(|known| Some(known.buyers.as_ref()?.len())).unwrap_or(0);
-        self.buyers.fetch_add(count(&known), Ordering::Relaxed);
-        let mut place = sale.known.write().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *place, known);
-        self.buyers.fetch_sub(count(&before), Ordering::Relaxed);
+            |state: &State| state.known.as_ref().and_then(|known| Some(known.buyers.as_ref()?.len())).unwrap_or(0);
+        let mut state = sale.state.write().unwrap_or_else(PoisonError::into_inner);
+        let before = count(&state);
+        let result = change(&mut state);
+        self.buyers.fetch_add(count(&state), Ordering::Relaxed);
+        self.buyers.fetch_sub(before, Ordering::Relaxed);
+        result
     }
+
+    /// All sales that are watched, and their changes so far; those that nobody asked for any more are forgotten.
+    fn watched(&self) -> Vec<(ProductId, Arc<Sale>, u64)> {
+        let now = Instant::now();
+        let is_idle = |sale: &Sale| {
+            now.duration_since(*sale.last_asked.lock().unwrap_or_else(PoisonError::into_inner)) > FORGET_AFTER
+        };
+        let mut sales = self.sales.write().unwrap_or_else(PoisonError::into_inner);
+        sales.retain(|_, sale| {
+            let idle = is_idle(sale);
+            if idle {
+                self.update(sale, |state| state.known = None);
+            }
+            !idle
+        });
+        let changes = |sale: &Sale| sale.state.read().unwrap_or_else(PoisonError::into_inner).changes;
+        sales.iter().map(|(product, sale)| (*product, sale.clone(), changes(sale))).collect()
+    }
+
+    /// Takes over what a gate showed that was asked after so many changes. True: its buyers have to be copied.
+    fn take_over(&self, sale: &Sale, changes: u64, gate: Option<OpenGate>, asked: Asked) -> bool {
+        self.update(sale, |state| {
+            if state.changes != changes {
+                return false;
+            }
+            let Some(OpenGate { terms, version, taken }) = gate else {
+                state.known = None;
+                return false;
+            };
+            if let Some(known) = &mut state.known
+                && known.version == version
+                && known.buyers.as_ref().is_some_and(|buyers| buyers.len() as i64 == taken)
+            {
+                known.asked = asked;
+                return false;
+            }
+            let closed = Known { version, terms, buyers: None, asked };
+            state.known = match closed.state(Instant::now()) {
+                Some(SaleState::Upcoming | SaleState::Ended | SaleState::Paused) => Some(closed),
+                _ => None,
+            };
+            state.known.is_none() && taken >= terms.stock
+        })
+    }
+}
+
+/// A copy of a full sale's buyers.
+struct BuyersCopy {
+    product: ProductId,
+    sale: Arc<Sale>,
+    /// As they were when it was begun.
+    changes: u64,
+    begun: Instant,
+    /// `None`: the gate has changed meanwhile.
+    known: Result<Option<Known>, GateError>,
 }
 
 impl RedisGate {
     /// Keeps what refuses up to date. Ends with `stop`.
     pub(super) async fn keep_refusals(&self, stop: &CancellationToken) {
-        let mut loads = FuturesUnordered::new();
-        let mut loading = HashSet::new();
+        // One at a time, so that Redis has others to serve as well.
+        let mut copying = FuturesUnordered::<BoxFuture<'_, BuyersCopy>>::new();
+        let mut not_before: HashMap<ProductId, Instant> = HashMap::new();
         let mut tick = tokio::time::interval(POLL_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some((product, sale, known)) = loads.next() => {
-                    loading.remove(&product);
-                    self.keep_loaded(product, &sale, known);
+                Some(copy) = copying.next() => {
+                    not_before.insert(copy.product, Instant::now() + COPY_SHARE * copy.begun.elapsed());
+                    self.refusals.keep(copy);
                 }
-                _ = tick.tick() => for (product, sale) in self.changed_sales().await {
-                    if loading.insert(product) {
-                        loads.push(async move { (product, sale, self.look(product).await) });
+                _ = tick.tick() => {
+                    not_before.retain(|_, at| *at > Instant::now());
+                    let full = self.poll().await;
+                    let next = full.into_iter().find(|(product, ..)| !not_before.contains_key(product));
+                    if let Some((product, sale, changes)) = next && copying.is_empty() {
+                        copying.push(self.copy(product, sale, changes).boxed());
                     }
-                },
+                }
                 () = self.refusals.new_sale.notified() => tick.reset_immediately(),
             }
         }
     }
 
-    fn keep_loaded(&self, product: ProductId, sale: &Arc<Sale>, known: Result<Option<Known>, GateError>) {
-        match known {
-            Ok(Some(known)) => {
-                self.refusals.set(sale, Some(known));
-                // Forgotten while it was asked for: whoever still holds it must not believe it.
-                if !self.refusals.sale(product).is_some_and(|current| Arc::ptr_eq(&current, sale)) {
-                    self.refusals.set(sale, None);
-                }
-            }
-            Ok(None) => self.refusals.forget(product),
-            // Redis is away: nothing is known, and the next poll asks again.
-            Err(_) => self.refusals.set(sale, None),
-        }
-    }
-
-    /// Asks for the `seq` of all watched sales; those of which nothing, or something else, is known.
-    async fn changed_sales(&self) -> Vec<(ProductId, Arc<Sale>)> {
-        let now = Instant::now();
-        let is_idle = |sale: &Sale| {
-            now.duration_since(*sale.last_asked.lock().unwrap_or_else(PoisonError::into_inner)) > FORGET_AFTER
-        };
-        let sales: Vec<(ProductId, Arc<Sale>)> = {
-            let sales = self.refusals.sales.read().unwrap_or_else(PoisonError::into_inner);
-            sales.iter().map(|(product, sale)| (*product, sale.clone())).collect()
-        };
-        let (idle, sales): (Vec<_>, Vec<_>) = sales.into_iter().partition(|(_, sale)| is_idle(sale));
-        idle.iter().for_each(|(product, _)| self.refusals.forget(*product));
+    /// Asks about all watched sales; those that are full and whose buyers are not known.
+    async fn poll(&self) -> Vec<(ProductId, Arc<Sale>, u64)> {
+        let sales = self.refusals.watched();
         if sales.is_empty() {
-            return sales;
-        }
-        let Ok((asked, gates)) = self.ask_gates(sales.iter().map(|(product, _)| *product)).await else {
             return Vec::new();
-        };
-        let mut changed = Vec::new();
-        for ((product, sale), gate) in sales.into_iter().zip(gates) {
-            let mut known = sale.known.write().unwrap_or_else(PoisonError::into_inner);
-            match (&mut *known, gate) {
-                (Some(known), Some(gate)) if known.seq == gate.seq => known.asked = asked,
-                _ => {
-                    drop(known);
-                    changed.push((product, sale));
-                }
+        }
+        let products: Vec<ProductId> = sales.iter().map(|(product, ..)| *product).collect();
+        // When Redis is away, what was known is soon too old to refuse anybody.
+        let Ok((asked, gates)) = self.ask_gates(&products).await else { return Vec::new() };
+        let mut full = Vec::new();
+        for ((product, sale, changes), gate) in sales.into_iter().zip(gates) {
+            let taken = gate.as_ref().map_or(0, |gate| gate.taken as usize);
+            if self.refusals.take_over(&sale, changes, gate, asked)
+                && self.refusals.buyers.load(Ordering::Relaxed) + taken <= BUYERS_MOST
+            {
+                full.push((product, sale, changes));
             }
         }
-        changed
+        full
     }
 
-    /// Reads a gate, and its buyers if it is full. `None`: it refuses nobody, or its buyers are too many to keep.
-    async fn look(&self, product: ProductId) -> Result<Option<Known>, GateError> {
-        let (asked, gates) = self.ask_gates([product].into_iter()).await?;
-        let Some(OpenGate { terms, seq, taken }) = gates.into_iter().next().flatten() else { return Ok(None) };
-        let closed = Known { seq, terms, buyers: None, asked };
-        match closed.state(Instant::now()) {
-            Some(SaleState::Upcoming | SaleState::Ended | SaleState::Paused) => return Ok(Some(closed)),
-            _ if taken < terms.stock => return Ok(None),
-            _ => {}
-        }
-        if self.refusals.buyers.load(Ordering::Relaxed) + taken as usize > BUYERS_MOST {
-            return Ok(None);
-        }
+    async fn copy(&self, product: ProductId, sale: Arc<Sale>, changes: u64) -> BuyersCopy {
+        let begun = Instant::now();
+        let known = self.copy_buyers(product).await;
+        BuyersCopy { product, sale, changes, begun, known }
+    }
+
+    /// Exact if the gate's version was the same before and after, and it was full both times.
+    async fn copy_buyers(&self, product: ProductId) -> Result<Option<Known>, GateError> {
+        let full = |gates: Vec<Option<OpenGate>>| {
+            let gate = gates.into_iter().next().flatten()?;
+            (gate.taken >= gate.terms.stock).then_some(gate)
+        };
+        let (_, before) = self.ask_gates(&[product]).await?;
+        let Some(before) = full(before) else { return Ok(None) };
         let buyers = self.scan_buyers(product).await?;
-        let (asked, gates) = self.ask_gates([product].into_iter()).await?;
-        let same = gates.into_iter().next().flatten().is_some_and(|gate| gate.seq == seq && gate.taken == taken);
-        // Changed meanwhile: the next poll finds that nothing is known, and asks again.
-        let known = Known { seq, terms, buyers: Some(buyers), asked };
-        if same { Ok(Some(known)) } else { Err(GateError::Unclear("changed meanwhile".to_owned())) }
+        let (asked, after) = self.ask_gates(&[product]).await?;
+        let same = full(after).filter(|after| after.version == before.version && after.taken == buyers.len() as i64);
+        Ok(same.map(|OpenGate { terms, version, .. }| Known { version, terms, buyers: Some(buyers), asked }))
     }
 
-    async fn ask_gates(
-        &self,
-        products: impl Iterator<Item = ProductId>,
-    ) -> Result<(Asked, Vec<Option<OpenGate>>), GateError> {
+    async fn ask_gates(&self, products: &[ProductId]) -> Result<(Asked, Vec<Option<OpenGate>>), GateError> {
         let slot = &self.slots[0];
         let link = slot.link().await?;
         let mut ask = redis::pipe();
         ask.cmd("TIME");
-        let mut count = 0;
         for product in products {
-            ask.cmd("HMGET").arg(gate_key(product)).arg(&GATE_FIELDS);
-            ask.hget(buyers_key(product), SENTINEL).hlen(buyers_key(product));
-            count += 1;
+            ask.cmd("HMGET").arg(gate_key(*product)).arg(&GATE_FIELDS);
+            ask.hget(buyers_key(*product), SENTINEL).hlen(buyers_key(*product));
         }
         let sent = Instant::now();
         let reply = ask.query_async::<Vec<Value>>(&mut link.conn()).await;
@@ -277,7 +330,7 @@ impl RedisGate {
             let marks: i64 = parse(next()?)?;
             parse_gate(&fields, sentinel.as_deref(), marks, &link.home)
         };
-        let gates = (0..count).map(gate).collect::<Result<_, _>>()?;
+        let gates = products.iter().map(gate).collect::<Result<_, _>>()?;
         Ok((Asked { sent, received, clock }, gates))
     }
 

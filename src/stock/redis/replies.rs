@@ -77,11 +77,18 @@ pub(super) fn parse_stale(reply: &[String]) -> Result<Stale, GateError> {
     }
 }
 
+/// Another one after each change of a gate, except for units that are taken: its epoch, and `seq`, which begins anew with
+/// each epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Version {
+    epoch: i64,
+    seq: i64,
+}
+
 /// An open gate.
 pub(super) struct OpenGate {
     pub(super) terms: SaleTerms,
-    /// Counts its changes, except for units that are taken.
-    pub(super) seq: i64,
+    pub(super) version: Version,
     pub(super) taken: i64,
 }
 
@@ -108,5 +115,6 @@ pub(super) fn parse_gate(
         ends_at: if ends.is_empty() { None } else { Some(time(ends)?) },
         paused: paused == "1",
     };
-    Ok(Some(OpenGate { terms, seq: number(seq)?, taken: marks - 1 }))
+    let version = Version { epoch: number(epoch)?, seq: number(seq)? };
+    Ok(Some(OpenGate { terms, version, taken: marks - 1 }))
 }
