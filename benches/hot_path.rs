@@ -5,6 +5,7 @@
 
 #![expect(missing_docs, reason = "of what the macros make")]
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -12,30 +13,34 @@ use actix_web::{HttpResponse, ResponseError};
 use futures_util::FutureExt;
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use seckill::error::Error;
-use seckill::model::{OrderId, ProductId, Purchase, PurchaseBatch, Role, SaleTerms, Timestamp};
+use seckill::model::{ProductId, Purchase, PurchaseBatch, Role, SaleTerms, Timestamp};
 use seckill::queue::{self, Message};
 use seckill::services::{Identity, Tokens};
-use seckill::stock::{Admission, Refusal, StockGate};
+use seckill::stock::{Admission, StockGate};
+use uuid::Uuid;
 
 /// Purchases in a step of the gate and in a message.
-const BATCH: i64 = 64;
-/// Buyers who were at the gate before. With so many, its tables have just grown: they will not again during the step,
-/// and as they are half empty, it matters little how this run's random hash keys spread the buyers.
-const EARLIER: i64 = 15 * BATCH;
+const BATCH: usize = 64;
+/// Sales of the gate, a step for each: so many that it evens out how this run's random hash keys spread the buyers.
+const SALES: i64 = 32;
+/// Buyers whom each sale has seen before: with so many, the tables of the gate are half full, and far from growing
+/// during the steps. (The shards of the recent tries hold about 1,056 each; they grow after 896 and 1,792.)
+const EARLIER: usize = 528;
 
 /// Keeps what a piece works on, so that dropping it is not counted.
 fn kept<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }
 
-fn product() -> ProductId {
-    7.try_into().expect("positive")
-}
-
-fn purchases(first_user: i64, count: i64) -> Vec<Purchase> {
-    let order = |user: i64| format!("019a0000-0000-7000-8000-{user:012x}").parse::<OrderId>().expect("a UUIDv7");
-    let purchase = |user: i64| Purchase { order_id: order(user), user_id: user.try_into().expect("positive") };
-    (first_user..first_user + count).map(purchase).collect()
+/// Purchases by users whose ids are scattered, as those of a crowd are.
+fn purchases(product: i64, count: usize) -> (ProductId, Vec<Purchase>) {
+    let purchase = |n: u64| {
+        let order = Uuid::from_u128(0x019a_0000_0000_7000_8000_0000_0000_0000 | u128::from(n));
+        let user = BuildHasherDefault::<DefaultHasher>::default().hash_one(n) >> 24;
+        Purchase { order_id: order.try_into().expect("a UUIDv7"), user_id: (user as i64).try_into().expect("positive") }
+    };
+    let first = product as u64 * 1_000_000;
+    (product.try_into().expect("positive"), (first..first + count as u64).map(purchase).collect())
 }
 
 type TokenInput = &'static (Tokens, String);
@@ -54,40 +59,46 @@ fn check_token((tokens, token): TokenInput) -> Result<Identity, Error> {
     tokens.check(black_box(token))
 }
 
-type GateInput = &'static (StockGate, Vec<Purchase>);
+type GateInput = &'static (StockGate, Vec<(ProductId, Vec<Purchase>)>);
 
-/// A gate that earlier buyers have passed or found sold out, and the next batch.
+/// A gate that the earlier buyers of each sale have passed or found sold out, and all its buyers.
 fn gate(stock: i64) -> GateInput {
-    let next = purchases(1 + EARLIER, BATCH);
+    let sales: Vec<_> = (1..=SALES).map(|product| purchases(product, EARLIER + BATCH)).collect();
     let gate = StockGate::memory();
     let starts_at = Timestamp::from_unix_ms(0).expect("in range");
     let terms = SaleTerms { ver: 1, stock, starts_at, ends_at: None, paused: false };
-    gate.open_with(product(), 1, &terms, Vec::new()).expect("is the first");
     // The last thing before the count: the gate forgets a try after a second.
-    step(&gate, &purchases(1, EARLIER));
-    kept((gate, next))
+    for (product, buyers) in &sales {
+        gate.open_with(*product, 1, &terms, Vec::new()).expect("is the first");
+        step(&gate, *product, &buyers[..EARLIER]);
+    }
+    kept((gate, sales))
 }
 
-fn step(gate: &StockGate, purchases: &[Purchase]) -> Admission {
-    gate.reserve(product(), purchases).now_or_never().expect("a gate in this process never waits").expect("is open")
+fn step(gate: &StockGate, product: ProductId, purchases: &[Purchase]) -> Admission {
+    gate.reserve(product, purchases).now_or_never().expect("a gate in this process never waits").expect("is open")
 }
 
 #[library_benchmark]
 #[bench::taken(gate(1_000_000))]
-#[bench::sold_out(gate(BATCH))]
-fn gate_step((gate, purchases): GateInput) -> Admission {
-    step(gate, black_box(purchases))
+#[bench::sold_out(gate(BATCH as i64))]
+fn gate_steps((gate, sales): GateInput) -> Vec<Admission> {
+    sales.iter().map(|(product, buyers)| step(gate, *product, black_box(&buyers[EARLIER..]))).collect()
 }
 
-// What a click on a sold-out sale costs the gate.
+// What clicks on a sold-out sale cost the gate, as many as in those steps.
 #[library_benchmark]
-#[bench::sold_out(gate(BATCH))]
-fn refuse((gate, purchases): GateInput) -> Option<Refusal> {
-    gate.refusal(product(), black_box(purchases)[0].user_id)
+#[bench::sold_out(gate(BATCH as i64))]
+fn refuse((gate, sales): GateInput) -> usize {
+    let refused = |product, buyers: &[Purchase]| {
+        buyers.iter().filter(|purchase| black_box(gate.refusal(product, purchase.user_id)).is_some()).count()
+    };
+    sales.iter().map(|(product, buyers)| refused(*product, black_box(&buyers[EARLIER..]))).sum()
 }
 
 fn batch() -> &'static PurchaseBatch {
-    let batch = kept(PurchaseBatch { product_id: product(), epoch: 1, items: purchases(1_000_001, BATCH) });
+    let (product_id, items) = purchases(7, BATCH);
+    let batch = kept(PurchaseBatch { product_id, epoch: 1, items });
     assert_eq!(queue::decode(&queue::encode(batch)), Ok(Message::Purchases(batch.clone())));
     batch
 }
@@ -122,7 +133,7 @@ fn render_refusal(error: &Error) -> HttpResponse {
 
 library_benchmark_group!(
     name = pieces,
-    benchmarks = [check_token, gate_step, refuse, encode_message, decode_message, render_refusal]
+    benchmarks = [check_token, gate_steps, refuse, encode_message, decode_message, render_refusal]
 );
 main!(
     config = LibraryBenchmarkConfig::default().tool(Callgrind::with_args(["--cache-sim=no"])),
