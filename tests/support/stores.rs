@@ -5,7 +5,9 @@ use std::time::Duration;
 use amqprs::channel::QueueDeleteArguments;
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{self, AsyncCommands, Client as RedisClient, IntoConnectionInfo, RedisConnectionInfo};
+use deadpool_redis::redis::{
+    self, AsyncCommands, AsyncConnectionConfig, Client as RedisClient, IntoConnectionInfo, RedisConnectionInfo,
+};
 use diesel::sql_types::BigInt;
 use diesel::{QueryableByName, SqliteConnection, sql_query};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
@@ -131,10 +133,10 @@ async fn redis_connection(config: &Config) -> MultiplexedConnection {
         .set_password(config.redis.password.expose_secret());
     let address = format!("redis://{}", config.redis.addr).into_connection_info().unwrap().set_redis_settings(login);
     let client = RedisClient::open(address).unwrap();
-    tokio::time::timeout(Duration::from_secs(5), client.get_multiplexed_async_connection())
-        .await
-        .expect("Redis in time")
-        .expect("Redis")
+    // Longer than by itself: other tests may keep the machine busy.
+    let patience = Some(Duration::from_secs(5));
+    let settings = AsyncConnectionConfig::new().set_connection_timeout(patience).set_response_timeout(patience);
+    client.get_multiplexed_async_connection_with_config(&settings).await.expect("Redis")
 }
 
 async fn delete_queues(settings: &config::RabbitMq) {
