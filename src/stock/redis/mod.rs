@@ -139,7 +139,7 @@ impl RedisGate {
         purchases: &[Purchase],
     ) -> Result<(), GateError> {
         for chunk in purchases.chunks(CHUNK) {
-            let reply: Result<String, GateError> = self
+            let reply = self
                 .invoke(product, |link| {
                     let mut call = self.release.key(gate_key(product));
                     call.key(buyers_key(product)).key(flight_key(product)).arg(&link.home).arg(epoch);
@@ -147,14 +147,13 @@ impl RedisGate {
                     call
                 })
                 .await;
-            self.refusals.forget(product);
-            done(&reply?)?;
+            self.changed(product, reply)?;
         }
         Ok(())
     }
 
     pub(super) async fn configure(&self, product: ProductId, terms: &SaleTerms) -> Result<(), GateError> {
-        let reply: Result<String, GateError> = self
+        let reply = self
             .invoke(product, |link| {
                 let mut call = self.configure.key(gate_key(product));
                 call.arg(&link.home);
@@ -162,6 +161,11 @@ impl RedisGate {
                 call
             })
             .await;
+        self.changed(product, reply)
+    }
+
+    /// After a step that may have changed whom a sale refuses, also one whose reply did not come.
+    fn changed(&self, product: ProductId, reply: Result<String, GateError>) -> Result<(), GateError> {
         self.refusals.forget(product);
         done(&reply?)
     }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use deadpool_redis::redis;
 use uuid::Uuid;
 
-use super::replies::done;
 use super::{CHUNK, RedisGate, SENTINEL, add_terms, buyers_key, flight_key, gate_key, prefix};
 use crate::model::{ProductId, Purchase, SaleTerms};
 use crate::stock::{Found, GateError, Inspection};
@@ -48,15 +47,14 @@ impl RedisGate {
 
     /// Closes whatever gate of an older epoch there is. After it, no purchase of an older epoch can be admitted.
     pub(in crate::stock) async fn close(&self, product: ProductId, home: &str, epoch: i64) -> Result<(), GateError> {
-        let reply: Result<String, GateError> = self
+        let reply = self
             .invoke_at(product, home, || {
                 let mut call = self.close.key(gate_key(product));
                 call.key(buyers_key(product)).key(flight_key(product)).arg(home).arg(epoch);
                 call
             })
             .await;
-        self.refusals.forget(product);
-        done(&reply?)
+        self.changed(product, reply)
     }
 
     /// Begins to load the buyers of the gate of `epoch` on the server `home`.
@@ -98,7 +96,7 @@ impl RedisGate {
     /// Opens the closed gate with the loaded buyers.
     pub(in crate::stock) async fn install(&self, staging: Staging, terms: &SaleTerms) -> Result<(), GateError> {
         let Staging { product, home, epoch, key } = staging;
-        let reply: Result<String, GateError> = self
+        let reply = self
             .invoke_at(product, &home, || {
                 let mut call = self.install.key(gate_key(product));
                 call.key(buyers_key(product)).key(flight_key(product)).key(&key).arg(&home).arg(epoch);
@@ -106,7 +104,6 @@ impl RedisGate {
                 call
             })
             .await;
-        self.refusals.forget(product);
-        done(&reply?)
+        self.changed(product, reply)
     }
 }

@@ -1,6 +1,6 @@
 //! What the gate in Redis tells of itself. Nothing here changes it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{self, Value};
 
@@ -9,11 +9,29 @@ use super::{GATE_FIELDS, RedisGate, SENTINEL, buyers_key, flight_key, gate_key};
 use crate::model::{OrderId, ProductId, Timestamp, UserId};
 use crate::stock::{GateError, GateView, HeldUnit, Stale};
 
+/// When gates were asked, by our clock and by their own.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) sent: Instant,
+    pub(super) received: Instant,
+    pub(super) clock: Timestamp,
+}
+
 impl RedisGate {
     pub(in crate::stock) async fn view(&self, products: &[ProductId]) -> Result<Vec<Option<GateView>>, GateError> {
         if products.is_empty() {
             return Ok(Vec::new());
         }
+        let (asked, gates) = self.ask_gates(products).await?;
+        let view = |OpenGate { terms, taken, in_flight, .. }: OpenGate| {
+            let remaining = (terms.stock - taken).max(0);
+            GateView { remaining, state: terms.state(remaining, asked.clock), ver: terms.ver, taken, in_flight }
+        };
+        Ok(gates.into_iter().map(|gate| gate.map(view)).collect())
+    }
+
+    /// What the gates of these products, of which there must be one, hold; `None` for one that is lost or closed.
+    pub(super) async fn ask_gates(&self, products: &[ProductId]) -> Result<(Asked, Vec<Option<OpenGate>>), GateError> {
         let slot = self.slot(products[0]);
         let link = slot.link().await?;
         let mut ask = redis::pipe();
@@ -22,23 +40,21 @@ impl RedisGate {
             ask.cmd("HMGET").arg(gate_key(*product)).arg(&GATE_FIELDS);
             ask.hget(buyers_key(*product), SENTINEL).hlen(buyers_key(*product)).zcard(flight_key(*product));
         }
+        let sent = Instant::now();
         let reply = ask.query_async::<Vec<Value>>(&mut link.conn()).await;
         let mut reply = self.answered(slot, &link, reply)?.into_iter();
+        let received = Instant::now();
         let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
         let (seconds, micros): (i64, i64) = parse(next()?)?;
-        let now = Timestamp::from_unix_ms(seconds * 1000 + micros / 1000).ok_or_else(|| nonsense("the time"))?;
-        let mut views = Vec::with_capacity(products.len());
-        for _ in products {
-            let gate: Vec<Option<String>> = parse(next()?)?;
+        let clock = Timestamp::from_unix_ms(seconds * 1000 + micros / 1000).ok_or_else(|| nonsense("the time"))?;
+        let gate = |_| {
+            let fields: Vec<Option<String>> = parse(next()?)?;
             let sentinel: Option<String> = parse(next()?)?;
             let (marks, in_flight): (i64, i64) = (parse(next()?)?, parse(next()?)?);
-            let gate = parse_gate(&gate, sentinel.as_deref(), marks, &link.home)?;
-            views.push(gate.map(|OpenGate { terms, taken, .. }| {
-                let remaining = (terms.stock - taken).max(0);
-                GateView { remaining, state: terms.state(remaining, now), ver: terms.ver, taken, in_flight }
-            }));
-        }
-        Ok(views)
+            parse_gate(&fields, sentinel.as_deref(), (marks, in_flight), &link.home)
+        };
+        let gates = products.iter().map(gate).collect::<Result<_, _>>()?;
+        Ok((Asked { sent, received, clock }, gates))
     }
 
     pub(in crate::stock) async fn held_by(

@@ -19,8 +19,9 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::replies::{OpenGate, Version, nonsense, parse, parse_gate};
-use super::{GATE_FIELDS, RedisGate, SENTINEL, buyers_key, gate_key};
+use super::reading::Asked;
+use super::replies::{OpenGate, Version, nonsense};
+use super::{RedisGate, SENTINEL, buyers_key};
 use crate::model::{ProductId, SaleState, SaleTerms, Timestamp, UserId};
 use crate::stock::recent_tries::RecentTries;
 use crate::stock::{GateError, Refusal};
@@ -30,7 +31,7 @@ const POLL_EVERY: Duration = Duration::from_millis(80);
 const FRESH: Duration = Duration::from_millis(200);
 /// A sale that nobody was refused for this long is asked about no more.
 const FORGET_AFTER: Duration = Duration::from_secs(10);
-/// Sales that are watched at most: Redis is asked three things about each twelve times a second.
+/// Sales that are watched at most: Redis is asked four things about each twelve times a second.
 const SALES_MOST: usize = 256;
 /// Buyers that are remembered at most, of all sales together: about 20 MiB.
 const BUYERS_MOST: usize = 1_000_000;
@@ -73,14 +74,6 @@ struct Known {
     /// All of them, if it was full.
     buyers: Option<HashSet<UserId, RandomState>>,
     asked: Asked,
-}
-
-/// When a gate was asked, by our clock and by its own.
-#[derive(Clone, Copy)]
-struct Asked {
-    sent: Instant,
-    received: Instant,
-    clock: Timestamp,
 }
 
 impl Asked {
@@ -207,7 +200,7 @@ impl Refusals {
             if state.changes != changes {
                 return false;
             }
-            let Some(OpenGate { terms, version, taken }) = gate else {
+            let Some(OpenGate { terms, version, taken, .. }) = gate else {
                 state.known = None;
                 return false;
             };
@@ -306,32 +299,6 @@ impl RedisGate {
         let (asked, after) = self.ask_gates(&[product]).await?;
         let same = full(after).filter(|after| after.version == before.version && after.taken == buyers.len() as i64);
         Ok(same.map(|OpenGate { terms, version, .. }| Known { version, terms, buyers: Some(buyers), asked }))
-    }
-
-    async fn ask_gates(&self, products: &[ProductId]) -> Result<(Asked, Vec<Option<OpenGate>>), GateError> {
-        let slot = &self.slots[0];
-        let link = slot.link().await?;
-        let mut ask = redis::pipe();
-        ask.cmd("TIME");
-        for product in products {
-            ask.cmd("HMGET").arg(gate_key(*product)).arg(&GATE_FIELDS);
-            ask.hget(buyers_key(*product), SENTINEL).hlen(buyers_key(*product));
-        }
-        let sent = Instant::now();
-        let reply = ask.query_async::<Vec<Value>>(&mut link.conn()).await;
-        let mut reply = self.answered(slot, &link, reply)?.into_iter();
-        let received = Instant::now();
-        let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
-        let (seconds, micros): (i64, i64) = parse(next()?)?;
-        let clock = Timestamp::from_unix_ms(seconds * 1000 + micros / 1000).ok_or_else(|| nonsense("the time"))?;
-        let gate = |_| {
-            let fields: Vec<Option<String>> = parse(next()?)?;
-            let sentinel: Option<String> = parse(next()?)?;
-            let marks: i64 = parse(next()?)?;
-            parse_gate(&fields, sentinel.as_deref(), marks, &link.home)
-        };
-        let gates = products.iter().map(gate).collect::<Result<_, _>>()?;
-        Ok((Asked { sent, received, clock }, gates))
     }
 
     async fn scan_buyers(&self, product: ProductId) -> Result<HashSet<UserId, RandomState>, GateError> {

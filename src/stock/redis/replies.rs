@@ -90,13 +90,14 @@ pub(super) struct OpenGate {
     pub(super) terms: SaleTerms,
     pub(super) version: Version,
     pub(super) taken: i64,
+    pub(super) in_flight: i64,
 }
 
-/// `fields`: those of [`super::GATE_FIELDS`]; `marks`: fields of `buyers`. `None`: closed, lost, or of another server.
+/// `fields`: those of [`super::GATE_FIELDS`]; `marks`, `in_flight`: fields of `buyers`, members of `flight`. `None`: closed, lost, or of another server.
 pub(super) fn parse_gate(
     fields: &[Option<String>],
     sentinel: Option<&str>,
-    marks: i64,
+    (marks, in_flight): (i64, i64),
     home: &str,
 ) -> Result<Option<OpenGate>, GateError> {
     let all: Option<Vec<&str>> = fields.iter().map(Option::as_deref).collect();
@@ -116,5 +117,5 @@ pub(super) fn parse_gate(
         paused: paused == "1",
     };
     let version = Version { epoch: number(epoch)?, seq: number(seq)? };
-    Ok(Some(OpenGate { terms, version, taken: marks - 1 }))
+    Ok(Some(OpenGate { terms, version, taken: marks - 1, in_flight }))
 }
