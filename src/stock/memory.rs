@@ -1,7 +1,7 @@
 //! The gate in this process.
 //!
 //! It outlives nothing: at a start it is filled from the database before anybody can ask it. One lock a product, held
-//! for a batch of purchases at a time, some hundred nanoseconds each; a product's lane is nearly its only user.
+//! for a batch of purchases or for one refusal at a time, some hundred nanoseconds each.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
