@@ -29,7 +29,7 @@ pub(super) async fn drain(shop: &Shop<'_>, config: &Config, stock: usize) -> Res
         Ok::<_, String>(conn)
     };
     let mut lock = within(locking).await?;
-    let load = Load { address, requests, count: stock, connections: CONNECTIONS, pace: Pace::Closed };
+    let load = Load { addresses: vec![address], requests, count: stock, connections: CONNECTIONS, pace: Pace::Closed };
     let volley = fire_with_bar(load, "backlog", &Arc::default()).await?;
     expect_only(&volley, "202", stock)?;
     let unlocking = async { lock.batch_execute("COMMIT").await.map_err(text) };

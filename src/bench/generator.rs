@@ -24,7 +24,8 @@ const TICK: Duration = Duration::from_micros(250);
 
 /// What is sent.
 pub(super) struct Load {
-    pub(super) address: SocketAddr,
+    /// Connections are spread over these.
+    pub(super) addresses: Vec<SocketAddr>,
     /// Sent in turn, from the first again after the last.
     pub(super) requests: Vec<Vec<u8>>,
     /// Requests in all.
@@ -167,9 +168,7 @@ pub(super) async fn fire(load: Load, answered: Arc<AtomicUsize>) -> io::Result<V
     let threads: Vec<_> = (0..THREADS)
         .map(|thread| {
             let shared = shared.clone();
-            let connections = shared.load.connections;
-            let connections = connections / THREADS + usize::from(thread < connections % THREADS);
-            tokio::task::spawn_blocking(move || run_thread(&shared, connections))
+            tokio::task::spawn_blocking(move || run_thread(&shared, thread))
         })
         .collect();
     if let Pace::Open { per_second } = shared.load.pace {
@@ -212,14 +211,16 @@ impl Tally {
     }
 }
 
-fn run_thread(shared: &Arc<Shared>, connections: usize) -> io::Result<(Tally, Duration)> {
+/// Runs every [`THREADS`]th connection.
+fn run_thread(shared: &Arc<Shared>, thread: usize) -> io::Result<(Tally, Duration)> {
     let cpu_before = thread_cpu();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tally = Rc::new(RefCell::new(Tally { replies: BTreeMap::new(), latencies: histogram() }));
     let run = async {
         let mut tasks = JoinSet::new();
-        for _ in 0..connections {
-            tasks.spawn_local(run_connection(shared.clone(), tally.clone()));
+        for number in (thread..shared.load.connections).step_by(THREADS) {
+            let address = shared.load.addresses[number / THREADS % shared.load.addresses.len()];
+            tasks.spawn_local(run_connection(address, shared.clone(), tally.clone()));
         }
         while let Some(done) = tasks.join_next().await {
             done.map_err(io::Error::other)??;
@@ -231,8 +232,7 @@ fn run_thread(shared: &Arc<Shared>, connections: usize) -> io::Result<(Tally, Du
     Ok((tally.into_inner(), thread_cpu() - cpu_before))
 }
 
-async fn run_connection(shared: Arc<Shared>, tally: Rc<RefCell<Tally>>) -> io::Result<()> {
-    let address = shared.load.address;
+async fn run_connection(address: SocketAddr, shared: Arc<Shared>, tally: Rc<RefCell<Tally>>) -> io::Result<()> {
     let mut connection = Connection::open(address).await?;
     let mut label = String::new();
     while let Some((request, due)) = shared.next().await {
@@ -363,7 +363,7 @@ mod tests {
         let address = slow_server(Duration::from_millis(500)).await;
         let requests = vec![request("GET", "/", None, None)];
         let pace = Pace::Open { per_second: 100.0 };
-        let volley = fire(Load { address, requests, count: 50, connections: 1, pace }, Arc::default()).await.unwrap();
+        let volley = fire(Load { addresses: vec![address], requests, count: 50, connections: 1, pace }, Arc::default()).await.unwrap();
         assert_eq!(volley.count("409 ended"), 50);
         // All fell due within the half second that the first one took: the median waited for about half of it.
         let median = volley.percentile_ms(50.0);

@@ -9,6 +9,7 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use super::generator::{Load, Pace, request};
+use super::log_ins::{self, Storm};
 use super::proof::Proof;
 use super::report::{Backlog, FixedRate, Measure, Report, Series};
 use super::sale::{Sample, Shop, Size, cpu, expect_only, hold, spent};
@@ -49,7 +50,7 @@ struct Own {
 }
 
 /// What a process finds in its environment.
-type Settings = Vec<(&'static str, String)>;
+pub(super) type Settings = Vec<(&'static str, String)>;
 
 /// Settings of a server of our own, and its folder if it needs one.
 pub(super) fn own_settings(config: &mut Config) -> Result<(Settings, BenchFolder), String> {
@@ -59,6 +60,9 @@ pub(super) fn own_settings(config: &mut Config) -> Result<(Settings, BenchFolder
     let settings = vec![
         ("SECKILL__AUTH__JWT_SECRET", config.auth.jwt_secret.expose_secret().to_owned()),
         ("SECKILL__EMBEDDED__DATA_DIR", folder.0.display().to_string()),
+        // All log-ins come from one address.
+        ("SECKILL__LIMITS__AUTH_PER_MINUTE", "0".to_owned()),
+        ("SECKILL__AUTH__BCRYPT_COST", log_ins::BCRYPT_COST.to_string()),
     ];
     Ok((settings, folder))
 }
@@ -109,7 +113,7 @@ impl Bench {
     ) -> Result<Sample, String> {
         let (address, server) = at;
         let count = PLAIN_REQUESTS;
-        let load = Load { address, requests: vec![what], count, connections, pace: Pace::Closed };
+        let load = Load { addresses: vec![address], requests: vec![what], count, connections, pace: Pace::Closed };
         let before = cpu(server);
         let volley = fire_with_bar(load, title, &Arc::default()).await?;
         expect_only(&volley, reply, count)?;
@@ -140,7 +144,27 @@ impl Bench {
         let at = (self.target.address(), self.shop().server);
         let reads = self.repeat(at, read, connections, &format!("{title}: reading"), "200").await?;
         series.add(Measure::Reads, connections, reads);
+        if self.own.is_some() {
+            self.during_log_ins(stock, connections, title, series).await?;
+        }
         self.lone(title, series).await
+    }
+
+    /// A sale while more users log in than passwords can be hashed for.
+    async fn during_log_ins(
+        &self,
+        stock: usize,
+        connections: usize,
+        title: &str,
+        series: &mut Series,
+    ) -> Result<(), String> {
+        let storm = Storm::begin(self.target.address()).await;
+        let size = Size { stock, late: 0, connections };
+        let sale = hold(&self.shop(), size, &format!("{title}, log-ins")).await?;
+        series.log_ins.add(&storm.end().await);
+        series.add(Measure::DuringLogIns, connections, sale.accepted);
+        series.proofs.push(sale.proof);
+        Ok(())
     }
 
     /// Purchases one after the other on an idle system.
@@ -149,7 +173,7 @@ impl Bench {
         let product = self.target.new_product(count).await?;
         let requests = self.target.clicks(product, 0, count)?;
         tokio::time::sleep(REST).await;
-        let load = Load { address: self.target.address(), requests, count, connections: 1, pace: Pace::Closed };
+        let load = Load { addresses: vec![self.target.address()], requests, count, connections: 1, pace: Pace::Closed };
         let before = cpu(self.shop().server);
         let volley = fire_with_bar(load, &format!("{title}: alone"), &Arc::default()).await?;
         expect_only(&volley, "202", count)?;
@@ -165,7 +189,7 @@ impl Bench {
         let product = self.target.new_product(count).await?;
         let requests = self.target.clicks(product, 0, count)?;
         let pace = Pace::Open { per_second };
-        let load = Load { address: self.target.address(), requests, count, connections, pace };
+        let load = Load { addresses: vec![self.target.address()], requests, count, connections, pace };
         let title = format!("{:.0} % of the highest rate", share * 100.0);
         let volley = fire_with_bar(load, &title, &Arc::default()).await?;
         let proof = Proof::wait(&self.db, product, volley.count("202"), |_| ()).await?;

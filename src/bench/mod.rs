@@ -9,13 +9,17 @@ mod compare;
 mod demo;
 mod floor;
 mod generator;
+mod log_ins;
 mod measures;
+mod own_stores;
 mod pictures;
 mod proof;
 mod raw_limits;
 mod report;
 mod sale;
+mod scaling;
 mod server;
+mod servers;
 mod target;
 
 use std::path::PathBuf;
@@ -48,6 +52,10 @@ pub struct BenchArgs {
     /// Compare this program with another build of it, pair by pair.
     #[arg(long, value_name = "PROGRAM")]
     against: Option<PathBuf>,
+    /// Measure what a purchase costs as the work grows: buyers, sales, connections, instances, orders. Takes minutes, and
+    /// a database user who may create databases.
+    #[arg(long, conflicts_with_all = ["against", "url", "stock", "connections", "rounds"])]
+    scaling: bool,
     /// Folder for report.json, report.md and its pictures.
     #[arg(long, default_value = "target/bench")]
     output: PathBuf,
@@ -68,6 +76,9 @@ pub async fn run(config: Config, file: Option<PathBuf>, args: BenchArgs) -> Resu
     if cfg!(debug_assertions) {
         eprintln!("This is a debug build: its figures say nothing. Use `make bench`.");
     }
+    if args.scaling {
+        return scaling::run(&config, file.as_deref()).await;
+    }
     let measuring = async {
         match &args.against {
             Some(other) => compare::run(config, file, other, &args).await,
@@ -83,7 +94,7 @@ pub async fn demo(config: Config, args: DemoArgs) -> Result<(), String> {
 }
 
 /// Ends early on Ctrl-C or SIGTERM; what was started and made is then cleared away as it is dropped.
-async fn unless_stopped(work: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+async fn unless_stopped<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     tokio::select! {
         done = work => done,

@@ -4,43 +4,36 @@
 //! What is made for it carries a name of its own and is deleted afterwards, also when a step failed.
 
 use std::collections::VecDeque;
-use std::fmt::Display;
-use std::future::Future;
 use std::io::ErrorKind;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use amqprs::callbacks::ChannelCallback;
-use amqprs::channel::{
-    BasicPublishArguments, Channel, ConfirmSelectArguments, QueueDeclareArguments, QueueDeleteArguments,
-};
-use amqprs::connection::{Connection, OpenConnectionArguments};
+use amqprs::channel::{BasicPublishArguments, Channel, ConfirmSelectArguments, QueueDeclareArguments};
+use amqprs::connection::Connection;
 use amqprs::error::Error as AmqpError;
 use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, FieldTable, FieldValue, Nack, Return};
 use async_trait::async_trait;
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{self, AsyncConnectionConfig, IntoConnectionInfo, RedisConnectionInfo};
+use deadpool_redis::redis;
 use futures_util::future::try_join_all;
-use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
-use url::Url;
 use uuid::Uuid;
 
+use super::servers::{self, Address, MARIADB, RABBITMQ, REDIS, delete_queue, within};
+use super::target::buyer;
 use crate::config::{self, Config};
 use crate::model::{OrderId, Purchase, PurchaseBatch, Timestamp, UserId};
 use crate::queue;
 
-/// For each answer of a server, and for each run of the command line client.
-const STEP: Duration = Duration::from_secs(10);
 /// How long calls and messages are sent.
 const SENDING: Duration = Duration::from_secs(1);
 /// What a killed run leaves in Redis and RabbitMQ is gone after this many seconds.
 const LIFETIME_SECONDS: u32 = 60;
 
-const REDIS: &str = "Redis";
 /// Calls in a pipeline.
 const CALLS: usize = 100;
 /// Pipelines under way at once: Redis must not wait while the next one is made.
@@ -54,7 +47,6 @@ if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[3]) then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1";
 
-const RABBITMQ: &str = "RabbitMQ";
 /// Purchases in a message.
 const PURCHASES: u32 = 32;
 /// Messages that wait for their confirm at once.
@@ -62,7 +54,6 @@ const IN_FLIGHT: usize = 8;
 /// Answers of the broker at most.
 const ANSWERS_MOST: usize = 100_000;
 
-const MARIADB: &str = "MariaDB";
 const TRANSACTIONS: u32 = 50;
 /// Rows in a transaction.
 const ROWS: u32 = 1_000;
@@ -87,26 +78,8 @@ pub(super) async fn measure(config: &Config) -> Result<RawLimits, String> {
     })
 }
 
-/// A step that must end in time; its error names the server.
-async fn within<T, E: Display>(server: &str, step: impl Future<Output = Result<T, E>>) -> Result<T, String> {
-    match tokio::time::timeout(STEP, step).await {
-        Ok(done) => done.map_err(|error| format!("{server}: {error}").replace(['\r', '\n'], " ")),
-        Err(_) => Err(format!("{server} did not answer within {STEP:?}")),
-    }
-}
-
 async fn evalsha_per_second(settings: &config::Redis) -> Result<f64, String> {
-    let mut login = RedisConnectionInfo::default().set_db(settings.db.into());
-    let password = settings.password.expose_secret();
-    if !password.is_empty() {
-        login = login.set_password(password);
-    }
-    let address = format!("redis://{}", settings.addr).into_connection_info();
-    let address = address.map_err(|error| format!("redis.addr: {error}"))?.set_redis_settings(login);
-    let client = redis::Client::open(address).map_err(|error| format!("{REDIS}: {error}"))?;
-    let timeouts = AsyncConnectionConfig::new().set_connection_timeout(Some(STEP)).set_response_timeout(Some(STEP));
-    let mut conn = within(REDIS, client.get_multiplexed_async_connection_with_config(&timeouts)).await?;
-
+    let mut conn = servers::redis(settings).await?;
     let key = format!("seckill:bench:{}", Uuid::new_v4());
     let measured = call_pipelined(&mut conn, &key).await;
     let deleted = within(REDIS, redis::cmd("UNLINK").arg(&key).query_async::<()>(&mut conn)).await;
@@ -144,13 +117,7 @@ async fn call_pipelined(conn: &mut MultiplexedConnection, key: &str) -> Result<f
 }
 
 async fn confirmed_purchases_per_second(settings: &config::RabbitMq) -> Result<f64, String> {
-    let Address { host, port, user, password, path } = Address::parse("rabbitmq.url", &settings.url, 5672)?;
-    let mut arguments = OpenConnectionArguments::new(&host, port, &user, &password);
-    if !path.is_empty() {
-        arguments.virtual_host(&path);
-    }
-    arguments.connection_name("seckill bench");
-    let connection = within(RABBITMQ, Connection::open(&arguments)).await?;
+    let connection = servers::rabbitmq(settings).await?;
     let queue = format!("{}.bench-{}", settings.queue, Uuid::new_v4().simple());
     let measured = publish_confirmed(&connection, &queue).await;
     let deleted = delete_queue(&connection, &queue).await;
@@ -197,14 +164,6 @@ async fn publish_confirmed(connection: &Connection, queue: &str) -> Result<f64, 
     Ok(purchases)
 }
 
-/// On a channel of its own: an error closes the one it happened on.
-async fn delete_queue(connection: &Connection, queue: &str) -> Result<(), String> {
-    let channel = within(RABBITMQ, connection.open_channel(None)).await?;
-    within(RABBITMQ, channel.queue_delete(QueueDeleteArguments::new(queue))).await?;
-    let _ = within(RABBITMQ, channel.close()).await;
-    Ok(())
-}
-
 /// A message as the sale writes one.
 fn message() -> Result<Vec<u8>, String> {
     let purchase = |user| Ok(Purchase { order_id: OrderId::draw(), user_id: UserId::try_from(user)? });
@@ -244,7 +203,7 @@ impl ChannelCallback for OnAnswer {
 }
 
 async fn client_rows_per_second(settings: &config::MySql) -> Result<f64, String> {
-    let address = Address::parse("mysql.dsn", &settings.dsn, 3306)?;
+    let address = Address::mysql(settings)?;
     let script = insert_script();
     let inserting = async {
         run_client(&address, CREATE_TABLE).await?;
@@ -263,7 +222,7 @@ fn insert_script() -> String {
     let time = |time: Timestamp| time.to_string().replace('T', " ").replace('Z', "");
     for transaction in 0..TRANSACTIONS {
         let row = |row| {
-            let (id, user) = (OrderId::draw(), transaction * ROWS + row);
+            let (id, user) = (OrderId::draw(), buyer(transaction * ROWS + row));
             let (created, updated) = (time(id.drawn_at()), time(Timestamp::now()));
             let id = Uuid::from(id).simple();
             format!("(X'{id}',1,{user},{user},'unpaid',NULL,19900,NULL,'{created}','{updated}')")
@@ -311,31 +270,4 @@ async fn feed(mut client: Child, script: &str) -> Result<(), String> {
     let said = String::from_utf8_lossy(&ended.stderr);
     let problem = said.lines().find(|line| line.starts_with("ERROR"));
     Err(problem.map_or_else(|| format!("its client ended: {}", ended.status), str::to_owned))
-}
-
-/// What the URL of a server says.
-struct Address {
-    host: String,
-    port: u16,
-    user: String,
-    password: String,
-    /// Database or vhost.
-    path: String,
-}
-
-impl Address {
-    fn parse(key: &str, url: &SecretString, port: u16) -> Result<Self, String> {
-        let url = Url::parse(url.expose_secret()).map_err(|error| format!("{key}: {error}"))?;
-        let decode = |text: &str| {
-            let text = percent_encoding::percent_decode_str(text).decode_utf8();
-            text.map(|text| text.into_owned()).map_err(|_| format!("{key}: not UTF-8"))
-        };
-        Ok(Self {
-            host: url.host_str().unwrap_or("localhost").to_owned(),
-            port: url.port().unwrap_or(port),
-            user: decode(url.username())?,
-            password: decode(url.password().unwrap_or_default())?,
-            path: decode(url.path().strip_prefix('/').unwrap_or_default())?,
-        })
-    }
 }

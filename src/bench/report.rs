@@ -1,7 +1,8 @@
 //! What a run has found: on the terminal, as JSON, and as a page with pictures.
 
+mod table;
+
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::Path;
 
 use hdrhistogram::Histogram;
@@ -9,6 +10,7 @@ use serde::Serialize;
 
 use super::BenchArgs;
 use super::generator::{Volley, histogram, percentile_ms};
+use super::log_ins::LogIns;
 use super::pictures::{Bar, LatencyCurve, Timeline, latency_by_rate, over_time, throughput_against_floor};
 use super::proof::Proof;
 use super::raw_limits::RawLimits;
@@ -27,6 +29,7 @@ const RATE_OVER: f64 = 0.25;
 pub(super) enum Measure {
     Floor,
     Accepted,
+    DuringLogIns,
     Refused,
     Reads,
     Lone,
@@ -37,6 +40,7 @@ impl Measure {
         match self {
             Self::Floor => "F, a bare endpoint",
             Self::Accepted => "purchases accepted",
+            Self::DuringLogIns => "  while users log in",
             Self::Refused => "sold-out refusals",
             Self::Reads => "reads of a product",
             Self::Lone => "a purchase alone",
@@ -54,6 +58,7 @@ pub(super) struct Series {
     pub(super) proofs: Vec<Proof>,
     pub(super) raw_limits: Vec<RawLimits>,
     pub(super) backlog: Option<Backlog>,
+    pub(super) log_ins: LogIns,
 }
 
 /// Orders that had piled up, and how fast they were written.
@@ -218,6 +223,7 @@ pub(super) struct Report {
     fixed_rates: Vec<FixedRate>,
     raw_limits: Option<RawLimits>,
     backlog: Option<Backlog>,
+    log_ins: LogIns,
     peak_memory_mib: Option<f64>,
     proof: Proven,
 }
@@ -252,6 +258,7 @@ impl Report {
             fixed_rates,
             raw_limits,
             backlog: series.backlog,
+            log_ins: series.log_ins.clone(),
             peak_memory_mib: peak_memory_kib.map(|kib| kib as f64 / 1024.0),
             proof: Proven {
                 accepted: total(&|proof| proof.accepted),
@@ -261,112 +268,6 @@ impl Report {
                 doubles: total(&Proof::doubles),
             },
         }
-    }
-
-    /// The table, in Markdown, which is as legible on a terminal.
-    pub(super) fn table(&self) -> String {
-        let mut text = String::new();
-        self.write_table(&mut text).expect("a string takes everything");
-        text
-    }
-
-    fn write_table(&self, out: &mut String) -> std::fmt::Result {
-        let Machine { cpu, cores, system } = &self.machine;
-        match &self.url {
-            Some(url) => writeln!(out, "{url}, {} backend; the generator on {cores} x {cpu}, {system}", self.backend)?,
-            None => writeln!(out, "{} backend, seckill {}, {cores} x {cpu}, {system}", self.backend, self.version)?,
-        }
-        writeln!(out, "{} units a sale, medians of {} rounds\n", self.stock, self.rounds)?;
-        writeln!(
-            out,
-            "| {:<22} | conns | per second | of F | p50 ms | p90 ms | p99 ms | p99.9 ms | server CPU us | generator |",
-            ""
-        )?;
-        let right = "------:|-----------:|-----:|-------:|-------:|-------:|---------:|--------------:|----------:|";
-        writeln!(out, "|:{:-<22}-|{right}", "")?;
-        for line in &self.throughput {
-            self.write_line(out, line)?;
-        }
-        writeln!(
-            out,
-            "\n| at a fixed rate        | conns | per second | p50 ms | p90 ms | p99 ms | p99.9 ms | replies |"
-        )?;
-        writeln!(
-            out,
-            "|:-----------------------|------:|-----------:|-------:|-------:|-------:|---------:|:--------|"
-        )?;
-        for FixedRate { of_highest, per_second, connections, latency_ms, replies, .. } in &self.fixed_rates {
-            let Percentiles { p50, p90, p99, p99_9 } = latency_ms;
-            let name = format!("{:.0} % of the highest", of_highest * 100.0);
-            let replies: Vec<String> = replies.iter().map(|(reply, count)| format!("{reply}: {count}")).collect();
-            writeln!(
-                out,
-                "| {name:<22} | {connections:>5} | {per_second:>10.0} | {p50:>6.2} | {p90:>6.2} | {p99:>6.2} | {p99_9:>8.2} | {} |",
-                replies.join(", ")
-            )?;
-        }
-        writeln!(out)?;
-        if let Some(raw) = self.raw_limits {
-            let accepted = self.throughput.iter().filter(|line| line.measure == Measure::Accepted);
-            let most = accepted.map(|line| line.per_second).fold(0.0, f64::max);
-            let mut limit = |name: &str, figure: f64, ours: f64| {
-                writeln!(out, "- {name}: {figure:.0}/s; ours is {:.2} of it", ours / figure)
-            };
-            limit("Redis, EVALSHA pipelined, one purchase each", raw.evalsha_per_second, most)?;
-            limit("RabbitMQ, purchases in confirmed messages of 32", raw.confirmed_purchases_per_second, most)?;
-            match self.backlog {
-                Some(backlog) => limit(
-                    &format!("MariaDB's own client, rows; a backlog of {} is drained", backlog.orders),
-                    raw.client_rows_per_second,
-                    backlog.drained_per_second,
-                )?,
-                None => limit("MariaDB's own client, rows", raw.client_rows_per_second, most)?,
-            }
-        }
-        if let Some(peak) = self.peak_memory_mib {
-            writeln!(out, "- the server's memory, peak: {peak:.0} MiB")?;
-        }
-        if let Some(spread) = self.floor_spread_percent {
-            writeln!(out, "- F differed between rounds by {spread:.0} %: differences below that mean nothing")?;
-        }
-        let Proven { accepted, live_orders, units_sold, oversold, doubles } = self.proof;
-        writeln!(
-            out,
-            "- proof from the database: accepted {accepted} = live orders {live_orders} = units sold {units_sold}; \
-             oversold {oversold}, doubles {doubles}"
-        )
-    }
-
-    fn write_line(&self, out: &mut String, line: &Throughput) -> std::fmt::Result {
-        let or_dash = |figure: Option<f64>, digits: usize| figure.map_or("-".to_owned(), |f| format!("{f:.digits$}"));
-        let Percentiles { p50, p90, p99, p99_9 } = line.latency_ms;
-        writeln!(
-            out,
-            "| {:<22} | {:>5} | {:>10.0} | {:>4} | {p50:>6.2} | {p90:>6.2} | {p99:>6.2} | {p99_9:>8.2} | {:>13} | {:>7.0} % |",
-            line.measure.name(),
-            line.connections,
-            line.per_second,
-            or_dash(line.of_floor, 2),
-            or_dash(line.server_cpu_us, 1),
-            line.generator_share * 100.0
-        )?;
-        if let Some(written) = line.written_per_second {
-            let of_floor = line.of_floor.map(|share| share * written / line.per_second);
-            writeln!(
-                out,
-                "| {:<22} | {:>5} | {written:>10.0} | {:>4} | {:>6} | {:>6} | {:>6} | {:>8} | {:>13} | {:>9} |",
-                "  written, to the last",
-                line.connections,
-                or_dash(of_floor, 2),
-                "",
-                "",
-                "",
-                "",
-                "",
-                ""
-            )?;
-        }
-        Ok(())
     }
 
     /// Writes `report.json`, `report.md` and its pictures into a folder.

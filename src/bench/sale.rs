@@ -80,7 +80,7 @@ pub(super) async fn hold(shop: &Shop<'_>, size: Size, title: &str) -> Result<Sal
     let address = shop.target.address();
     let product = shop.target.new_product(stock).await?;
     let requests = shop.target.clicks(product, 0, stock)?;
-    let load = Load { address, requests, count: stock, connections, pace: Pace::Closed };
+    let load = Load { addresses: vec![address], requests, count: stock, connections, pace: Pace::Closed };
     let before = cpu(shop.server);
     let begun = Instant::now();
     let mut progress = Vec::new();
@@ -97,7 +97,7 @@ pub(super) async fn hold(shop: &Shop<'_>, size: Size, title: &str) -> Result<Sal
     let accepted = Sample::new(volley, spent(before, cpu(shop.server)));
 
     let requests = shop.target.clicks(product, stock, late)?;
-    let load = Load { address, requests, count: late, connections, pace: Pace::Closed };
+    let load = Load { addresses: vec![address], requests, count: late, connections, pace: Pace::Closed };
     let before = cpu(shop.server);
     let volley = fire_with_bar(load, &format!("{title}: refusing"), &Arc::default()).await?;
     expect_only(&volley, "409 sold_out", late)?;

@@ -17,6 +17,11 @@ use crate::services::{Identity, Tokens};
 const STRIDE: u64 = 2_654_435_761;
 const USERS: u64 = 1 << 32;
 
+/// The user id of a buyer; another one for each number.
+pub(super) fn buyer(number: u32) -> u64 {
+    1 + u64::from(number).wrapping_mul(STRIDE) % USERS
+}
+
 /// Where the shop is, and what its tokens are signed with.
 pub(super) struct Target {
     address: SocketAddr,
@@ -70,8 +75,7 @@ impl Target {
     pub(super) fn clicks(&self, product: ProductId, first: usize, count: usize) -> Result<Vec<Vec<u8>>, String> {
         let path = format!("/seckill/{product}");
         let click = |number: usize| {
-            let user = 1 + (number as u64).wrapping_mul(STRIDE) % USERS;
-            let token = self.token(user, Role::Buyer)?;
+            let token = self.token(buyer(number as u32), Role::Buyer)?;
             Ok(request("POST", &path, Some(&token), None))
         };
         (first..first + count).map(click).collect()

@@ -10,18 +10,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::db::DbError;
+use crate::db::{DbError, Round};
 use crate::metrics::Metrics;
 use crate::model::{ProductId, PurchaseBatch};
 use crate::queue::{Barrier, Delivery, Message};
 use crate::services::{Decision, Rebuilds, Recorder};
 
-/// Deliveries taken at once at most.
-const DELIVERIES_MOST: usize = 256;
-/// How long a consumer lets a small round grow: its buyers have their answer already.
-const LINGER: Duration = Duration::from_millis(5);
-/// Purchases written in one transaction at most, unless a single delivery holds more.
-const TRANSACTION_MOST: usize = 1000;
 /// Pauses before a failed transaction is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MOST: Duration = Duration::from_secs(2);
@@ -66,15 +60,13 @@ impl Consumer {
 
     /// Runs until it is asked to stop; what it has begun by then it finishes.
     pub async fn run(mut self, mut deliveries: mpsc::Receiver<Delivery>) {
-        let mut received = Vec::with_capacity(DELIVERIES_MOST);
-        let stop = self.stop.clone();
-        'receiving: loop {
-            let more = stop.run_until_cancelled(receive(&mut deliveries, &mut received)).await;
-            if more.is_none() || received.is_empty() {
+        let (stop, round) = (self.stop.clone(), self.recorder.round());
+        'receiving: while let Some(received) = stop.run_until_cancelled(receive(&mut deliveries, round)).await {
+            if received.is_empty() {
                 break;
             }
             let mut purchases = Vec::with_capacity(received.len());
-            for delivery in received.drain(..) {
+            for delivery in received {
                 let Message::Barrier(barrier) = *delivery.message() else {
                     purchases.push(delivery);
                     continue;
@@ -95,7 +87,8 @@ impl Consumer {
 
     /// Has deliveries recorded and acknowledges them. False: asked to stop before that.
     async fn record(&mut self, deliveries: Vec<Delivery>) -> bool {
-        let mut groups = group(deliveries);
+        let most = self.recorder.round().orders_most;
+        let mut groups = group(deliveries, most);
         let mut rounds = VecDeque::new();
         while !groups.is_empty() {
             let together = if self.recorder.takes_many() { groups.len() } else { 1 };
@@ -110,7 +103,7 @@ impl Consumer {
                     match deliveries.pop() {
                         Some(only) if deliveries.is_empty() => only.park(&reason).await,
                         // One of them is the culprit; the others must not suffer for it.
-                        last => rounds.extend(deliveries.into_iter().chain(last).map(|one| group(vec![one]))),
+                        last => rounds.extend(deliveries.into_iter().chain(last).map(|one| group(vec![one], most))),
                     }
                 }
             }
@@ -189,20 +182,28 @@ impl Consumer {
     }
 }
 
-/// Waits for deliveries; stays empty when there will be no more.
-async fn receive(deliveries: &mut mpsc::Receiver<Delivery>, received: &mut Vec<Delivery>) {
-    deliveries.recv_many(received, DELIVERIES_MOST).await;
-    let purchases = |received: &[Delivery]| received.iter().map(|one| one.purchases().len()).sum::<usize>();
-    if received.is_empty() || purchases(received) >= TRANSACTION_MOST {
-        return;
+/// Waits for a round of deliveries; none when there will be no more. A small one may grow for a moment: its buyers have
+/// their answer already.
+async fn receive(deliveries: &mut mpsc::Receiver<Delivery>, round: Round) -> Vec<Delivery> {
+    let most = round.orders_most;
+    let Some(first) = deliveries.recv().await else { return Vec::new() };
+    let mut purchases = first.purchases().len();
+    let mut received = vec![first];
+    let mut take_waiting = |received: &mut Vec<Delivery>| {
+        while purchases < most
+            && let Ok(delivery) = deliveries.try_recv()
+        {
+            // At least one, so that barriers cannot pile up without end.
+            purchases += delivery.purchases().len().max(1);
+            received.push(delivery);
+        }
+        purchases
+    };
+    if take_waiting(&mut received) < most {
+        tokio::time::sleep(round.linger).await;
+        take_waiting(&mut received);
     }
-    tokio::time::sleep(LINGER).await;
-    while received.len() < DELIVERIES_MOST
-        && purchases(received) < TRANSACTION_MOST
-        && let Ok(delivery) = deliveries.try_recv()
-    {
-        received.push(delivery);
-    }
+    received
 }
 
 fn is_passing(error: &DbError) -> bool {
@@ -219,15 +220,15 @@ async fn tell_gate(recorder: &Recorder, decided: Vec<(ProductId, Decision)>) {
     }
 }
 
-/// Puts deliveries of one product and epoch together, in the order they came.
-fn group(deliveries: Vec<Delivery>) -> Vec<Group> {
+/// Puts deliveries of one product and epoch together, in the order they came, up to `most` purchases.
+fn group(deliveries: Vec<Delivery>, most: usize) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for delivery in deliveries {
         let Message::Purchases(batch) = delivery.message() else { continue };
         // The last group of the product: an earlier one may have been closed for being full.
         let fitting =
             groups.iter_mut().rev().find(|group| group.batch.product_id == batch.product_id).filter(|group| {
-                group.batch.epoch == batch.epoch && group.batch.items.len() + batch.items.len() <= TRANSACTION_MOST
+                group.batch.epoch == batch.epoch && group.batch.items.len() + batch.items.len() <= most
             });
         match fitting {
             Some(group) => {

@@ -98,6 +98,15 @@ struct SqliteWriter {
 
 type AsyncSqliteConnection = SyncConnectionWrapper<SqliteConnection>;
 
+/// What is written in one transaction.
+#[derive(Debug, Clone, Copy)]
+pub struct Round {
+    /// Orders at most, unless one message holds more.
+    pub orders_most: usize,
+    /// How long fewer of them may wait for more.
+    pub linger: Duration,
+}
+
 /// A connection from the pool. The queries are its methods.
 pub enum DbConn {
     /// To MySQL or MariaDB.
@@ -140,6 +149,15 @@ impl Db {
     /// writers run side by side would it lock several rows, in no particular order.
     pub fn has_one_writer(&self) -> bool {
         matches!(self.pool, DbPool::Sqlite(..))
+    }
+
+    /// How orders are best written. Buyers come in no order, so their rows go all over the indexes, and in a file a page
+    /// costs the same however many of its rows are new; in MySQL others wait for the product's row meanwhile.
+    pub fn round(&self) -> Round {
+        match self.pool {
+            DbPool::MySql(_) => Round { orders_most: 1_000, linger: Duration::from_millis(5) },
+            DbPool::Sqlite(..) => Round { orders_most: 4_000, linger: Duration::from_millis(20) },
+        }
     }
 
     /// Runs `work` with a connection, outside a transaction: it only reads.

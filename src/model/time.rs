@@ -1,8 +1,9 @@
 //! Instants as the API and the database know them: UTC, to the millisecond.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Datelike, NaiveDateTime, SecondsFormat, Timelike, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, SecondsFormat, Timelike};
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
@@ -14,39 +15,36 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The years the databases can store, as milliseconds since 1970: 1970 to 9999.
 const RANGE_MS: std::ops::Range<i64> = 0..253_402_300_800_000;
 
-/// An instant, UTC, to the millisecond.
+/// An instant, UTC: milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Timestamp)]
-pub struct Timestamp(NaiveDateTime);
+pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// This machine's clock.
+    /// This machine's clock. Cut rather than rounded, so that it is never in the future.
     pub fn now() -> Self {
-        Self::from_utc(Utc::now())
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self((since_1970.as_millis() as i64).min(RANGE_MS.end - 1))
     }
 
     /// Milliseconds since 1970-01-01T00:00:00Z; `None` outside the years 1970 to 9999.
     pub fn from_unix_ms(ms: i64) -> Option<Self> {
-        if !RANGE_MS.contains(&ms) {
-            return None;
-        }
-        DateTime::from_timestamp_millis(ms).map(|time| Self(time.naive_utc()))
+        RANGE_MS.contains(&ms).then_some(Self(ms))
     }
 
     /// Milliseconds since 1970-01-01T00:00:00Z.
     pub fn unix_ms(self) -> i64 {
-        self.0.and_utc().timestamp_millis()
+        self.0
     }
 
-    fn from_utc(time: DateTime<Utc>) -> Self {
-        // Cut rather than rounded, so that `now()` is never in the future.
-        Self(DateTime::from_timestamp_millis(time.timestamp_millis()).unwrap_or_default().naive_utc())
+    fn calendar(self) -> NaiveDateTime {
+        DateTime::from_timestamp_millis(self.0).unwrap_or_default().naive_utc()
     }
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.and_utc().to_rfc3339_opts(SecondsFormat::Millis, true))
+        f.write_str(&self.calendar().and_utc().to_rfc3339_opts(SecondsFormat::Millis, true))
     }
 }
 
@@ -69,14 +67,15 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 impl ToSql<diesel::sql_types::Timestamp, Mysql> for Timestamp {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Mysql>) -> serialize::Result {
-        ToSql::<diesel::sql_types::Timestamp, Mysql>::to_sql(&self.0, out)
+        ToSql::<diesel::sql_types::Timestamp, Mysql>::to_sql(&self.calendar(), &mut out.reborrow())
     }
 }
 
 impl ToSql<diesel::sql_types::Timestamp, Sqlite> for Timestamp {
     /// Text of one length, so that it sorts as the times do.
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Sqlite>) -> serialize::Result {
-        let (date, time) = (self.0.date(), self.0.time());
+        let calendar = self.calendar();
+        let (date, time) = (calendar.date(), calendar.time());
         let mut text = String::with_capacity(23);
         push_digits(&mut text, date.year().unsigned_abs(), 4, '-');
         push_digits(&mut text, date.month(), 2, '-');
@@ -104,7 +103,8 @@ where
     NaiveDateTime: FromSql<diesel::sql_types::Timestamp, DB>,
 {
     fn from_sql(raw: DB::RawValue<'_>) -> deserialize::Result<Self> {
-        Ok(Self(NaiveDateTime::from_sql(raw)?))
+        let ms = NaiveDateTime::from_sql(raw)?.and_utc().timestamp_millis();
+        Self::from_unix_ms(ms).ok_or_else(|| "a time outside the years 1970 to 9999".into())
     }
 }
 

@@ -14,29 +14,20 @@ const VERSION: u32 = 1;
 const PURCHASES: &str = "purchases";
 const BARRIER: &str = "barrier";
 
-/// A batch as JSON has it.
+/// A message as JSON has it.
 #[derive(Serialize, Deserialize)]
-struct PurchasesWire<'a> {
+struct Wire<'a> {
     v: u32,
     #[serde(borrow)]
     kind: Cow<'a, str>,
     product_id: ProductId,
     epoch: i64,
-    #[serde(bound(deserialize = ""))]
-    items: Cow<'a, [Purchase]>,
+    /// Of purchases only.
+    #[serde(bound(deserialize = ""), skip_serializing_if = "Option::is_none")]
+    items: Option<Cow<'a, [Purchase]>>,
 }
 
-/// A barrier as JSON has it.
-#[derive(Serialize, Deserialize)]
-struct BarrierWire<'a> {
-    v: u32,
-    #[serde(borrow)]
-    kind: Cow<'a, str>,
-    product_id: ProductId,
-    epoch: i64,
-}
-
-/// Only what says how to read the rest.
+/// What is the same in messages of all versions.
 #[derive(Deserialize)]
 struct Header<'a> {
     v: u32,
@@ -46,51 +37,44 @@ struct Header<'a> {
 
 /// A batch as JSON.
 pub fn encode(batch: &PurchaseBatch) -> Vec<u8> {
-    json(&PurchasesWire {
-        v: VERSION,
-        kind: Cow::Borrowed(PURCHASES),
-        product_id: batch.product_id,
-        epoch: batch.epoch,
-        items: Cow::Borrowed(&batch.items),
-    })
+    json(PURCHASES, batch.product_id, batch.epoch, Some(&batch.items))
 }
 
 /// A barrier as JSON.
 pub(super) fn encode_barrier(barrier: Barrier) -> Vec<u8> {
-    let Barrier { product_id, epoch } = barrier;
-    json(&BarrierWire { v: VERSION, kind: Cow::Borrowed(BARRIER), product_id, epoch })
+    json(BARRIER, barrier.product_id, barrier.epoch, None)
 }
 
-fn json(wire: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(wire).expect("ids and numbers always have a JSON form")
+fn json(kind: &str, product_id: ProductId, epoch: i64, items: Option<&[Purchase]>) -> Vec<u8> {
+    let wire = Wire { v: VERSION, kind: kind.into(), product_id, epoch, items: items.map(Cow::Borrowed) };
+    serde_json::to_vec(&wire).expect("ids and numbers always have a JSON form")
 }
 
 /// A message from JSON; the error says why it is none of ours.
 pub fn decode(json: &[u8]) -> Result<Message, String> {
-    let header: Header<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-    if header.v != VERSION {
-        return Err(format!("unknown message: version {}, kind {:?}", header.v, header.kind));
+    let Wire { v, kind, product_id, epoch, items } =
+        serde_json::from_slice(json).map_err(|error| match serde_json::from_slice(json) {
+            Ok(Header { v, kind }) if v != VERSION => unknown(v, &kind),
+            _ => error.to_string(),
+        })?;
+    if v != VERSION || ![PURCHASES, BARRIER].contains(&&*kind) {
+        return Err(unknown(v, &kind));
     }
-    match header.kind.as_ref() {
-        PURCHASES => decode_purchases(json).map(Message::Purchases),
-        BARRIER => {
-            let wire: BarrierWire<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-            Ok(Message::Barrier(Barrier { product_id: wire.product_id, epoch: checked(wire.epoch)? }))
-        }
-        kind => Err(format!("unknown message: kind {kind:?}")),
+    if epoch < 1 {
+        return Err("epoch must be positive".to_owned());
     }
+    if kind == BARRIER {
+        return Ok(Message::Barrier(Barrier { product_id, epoch }));
+    }
+    let items = items.unwrap_or_default().into_owned();
+    if !(1..=BATCH_MAX).contains(&items.len()) {
+        return Err(format!("{} items, not 1 to {BATCH_MAX}", items.len()));
+    }
+    Ok(Message::Purchases(PurchaseBatch { product_id, epoch, items }))
 }
 
-fn decode_purchases(json: &[u8]) -> Result<PurchaseBatch, String> {
-    let wire: PurchasesWire<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-    if !(1..=BATCH_MAX).contains(&wire.items.len()) {
-        return Err(format!("{} items, not 1 to {BATCH_MAX}", wire.items.len()));
-    }
-    Ok(PurchaseBatch { product_id: wire.product_id, epoch: checked(wire.epoch)?, items: wire.items.into_owned() })
-}
-
-fn checked(epoch: i64) -> Result<i64, String> {
-    if epoch < 1 { Err("epoch must be positive".to_owned()) } else { Ok(epoch) }
+fn unknown(v: u32, kind: &str) -> String {
+    format!("unknown message: version {v}, kind {kind:?}")
 }
 
 #[cfg(test)]

@@ -50,14 +50,14 @@ impl Orders {
     /// Orders of a user, newest first, queued ones included.
     pub async fn list(&self, user: UserId, cursor: Option<OrderId>, limit: usize) -> Result<Page<Order>> {
         // Before the database: what is written in between is then found there.
-        let held = if cursor.is_none() { self.holdings(user).await?.orders } else { Vec::new() };
+        let held = self.holdings(user).await?.orders;
         let wanted = limit as i64 + 1;
         let mut orders =
             self.db.read(move |conn| Box::pin(async move { conn.list_orders(user, cursor, wanted).await })).await?;
         // An order older than the whole page is on a later one, or written long ago.
         let oldest = if orders.len() as i64 == wanted { orders.last().map(|order| order.id) } else { None };
         for (product, id) in held {
-            let on_page = oldest.is_none_or(|oldest| id > oldest);
+            let on_page = oldest.is_none_or(|oldest| id > oldest) && cursor.is_none_or(|cursor| id < cursor);
             if on_page && !orders.iter().any(|order| order.id == id) {
                 let order = match self.find_written(id).await? {
                     Some(order) => order,

@@ -1,16 +1,22 @@
-//! bcrypt, where it cannot starve the sale: off the runtime's threads, and never more at once than leaves a core free.
+//! bcrypt, where it cannot starve the sale: on threads of its own, one core left free, and of lower priority.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
 use crate::model::Password;
 
-/// Who may wait for a turn; each takes up to a quarter of a second at cost 12.
+/// Who may wait for a turn; each takes a quarter of a second at cost 12, or longer while a sale needs the cores.
 const WAITING_MOST: usize = 32;
+/// Who finds no place to wait may come again after this.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// By how much the threads are nicer than the others: where all want to run they get a third of what others get.
+#[cfg(target_os = "linux")]
+const NICER: i32 = 5;
 /// What is left of a bcrypt hash after version and cost: salt and digest. These belong to no password.
 const NOBODYS_SALT_AND_DIGEST: &str = "abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui";
 
@@ -18,14 +24,21 @@ const NOBODYS_SALT_AND_DIGEST: &str = "abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySB
 #[derive(Clone)]
 pub struct PasswordHasher {
     cost: u32,
-    turns: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
+    jobs: SyncSender<Job>,
 }
+
+type Job = Box<dyn FnOnce() + Send>;
 
 impl PasswordHasher {
     /// `cores` of the machine; one is left to the sale where there are two or more.
     pub fn new(cost: u32, cores: usize) -> Self {
-        Self { cost, turns: Arc::new(Semaphore::new((cores - 1).max(1))), waiting: Arc::default() }
+        let (jobs, waiting) = sync_channel(WAITING_MOST);
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..(cores - 1).max(1) {
+            let waiting = waiting.clone();
+            std::thread::spawn(move || work(&waiting));
+        }
+        Self { cost, jobs }
     }
 
     /// Hashes a password.
@@ -45,35 +58,32 @@ impl PasswordHasher {
         &self,
         work: impl FnOnce() -> bcrypt::BcryptResult<T> + Send + 'static,
     ) -> Result<T> {
-        let place = WaitingPlace::take(&self.waiting)?;
-        let turn = self.turns.clone().acquire_owned().await.map_err(|error| Error::Internal(error.to_string()))?;
-        drop(place);
-        tokio::task::spawn_blocking(move || {
-            // Held to the end of the work, even if nobody waits for it any more.
-            let _turn = turn;
-            work()
-        })
-        .await
-        .map_err(|error| Error::Internal(error.to_string()))?
-        .map_err(|error| Error::Internal(error.to_string()))
+        let (reply, done) = oneshot::channel();
+        let job = move || {
+            // Not for somebody who has hung up.
+            if !reply.is_closed() {
+                let _ = reply.send(work());
+            }
+        };
+        self.jobs.try_send(Box::new(job)).map_err(|_| Error::RateLimited(RETRY_AFTER))?;
+        done.await
+            .map_err(|_| Error::Internal("hashing a password panicked".to_owned()))?
+            .map_err(|error| Error::Internal(error.to_string()))
     }
 }
 
-struct WaitingPlace(Arc<AtomicUsize>);
-
-impl WaitingPlace {
-    fn take(waiting: &Arc<AtomicUsize>) -> Result<Self> {
-        if waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MOST {
-            waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(Error::RateLimited(Duration::from_secs(2)));
-        }
-        Ok(Self(waiting.clone()))
+/// Does what comes until nobody is left who could send more.
+fn work(waiting: &Mutex<Receiver<Job>>) {
+    // Elsewhere it would be the priority of the whole process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICER) {
+        tracing::warn!(%error, "Hashing passwords keeps the priority of everything else");
     }
-}
-
-impl Drop for WaitingPlace {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    loop {
+        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = next else { return };
+        // Its caller finds that there is no reply.
+        let _ = catch_unwind(AssertUnwindSafe(job));
     }
 }
 
@@ -93,16 +103,24 @@ mod tests {
     #[tokio::test]
     async fn who_finds_no_place_to_wait_is_turned_away_at_once() {
         let hasher = PasswordHasher::new(4, 2);
-        let _all_turns = hasher.turns.clone().acquire_many_owned(1).await.unwrap();
+        let (go_on, blocked) = std::sync::mpsc::channel::<()>();
+        let (begin, begun) = oneshot::channel();
+        let hold = Box::new(move || {
+            let _ = begin.send(());
+            let _ = blocked.recv();
+        });
+        hasher.jobs.try_send(hold).unwrap();
+        begun.await.unwrap();
         let waiting = (0..WAITING_MOST).map(|_| {
             let hasher = hasher.clone();
             tokio::spawn(async move { hasher.verify(String::new(), None).await })
         });
         let waiting: Vec<_> = waiting.collect();
-        while hasher.waiting.load(Ordering::Relaxed) < WAITING_MOST {
-            tokio::task::yield_now().await;
-        }
+        tokio::task::yield_now().await;
         assert!(matches!(hasher.verify(String::new(), None).await, Err(Error::RateLimited(_))));
-        waiting.iter().for_each(tokio::task::JoinHandle::abort);
+        drop(go_on);
+        for answer in waiting {
+            assert!(!answer.await.unwrap().unwrap(), "who had a place is answered");
+        }
     }
 }

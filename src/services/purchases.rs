@@ -1,9 +1,10 @@
 //! The purchase, from the click to the promise.
 //!
-//! Each HTTP worker has a [`Lane`]. A lane takes what waits, never waits for more, and sends the purchases of a product
-//! on together: one step at the gate, one message, one confirm. A purchase alone in its lane goes at once.
+//! Each HTTP worker has a [`Lane`] of two stages, the gate and the queue. A stage takes what waits, never waits for more,
+//! and sends the purchases of a product on together: one step at the gate, one message, one confirm. The busier the
+//! sale, the more of them go together; a purchase alone in its lane goes at once.
 //!
-//! A lane is a task of its own on its worker, so a client that hangs up cannot cut a purchase in two, and what goes from
+//! A stage is a task of its own on its worker, so a client that hangs up cannot cut a purchase in two, and what goes from
 //! one thread to another is a batch, never a single purchase.
 
 use std::collections::HashSet;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use moka::sync::Cache;
-use tokio::sync::{OwnedSemaphorePermit as Permit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use super::Rebuilds;
@@ -27,9 +28,10 @@ use crate::stock::{Admission, Answer, GateError, StockGate};
 pub(super) const PROMISE_MAX_AGE: Duration = Duration::from_secs(2);
 /// A purchase that has waited this long for its turn is turned away with nothing taken.
 const TURN_MAX_WAIT: Duration = Duration::from_millis(500);
-/// Groups of a lane that wait for their confirm at most. While they do, the next group grows: the busier the sale, the
-/// fewer steps a purchase costs.
-const LANE_IN_FLIGHT: usize = 2;
+/// Messages of a lane that wait for their confirm at most. While they do, the next ones grow.
+const MESSAGES_IN_FLIGHT: usize = 2;
+/// Groups that were admitted and wait to be published at most. Beyond it the gate's stage waits.
+const ADMITTED_WAITING: usize = 64;
 /// Orders remembered as confirmed, at least; twice as many at most.
 const CONFIRMED_MEMORY: usize = 50_000;
 
@@ -65,12 +67,21 @@ struct Ticket {
     reply: oneshot::Sender<Result<OrderId>>,
 }
 
+/// Clicks on one product that hold units of one epoch, and under which orders.
+struct Admitted {
+    product: ProductId,
+    epoch: i64,
+    reserved: Vec<(Ticket, OrderId)>,
+}
+
 impl Lane {
     /// Opens a lane with room for `capacity` waiting purchases on the calling thread, which must run a
     /// [`tokio::task::LocalSet`]. It ends when this value is dropped and its work is done.
     pub fn open(purchases: &Arc<Purchases>, capacity: usize) -> Self {
         let (tickets, waiting) = mpsc::channel(capacity);
-        spawn_local(purchases.clone().run_lane(waiting));
+        let (admitted, publishing) = mpsc::channel(ADMITTED_WAITING);
+        spawn_local(purchases.clone().admit_all(waiting, admitted));
+        spawn_local(purchases.clone().publish_all(publishing));
         let Purchases { gate, queue, metrics, .. } = &**purchases;
         Self { gate: gate.clone(), queue: queue.clone(), metrics: metrics.clone(), tickets }
     }
@@ -110,34 +121,56 @@ impl Purchases {
         Self { db, gate, queue, rebuilds, metrics, confirmed: ConfirmedOrders::default(), unknown }
     }
 
-    async fn run_lane(self: Arc<Self>, mut tickets: mpsc::Receiver<Ticket>) {
+    /// The first stage.
+    async fn admit_all(self: Arc<Self>, mut tickets: mpsc::Receiver<Ticket>, admitted: mpsc::Sender<Admitted>) {
         let mut waiting = Vec::with_capacity(BATCH_MAX);
-        let in_flight = Arc::new(Semaphore::new(LANE_IN_FLIGHT));
-        // Closed by nobody, so the permit always comes.
-        while let Ok(permit) = in_flight.clone().acquire_owned().await {
-            if tickets.recv_many(&mut waiting, BATCH_MAX).await == 0 {
-                return;
-            }
-            let permit = Arc::new(permit);
+        while tickets.recv_many(&mut waiting, BATCH_MAX).await > 0 {
             let groups = by_product(waiting.drain(..)).into_iter();
-            join_all(groups.map(|(product, group)| self.serve(product, group, &permit))).await;
+            let groups = join_all(groups.map(|(product, group)| self.admit(product, group))).await;
+            for group in groups.into_iter().flatten() {
+                // Its receiver ends only after this.
+                let _ = admitted.send(group).await;
+            }
         }
     }
 
-    /// Serves tickets of one product up to the gate's answer; what must be published goes on by itself.
-    async fn serve(self: &Arc<Self>, product: ProductId, mut tickets: Vec<Ticket>, permit: &Arc<Permit>) {
+    /// The second stage.
+    async fn publish_all(self: Arc<Self>, mut admitted: mpsc::Receiver<Admitted>) {
+        let mut waiting = Vec::with_capacity(ADMITTED_WAITING);
+        let in_flight = Arc::new(Semaphore::new(MESSAGES_IN_FLIGHT));
+        // Closed by nobody, so the permit always comes.
+        while let Ok(permit) = in_flight.clone().acquire_owned().await {
+            if admitted.recv_many(&mut waiting, ADMITTED_WAITING).await == 0 {
+                return;
+            }
+            let permit = Arc::new(permit);
+            for group in merged(waiting.drain(..)) {
+                let (purchases, permit) = (self.clone(), permit.clone());
+                spawn_local(async move {
+                    purchases.publish(group).await;
+                    drop(permit);
+                });
+            }
+        }
+    }
+
+    /// Asks the gate for units for tickets of one product, and answers those that get none.
+    async fn admit(self: &Arc<Self>, product: ProductId, mut tickets: Vec<Ticket>) -> Option<Admitted> {
         tickets.retain(|ticket| !ticket.reply.is_closed());
         let late = tickets.extract_if(.., |ticket| ticket.clicked_at.elapsed() > TURN_MAX_WAIT);
         late.for_each(|ticket| ticket.refuse(|| Error::Unavailable("waited too long for its turn".to_owned())));
         if tickets.is_empty() {
-            return;
+            return None;
         }
         let purchases: Vec<Purchase> = tickets.iter().map(|ticket| ticket.purchase).collect();
         let timer = self.metrics.gate_seconds.start_timer();
         let admission = self.gate.reserve(product, &purchases).await;
         timer.observe_duration();
         match admission {
-            Ok(Admission::Open { epoch, answers }) => self.answer(product, epoch, tickets, answers, permit),
+            Ok(Admission::Open { epoch, answers }) => {
+                let reserved = self.answer(tickets, answers);
+                return (!reserved.is_empty()).then_some(Admitted { product, epoch, reserved });
+            }
             Ok(Admission::NotStarted(at)) => refuse_all(tickets, || Error::NotStarted(at)),
             Ok(Admission::Ended) => refuse_all(tickets, || Error::Ended),
             Ok(Admission::Paused) => refuse_all(tickets, || Error::Paused),
@@ -153,17 +186,12 @@ impl Purchases {
                 refuse_all(tickets, || error.clone().into());
             }
         }
+        None
     }
 
-    fn answer(
-        self: &Arc<Self>,
-        product: ProductId,
-        epoch: i64,
-        tickets: Vec<Ticket>,
-        answers: Vec<Answer>,
-        permit: &Arc<Permit>,
-    ) {
-        let mut to_publish: Vec<(Ticket, OrderId)> = Vec::new();
+    /// Answers the tickets that the gate refuses; the others must be published.
+    fn answer(&self, tickets: Vec<Ticket>, answers: Vec<Answer>) -> Vec<(Ticket, OrderId)> {
+        let mut to_publish = Vec::with_capacity(tickets.len());
         for (ticket, answer) in tickets.into_iter().zip(answers) {
             match answer {
                 Answer::Taken => {
@@ -179,18 +207,12 @@ impl Purchases {
                 Answer::SoldOut => ticket.refuse(|| Error::SoldOut),
             }
         }
-        if !to_publish.is_empty() {
-            let (purchases, permit) = (self.clone(), permit.clone());
-            spawn_local(async move {
-                purchases.publish(product, epoch, to_publish).await;
-                drop(permit);
-            });
-        }
+        to_publish
     }
 
     /// Publishes reservations and answers once they are confirmed. Releases nothing, whatever happens: what a failed
     /// publish leaves is decided in the database later (I5).
-    async fn publish(&self, product: ProductId, epoch: i64, reserved: Vec<(Ticket, OrderId)>) {
+    async fn publish(&self, Admitted { product, epoch, reserved }: Admitted) {
         let mut seen = HashSet::with_capacity(reserved.len());
         let items: Vec<Purchase> = reserved
             .iter()
@@ -268,6 +290,22 @@ fn by_product(tickets: impl Iterator<Item = Ticket>) -> Vec<(ProductId, Vec<Tick
         }
     }
     groups
+}
+
+/// Puts groups of one product and epoch together, as far as a message has room.
+fn merged(groups: impl Iterator<Item = Admitted>) -> Vec<Admitted> {
+    let mut all: Vec<Admitted> = Vec::new();
+    for group in groups {
+        let fits = |other: &&mut Admitted| {
+            (other.product, other.epoch) == (group.product, group.epoch)
+                && other.reserved.len() + group.reserved.len() <= BATCH_MAX
+        };
+        match all.iter_mut().find(fits) {
+            Some(other) => other.reserved.extend(group.reserved),
+            None => all.push(group),
+        }
+    }
+    all
 }
 
 /// Orders whose confirm this instance has seen, the newest [`CONFIRMED_MEMORY`] at least. One that is forgotten is

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::db::{Db, DbConn, DbError, NewOrder};
+use crate::db::{Db, DbConn, DbError, NewOrder, Round};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, RejectReason, Timestamp, UserId};
@@ -39,6 +39,11 @@ impl Recorder {
     /// Whether batches of several products are best decided together.
     pub fn takes_many(&self) -> bool {
         self.db.has_one_writer()
+    }
+
+    /// How many purchases are best decided together.
+    pub fn round(&self) -> Round {
+        self.db.round()
     }
 
     /// Decides batches, each of another product or epoch. `None`: the product does not exist.

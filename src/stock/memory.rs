@@ -16,7 +16,7 @@ use crate::model::{OrderId, ProductId, Purchase, SaleState, SaleTerms, Timestamp
 /// See the module.
 #[derive(Default)]
 pub struct MemoryGate {
-    sales: RwLock<HashMap<ProductId, Arc<Mutex<Sale>>>>,
+    sales: RwLock<HashMap<ProductId, Arc<Mutex<Sale>>, RandomState>>,
     tries: RecentTries,
 }
 

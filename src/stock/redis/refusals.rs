@@ -43,7 +43,7 @@ const SCAN_COUNT: usize = 1_000;
 /// Sales that refuse.
 #[derive(Default)]
 pub(super) struct Refusals {
-    sales: RwLock<HashMap<ProductId, Arc<Sale>>>,
+    sales: RwLock<HashMap<ProductId, Arc<Sale>, RandomState>>,
     tries: RecentTries,
     buyers: AtomicUsize,
     new_sale: Notify,

@@ -1,0 +1,90 @@
+//! A storm of log-ins beside a sale: more of them a second than the machine can hash passwords for.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::generator::{ask, request};
+
+pub(super) const PER_SECOND: u32 = 20;
+pub(super) const BCRYPT_COST: u32 = 12;
+/// How long a storm blows before a sale begins: until every place to wait for a hash is taken, so that what comes during
+/// the sale is beyond the bound.
+const AHEAD: Duration = Duration::from_secs(3);
+/// After it, the hash that is under way is waited for.
+const LAST_HASH: Duration = Duration::from_millis(500);
+
+/// How log-ins were answered.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct LogIns {
+    /// By status. Who logs in is unknown here: hashing takes as long, and ends with a 401.
+    pub(super) replies: BTreeMap<u16, u64>,
+    /// The slowest of those that were turned away at once (429).
+    pub(super) slowest_refusal_ms: f64,
+}
+
+impl LogIns {
+    pub(super) fn add(&mut self, other: &Self) {
+        for (status, count) in &other.replies {
+            *self.replies.entry(*status).or_default() += count;
+        }
+        self.slowest_refusal_ms = self.slowest_refusal_ms.max(other.slowest_refusal_ms);
+    }
+
+    fn note(&mut self, status: u16, took: Duration) {
+        *self.replies.entry(status).or_default() += 1;
+        if status == 429 {
+            self.slowest_refusal_ms = self.slowest_refusal_ms.max(took.as_secs_f64() * 1e3);
+        }
+    }
+}
+
+/// Log-ins that keep coming until this is dropped.
+pub(super) struct Storm {
+    sending: JoinHandle<()>,
+    seen: Arc<Mutex<LogIns>>,
+}
+
+impl Storm {
+    /// Begins one, and returns once it is at its height.
+    pub(super) async fn begin(address: SocketAddr) -> Self {
+        let seen = Arc::<Mutex<LogIns>>::default();
+        let sending = tokio::spawn(send(address, seen.clone()));
+        tokio::time::sleep(AHEAD).await;
+        Self { sending, seen }
+    }
+
+    /// Ends it; those who still wait hang up.
+    pub(super) async fn end(self) -> LogIns {
+        self.sending.abort();
+        tokio::time::sleep(LAST_HASH).await;
+        std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Storm {
+    fn drop(&mut self) {
+        self.sending.abort();
+    }
+}
+
+async fn send(address: SocketAddr, seen: Arc<Mutex<LogIns>>) {
+    let mut pace = tokio::time::interval(Duration::from_secs(1) / PER_SECOND);
+    let mut waiting = JoinSet::new();
+    for number in 0_u64.. {
+        pace.tick().await;
+        let body = format!(r#"{{"username":"nobody{number}","password":"correct horse"}}"#);
+        let seen = seen.clone();
+        waiting.spawn(async move {
+            let begun = Instant::now();
+            if let Ok((status, _)) = ask(address, &request("POST", "/login", None, Some(&body))).await {
+                seen.lock().unwrap_or_else(PoisonError::into_inner).note(status, begun.elapsed());
+            }
+        });
+        while waiting.try_join_next().is_some() {}
+    }
+}

@@ -1,0 +1,104 @@
+//! Stores of a run's own: a folder, or a database, a queue and an empty logical database of Redis. What a run fills
+//! them with is gone afterwards, millions of orders at once.
+
+use deadpool_redis::redis;
+use diesel::SqliteConnection;
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use diesel_async::{AsyncConnection, SimpleAsyncConnection};
+use secrecy::ExposeSecret;
+use url::Url;
+use uuid::Uuid;
+
+use super::measures::{Settings, own_settings};
+use super::servers::{self, RABBITMQ, REDIS, delete_queue, within};
+use super::target::BenchFolder;
+use crate::config::{self, Backend, Config};
+
+/// Logical databases of Redis that are tried.
+const REDIS_DATABASES: u16 = 64;
+
+/// See the module.
+pub(super) struct OwnStores {
+    pub(super) config: Config,
+    /// What a server must be told to use them.
+    pub(super) settings: Settings,
+    /// Of the database that the configuration names.
+    outer: Config,
+    name: String,
+    _folder: BenchFolder,
+}
+
+impl OwnStores {
+    pub(super) async fn make(configured: &Config) -> Result<Self, String> {
+        let mut config = configured.clone();
+        let (mut settings, folder) = own_settings(&mut config)?;
+        let name = format!("seckill_bench_{}", Uuid::new_v4().simple());
+        if config.backend == Backend::Distributed {
+            config.redis.db = empty_database(&config.redis).await?;
+            config.rabbitmq.queue = name.clone();
+            let mut dsn = Url::parse(config.mysql.dsn.expose_secret()).map_err(|error| format!("mysql.dsn: {error}"))?;
+            dsn.set_path(&name);
+            servers::mysql(&config.mysql.dsn, &format!("CREATE DATABASE {name}")).await?;
+            config.mysql.dsn = dsn.to_string().into();
+            settings.extend([
+                ("SECKILL__MYSQL__DSN", dsn.to_string()),
+                ("SECKILL__REDIS__DB", config.redis.db.to_string()),
+                ("SECKILL__RABBITMQ__QUEUE", name.clone()),
+            ]);
+        }
+        Ok(Self { config, settings, outer: configured.clone(), name, _folder: folder })
+    }
+
+    /// Carries out SQL, while no server runs or beside it.
+    pub(super) async fn execute(&self, statements: &str) -> Result<(), String> {
+        let failed = |error: &dyn std::fmt::Display| format!("SQLite: {error}");
+        match self.config.backend {
+            Backend::Distributed => servers::mysql(&self.config.mysql.dsn, statements).await,
+            Backend::Embedded => {
+                let file = self.config.embedded.data_dir.join("seckill.db");
+                let opened = SyncConnectionWrapper::<SqliteConnection>::establish(&file.to_string_lossy()).await;
+                let mut conn = opened.map_err(|error| failed(&error))?;
+                conn.batch_execute(statements).await.map_err(|error| failed(&error))
+            }
+        }
+    }
+
+    /// Memory that Redis uses now, in bytes; `None` without it.
+    pub(super) async fn redis_memory(&self) -> Result<Option<u64>, String> {
+        if self.config.backend == Backend::Embedded {
+            return Ok(None);
+        }
+        let mut conn = servers::redis(&self.config.redis).await?;
+        let mut info = redis::cmd("INFO");
+        let info: String = within(REDIS, info.arg("memory").query_async(&mut conn)).await?;
+        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
+        used.and_then(|used| used.trim().parse().ok()).map(Some).ok_or_else(|| format!("{REDIS}: no used_memory"))
+    }
+
+    /// Deletes all of it. The servers on it must have ended.
+    pub(super) async fn remove(self) -> Result<(), String> {
+        if self.config.backend == Backend::Embedded {
+            return Ok(());
+        }
+        servers::mysql(&self.outer.mysql.dsn, &format!("DROP DATABASE {}", self.name)).await?;
+        let mut conn = servers::redis(&self.config.redis).await?;
+        within(REDIS, redis::cmd("FLUSHDB").query_async::<()>(&mut conn)).await?;
+        let connection = servers::rabbitmq(&self.config.rabbitmq).await?;
+        for queue in [self.name.clone(), format!("{}.dead", self.name)] {
+            delete_queue(&connection, &queue).await?;
+        }
+        within(RABBITMQ, connection.close()).await
+    }
+}
+
+/// A logical database with nothing in it.
+async fn empty_database(settings: &config::Redis) -> Result<u16, String> {
+    for db in settings.db.saturating_add(1)..settings.db.saturating_add(REDIS_DATABASES) {
+        let mut conn = servers::redis(&config::Redis { db, ..settings.clone() }).await?;
+        let keys: u64 = within(REDIS, redis::cmd("DBSIZE").query_async(&mut conn)).await?;
+        if keys == 0 {
+            return Ok(db);
+        }
+    }
+    Err(format!("{REDIS}: none of the {REDIS_DATABASES} logical databases after the configured one is empty"))
+}
