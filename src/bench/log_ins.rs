@@ -15,8 +15,9 @@ pub(super) const BCRYPT_COST: u32 = 12;
 /// How long a storm blows before a sale begins: until every place to wait for a hash is taken, so that what comes during
 /// the sale is beyond the bound.
 const AHEAD: Duration = Duration::from_secs(3);
-/// After it, the hash that is under way is waited for.
-const LAST_HASH: Duration = Duration::from_millis(500);
+/// After it, the server is asked this often whether it has hashed what was waiting, and this long at most.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+const HASHED_WITHIN: Duration = Duration::from_secs(60);
 
 /// How log-ins were answered.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -45,6 +46,7 @@ impl LogIns {
 
 /// Log-ins that keep coming until this is dropped.
 pub(super) struct Storm {
+    address: SocketAddr,
     sending: JoinHandle<()>,
     seen: Arc<Mutex<LogIns>>,
 }
@@ -55,13 +57,20 @@ impl Storm {
         let seen = Arc::<Mutex<LogIns>>::default();
         let sending = tokio::spawn(send(address, seen.clone()));
         tokio::time::sleep(AHEAD).await;
-        Self { sending, seen }
+        Self { address, sending, seen }
     }
 
-    /// Ends it; those who still wait hang up.
+    /// Ends it, and returns once the server has nothing left of it.
     pub(super) async fn end(self) -> LogIns {
         self.sending.abort();
-        tokio::time::sleep(LAST_HASH).await;
+        let last = request("POST", "/login", None, Some(&log_in(0)));
+        let calm = async {
+            // Its turn comes after everybody's who was there before.
+            while !ask(self.address, &last).await.is_ok_and(|(status, _)| status == 401) {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        };
+        let _ = tokio::time::timeout(HASHED_WITHIN, calm).await;
         std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -72,16 +81,21 @@ impl Drop for Storm {
     }
 }
 
+/// The body of one by somebody whom nobody knows.
+fn log_in(number: u64) -> String {
+    format!(r#"{{"username":"nobody{number}","password":"correct horse"}}"#)
+}
+
 async fn send(address: SocketAddr, seen: Arc<Mutex<LogIns>>) {
     let mut pace = tokio::time::interval(Duration::from_secs(1) / PER_SECOND);
     let mut waiting = JoinSet::new();
     for number in 0_u64.. {
         pace.tick().await;
-        let body = format!(r#"{{"username":"nobody{number}","password":"correct horse"}}"#);
+        let request = request("POST", "/login", None, Some(&log_in(number)));
         let seen = seen.clone();
         waiting.spawn(async move {
             let begun = Instant::now();
-            if let Ok((status, _)) = ask(address, &request("POST", "/login", None, Some(&body))).await {
+            if let Ok((status, _)) = ask(address, &request).await {
                 seen.lock().unwrap_or_else(PoisonError::into_inner).note(status, begun.elapsed());
             }
         });

@@ -14,9 +14,9 @@ use crate::model::Password;
 const WAITING_MOST: usize = 32;
 /// Who finds no place to wait may come again after this.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
-/// By how much the threads are nicer than the others: where all want to run they get a third of what others get.
+/// By how much the threads are nicer than the others: they take what the sale leaves.
 #[cfg(target_os = "linux")]
-const NICER: i32 = 5;
+const NICER: i32 = 19;
 /// What is left of a bcrypt hash after version and cost: salt and digest. These belong to no password.
 const NOBODYS_SALT_AND_DIGEST: &str = "abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui";
 

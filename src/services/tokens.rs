@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 
 use crate::error::{Error, Result};
 use crate::model::{Role, Timestamp, UserId};
@@ -26,12 +30,30 @@ struct Claims {
     exp: i64,
 }
 
+/// The claims of a token as we issue it, and no others.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OwnClaims<'a> {
+    sub: &'a str,
+    role: Role,
+    #[serde(rename = "iat")]
+    _iat: i64,
+    exp: i64,
+}
+
+/// Encoded claims of ours are shorter.
+const OWN_CLAIMS_MAX_BYTES: usize = 192;
+
 /// Signs and checks tokens.
 pub struct Tokens {
     signing: EncodingKey,
     checking: DecodingKey,
     validation: Validation,
     lifetime: Duration,
+    /// What a token of ours begins with: its encoded header and a dot.
+    own_header: String,
+    /// Has taken in the key.
+    own_mac: Hmac<Sha256>,
 }
 
 impl Tokens {
@@ -40,11 +62,14 @@ impl Tokens {
         let secret = secret.expose_secret().as_bytes();
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
+        let header = serde_json::to_vec(&Header::new(Algorithm::HS256)).expect("a header always has a JSON form");
         Self {
             signing: EncodingKey::from_secret(secret),
             checking: DecodingKey::from_secret(secret),
             validation,
             lifetime,
+            own_header: URL_SAFE_NO_PAD.encode(header) + ".",
+            own_mac: Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"),
         }
     }
 
@@ -64,11 +89,30 @@ impl Tokens {
 
     /// Who a token was issued to.
     pub fn check(&self, token: &str) -> Result<Identity> {
+        if let Some(identity) = self.check_own(token) {
+            return Ok(identity);
+        }
         let claims = jsonwebtoken::decode::<Claims>(token, &self.checking, &self.validation)
             .map_err(|_| Error::Unauthorized)?
             .claims;
         let user_id = claims.sub.parse().map_err(|_| Error::Unauthorized)?;
         Ok(Identity { user_id, role: claims.role })
+    }
+
+    /// Believes a token that looks as we issue it, for a fifth of the library's time: its header is compared, not read,
+    /// and the key is hashed once for all. Whatever else there is, the library decides.
+    fn check_own(&self, token: &str) -> Option<Identity> {
+        let (claims, signature) = token.strip_prefix(&self.own_header)?.split_once('.')?;
+        let signed = &token[..self.own_header.len() + claims.len()];
+        let (mut given, mut json) = ([0; 32], [0; OWN_CLAIMS_MAX_BYTES]);
+        if URL_SAFE_NO_PAD.decode_slice(signature, &mut given).ok()? != given.len() {
+            return None;
+        }
+        self.own_mac.clone().chain_update(signed).verify_slice(&given).ok()?;
+        let length = URL_SAFE_NO_PAD.decode_slice(claims, &mut json).ok()?;
+        let OwnClaims { sub, role, exp, .. } = serde_json::from_slice(&json[..length]).ok()?;
+        let user_id = sub.parse().ok()?;
+        (exp >= Timestamp::now().unix_ms() / 1000).then_some(Identity { user_id, role })
     }
 }
 
@@ -97,12 +141,20 @@ mod tests {
         let claims = |sub: &str, exp: i64| serde_json::json!({"sub": sub, "role": "buyer", "iat": now, "exp": exp});
         let good = signed(&Header::new(Algorithm::HS256), &claims("7", now + 60), "one");
         assert!(tokens("one").check(&good).is_ok());
+        assert!(tokens("one").check_own(&good).is_some(), "the short way");
         assert!(tokens("two").check(&good).is_err(), "another secret");
         let hs512 = signed(&Header::new(Algorithm::HS512), &claims("7", now + 60), "one");
         assert!(tokens("one").check(&hs512).is_err(), "another algorithm");
         for (sub, exp) in [("7", now - 1), ("0", now + 60), ("-1", now + 60), ("x", now + 60)] {
             let token = signed(&Header::new(Algorithm::HS256), &claims(sub, exp), "one");
             assert!(tokens("one").check(&token).is_err(), "{sub} {exp}");
+        }
+        let for_another = serde_json::json!({"sub": "7", "role": "buyer", "iat": now, "exp": now + 60, "aud": "them"});
+        assert!(tokens("one").check(&signed(&Header::new(Algorithm::HS256), &for_another, "one")).is_err(), "audience");
+        for place in 0..good.len() {
+            let mut changed = good.clone().into_bytes();
+            changed[place] = if changed[place] == b'A' { b'Q' } else { b'A' };
+            assert!(tokens("one").check(std::str::from_utf8(&changed).unwrap()).is_err(), "changed at {place}");
         }
         let without_signature = good.rsplit_once('.').unwrap().0.to_owned() + ".";
         assert!(tokens("one").check(&without_signature).is_err());
