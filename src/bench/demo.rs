@@ -45,7 +45,8 @@ pub(super) async fn run(mut config: Config, args: &DemoArgs) -> Result<(), Strin
     let first = target.clicks(product, 0, args.buyers as usize)?;
     let requests: Vec<_> = first.iter().flat_map(|click| [click.clone(), click.clone()]).collect();
     let count = requests.len();
-    let load = Load { addresses: vec![target.address()], requests, count, connections: CONNECTIONS, pace: Pace::Closed };
+    let load =
+        Load { addresses: vec![target.address()], requests, count, connections: CONNECTIONS, pace: Pace::Closed };
     let volley = fire_with_bar(load, "clicks", &Arc::default()).await?;
     let accepted = volley.count("202");
     let db = Db::sqlite(&folder.0.join("seckill.db"));

@@ -363,7 +363,9 @@ mod tests {
         let address = slow_server(Duration::from_millis(500)).await;
         let requests = vec![request("GET", "/", None, None)];
         let pace = Pace::Open { per_second: 100.0 };
-        let volley = fire(Load { addresses: vec![address], requests, count: 50, connections: 1, pace }, Arc::default()).await.unwrap();
+        let volley = fire(Load { addresses: vec![address], requests, count: 50, connections: 1, pace }, Arc::default())
+            .await
+            .unwrap();
         assert_eq!(volley.count("409 ended"), 50);
         // All fell due within the half second that the first one took: the median waited for about half of it.
         let median = volley.percentile_ms(50.0);

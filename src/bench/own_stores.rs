@@ -36,7 +36,8 @@ impl OwnStores {
         if config.backend == Backend::Distributed {
             config.redis.db = empty_database(&config.redis).await?;
             config.rabbitmq.queue = name.clone();
-            let mut dsn = Url::parse(config.mysql.dsn.expose_secret()).map_err(|error| format!("mysql.dsn: {error}"))?;
+            let mut dsn =
+                Url::parse(config.mysql.dsn.expose_secret()).map_err(|error| format!("mysql.dsn: {error}"))?;
             dsn.set_path(&name);
             servers::mysql(&config.mysql.dsn, &format!("CREATE DATABASE {name}")).await?;
             config.mysql.dsn = dsn.to_string().into();

@@ -11,10 +11,9 @@ use super::measures::{TOKEN_LIFETIME, open_db};
 use super::own_stores::OwnStores;
 use super::proof::Proof;
 use super::sale::expect_only;
-use super::server::{Server, this_program};
+use super::server::{Server, migrate, this_program};
 use super::target::{Target, fire_with_bar};
 use super::unless_stopped;
-use crate::app;
 use crate::config::{Backend, Config};
 use crate::services::Tokens;
 
@@ -87,7 +86,7 @@ pub(super) async fn run(config: &Config, file: Option<&Path>) -> Result<(), Stri
 
 async fn measure(stores: &OwnStores, file: Option<&Path>, case: Case, title: &str) -> Result<Figures, String> {
     let config = &stores.config;
-    app::migrate(config).await.map_err(|error| error.to_string())?;
+    migrate(file, &stores.settings).await?;
     fill(stores, case.orders, title).await?;
     let mut servers = Vec::new();
     for _ in 0..case.instances {

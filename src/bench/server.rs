@@ -38,14 +38,9 @@ impl Server {
         settings: &[(&str, String)],
     ) -> Result<Self, String> {
         let address = free_address()?;
-        let mut command = Command::new(program);
-        command.current_dir(folder);
-        command.arg("serve").env("SECKILL__SERVER__HOST", address.ip().to_string());
-        command.env("SECKILL__SERVER__PORT", address.port().to_string()).env("RUST_LOG", "error");
-        if let Some(file) = config {
-            command.arg("--config").arg(file);
-        }
-        command.envs(settings.iter().map(|(key, value)| (*key, value)));
+        let mut command = subcommand(program, "serve", config, settings);
+        command.current_dir(folder).env("SECKILL__SERVER__HOST", address.ip().to_string());
+        command.env("SECKILL__SERVER__PORT", address.port().to_string());
         Self::spawn(command, address, "/readyz", 200).await
     }
 
@@ -95,6 +90,26 @@ impl Server {
     pub(super) async fn end(mut self) {
         let _ = self.child.kill().await;
     }
+}
+
+/// Lets this program bring the schema up to date.
+pub(super) async fn migrate(config: Option<&Path>, settings: &[(&str, String)]) -> Result<(), String> {
+    let failed = |problem: &dyn std::fmt::Display| format!("seckill migrate: {problem}");
+    let status = subcommand(&this_program()?, "migrate", config, settings).kill_on_drop(true).status().await;
+    match status.map_err(|error| failed(&error))? {
+        status if status.success() => Ok(()),
+        status => Err(failed(&status)),
+    }
+}
+
+fn subcommand(program: &Path, name: &str, config: Option<&Path>, settings: &[(&str, String)]) -> Command {
+    let mut command = Command::new(program);
+    command.arg(name).env("RUST_LOG", "error");
+    if let Some(file) = config {
+        command.arg("--config").arg(file);
+    }
+    command.envs(settings.iter().map(|(key, value)| (*key, value)));
+    command
 }
 
 fn free_address() -> Result<SocketAddr, String> {

@@ -18,6 +18,10 @@ use crate::model::PurchaseBatch;
 
 /// Purchases that are published and not yet acknowledged, at most.
 const CAPACITY: usize = 50_000;
+/// From here on the journal slows down, by up to [`BRAKE_MOST`] a commit: while orders are written more slowly than
+/// promises are given, a promise that comes later is better than none.
+const BRAKE_FROM: usize = CAPACITY / 2;
+const BRAKE_MOST: Duration = Duration::from_millis(40);
 /// Batches in one commit at most.
 const COMMIT_MOST: usize = 256;
 /// How long a publisher waits. Nothing is known about a batch after that (I5).
@@ -187,6 +191,7 @@ impl Writer {
                 rows.push((self.last_seq, message::encode(&batch)));
                 batches.push((self.last_seq, batch, confirm));
             }
+            std::thread::sleep(brake(self.state.waiting.load(Ordering::Relaxed)));
             crash_point!("after_publish");
             self.commit(&rows);
             for (seq, batch, confirm) in batches {
@@ -222,6 +227,11 @@ impl Writer {
     }
 }
 
+/// How long a commit is put off when so many purchases wait to be written.
+fn brake(waiting: usize) -> Duration {
+    BRAKE_MOST.mul_f64(waiting.saturating_sub(BRAKE_FROM) as f64 / (CAPACITY - BRAKE_FROM) as f64)
+}
+
 impl Delivery {
     pub(super) fn message(&self) -> &Message {
         &self.message
@@ -242,5 +252,17 @@ impl Delivery {
         if let Message::Purchases(batch) = &self.message {
             self.state.acknowledge(batch.items.len());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fuller_the_queue_the_slower_the_journal() {
+        assert_eq!(brake(BRAKE_FROM), Duration::ZERO);
+        assert_eq!(brake((BRAKE_FROM + CAPACITY) / 2), BRAKE_MOST / 2);
+        assert_eq!(brake(CAPACITY), BRAKE_MOST);
     }
 }
