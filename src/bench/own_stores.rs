@@ -1,6 +1,8 @@
 //! Stores of a run's own: a folder, or a database, a queue and an empty logical database of Redis. What a run fills
 //! them with is gone afterwards, millions of orders at once.
 
+use std::time::Duration;
+
 use deadpool_redis::redis;
 use diesel::SqliteConnection;
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
@@ -16,6 +18,10 @@ use crate::config::{self, Backend, Config};
 
 /// Logical databases of Redis that are tried.
 const REDIS_DATABASES: u16 = 64;
+
+/// Looks at what Redis holds, until nothing in it is about to expire.
+const LOOKS: u32 = 60;
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(super) struct OwnStores {
@@ -64,16 +70,32 @@ impl OwnStores {
         }
     }
 
-    /// Memory that Redis uses now, in bytes; `None` without it.
+    /// Memory that all keys in Redis take, in bytes, as it estimates from every element; `None` without Redis. Those that
+    /// expire soon are waited for.
     pub(super) async fn redis_memory(&self) -> Result<Option<u64>, String> {
         if self.config.backend == Backend::Embedded {
             return Ok(None);
         }
         let mut conn = servers::redis(&self.config.redis).await?;
-        let mut info = redis::cmd("INFO");
-        let info: String = within(REDIS, info.arg("memory").query_async(&mut conn)).await?;
-        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
-        used.and_then(|used| used.trim().parse().ok()).map(Some).ok_or_else(|| format!("{REDIS}: no used_memory"))
+        let mut sum = redis::cmd("EVAL");
+        // A key with a time to live is a try that counts for the rate limit.
+        sum.arg(
+            "local sum, expiring = 0, 0
+             for _, key in ipairs(redis.call('KEYS', '*')) do
+               if redis.call('PTTL', key) >= 0 then expiring = expiring + 1 end
+               sum = sum + redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0)
+             end
+             return {sum, expiring}",
+        );
+        sum.arg(0);
+        for _ in 0..LOOKS {
+            let (bytes, expiring): (u64, u64) = within(REDIS, sum.query_async(&mut conn)).await?;
+            if expiring == 0 {
+                return Ok(Some(bytes));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Err(format!("{REDIS}: keys that should have expired are still there"))
     }
 
     /// Deletes all of it. The servers on it must have ended.
