@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -17,6 +17,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// By how much the threads are nicer than the others: they take what the sale leaves.
 #[cfg(target_os = "linux")]
 const NICER: i32 = 19;
+/// After each hash a thread rests for this part of the time it took: two threads of one core slow each other down
+/// whatever their priorities.
+const REST: u32 = 3;
 /// What is left of a bcrypt hash after version and cost: salt and digest. These belong to no password.
 const NOBODYS_SALT_AND_DIGEST: &str = "abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui";
 
@@ -82,8 +85,10 @@ fn work(waiting: &Mutex<Receiver<Job>>) {
     loop {
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
+        let begun = Instant::now();
         // Its caller finds that there is no reply.
         let _ = catch_unwind(AssertUnwindSafe(job));
+        std::thread::sleep(begun.elapsed() / REST);
     }
 }
 
