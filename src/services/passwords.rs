@@ -17,8 +17,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// By how much the threads are nicer than the others: they take what the sale leaves.
 #[cfg(target_os = "linux")]
 const NICER: i32 = 19;
-/// After each hash a thread rests for this part of the time it took: two threads of one core slow each other down
-/// whatever their priorities.
+/// After each hash a thread rests for this part of the time it took: priority alone leaves a busy sale too little.
 const REST: u32 = 3;
 /// What is left of a bcrypt hash after version and cost: salt and digest. These belong to no password.
 const NOBODYS_SALT_AND_DIGEST: &str = "abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui";
