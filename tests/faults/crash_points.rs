@@ -12,6 +12,8 @@ use crate::server::Server;
 use crate::trial::Trial;
 
 const RUSH: Plan = Plan::rush(300, 450);
+/// Consumers write a rush in a few large transactions: for these points it comes slowly enough that there are many.
+const STREAM: Plan = Plan { lasting: Duration::from_secs(1), ..RUSH };
 /// A point is reached within this, or the test is about nothing.
 const DIES_WITHIN: Duration = Duration::from_secs(30);
 
@@ -33,13 +35,13 @@ async fn die_at(point: &str, backend: Backend, passes: Range<u64>, plan: Plan, h
 }
 
 macro_rules! dies {
-    ($($(#[doc = $doc:literal])+ $point:ident)+) => {
+    ($($(#[doc = $doc:literal])+ $point:ident: $plan:expr;)+) => {
         mod embedded {
             use super::*;
             $($(#[doc = $doc])+
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $point() {
-                die_at(stringify!($point), Backend::Embedded, 0..8, RUSH, async |_| {}).await;
+                die_at(stringify!($point), Backend::Embedded, 0..8, $plan, async |_| {}).await;
             })+
         }
 
@@ -49,7 +51,7 @@ macro_rules! dies {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             #[ignore = "minutes; make test-faults"]
             async fn $point() {
-                die_at(stringify!($point), Backend::Distributed, 0..8, RUSH, async |_| {}).await;
+                die_at(stringify!($point), Backend::Distributed, 0..8, $plan, async |_| {}).await;
             })+
         }
     };
@@ -57,22 +59,22 @@ macro_rules! dies {
 
 dies! {
     /// A unit is taken, nobody has been told and nothing is queued (peers 3).
-    before_publish
+    before_publish: RUSH;
 
     /// The queue may have it, or not (peers 2, 4).
-    after_publish
+    after_publish: RUSH;
 
     /// The queue has it, the buyer does not know (peers 2).
-    before_reply
+    before_reply: RUSH;
 
     /// It is delivered, and not written (peers 10).
-    before_commit
+    before_commit: STREAM;
 
     /// It is written, and the queue does not know (peers 11, 13).
-    after_commit
+    after_commit: STREAM;
 
     /// The queue has forgotten it, the gate does not know (peers 17).
-    after_ack
+    after_ack: STREAM;
 }
 
 /// While a gate that was emptied is rebuilt (peers 16).
@@ -117,7 +119,7 @@ async fn a_consumer_survives_a_panic() {
         let mut server = Server::start(&trial.config).await;
         server.terminate().await;
         server.restart_with(&[("FAILPOINTS", "before_commit=3*off->2*panic".to_owned())]).await;
-        let crowd = trial.open_sale(&[&server], RUSH).await;
+        let crowd = trial.open_sale(&[&server], STREAM).await;
         trial.judge(crowd).await;
         let metrics = reqwest::get(format!("{}/metrics", server.url())).await.unwrap().text().await.unwrap();
         let panics = metrics.lines().find_map(|line| line.strip_prefix("seckill_consumer_panics_total "));
