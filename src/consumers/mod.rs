@@ -59,9 +59,10 @@ impl Consumer {
     }
 
     /// Runs until it is asked to stop; what it has begun by then it finishes.
-    pub async fn run(mut self, mut deliveries: mpsc::Receiver<Delivery>) {
+    pub async fn run(mut self, deliveries: mpsc::Receiver<Delivery>) {
         let (stop, round) = (self.stop.clone(), self.recorder.round());
-        'receiving: while let Some(received) = stop.run_until_cancelled(receive(&mut deliveries, round)).await {
+        let mut inbox = Inbox { deliveries, held: None };
+        'receiving: while let Some(received) = stop.run_until_cancelled(inbox.receive(round)).await {
             if received.is_empty() {
                 break;
             }
@@ -87,8 +88,7 @@ impl Consumer {
 
     /// Has deliveries recorded and acknowledges them. False: asked to stop before that.
     async fn record(&mut self, deliveries: Vec<Delivery>) -> bool {
-        let most = self.recorder.round().orders_most;
-        let mut groups = group(deliveries, most);
+        let mut groups = group(deliveries);
         let mut rounds = VecDeque::new();
         while !groups.is_empty() {
             let together = if self.recorder.takes_many() { groups.len() } else { 1 };
@@ -103,7 +103,7 @@ impl Consumer {
                     match deliveries.pop() {
                         Some(only) if deliveries.is_empty() => only.park(&reason).await,
                         // One of them is the culprit; the others must not suffer for it.
-                        last => rounds.extend(deliveries.into_iter().chain(last).map(|one| group(vec![one], most))),
+                        last => rounds.extend(deliveries.into_iter().chain(last).map(|one| group(vec![one]))),
                     }
                 }
             }
@@ -145,15 +145,21 @@ impl Consumer {
     async fn finish(&mut self, round: Vec<Group>, decisions: Vec<Option<Decision>>) {
         crash_point!("after_commit");
         let mut decided = Vec::with_capacity(round.len());
+        let mut done = Vec::new();
         for (group, decision) in round.into_iter().zip(decisions) {
-            for delivery in group.deliveries {
-                match &decision {
-                    Some(_) => delivery.ack().await,
-                    None => delivery.park("there is no such product").await,
+            match decision {
+                Some(decision) => {
+                    done.extend(group.deliveries);
+                    decided.push((group.batch.product_id, decision));
+                }
+                None => {
+                    for delivery in group.deliveries {
+                        delivery.park("there is no such product").await;
+                    }
                 }
             }
-            decided.extend(decision.map(|decision| (group.batch.product_id, decision)));
         }
+        Delivery::ack_all(done).await;
         crash_point!("after_ack");
         if let Some(previous) = self.telling.take() {
             let _ = previous.await;
@@ -178,32 +184,52 @@ impl Consumer {
             }
         }
         // In any case: when the gate stays closed, another barrier comes.
-        delivery.ack().await;
+        Delivery::ack_all(vec![delivery]).await;
     }
 }
 
-/// Waits for a round of deliveries; none when there will be no more. A small one may grow for a moment: its buyers have
-/// their answer already.
-async fn receive(deliveries: &mut mpsc::Receiver<Delivery>, round: Round) -> Vec<Delivery> {
-    let most = round.orders_most;
-    let Some(first) = deliveries.recv().await else { return Vec::new() };
-    let mut purchases = first.purchases().len();
-    let mut received = vec![first];
-    let mut take_waiting = |received: &mut Vec<Delivery>| {
-        while purchases < most
-            && let Ok(delivery) = deliveries.try_recv()
-        {
-            // At least one, so that barriers cannot pile up without end.
-            purchases += delivery.purchases().len().max(1);
+/// What one consumer receives.
+struct Inbox {
+    deliveries: mpsc::Receiver<Delivery>,
+    /// The first that had no place in the last round.
+    held: Option<Delivery>,
+}
+
+impl Inbox {
+    /// Waits for a round of deliveries; none when there will be no more. A small one may grow for a moment: its buyers
+    /// have their answer already.
+    async fn receive(&mut self, round: Round) -> Vec<Delivery> {
+        let first = match self.held.take() {
+            Some(held) => Some(held),
+            None => self.deliveries.recv().await,
+        };
+        let Some(first) = first else { return Vec::new() };
+        let mut purchases = weight(&first);
+        let mut received = vec![first];
+        if self.take_waiting(&mut received, &mut purchases, round.orders_most) {
+            tokio::time::sleep(round.linger).await;
+            self.take_waiting(&mut received, &mut purchases, round.orders_most);
+        }
+        received
+    }
+
+    /// Adds what is there already. Whether there is room for more.
+    fn take_waiting(&mut self, received: &mut Vec<Delivery>, purchases: &mut usize, most: usize) -> bool {
+        while let Ok(delivery) = self.deliveries.try_recv() {
+            if *purchases + weight(&delivery) > most {
+                self.held = Some(delivery);
+                return false;
+            }
+            *purchases += weight(&delivery);
             received.push(delivery);
         }
-        purchases
-    };
-    if take_waiting(&mut received) < most {
-        tokio::time::sleep(round.linger).await;
-        take_waiting(&mut received);
+        true
     }
-    received
+}
+
+/// How much of a round it takes: its purchases, and at least one, so that barriers cannot pile up without end.
+fn weight(delivery: &Delivery) -> usize {
+    delivery.purchases().len().max(1)
 }
 
 fn is_passing(error: &DbError) -> bool {
@@ -220,16 +246,16 @@ async fn tell_gate(recorder: &Recorder, decided: Vec<(ProductId, Decision)>) {
     }
 }
 
-/// Puts deliveries of one product and epoch together, in the order they came, up to `most` purchases.
-fn group(deliveries: Vec<Delivery>, most: usize) -> Vec<Group> {
+/// Puts deliveries of one product and epoch together, in the order they came.
+fn group(deliveries: Vec<Delivery>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for delivery in deliveries {
         let Message::Purchases(batch) = delivery.message() else { continue };
-        // The last group of the product: an earlier one may have been closed for being full.
-        let fitting =
-            groups.iter_mut().rev().find(|group| group.batch.product_id == batch.product_id).filter(|group| {
-                group.batch.epoch == batch.epoch && group.batch.items.len() + batch.items.len() <= most
-            });
+        // The product's last group: after one of another epoch comes a new one.
+        let fitting = groups
+            .iter_mut()
+            .rfind(|group| group.batch.product_id == batch.product_id)
+            .filter(|group| group.batch.epoch == batch.epoch);
         match fitting {
             Some(group) => {
                 group.batch.items.extend_from_slice(&batch.items);

@@ -175,12 +175,16 @@ impl Delivery {
         }
     }
 
-    /// Tells the queue to forget it: its purchases are in the database.
-    pub async fn ack(self) {
-        match self {
-            Self::Embedded(delivery) => delivery.ack(),
-            Self::RabbitMq(delivery) => delivery.ack().await,
+    /// Tells the queue to forget these: their purchases are in the database.
+    pub async fn ack_all(deliveries: Vec<Self>) {
+        let mut from_rabbitmq = Vec::new();
+        for delivery in deliveries {
+            match delivery {
+                Self::Embedded(delivery) => delivery.ack(),
+                Self::RabbitMq(delivery) => from_rabbitmq.push(delivery),
+            }
         }
+        rabbitmq::Delivery::ack_all(&from_rabbitmq).await;
     }
 
     /// Sets a batch aside that can never become orders.

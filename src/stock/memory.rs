@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 
 use super::recent_tries::RecentTries;
-use super::{Admission, Answer, GateError, GateView, HeldUnit, Refusal, Stale};
+use super::{Admission, Answer, GateError, GateView, HeldUnit, Refusal, Stale, rate_wait};
 use crate::model::{OrderId, ProductId, Purchase, SaleState, SaleTerms, Timestamp, UserId};
 
 /// See the module.
@@ -64,26 +64,22 @@ impl Sale {
         }
     }
 
-    /// `try_now` notes the user's try; its error is the wait.
-    fn admit(
-        &mut self,
-        purchase: Purchase,
-        now: Instant,
-        try_now: impl FnOnce(UserId) -> Result<(), Duration>,
-    ) -> Answer {
-        if let Some(mark) = self.buyers.get(&purchase.user_id) {
-            if mark.order_id == purchase.order_id {
+    fn admit(&mut self, product: ProductId, purchase: Purchase, now: Instant, tries: &RecentTries) -> Answer {
+        let Purchase { order_id, user_id } = purchase;
+        if let Some(mark) = self.buyers.get(&user_id) {
+            if mark.order_id == order_id {
                 return Answer::Taken;
             }
             return Answer::Already { order_id: mark.order_id, in_flight: mark.in_flight_since.is_some() };
         }
-        if let Err(wait) = try_now(purchase.user_id) {
+        if self.remaining() == 0 {
+            return tries.note(product, user_id, now).map_or_else(Answer::RateLimited, |()| Answer::SoldOut);
+        }
+        // From here on the mark limits the rate.
+        if let Some(wait) = tries.wait(product, user_id, now) {
             return Answer::RateLimited(wait);
         }
-        if self.remaining() == 0 {
-            return Answer::SoldOut;
-        }
-        self.buyers.insert(purchase.user_id, Mark { order_id: purchase.order_id, in_flight_since: Some(now) });
+        self.buyers.insert(user_id, Mark { order_id, in_flight_since: Some(now) });
         self.flight.push_back((now, purchase));
         self.in_flight += 1;
         Answer::Taken
@@ -109,8 +105,7 @@ impl MemoryGate {
             return Ok(Admission::Paused);
         }
         let now = Instant::now();
-        let try_now = |user| self.tries.note(product, user, now);
-        let answers = purchases.iter().map(|purchase| sale.admit(*purchase, now, try_now)).collect();
+        let answers = purchases.iter().map(|purchase| sale.admit(product, *purchase, now, &self.tries)).collect();
         Ok(Admission::Open { epoch: sale.epoch, answers })
     }
 
@@ -151,6 +146,8 @@ impl MemoryGate {
             if sale.buyers.get(&purchase.user_id).is_some_and(|mark| mark.order_id == purchase.order_id) {
                 sale.land(purchase);
                 sale.buyers.remove(&purchase.user_id);
+                let wait = rate_wait(purchase, Timestamp::now());
+                self.tries.let_wait(product, purchase.user_id, Instant::now(), wait);
             }
         }
         sale.forget_settled();

@@ -345,3 +345,10 @@ impl SharedGate<'_> {
         self.0.install(staging, terms).await
     }
 }
+
+/// What is left of the rate window for a buyer whose unit is given back. The mark has limited the rate until now: no try
+/// after the one that got the unit has counted.
+fn rate_wait(purchase: &Purchase, now: Timestamp) -> Duration {
+    let since = now.unix_ms() - purchase.order_id.drawn_at().unix_ms();
+    RATE_WINDOW.saturating_sub(Duration::from_millis(since.max(0) as u64))
+}

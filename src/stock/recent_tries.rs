@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -35,13 +35,42 @@ type Tries = HashMap<(ProductId, UserId), Instant, RandomState>;
 impl RecentTries {
     /// Notes a try; `Err` is the wait when the last one is too recent, which is not noted.
     pub(super) fn note(&self, product: ProductId, user: UserId, now: Instant) -> Result<(), Duration> {
+        let mut shard = self.shard(user);
+        match shard.wait((product, user), now) {
+            Some(wait) => Err(wait),
+            None => {
+                shard.insert((product, user), now, now);
+                Ok(())
+            }
+        }
+    }
+
+    /// How long a user has to wait for the next try.
+    pub(super) fn wait(&self, product: ProductId, user: UserId, now: Instant) -> Option<Duration> {
+        self.shard(user).wait((product, user), now)
+    }
+
+    /// Lets a user wait so long for the next try.
+    pub(super) fn let_wait(&self, product: ProductId, user: UserId, now: Instant, wait: Duration) {
+        let ago = RATE_WINDOW.saturating_sub(wait);
+        if let Some(tried) = now.checked_sub(ago).filter(|_| ago < RATE_WINDOW) {
+            self.shard(user).insert((product, user), tried, now);
+        }
+    }
+
+    fn shard(&self, user: UserId) -> MutexGuard<'_, Shard> {
         let shard = &self.shards[self.hasher.hash_one(user) as usize % SHARDS];
-        shard.lock().unwrap_or_else(PoisonError::into_inner).note((product, user), now)
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Shard {
-    fn note(&mut self, key: (ProductId, UserId), now: Instant) -> Result<(), Duration> {
+    fn wait(&self, key: (ProductId, UserId), now: Instant) -> Option<Duration> {
+        let tried = self.young.get(&key).or_else(|| self.old.get(&key))?;
+        RATE_WINDOW.checked_sub(now.duration_since(*tried)).filter(|wait| !wait.is_zero())
+    }
+
+    fn insert(&mut self, key: (ProductId, UserId), tried: Instant, now: Instant) {
         let since = *self.since.get_or_insert(now);
         if now.duration_since(since) >= RATE_WINDOW {
             let room = self.young.len();
@@ -49,13 +78,7 @@ impl Shard {
                 std::mem::replace(&mut self.young, Tries::with_capacity_and_hasher(room, RandomState::default()));
             self.since = Some(now);
         }
-        if let Some(at) = self.young.get(&key).or_else(|| self.old.get(&key))
-            && let Some(wait) = RATE_WINDOW.checked_sub(now.duration_since(*at)).filter(|wait| !wait.is_zero())
-        {
-            return Err(wait);
-        }
-        self.young.insert(key, now);
-        Ok(())
+        self.young.insert(key, tried);
     }
 }
 

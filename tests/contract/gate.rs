@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use seckill::config::Backend;
 use seckill::model::{ProductId, Purchase, SaleState, SaleTerms, Timestamp};
-use seckill::stock::{Admission, Answer, GateError, GateView, HeldUnit, Refusal, StockGate};
+use seckill::stock::{Admission, Answer, GateError, GateView, HeldUnit, RATE_WINDOW, Refusal, StockGate};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Stores, eventually};
@@ -203,6 +203,21 @@ on_both_backends! {
         assert_eq!(answers(&gate, id, &[purchase(2)]).await, [Answer::SoldOut], "another user's try");
         tokio::time::sleep(wait + Duration::from_millis(20)).await;
         assert_eq!(answers(&gate, id, &[purchase(1)]).await, [Answer::SoldOut], "the refused try did not extend the wait");
+    }
+
+    async fn a_try_that_got_a_unit_counts_once_the_unit_is_given_back(stores) {
+        let (gate, id) = open(stores, 1, terms(2)).await;
+        let (drawn, mine) = (Instant::now(), purchase(1));
+        assert_eq!(answers(&gate, id, &[mine]).await, [Answer::Taken]);
+        gate.release(id, EPOCH, &[mine]).await.unwrap();
+        let again = answers(&gate, id, &[purchase(1)]).await[0];
+        // Anything else would be right on a machine that stood still for a second.
+        if drawn.elapsed() < RATE_WINDOW {
+            let Answer::RateLimited(wait) = again else { panic!("{again:?}") };
+            tokio::time::sleep(wait + Duration::from_millis(20)).await;
+            assert!(drawn.elapsed() >= RATE_WINDOW, "{wait:?} is too short");
+            assert_eq!(answers(&gate, id, &[purchase(1)]).await, [Answer::Taken]);
+        }
     }
 
     async fn an_open_gate_is_never_opened_again(stores) {

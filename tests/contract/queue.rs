@@ -12,6 +12,9 @@ use tokio::sync::mpsc::Receiver;
 use crate::support::{Stores, eventually};
 use crate::{on_both_backends, product, purchase};
 
+/// How long a delivery may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 fn journal(stores: &Stores) -> PathBuf {
     let folder = stores.config().embedded.data_dir;
     std::fs::create_dir_all(&folder).unwrap();
@@ -43,7 +46,8 @@ async fn dead_letters(stores: &Stores) -> DeadLetters {
 /// The next delivery, of whichever consumer.
 async fn next(deliveries: &mut [Receiver<Delivery>]) -> Delivery {
     let coming = deliveries.iter_mut().map(|deliveries| Box::pin(deliveries.recv()));
-    futures_util::future::select_all(coming).await.0.unwrap()
+    let first = tokio::time::timeout(PATIENCE, futures_util::future::select_all(coming)).await;
+    first.expect("a delivery").0.unwrap()
 }
 
 /// Acknowledges everything that comes, and reports it.
@@ -55,7 +59,7 @@ fn consume(deliveries: Vec<Receiver<Delivery>>) -> tokio::sync::mpsc::UnboundedR
             while let Some(delivery) = deliveries.recv().await {
                 let Message::Purchases(batch) = delivery.message() else { panic!("a barrier nobody sent") };
                 reported.send((consumer, batch.clone())).unwrap();
-                delivery.ack().await;
+                Delivery::ack_all(vec![delivery]).await;
             }
         });
     }
@@ -115,14 +119,42 @@ on_both_backends! {
         for batch in &sent {
             first.publish(batch).await.unwrap();
         }
-        next(&mut deliveries).await.ack().await;
+        Delivery::ack_all(vec![next(&mut deliveries).await]).await;
         drop(next(&mut deliveries).await);
         first.stop().await;
         drop((first, deliveries));
         let (second, mut deliveries) = queue(stores).await;
         let again = next(&mut deliveries).await;
         assert_eq!(again.message(), &Message::Purchases(sent[1].clone()));
-        again.ack().await;
+        Delivery::ack_all(vec![again]).await;
+        second.stop().await;
+    }
+
+    async fn what_was_acknowledged_out_of_order_does_not_come_again(stores) {
+        let (first, mut deliveries) = queue(stores).await;
+        // Two products, so two consumers where there are that many.
+        let sent: Vec<_> = (0..8).map(|number| batch(1 + number % 2, 1)).collect();
+        for batch in &sent {
+            first.publish(batch).await.unwrap();
+        }
+        let mut received: Vec<Option<Delivery>> = sent.iter().map(|_| None).collect();
+        for _ in &sent {
+            let delivery = next(&mut deliveries).await;
+            let place = sent.iter().position(|sent| *delivery.message() == Message::Purchases(sent.clone()));
+            received[place.unwrap()] = Some(delivery);
+        }
+        for acknowledged in [vec![7, 2, 3], vec![1, 0, 5], vec![6]] {
+            Delivery::ack_all(acknowledged.into_iter().map(|place| received[place].take().unwrap()).collect()).await;
+        }
+        drop(received);
+        first.stop().await;
+        drop((first, deliveries));
+        let (second, mut deliveries) = queue(stores).await;
+        let again = next(&mut deliveries).await;
+        assert_eq!(again.message(), &Message::Purchases(sent[4].clone()));
+        Delivery::ack_all(vec![again]).await;
+        let more = tokio::time::timeout(Duration::from_millis(500), next(&mut deliveries)).await;
+        assert!(more.is_err(), "{:?}", more.ok().map(|delivery| delivery.message().clone()));
         second.stop().await;
     }
 
@@ -177,7 +209,7 @@ on_both_backends! {
         assert!(refused > 0, "{publishers} batches found room");
         for deliveries in &mut deliveries {
             while let Ok(delivery) = deliveries.try_recv() {
-                delivery.ack().await;
+                Delivery::ack_all(vec![delivery]).await;
             }
         }
         let mut delivered = consume(deliveries);

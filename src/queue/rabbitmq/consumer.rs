@@ -1,11 +1,12 @@
 //! From the broker to the consumers: reads what is delivered, parks what nobody can read, sorts the rest by product.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use amqprs::channel::{BasicAckArguments, BasicConsumeArguments, BasicQosArguments, Channel, ConsumerMessage};
 use amqprs::error::Error as AmqpError;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
 use super::failure::Failure;
@@ -28,8 +29,15 @@ struct Letter {
     body: Vec<u8>,
     tag: u64,
     redelivered: bool,
-    channel: Channel,
+    unacked: Arc<Unacked>,
     outbox: Arc<Outbox>,
+}
+
+/// What was delivered on one link and is not acknowledged. One frame acknowledges all that came before, if nothing among
+/// them is missing; to the broker each frame is an entry in the log of its queue.
+struct Unacked {
+    tags: Mutex<BTreeSet<u64>>,
+    channel: Channel,
     failure: Failure,
 }
 
@@ -39,11 +47,15 @@ impl Delivery {
     }
 
     pub(in crate::queue) fn is_in_order(&self) -> bool {
-        !self.letter.redelivered && !self.letter.failure.token().is_cancelled()
+        !self.letter.redelivered && !self.letter.unacked.failure.token().is_cancelled()
     }
 
-    pub(in crate::queue) async fn ack(self) {
-        self.letter.ack().await;
+    pub(in crate::queue) async fn ack_all(deliveries: &[Self]) {
+        // After a link has failed, those of two may be in one round.
+        for of_one_link in deliveries.chunk_by(|a, b| Arc::ptr_eq(&a.letter.unacked, &b.letter.unacked)) {
+            let tags = of_one_link.iter().map(|delivery| delivery.letter.tag).collect();
+            of_one_link[0].letter.unacked.ack(tags).await;
+        }
     }
 
     pub(in crate::queue) async fn park(self, reason: &str) {
@@ -51,17 +63,29 @@ impl Delivery {
     }
 }
 
-impl Letter {
-    /// A failed link has given the message back already: it comes again, and is found to be done.
-    async fn ack(self) {
+impl Unacked {
+    /// Acknowledges deliveries. A failed link has given them back already: they come again, and are found to be done.
+    async fn ack(&self, done: Vec<u64>) {
+        // Held until all is sent: a tag that is acknowledged twice costs the link.
+        let mut tags = self.tags.lock().await;
         if self.failure.token().is_cancelled() {
             return;
         }
-        if let Err(error) = self.channel.basic_ack(BasicAckArguments::new(self.tag, false)).await {
-            tracing::debug!(%error, "Could not acknowledge a delivery");
+        for tag in &done {
+            tags.remove(tag);
+        }
+        let first_left = tags.first().copied().unwrap_or(u64::MAX);
+        let (before, behind): (Vec<u64>, Vec<u64>) = done.into_iter().partition(|tag| *tag < first_left);
+        let up_to = before.into_iter().max().map(|tag| (tag, true));
+        for (tag, multiple) in up_to.into_iter().chain(behind.into_iter().map(|tag| (tag, false))) {
+            if let Err(error) = self.channel.basic_ack(BasicAckArguments::new(tag, multiple)).await {
+                tracing::debug!(%error, "Could not acknowledge deliveries");
+            }
         }
     }
+}
 
+impl Letter {
     /// Copied with a confirm first, acknowledged afterwards: a crash in between leaves two copies, never none.
     async fn park(self, reason: &str) {
         tracing::error!(%reason, bytes = self.body.len(), "Parked a message in the dead-letter queue");
@@ -70,8 +94,8 @@ impl Letter {
                 tokio::time::sleep(PARK_PAUSE).await;
             }
         };
-        if self.failure.token().clone().run_until_cancelled(parking).await.is_some() {
-            self.ack().await;
+        if self.unacked.failure.token().clone().run_until_cancelled(parking).await.is_some() {
+            self.unacked.ack(vec![self.tag]).await;
         }
     }
 }
@@ -109,20 +133,17 @@ pub(super) async fn consume(
     channel.basic_qos(BasicQosArguments::new(0, PREFETCH, false)).await?;
     let arguments = BasicConsumeArguments::new(queue, "").manual_ack(true).finish();
     let (_, mut messages) = channel.basic_consume_rx(arguments).await?;
-    let (channel, outbox, failure) = (channel.clone(), outbox.clone(), failure.clone());
+    let unacked = Arc::new(Unacked { tags: Mutex::default(), channel: channel.clone(), failure: failure.clone() });
+    let outbox = outbox.clone();
     let router = Router { consumers: router.consumers.clone() };
     let failed = failure.token().clone();
     let reading = async move {
         while let Some(message) = messages.recv().await {
             let ConsumerMessage { deliver: Some(deliver), content: Some(body), .. } = message else { continue };
-            let letter = Letter {
-                body,
-                tag: deliver.delivery_tag(),
-                redelivered: deliver.redelivered(),
-                channel: channel.clone(),
-                outbox: outbox.clone(),
-                failure: failure.clone(),
-            };
+            let tag = deliver.delivery_tag();
+            unacked.tags.lock().await.insert(tag);
+            let (unacked, outbox) = (unacked.clone(), outbox.clone());
+            let letter = Letter { body, tag, redelivered: deliver.redelivered(), unacked, outbox };
             match message::decode(&letter.body) {
                 Ok(message) => router.route(Delivery { message, letter }).await,
                 Err(problem) => letter.park(&problem).await,

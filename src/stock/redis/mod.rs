@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use self::link::{Link, Slot, pool, read_home};
 use self::refusals::Refusals;
 use self::replies::{done, parse_admission};
-use super::{Admission, Answer, GateError, RATE_WINDOW, Refusal};
+use super::{Admission, Answer, GateError, RATE_WINDOW, Refusal, rate_wait};
 use crate::config;
-use crate::model::{ProductId, Purchase, SaleTerms, UserId};
+use crate::model::{ProductId, Purchase, SaleTerms, Timestamp, UserId};
 
 /// How often an idle link's server is asked who it is.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -138,12 +138,17 @@ impl RedisGate {
         epoch: i64,
         purchases: &[Purchase],
     ) -> Result<(), GateError> {
+        let now = Timestamp::now();
         for chunk in purchases.chunks(CHUNK) {
             let reply = self
                 .invoke(product, |link| {
                     let mut call = self.release.key(gate_key(product));
                     call.key(buyers_key(product)).key(flight_key(product)).arg(&link.home).arg(epoch);
-                    add_purchases(&mut call, chunk);
+                    call.arg(rate_prefix(product));
+                    for purchase in chunk {
+                        let wait = rate_wait(purchase, now).as_millis() as u64;
+                        call.arg(purchase.order_id.to_string()).arg(purchase.user_id.get()).arg(wait);
+                    }
                     call
                 })
                 .await;
@@ -264,12 +269,6 @@ fn flight_key(product: ProductId) -> String {
 
 fn rate_prefix(product: ProductId) -> String {
     format!("seckill:{{{product}}}:rate:")
-}
-
-fn add_purchases(call: &mut ScriptInvocation<'_>, purchases: &[Purchase]) {
-    for purchase in purchases {
-        call.arg(purchase.order_id.to_string()).arg(purchase.user_id.get());
-    }
 }
 
 fn add_terms(call: &mut ScriptInvocation<'_>, terms: &SaleTerms) {

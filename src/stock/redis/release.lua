@@ -1,5 +1,7 @@
 -- Gives back the units of dead orders, where the buyer's mark is still theirs.
--- KEYS: gate, buyers, flight. ARGV: home, epoch, then order and user of each purchase. Reply: lost | closed | superseded | ok.
+-- KEYS: gate, buyers, flight. The rate keys are built here, as when units are taken.
+-- ARGV: home, epoch, prefix of the rate keys, then order, user and what is left of the rate window in ms of each purchase.
+-- Reply: lost | closed | superseded | ok.
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open')
 if not gate[1] or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= gate[1] then
   return 'lost'
@@ -11,11 +13,14 @@ if gate[1] ~= ARGV[2] then
   return 'superseded'
 end
 local freed = 0
-for i = 3, #ARGV, 2 do
-  local order, user = ARGV[i], ARGV[i + 1]
+for i = 4, #ARGV, 3 do
+  local order, user, wait = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   if redis.call('HGET', KEYS[2], user) == order then
     redis.call('HDEL', KEYS[2], user)
     freed = freed + 1
+    if wait > 0 then
+      redis.call('SET', ARGV[3] .. user, '', 'PX', wait)
+    end
   end
   redis.call('ZREM', KEYS[3], order .. ':' .. user)
 end

@@ -22,12 +22,15 @@ end
 if gate[7] == '1' then
   return {'paused'}
 end
--- Few calls, for a call costs more than what it does: one to read, one a try to limit its rate, two to write.
-local users = {}
+-- Few calls, for a call costs more than what it does. A buyer's mark limits the rate as long as it stands; only those who
+-- get nothing need a rate key, one call each.
+local users, rates = {}, {}
 for i = 4, #ARGV, 2 do
   users[#users + 1] = ARGV[i]
+  rates[#rates + 1] = ARGV[2] .. ARGV[i]
 end
 local marks = redis.call('HMGET', KEYS[2], unpack(users))
+local recent = redis.call('MGET', unpack(rates))
 local left = tonumber(gate[4]) - (redis.call('HLEN', KEYS[2]) - 1)
 local reply = {'open', epoch}
 local taken, new_marks, new_flights = {}, {}, {}
@@ -40,21 +43,18 @@ for n, user in ipairs(users) do
   elseif held then
     local in_flight = taken[user] or redis.call('ZSCORE', KEYS[3], held .. ':' .. user)
     answer = held .. (in_flight and '+' or '-')
+  elseif left > 0 and not recent[n] then
+    taken[user] = order
+    new_marks[#new_marks + 1] = user
+    new_marks[#new_marks + 1] = order
+    new_flights[#new_flights + 1] = now
+    new_flights[#new_flights + 1] = order .. ':' .. user
+    left = left - 1
+    answer = 0
+  elseif redis.call('SET', rates[n], '', 'PX', ARGV[3], 'NX') then
+    answer = -1
   else
-    local rate = ARGV[2] .. user
-    if not redis.call('SET', rate, '', 'PX', ARGV[3], 'NX') then
-      answer = math.max(1, redis.call('PTTL', rate))
-    elseif left <= 0 then
-      answer = -1
-    else
-      taken[user] = order
-      new_marks[#new_marks + 1] = user
-      new_marks[#new_marks + 1] = order
-      new_flights[#new_flights + 1] = now
-      new_flights[#new_flights + 1] = order .. ':' .. user
-      left = left - 1
-      answer = 0
-    end
+    answer = math.max(1, redis.call('PTTL', rates[n]))
   end
   reply[#reply + 1] = answer
 end

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::{TestCaseError, prop_assert, prop_assert_eq};
-use seckill::model::{OrderId, Purchase, SaleState, SaleTerms, UserId};
+use seckill::model::{OrderId, Purchase, SaleState, SaleTerms, Timestamp, UserId};
 use seckill::stock::{Answer, GateView, HeldUnit, RATE_WINDOW, Stale};
 
 use crate::gate::EPOCH;
@@ -28,7 +28,7 @@ struct Unit {
 pub struct Model {
     pub terms: SaleTerms,
     held: BTreeMap<UserId, Unit>,
-    /// The last try of each user that was not refused for coming too soon.
+    /// The last try of each user that has no unit, and was not refused for coming too soon.
     tries: BTreeMap<UserId, Span>,
 }
 
@@ -56,9 +56,9 @@ impl Model {
             return Ok(());
         }
         prop_assert!(since.is_none_or(|(_, most)| most >= RATE_WINDOW), "{answer:?} {since:?} after the last try");
-        self.tries.insert(user_id, call);
         if self.remaining() == 0 {
             prop_assert_eq!(answer, Answer::SoldOut);
+            self.tries.insert(user_id, call);
         } else {
             prop_assert_eq!(answer, Answer::Taken);
             self.held.insert(user_id, Unit { order_id, in_flight: true, taken: call });
@@ -80,7 +80,18 @@ impl Model {
         for purchase in purchases {
             if self.order_of(purchase.user_id) == Some(purchase.order_id) {
                 self.held.remove(&purchase.user_id);
+                self.count_try_of(*purchase);
             }
+        }
+    }
+
+    /// A try that got a unit counts from when its order was drawn, once the unit is given back.
+    fn count_try_of(&mut self, purchase: Purchase) {
+        let ago = Timestamp::now().unix_ms() - purchase.order_id.drawn_at().unix_ms();
+        let ago = Duration::from_millis(ago.try_into().unwrap());
+        if ago < RATE_WINDOW {
+            let drawn = Instant::now().checked_sub(ago).unwrap();
+            self.tries.insert(purchase.user_id, Span { from: drawn, to: drawn });
         }
     }
 
