@@ -172,6 +172,7 @@ impl RunningApp {
                 .app_data(web::Data::new(Lane::open(&purchases, lane_capacity)))
                 .app_data(health.clone())
                 .app_data(metrics.clone())
+                .app_data(metrics.of_worker())
                 .app_data(proxies.clone())
                 .app_data(audits.clone())
                 .wrap(Condition::new(traced, TracingLogger::<QuietRootSpan>::new()))

@@ -1,7 +1,10 @@
 //! What Prometheus is told at `/metrics`. Times are in seconds, as its conventions ask.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -122,11 +125,9 @@ impl Metrics {
         }
     }
 
-    /// Counts a request.
-    pub fn request(&self, method: &str, route: &str, status: u16, took: Duration) {
-        let mut buffer = [0; 3];
-        let status = three_digits(status, &mut buffer);
-        self.requests.with_label_values(&[method, route, status]).observe(took.as_secs_f64());
+    /// For the requests of one HTTP worker.
+    pub fn of_worker(&self) -> RequestMetrics {
+        RequestMetrics { all: self.requests.clone(), used: RefCell::default() }
     }
 
     /// Counts a click: `accepted`, or the code of its refusal.
@@ -151,6 +152,27 @@ impl Metrics {
     }
 }
 
+/// The requests of one HTTP worker: it keeps the histograms it has used, so that it need not find them behind a lock that
+/// all workers share.
+pub struct RequestMetrics {
+    all: HistogramVec,
+    used: RefCell<HashMap<RequestKind, Histogram, RandomState>>,
+}
+
+/// Method, route and status.
+type RequestKind = (&'static str, &'static str, u16);
+
+impl RequestMetrics {
+    /// Counts a request.
+    pub fn count(&self, method: &'static str, route: &'static str, status: u16, took: Duration) {
+        let find = || {
+            let mut buffer = [0; 3];
+            self.all.with_label_values(&[method, route, three_digits(status, &mut buffer)])
+        };
+        self.used.borrow_mut().entry((method, route, status)).or_insert_with(find).observe(took.as_secs_f64());
+    }
+}
+
 fn three_digits(status: u16, buffer: &mut [u8; 3]) -> &str {
     *buffer = [status / 100 % 10, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
     std::str::from_utf8(buffer).unwrap_or("000")
@@ -170,7 +192,7 @@ mod tests {
     fn what_happened_is_in_the_text() {
         let metrics = Metrics::new();
         metrics.purchase("accepted");
-        metrics.request("POST", "/seckill/{id}", 202, Duration::from_millis(3));
+        metrics.of_worker().count("POST", "/seckill/{id}", 202, Duration::from_millis(3));
         metrics.pool(PoolUse { idle: 1, used: 2, waiting: 0 });
         let text = metrics.render().unwrap();
         for line in [

@@ -8,7 +8,7 @@ mod purchase;
 mod time;
 
 pub use account::{Account, Password, Role, Username};
-pub use ids::{OrderId, ProductId, UserId};
+pub use ids::{OrderId, OrderIds, ProductId, UserId};
 pub use order::{Order, OrderStatus, RejectReason};
 pub use product::{Product, SaleState, SaleTerms};
 pub use purchase::{Purchase, PurchaseBatch};

@@ -1,5 +1,6 @@
 //! Ids as types of their own, so that a product's is never taken for a user's.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -97,6 +98,9 @@ integer_id!(
 #[diesel(sql_type = Binary)]
 #[serde(try_from = "Uuid", into = "Uuid")]
 pub struct OrderId(Uuid);
+
+/// Distinct order ids. Hashed quickly, with a seed of its own in each set.
+pub type OrderIds = HashSet<OrderId, foldhash::fast::RandomState>;
 
 impl OrderId {
     /// Draws a new id; later ones of this process are greater.

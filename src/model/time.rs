@@ -37,6 +37,22 @@ impl Timestamp {
         self.0
     }
 
+    /// Bytes of [`Timestamp::push_sortable`].
+    pub const SORTABLE_LENGTH: usize = 23;
+
+    /// Appends `2026-11-27 09:00:00.500`: text of one length, so that it sorts as the times do.
+    pub fn push_sortable(self, text: &mut String) {
+        let calendar = self.calendar();
+        let (date, time) = (calendar.date(), calendar.time());
+        push_digits(text, date.year().unsigned_abs(), 4, "-");
+        push_digits(text, date.month(), 2, "-");
+        push_digits(text, date.day(), 2, " ");
+        push_digits(text, time.hour(), 2, ":");
+        push_digits(text, time.minute(), 2, ":");
+        push_digits(text, time.second(), 2, ".");
+        push_digits(text, time.nanosecond() / 1_000_000, 3, "");
+    }
+
     fn calendar(self) -> NaiveDateTime {
         DateTime::from_timestamp_millis(self.0).unwrap_or_default().naive_utc()
     }
@@ -72,30 +88,20 @@ impl ToSql<diesel::sql_types::Timestamp, Mysql> for Timestamp {
 }
 
 impl ToSql<diesel::sql_types::Timestamp, Sqlite> for Timestamp {
-    /// Text of one length, so that it sorts as the times do.
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Sqlite>) -> serialize::Result {
-        let calendar = self.calendar();
-        let (date, time) = (calendar.date(), calendar.time());
-        let mut text = String::with_capacity(23);
-        push_digits(&mut text, date.year().unsigned_abs(), 4, '-');
-        push_digits(&mut text, date.month(), 2, '-');
-        push_digits(&mut text, date.day(), 2, ' ');
-        push_digits(&mut text, time.hour(), 2, ':');
-        push_digits(&mut text, time.minute(), 2, ':');
-        push_digits(&mut text, time.second(), 2, '.');
-        push_digits(&mut text, time.nanosecond() / 1_000_000, 3, ' ');
-        text.truncate(23);
+        let mut text = String::with_capacity(Self::SORTABLE_LENGTH);
+        self.push_sortable(&mut text);
         out.set_value(text);
         Ok(IsNull::No)
     }
 }
 
 /// Two of these are written with each order; the formatter of the time library takes a microsecond for one.
-fn push_digits(text: &mut String, number: u32, digits: u32, end: char) {
+fn push_digits(text: &mut String, number: u32, digits: u32, end: &str) {
     for place in (0..digits).rev() {
         text.push(char::from(b'0' + (number / 10_u32.pow(place) % 10) as u8));
     }
-    text.push(end);
+    text.push_str(end);
 }
 
 impl<DB: Backend> FromSql<diesel::sql_types::Timestamp, DB> for Timestamp

@@ -7,7 +7,6 @@
 //! A stage is a task of its own on its worker, so a client that hangs up cannot cut a purchase in two, and what goes from
 //! one thread to another is a batch, never a single purchase.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,7 @@ use super::Rebuilds;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, SaleState, Timestamp, UserId};
+use crate::model::{OrderId, OrderIds, ProductId, Purchase, PurchaseBatch, SaleState, Timestamp, UserId};
 use crate::queue::{BATCH_MAX, OrderQueue};
 use crate::stock::{Admission, Answer, GateError, StockGate};
 
@@ -213,7 +212,7 @@ impl Purchases {
     /// Publishes reservations and answers once they are confirmed. Releases nothing, whatever happens: what a failed
     /// publish leaves is decided in the database later (I5).
     async fn publish(&self, Admitted { product, epoch, reserved }: Admitted) {
-        let mut seen = HashSet::with_capacity(reserved.len());
+        let mut seen = OrderIds::default();
         let items: Vec<Purchase> = reserved
             .iter()
             .map(|(ticket, order_id)| Purchase { order_id: *order_id, user_id: ticket.purchase.user_id })
@@ -315,8 +314,8 @@ struct ConfirmedOrders(Mutex<Generations>);
 
 #[derive(Default)]
 struct Generations {
-    young: HashSet<OrderId>,
-    old: HashSet<OrderId>,
+    young: OrderIds,
+    old: OrderIds,
 }
 
 impl ConfirmedOrders {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::db::{Db, DbConn, DbError, NewOrder, Round};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, RejectReason, Timestamp, UserId};
+use crate::model::{OrderId, OrderIds, ProductId, Purchase, PurchaseBatch, RejectReason, Timestamp, UserId};
 use crate::stock::StockGate;
 
 /// See the module.
@@ -162,7 +162,7 @@ async fn decide_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Re
 }
 
 fn without_repeats(mut batch: PurchaseBatch) -> PurchaseBatch {
-    let mut seen = HashSet::with_capacity(batch.items.len());
+    let mut seen = OrderIds::default();
     batch.items.retain(|purchase| seen.insert(purchase.order_id));
     batch
 }

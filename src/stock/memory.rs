@@ -4,7 +4,8 @@
 //! for a batch of purchases or for one refusal at a time, some hundred nanoseconds each.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -13,10 +14,13 @@ use super::recent_tries::RecentTries;
 use super::{Admission, Answer, GateError, GateView, HeldUnit, Refusal, Stale, rate_wait};
 use crate::model::{OrderId, ProductId, Purchase, SaleState, SaleTerms, Timestamp, UserId};
 
+/// Purchases that are settled under one hold of a sale's lock.
+const SETTLED_AT_A_TIME: usize = 256;
+
 /// See the module.
 #[derive(Default)]
 pub struct MemoryGate {
-    sales: RwLock<HashMap<ProductId, Arc<Mutex<Sale>>, RandomState>>,
+    sales: RwLock<HashMap<ProductId, Mutex<Sale>, RandomState>>,
     tries: RecentTries,
 }
 
@@ -26,15 +30,25 @@ struct Sale {
     /// Every unit that is taken; what remains is the stock less these.
     buyers: HashMap<UserId, Mark, RandomState>,
     /// What was admitted, the oldest first; forgotten from the front once it is settled.
-    flight: VecDeque<(Instant, Purchase)>,
+    flight: VecDeque<Flight>,
     in_flight: i64,
+    /// Number of the last flight.
+    flights: u32,
 }
 
+/// There is one for each unit that was ever taken, so it is kept small.
 #[derive(Clone, Copy)]
 struct Mark {
     order_id: OrderId,
-    /// When it was admitted, until it is settled.
-    in_flight_since: Option<Instant>,
+    /// Until it is settled.
+    flight: Option<NonZeroU32>,
+}
+
+/// A purchase that was admitted. One that was released and admitted again has another number.
+struct Flight {
+    number: NonZeroU32,
+    since: Instant,
+    purchase: Purchase,
 }
 
 impl Sale {
@@ -42,24 +56,24 @@ impl Sale {
         (self.terms.stock - self.buyers.len() as i64).max(0)
     }
 
-    /// Whether an entry of `flight` still stands: an order that was released and admitted again has another one.
-    fn is_in_flight(&self, (at, purchase): &(Instant, Purchase)) -> bool {
+    /// Whether it still stands.
+    fn is_in_flight(&self, Flight { number, purchase, .. }: &Flight) -> bool {
         let mark = self.buyers.get(&purchase.user_id);
-        mark.is_some_and(|mark| mark.in_flight_since == Some(*at) && mark.order_id == purchase.order_id)
+        mark.is_some_and(|mark| mark.flight == Some(*number) && mark.order_id == purchase.order_id)
     }
 
     /// Notes that a purchase is in flight no longer.
     fn land(&mut self, purchase: &Purchase) {
         if let Some(mark) = self.buyers.get_mut(&purchase.user_id)
             && mark.order_id == purchase.order_id
-            && mark.in_flight_since.take().is_some()
+            && mark.flight.take().is_some()
         {
             self.in_flight -= 1;
         }
     }
 
     fn forget_settled(&mut self) {
-        while self.flight.front().is_some_and(|entry| !self.is_in_flight(entry)) {
+        while self.flight.front().is_some_and(|flight| !self.is_in_flight(flight)) {
             self.flight.pop_front();
         }
     }
@@ -70,7 +84,7 @@ impl Sale {
             if mark.order_id == order_id {
                 return Answer::Taken;
             }
-            return Answer::Already { order_id: mark.order_id, in_flight: mark.in_flight_since.is_some() };
+            return Answer::Already { order_id: mark.order_id, in_flight: mark.flight.is_some() };
         }
         if self.remaining() == 0 {
             return tries.note(product, user_id, now).map_or_else(Answer::RateLimited, |()| Answer::SoldOut);
@@ -79,88 +93,97 @@ impl Sale {
         if let Some(wait) = tries.wait(product, user_id, now) {
             return Answer::RateLimited(wait);
         }
-        self.buyers.insert(user_id, Mark { order_id, in_flight_since: Some(now) });
-        self.flight.push_back((now, purchase));
+        // Far more flights than can be under way at once, so a number that comes again is long forgotten.
+        self.flights = self.flights.wrapping_add(1).max(1);
+        let number = NonZeroU32::new(self.flights).unwrap_or(NonZeroU32::MIN);
+        self.buyers.insert(user_id, Mark { order_id, flight: Some(number) });
+        self.flight.push_back(Flight { number, since: now, purchase });
         self.in_flight += 1;
         Answer::Taken
     }
 }
 
 impl MemoryGate {
-    fn sale(&self, product: ProductId) -> Result<Arc<Mutex<Sale>>, GateError> {
-        self.sales.read().unwrap_or_else(PoisonError::into_inner).get(&product).cloned().ok_or(GateError::Lost)
+    /// Runs `work` on a sale that nobody else looks at meanwhile.
+    fn with_sale<T>(&self, product: ProductId, work: impl FnOnce(&mut Sale) -> T) -> Result<T, GateError> {
+        let sales = self.sales.read().unwrap_or_else(PoisonError::into_inner);
+        let sale = sales.get(&product).ok_or(GateError::Lost)?;
+        Ok(work(&mut sale.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     pub(super) fn reserve(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
-        let sale = self.sale(product)?;
-        let mut sale = lock(&sale);
-        let (terms, now) = (sale.terms, Timestamp::now());
-        if now < terms.starts_at {
-            return Ok(Admission::NotStarted(terms.starts_at));
-        }
-        if terms.ends_at.is_some_and(|end| now >= end) {
-            return Ok(Admission::Ended);
-        }
-        if terms.paused {
-            return Ok(Admission::Paused);
-        }
-        let now = Instant::now();
-        let answers = purchases.iter().map(|purchase| sale.admit(product, *purchase, now, &self.tries)).collect();
-        Ok(Admission::Open { epoch: sale.epoch, answers })
+        self.with_sale(product, |sale| {
+            let (terms, now) = (sale.terms, Timestamp::now());
+            if now < terms.starts_at {
+                return Admission::NotStarted(terms.starts_at);
+            }
+            if terms.ends_at.is_some_and(|end| now >= end) {
+                return Admission::Ended;
+            }
+            if terms.paused {
+                return Admission::Paused;
+            }
+            let now = Instant::now();
+            let answers = purchases.iter().map(|purchase| sale.admit(product, *purchase, now, &self.tries)).collect();
+            Admission::Open { epoch: sale.epoch, answers }
+        })
     }
 
     /// What every purchase of a closed sale, and every stranger's of a sold-out one, is told. `None`: ask for a unit.
     pub(super) fn refusal(&self, product: ProductId, user: UserId) -> Option<Refusal> {
-        let sale = self.sale(product).ok()?;
-        let sale = lock(&sale);
-        match sale.terms.state(sale.remaining(), Timestamp::now()) {
+        let now = Timestamp::now();
+        let told = self.with_sale(product, |sale| match sale.terms.state(sale.remaining(), now) {
             SaleState::Live => None,
             SaleState::Upcoming => Some(Refusal::NotStarted(sale.terms.starts_at)),
             SaleState::Ended => Some(Refusal::Ended),
             SaleState::Paused => Some(Refusal::Paused),
             SaleState::SoldOut if sale.buyers.contains_key(&user) => None,
-            SaleState::SoldOut => Some(match self.tries.note(product, user, Instant::now()) {
-                Err(wait) => Refusal::RateLimited(wait),
-                Ok(()) => Refusal::SoldOut,
-            }),
+            SaleState::SoldOut => Some(Refusal::SoldOut),
+        });
+        let refusal = told.ok().flatten()?;
+        if refusal == Refusal::SoldOut
+            && let Err(wait) = self.tries.note(product, user, Instant::now())
+        {
+            return Some(Refusal::RateLimited(wait));
         }
+        Some(refusal)
     }
 
     pub(super) fn settle(&self, product: ProductId, purchases: &[Purchase]) -> Result<(), GateError> {
-        let sale = self.sale(product)?;
-        let mut sale = lock(&sale);
-        for purchase in purchases {
-            sale.land(purchase);
+        // A few at a time: buyers wait for the lock meanwhile.
+        for purchases in purchases.chunks(SETTLED_AT_A_TIME) {
+            self.with_sale(product, |sale| {
+                purchases.iter().for_each(|purchase| sale.land(purchase));
+                sale.forget_settled();
+            })?;
         }
-        sale.forget_settled();
         Ok(())
     }
 
     pub(super) fn release(&self, product: ProductId, epoch: i64, purchases: &[Purchase]) -> Result<(), GateError> {
-        let sale = self.sale(product)?;
-        let mut sale = lock(&sale);
-        if sale.epoch != epoch {
-            return Err(GateError::Superseded);
-        }
-        for purchase in purchases {
-            if sale.buyers.get(&purchase.user_id).is_some_and(|mark| mark.order_id == purchase.order_id) {
-                sale.land(purchase);
-                sale.buyers.remove(&purchase.user_id);
-                let wait = rate_wait(purchase, Timestamp::now());
-                self.tries.let_wait(product, purchase.user_id, Instant::now(), wait);
+        self.with_sale(product, |sale| {
+            if sale.epoch != epoch {
+                return Err(GateError::Superseded);
             }
-        }
-        sale.forget_settled();
-        Ok(())
+            for purchase in purchases {
+                if sale.buyers.get(&purchase.user_id).is_some_and(|mark| mark.order_id == purchase.order_id) {
+                    sale.land(purchase);
+                    sale.buyers.remove(&purchase.user_id);
+                    let wait = rate_wait(purchase, Timestamp::now());
+                    self.tries.let_wait(product, purchase.user_id, Instant::now(), wait);
+                }
+            }
+            sale.forget_settled();
+            Ok(())
+        })?
     }
 
     pub(super) fn configure(&self, product: ProductId, terms: &SaleTerms) -> Result<(), GateError> {
-        let sale = self.sale(product)?;
-        let mut sale = lock(&sale);
-        if terms.ver > sale.terms.ver {
-            sale.terms = *terms;
-        }
-        Ok(())
+        self.with_sale(product, |sale| {
+            if terms.ver > sale.terms.ver {
+                sale.terms = *terms;
+            }
+        })
     }
 
     /// Opens a gate with what the database holds, unless one is open already.
@@ -171,64 +194,52 @@ impl MemoryGate {
         terms: &SaleTerms,
         buyers: impl IntoIterator<Item = Purchase>,
     ) -> Result<(), GateError> {
-        let buyers = buyers
-            .into_iter()
-            .map(|held| (held.user_id, Mark { order_id: held.order_id, in_flight_since: None }))
-            .collect();
+        let buyers =
+            buyers.into_iter().map(|held| (held.user_id, Mark { order_id: held.order_id, flight: None })).collect();
         let mut sales = self.sales.write().unwrap_or_else(PoisonError::into_inner);
         if sales.contains_key(&product) {
             return Err(GateError::Superseded);
         }
-        let sale = Sale { epoch, terms: *terms, buyers, flight: VecDeque::new(), in_flight: 0 };
-        sales.insert(product, Arc::new(Mutex::new(sale)));
+        let sale = Sale { epoch, terms: *terms, buyers, flight: VecDeque::new(), in_flight: 0, flights: 0 };
+        sales.insert(product, Mutex::new(sale));
         Ok(())
     }
 
     pub(super) fn view(&self, products: &[ProductId]) -> Vec<Option<GateView>> {
         let now = Timestamp::now();
-        let view = |product: &ProductId| {
-            let sale = self.sale(*product).ok()?;
-            let sale = lock(&sale);
+        let view = |sale: &mut Sale| {
             let remaining = sale.remaining();
-            Some(GateView {
+            GateView {
                 remaining,
                 state: sale.terms.state(remaining, now),
                 ver: sale.terms.ver,
                 taken: sale.buyers.len() as i64,
                 in_flight: sale.in_flight,
-            })
+            }
         };
-        products.iter().map(view).collect()
+        products.iter().map(|product| self.with_sale(*product, view).ok()).collect()
     }
 
     pub(super) fn stale(&self, product: ProductId, age: Duration, most: usize) -> Result<Stale, GateError> {
-        let sale = self.sale(product)?;
-        let sale = lock(&sale);
         let now = Instant::now();
-        let old = sale.flight.iter().take_while(|(at, _)| now.duration_since(*at) >= age);
-        let purchases = old.filter(|entry| sale.is_in_flight(entry)).map(|(_, purchase)| *purchase);
-        Ok(Stale { epoch: sale.epoch, purchases: purchases.take(most).collect() })
+        self.with_sale(product, |sale| {
+            let old = sale.flight.iter().take_while(|flight| now.saturating_duration_since(flight.since) >= age);
+            let purchases = old.filter(|flight| sale.is_in_flight(flight)).map(|flight| flight.purchase);
+            Stale { epoch: sale.epoch, purchases: purchases.take(most).collect() }
+        })
     }
 
     pub(super) fn held_by(&self, user: UserId, products: &[ProductId]) -> Vec<Option<HeldUnit>> {
-        let held = |product: &ProductId| {
-            let sale = self.sale(*product).ok()?;
-            let mark = lock(&sale).buyers.get(&user).copied();
-            Some(mark.map_or(HeldUnit::Nothing, |mark| HeldUnit::Order(mark.order_id)))
-        };
-        products.iter().map(held).collect()
+        let held =
+            |sale: &mut Sale| sale.buyers.get(&user).map_or(HeldUnit::Nothing, |mark| HeldUnit::Order(mark.order_id));
+        products.iter().map(|product| self.with_sale(*product, held).ok()).collect()
     }
 
     pub(super) fn buyer_in_flight(&self, product: ProductId, order: OrderId) -> Option<UserId> {
-        let sale = self.sale(product).ok()?;
-        let sale = lock(&sale);
-        sale.buyers
-            .iter()
-            .find(|(_, mark)| mark.in_flight_since.is_some() && mark.order_id == order)
-            .map(|(user, _)| *user)
+        let buyer = self.with_sale(product, |sale| {
+            let mut flights = sale.flight.iter().filter(|flight| sale.is_in_flight(flight));
+            flights.find(|flight| flight.purchase.order_id == order).map(|flight| flight.purchase.user_id)
+        });
+        buyer.ok().flatten()
     }
-}
-
-fn lock(sale: &Mutex<Sale>) -> MutexGuard<'_, Sale> {
-    sale.lock().unwrap_or_else(PoisonError::into_inner)
 }
