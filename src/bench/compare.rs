@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::BenchArgs;
-use super::measures::{TOKEN_LIFETIME, open_db, own_settings};
+use super::measures::{TOKEN_LIFETIME, open_db};
+use super::own_stores::OwnStores;
 use super::report::median;
 use super::sale::{SaleFigures, Shop, Size, hold};
 use super::server::{Server, this_program};
@@ -37,9 +38,9 @@ pub(super) async fn run(config: Config, file: Option<PathBuf>, other: &Path, arg
         let mut figures = Vec::new();
         for program in order {
             let name = if program == &this { "this build" } else { "the other build" };
-            figures.push(
-                measure(&config, file.as_deref(), program, args, &format!("pair {pair} of {pairs}, {name}")).await?,
-            );
+            let title = format!("pair {pair} of {pairs}, {name}");
+            let measuring = async |stores: &OwnStores| measure(stores, file.as_deref(), program, args, &title).await;
+            figures.push(OwnStores::lend(&config, measuring).await?);
         }
         if order[0] == &this {
             figures.swap(0, 1);
@@ -61,22 +62,20 @@ pub(super) async fn run(config: Config, file: Option<PathBuf>, other: &Path, arg
 }
 
 async fn measure(
-    config: &Config,
+    stores: &OwnStores,
     file: Option<&Path>,
     program: &Path,
     args: &BenchArgs,
     title: &str,
 ) -> Result<SaleFigures, String> {
-    let mut config = config.clone();
-    let (settings, folder) = own_settings(&mut config)?;
+    let config = &stores.config;
     // Where there is no config.yaml: each build has its own defaults, and may not know a key of the other's.
-    let server = Server::start(program, &folder.0, file, &settings).await?;
+    let server = Server::start(program, stores.folder(), file, &stores.settings).await?;
     let tokens = Tokens::new(&config.auth.jwt_secret, TOKEN_LIFETIME);
     let target = Target::new(server.address, tokens);
     let stock = args.stock as usize;
     let size = Size { stock, late: stock, connections: args.most_connections() };
-    let figures = hold(&Shop { target: &target, db: &open_db(&config), server: Some(&server) }, size, title).await?;
-    target.end_sales().await?;
+    let figures = hold(&Shop { target: &target, db: &open_db(config), server: Some(&server) }, size, title).await?;
     server.end().await;
     figures.proof.check()?;
     Ok(figures)

@@ -9,15 +9,15 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use super::generator::{Load, Pace, request};
-use super::log_ins::{self, Storm};
+use super::log_ins::Storm;
+use super::own_stores::OwnStores;
 use super::proof::Proof;
 use super::report::{Backlog, FixedRate, Measure, Report, Series};
 use super::sale::{Sample, Shop, Size, cpu, expect_only, hold, spent};
 use super::server::{Server, this_program};
-use super::target::{BenchFolder, Target, fire_with_bar};
-use super::{BenchArgs, backlog, floor, raw_limits};
+use super::target::{Target, fire_with_bar};
+use super::{BenchArgs, backlog, floor, raw_limits, unless_stopped};
 use crate::config::{Backend, Config};
-use crate::data_dir::random_key;
 use crate::db::Db;
 use crate::services::Tokens;
 
@@ -40,31 +40,13 @@ pub(super) struct Bench {
     pub(super) target: Target,
     pub(super) db: Db,
     own: Option<Own>,
-    _folder: Option<BenchFolder>,
 }
 
-/// The processes that the bench has started itself.
+/// The processes that the bench has started itself, and their configuration.
 struct Own {
     server: Server,
     floor: Server,
-}
-
-/// What a process finds in its environment.
-pub(super) type Settings = Vec<(&'static str, String)>;
-
-/// Settings of a server of our own, and its folder if it needs one.
-pub(super) fn own_settings(config: &mut Config) -> Result<(Settings, BenchFolder), String> {
-    config.auth.jwt_secret = random_key().into();
-    let folder = BenchFolder::make()?;
-    config.embedded.data_dir = folder.0.clone();
-    let settings = vec![
-        ("SECKILL__AUTH__JWT_SECRET", config.auth.jwt_secret.expose_secret().to_owned()),
-        ("SECKILL__EMBEDDED__DATA_DIR", folder.0.display().to_string()),
-        // All log-ins come from one address.
-        ("SECKILL__LIMITS__AUTH_PER_MINUTE", "0".to_owned()),
-        ("SECKILL__AUTH__BCRYPT_COST", log_ins::BCRYPT_COST.to_string()),
-    ];
-    Ok((settings, folder))
+    config: Config,
 }
 
 /// The database of the configured backend.
@@ -76,26 +58,22 @@ pub(super) fn open_db(config: &Config) -> Db {
 }
 
 impl Bench {
-    async fn start(mut config: Config, file: Option<&Path>, url: Option<&Url>) -> Result<Self, String> {
-        let (own, address, folder) = match url {
-            Some(url) => {
-                if config.auth.jwt_secret.expose_secret().is_empty() {
-                    let path = config.embedded.data_dir.join("jwt_secret");
-                    let secret =
-                        std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-                    config.auth.jwt_secret = secret.trim().into();
-                }
-                (None, resolve(url)?, None)
-            }
-            None => {
-                let (settings, folder) = own_settings(&mut config)?;
-                let server = Server::start(&this_program()?, Path::new("."), file, &settings).await?;
-                let address = server.address;
-                (Some(Own { server, floor: Server::start_floor().await? }), address, Some(folder))
-            }
-        };
-        let tokens = Tokens::new(&config.auth.jwt_secret, TOKEN_LIFETIME);
-        Ok(Self { target: Target::new(address, tokens), db: open_db(&config), own, _folder: folder })
+    /// Of a server of our own.
+    async fn start(stores: &OwnStores, file: Option<&Path>) -> Result<Self, String> {
+        let config = stores.config.clone();
+        let server = Server::start(&this_program()?, Path::new("."), file, &stores.settings).await?;
+        let (address, floor) = (server.address, Server::start_floor().await?);
+        Ok(Self { target: target(address, &config), db: open_db(&config), own: Some(Own { server, floor, config }) })
+    }
+
+    /// Of a server that runs on this configuration.
+    fn of(url: &Url, mut config: Config) -> Result<Self, String> {
+        if config.auth.jwt_secret.expose_secret().is_empty() {
+            let path = config.embedded.data_dir.join("jwt_secret");
+            let secret = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            config.auth.jwt_secret = secret.trim().into();
+        }
+        Ok(Self { target: target(resolve(url)?, &config), db: open_db(&config), own: None })
     }
 
     fn shop(&self) -> Shop<'_> {
@@ -198,38 +176,60 @@ impl Bench {
 }
 
 pub(super) async fn run(config: Config, file: Option<PathBuf>, args: &BenchArgs) -> Result<(), String> {
-    let bench = Bench::start(config.clone(), file.as_deref(), args.url.as_ref()).await?;
-    let distributed = config.backend == Backend::Distributed;
-    let mut series = Series::default();
-    for number in 1..=args.rounds {
-        let title = format!("round {number} of {}", args.rounds);
-        bench.round(args, &title, &mut series).await?;
-        if distributed && bench.own.is_some() {
-            match raw_limits::measure(&config).await {
-                Ok(limits) => series.raw_limits.push(limits),
-                Err(problem) => eprintln!("The raw limits are left out: {problem}"),
-            }
+    match &args.url {
+        Some(url) => unless_stopped(Bench::of(url, config.clone())?.run(args, config.backend)).await,
+        None => {
+            let measuring = async |stores: &OwnStores| {
+                let bench = Bench::start(stores, file.as_deref()).await?;
+                bench.run(args, config.backend).await
+            };
+            OwnStores::lend(&config, measuring).await
         }
     }
-    let connections = args.most_connections();
-    let most = series.median(Measure::Accepted, connections, |sample| Some(sample.per_second)).unwrap_or(1.0);
-    let mut fixed_rates = Vec::new();
-    for share in SHARES {
-        let (figures, proof) = bench.at_fixed_rate(share, most, connections).await?;
-        fixed_rates.push(figures);
-        series.proofs.push(proof);
+}
+
+impl Bench {
+    async fn run(self, args: &BenchArgs, backend: Backend) -> Result<(), String> {
+        // What is measured of the servers beneath.
+        let beneath = self.own.as_ref().map(|own| &own.config).filter(|_| backend == Backend::Distributed);
+        let mut series = Series::default();
+        for number in 1..=args.rounds {
+            let title = format!("round {number} of {}", args.rounds);
+            self.round(args, &title, &mut series).await?;
+            if let Some(config) = beneath {
+                match raw_limits::measure(config).await {
+                    Ok(limits) => series.raw_limits.push(limits),
+                    Err(problem) => eprintln!("The raw limits are left out: {problem}"),
+                }
+            }
+        }
+        let connections = args.most_connections();
+        let most = series.median(Measure::Accepted, connections, |sample| Some(sample.per_second)).unwrap_or(1.0);
+        let mut fixed_rates = Vec::new();
+        for share in SHARES {
+            let (figures, proof) = self.at_fixed_rate(share, most, connections).await?;
+            fixed_rates.push(figures);
+            series.proofs.push(proof);
+        }
+        if let Some(config) = beneath {
+            let (drained_per_second, proof) = backlog::drain(&self.shop(), config, args.stock as usize).await?;
+            series.backlog = Some(Backlog { orders: args.stock, drained_per_second });
+            series.proofs.push(proof);
+        }
+        self.target.end_sales().await?;
+        let peak_memory_kib = self.own.as_ref().map(|own| own.server.usage().peak_memory_kib);
+        if let Some(own) = self.own {
+            own.server.end().await;
+        }
+        let report = Report::new(backend, args, &series, fixed_rates, peak_memory_kib);
+        print!("{}", report.table());
+        report.save(&args.output, &series)?;
+        series.proofs.iter().try_for_each(Proof::check)
     }
-    if distributed && bench.own.is_some() {
-        let (drained_per_second, proof) = backlog::drain(&bench.shop(), &config, args.stock as usize).await?;
-        series.backlog = Some(Backlog { orders: args.stock, drained_per_second });
-        series.proofs.push(proof);
-    }
-    bench.target.end_sales().await?;
-    let peak_memory_kib = bench.own.as_ref().map(|own| own.server.usage().peak_memory_kib);
-    let report = Report::new(config.backend, args, &series, fixed_rates, peak_memory_kib);
-    print!("{}", report.table());
-    report.save(&args.output, &series)?;
-    series.proofs.iter().try_for_each(Proof::check)
+}
+
+fn target(address: SocketAddr, config: &Config) -> Target {
+    Target::new(address, Tokens::new(&config.auth.jwt_secret, TOKEN_LIFETIME))
 }
 
 fn resolve(url: &Url) -> Result<SocketAddr, String> {

@@ -52,8 +52,7 @@ pub struct BenchArgs {
     /// Compare this program with another build of it, pair by pair.
     #[arg(long, value_name = "PROGRAM")]
     against: Option<PathBuf>,
-    /// Measure what a purchase costs as the work grows: buyers, sales, connections, instances, orders. Takes minutes, and
-    /// a database user who may create databases.
+    /// Measure what a purchase costs as the work grows: buyers, sales, connections, instances, orders. Takes minutes.
     #[arg(long, conflicts_with_all = ["against", "url", "stock", "connections", "rounds"])]
     scaling: bool,
     /// Folder for report.json, report.md and its pictures.
@@ -71,7 +70,7 @@ impl BenchArgs {
     }
 }
 
-/// Runs the benchmark; an error is also what is returned when the proof fails. `file` is what `config` was read from.
+/// Runs the benchmark, on stores of its own unless it is told of a server; an error is also what is returned when the proof fails. `file` is what `config` was read from.
 pub async fn run(config: Config, file: Option<PathBuf>, args: BenchArgs) -> Result<(), String> {
     if cfg!(debug_assertions) {
         eprintln!("This is a debug build: its figures say nothing. Use `make bench`.");
@@ -79,13 +78,10 @@ pub async fn run(config: Config, file: Option<PathBuf>, args: BenchArgs) -> Resu
     if args.scaling {
         return scaling::run(&config, file.as_deref()).await;
     }
-    let measuring = async {
-        match &args.against {
-            Some(other) => compare::run(config, file, other, &args).await,
-            None => measures::run(config, file, &args).await,
-        }
-    };
-    unless_stopped(measuring).await
+    match &args.against {
+        Some(other) => compare::run(config, file, other, &args).await,
+        None => measures::run(config, file, &args).await,
+    }
 }
 
 /// Runs the demonstration.

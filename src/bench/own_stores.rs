@@ -1,6 +1,7 @@
 //! Stores of a run's own: a folder, or a database, a queue and an empty logical database of Redis. What a run fills
 //! them with is gone afterwards, millions of orders at once.
 
+use std::path::Path;
 use std::time::Duration;
 
 use deadpool_redis::redis;
@@ -11,10 +12,12 @@ use secrecy::ExposeSecret;
 use url::Url;
 use uuid::Uuid;
 
-use super::measures::{Settings, own_settings};
+use super::log_ins;
 use super::servers::{self, RABBITMQ, REDIS, delete_queue, within};
 use super::target::BenchFolder;
+use super::unless_stopped;
 use crate::config::{self, Backend, Config};
+use crate::data_dir::random_key;
 
 /// Logical databases of Redis that are tried.
 const REDIS_DATABASES: u16 = 64;
@@ -22,6 +25,9 @@ const REDIS_DATABASES: u16 = 64;
 /// Looks at what Redis holds, until nothing in it is about to expire.
 const LOOKS: u32 = 60;
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// What a process finds in its environment.
+pub(super) type Settings = Vec<(&'static str, String)>;
 
 /// See the module.
 pub(super) struct OwnStores {
@@ -31,11 +37,28 @@ pub(super) struct OwnStores {
     /// Of the database that the configuration names.
     outer: Config,
     name: String,
-    _folder: BenchFolder,
+    folder: BenchFolder,
 }
 
 impl OwnStores {
-    pub(super) async fn make(configured: &Config) -> Result<Self, String> {
+    /// Makes stores, lets `work` use them, and deletes them whatever became of it.
+    pub(super) async fn lend<T>(
+        configured: &Config,
+        work: impl AsyncFnOnce(&Self) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let stores = Self::make(configured).await?;
+        let done = unless_stopped(work(&stores)).await;
+        let removed = stores.remove().await;
+        let done = done?;
+        removed.map(|()| done)
+    }
+
+    /// A folder that is theirs.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder.0
+    }
+
+    async fn make(configured: &Config) -> Result<Self, String> {
         let mut config = configured.clone();
         let (mut settings, folder) = own_settings(&mut config)?;
         let name = format!("seckill_bench_{}", Uuid::new_v4().simple());
@@ -53,7 +76,7 @@ impl OwnStores {
                 ("SECKILL__RABBITMQ__QUEUE", name.clone()),
             ]);
         }
-        Ok(Self { config, settings, outer: configured.clone(), name, _folder: folder })
+        Ok(Self { config, settings, outer: configured.clone(), name, folder })
     }
 
     /// Carries out SQL, while no server runs or beside it.
@@ -99,7 +122,7 @@ impl OwnStores {
     }
 
     /// Deletes all of it. The servers on it must have ended.
-    pub(super) async fn remove(self) -> Result<(), String> {
+    async fn remove(self) -> Result<(), String> {
         if self.config.backend == Backend::Embedded {
             return Ok(());
         }
@@ -112,6 +135,21 @@ impl OwnStores {
         }
         within(RABBITMQ, connection.close()).await
     }
+}
+
+/// Settings of a server of our own, and its folder if it needs one.
+fn own_settings(config: &mut Config) -> Result<(Settings, BenchFolder), String> {
+    config.auth.jwt_secret = random_key().into();
+    let folder = BenchFolder::make()?;
+    config.embedded.data_dir = folder.0.clone();
+    let settings = vec![
+        ("SECKILL__AUTH__JWT_SECRET", config.auth.jwt_secret.expose_secret().to_owned()),
+        ("SECKILL__EMBEDDED__DATA_DIR", folder.0.display().to_string()),
+        // All log-ins come from one address.
+        ("SECKILL__LIMITS__AUTH_PER_MINUTE", "0".to_owned()),
+        ("SECKILL__AUTH__BCRYPT_COST", log_ins::BCRYPT_COST.to_string()),
+    ];
+    Ok((settings, folder))
 }
 
 /// A logical database with nothing in it.

@@ -13,7 +13,6 @@ use super::proof::Proof;
 use super::sale::expect_only;
 use super::server::{Server, migrate, this_program};
 use super::target::{Target, fire_with_bar};
-use super::unless_stopped;
 use crate::config::{Backend, Config};
 use crate::services::Tokens;
 
@@ -70,12 +69,10 @@ pub(super) async fn run(config: &Config, file: Option<&Path>) -> Result<(), Stri
     println!("| {:<19} | {:>9} | purchases/s | server CPU us | memory MiB | Redis B/buyer |", "", "");
     println!("|:{:-<19}-|{:->10}:|------------:|--------------:|-----------:|--------------:|", "", "");
     for (what, size, case) in lines {
-        let stores = OwnStores::make(config).await?;
         let title = format!("{what}: {size}");
-        let measured = unless_stopped(measure(&stores, file, case, &title)).await;
-        let removed = stores.remove().await;
-        let Figures { per_second, cpu_us, memory_mib, redis_bytes } = measured?;
-        removed?;
+        let measuring = async |stores: &OwnStores| measure(stores, file, case, &title).await;
+        let measured = OwnStores::lend(config, measuring).await?;
+        let Figures { per_second, cpu_us, memory_mib, redis_bytes } = measured;
         let redis_bytes = redis_bytes.map_or("-".to_owned(), |bytes| format!("{bytes:.0}"));
         println!(
             "| {what:<19} | {size:>9} | {per_second:>11.0} | {cpu_us:>13.1} | {memory_mib:>10.0} | {redis_bytes:>13} |"

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use moka::sync::Cache;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use super::Rebuilds;
@@ -27,8 +27,6 @@ use crate::stock::{Admission, Answer, GateError, StockGate};
 pub(super) const PROMISE_MAX_AGE: Duration = Duration::from_secs(2);
 /// A purchase that has waited this long for its turn is turned away with nothing taken.
 const TURN_MAX_WAIT: Duration = Duration::from_millis(500);
-/// Messages of a lane that wait for their confirm at most. While they do, the next ones grow.
-const MESSAGES_IN_FLIGHT: usize = 2;
 /// Groups that were admitted and wait to be published at most. Beyond it the gate's stage waits.
 const ADMITTED_WAITING: usize = 64;
 /// Orders remembered as confirmed, at least; twice as many at most.
@@ -133,23 +131,11 @@ impl Purchases {
         }
     }
 
-    /// The second stage.
+    /// The second stage. Until a round of messages is confirmed the next one grows.
     async fn publish_all(self: Arc<Self>, mut admitted: mpsc::Receiver<Admitted>) {
         let mut waiting = Vec::with_capacity(ADMITTED_WAITING);
-        let in_flight = Arc::new(Semaphore::new(MESSAGES_IN_FLIGHT));
-        // Closed by nobody, so the permit always comes.
-        while let Ok(permit) = in_flight.clone().acquire_owned().await {
-            if admitted.recv_many(&mut waiting, ADMITTED_WAITING).await == 0 {
-                return;
-            }
-            let permit = Arc::new(permit);
-            for group in merged(waiting.drain(..)) {
-                let (purchases, permit) = (self.clone(), permit.clone());
-                spawn_local(async move {
-                    purchases.publish(group).await;
-                    drop(permit);
-                });
-            }
+        while admitted.recv_many(&mut waiting, ADMITTED_WAITING).await > 0 {
+            join_all(merged(waiting.drain(..)).into_iter().map(|group| self.publish(group))).await;
         }
     }
 
