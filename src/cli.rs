@@ -40,7 +40,8 @@ enum Command {
     },
     /// Show a sale: a crowd of simulated buyers, and the proof that nothing was oversold.
     Demo(DemoArgs),
-    /// Measure the configured backend, in a server of its own on loopback.
+    /// Measure the configured backend, in a server of its own on loopback, with stores of its own (distributed: the database
+    /// user must be allowed to create databases).
     Bench(BenchArgs),
     /// Serve the bare endpoint that `bench` compares with.
     #[command(hide = true)]
