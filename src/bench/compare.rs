@@ -3,14 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::BenchArgs;
-use super::measures::{TOKEN_LIFETIME, open_db};
+use super::measures::{open_db, target};
 use super::own_stores::OwnStores;
 use super::report::median;
 use super::sale::{SaleFigures, Shop, Size, hold};
 use super::server::{Server, this_program};
-use super::target::Target;
 use crate::config::Config;
-use crate::services::Tokens;
 
 /// Pairs for each round that would be measured of one build alone.
 const PAIRS_A_ROUND: usize = 3;
@@ -71,8 +69,7 @@ async fn measure(
     let config = &stores.config;
     // Where there is no config.yaml: each build has its own defaults, and may not know a key of the other's.
     let server = Server::start(program, stores.folder(), file, &stores.settings).await?;
-    let tokens = Tokens::new(&config.auth.jwt_secret, TOKEN_LIFETIME);
-    let target = Target::new(server.address, tokens);
+    let target = target(server.address, config);
     let stock = args.stock as usize;
     let size = Size { stock, late: stock, connections: args.most_connections() };
     let figures = hold(&Shop { target: &target, db: &open_db(config), server: Some(&server) }, size, title).await?;

@@ -21,7 +21,7 @@ use crate::config::{Backend, Config};
 use crate::db::Db;
 use crate::services::Tokens;
 
-pub(super) const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
+const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 /// Requests that a bare endpoint or a reader gets: about a second's worth.
 const PLAIN_REQUESTS: usize = 120_000;
 /// Late buyers, and how many there are for each unit at most.
@@ -229,7 +229,8 @@ impl Bench {
     }
 }
 
-fn target(address: SocketAddr, config: &Config) -> Target {
+/// A server on this configuration, whose tokens are signed here.
+pub(super) fn target(address: SocketAddr, config: &Config) -> Target {
     Target::new(address, Tokens::new(&config.auth.jwt_secret, TOKEN_LIFETIME))
 }
 

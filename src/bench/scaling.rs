@@ -7,14 +7,13 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 
 use super::generator::{Load, Pace};
-use super::measures::{TOKEN_LIFETIME, open_db};
+use super::measures::{open_db, target};
 use super::own_stores::OwnStores;
 use super::proof::Proof;
 use super::sale::expect_only;
 use super::server::{Server, migrate, this_program};
-use super::target::{Target, fire_with_bar};
+use super::target::fire_with_bar;
 use crate::config::{Backend, Config};
-use crate::services::Tokens;
 
 /// Purchases of a line at least.
 const PURCHASES: usize = 100_000;
@@ -89,7 +88,7 @@ async fn measure(stores: &OwnStores, file: Option<&Path>, case: Case, title: &st
     for _ in 0..case.instances {
         servers.push(Server::start(&this_program()?, Path::new("."), file, &stores.settings).await?);
     }
-    let target = Target::new(servers[0].address, Tokens::new(&config.auth.jwt_secret, TOKEN_LIFETIME));
+    let target = target(servers[0].address, config);
 
     let at_once = case.sales * case.buyers;
     let lots = PURCHASES.div_ceil(at_once);

@@ -32,8 +32,7 @@ struct Sale {
     /// What was admitted, the oldest first; forgotten from the front once it is settled.
     flight: VecDeque<Flight>,
     in_flight: i64,
-    /// Number of the last flight.
-    flights: u32,
+    last_flight: Option<NonZeroU32>,
 }
 
 /// There is one for each unit that was ever taken, so it is kept small.
@@ -94,8 +93,8 @@ impl Sale {
             return Answer::RateLimited(wait);
         }
         // Far more flights than can be under way at once, so a number that comes again is long forgotten.
-        self.flights = self.flights.wrapping_add(1).max(1);
-        let number = NonZeroU32::new(self.flights).unwrap_or(NonZeroU32::MIN);
+        let number = self.last_flight.and_then(|last| last.checked_add(1)).unwrap_or(NonZeroU32::MIN);
+        self.last_flight = Some(number);
         self.buyers.insert(user_id, Mark { order_id, flight: Some(number) });
         self.flight.push_back(Flight { number, since: now, purchase });
         self.in_flight += 1;
@@ -200,7 +199,7 @@ impl MemoryGate {
         if sales.contains_key(&product) {
             return Err(GateError::Superseded);
         }
-        let sale = Sale { epoch, terms: *terms, buyers, flight: VecDeque::new(), in_flight: 0, flights: 0 };
+        let sale = Sale { epoch, terms: *terms, buyers, flight: VecDeque::new(), in_flight: 0, last_flight: None };
         sales.insert(product, Mutex::new(sale));
         Ok(())
     }
