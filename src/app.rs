@@ -9,7 +9,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::{Condition, from_fn};
 use actix_web::{App, HttpServer, web};
 use secrecy::ExposeSecret;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_local};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing_actix_web::TracingLogger;
@@ -158,10 +158,20 @@ impl RunningApp {
         let orders = web::Data::new(Orders::new(db.clone(), gate.clone()));
         let health = web::Data::new(Health::new(db.clone(), gate.clone(), queue.clone()));
         let purchases = Arc::new(Purchases::new(db.clone(), gate.clone(), queue.clone(), rebuilds, metrics.clone()));
+        let room = config.limits.purchases_waiting;
+        let shared_lane = match config.backend {
+            // A step of a gate in this process costs less than to have another thread do it: each HTTP worker has a lane.
+            Backend::Embedded => None,
+            // A step of Redis or RabbitMQ costs much the same however many purchases are in it: all share one.
+            Backend::Distributed => {
+                let (lane, work) = Lane::open(&purchases, room);
+                tasks.spawn(work);
+                Some(web::Data::new(lane))
+            }
+        };
         let metrics = web::Data::from(metrics);
         let audits = web::Data::from(audits);
         let proxies = web::Data::new(TrustedProxies(config.server.trusted_proxies.clone()));
-        let lane_capacity = config.limits.purchases_waiting;
         let traced = tracing::enabled!(tracing::Level::DEBUG);
         let server = HttpServer::new(move || {
             App::new()
@@ -169,7 +179,11 @@ impl RunningApp {
                 .app_data(tokens.clone())
                 .app_data(catalog.clone())
                 .app_data(orders.clone())
-                .app_data(web::Data::new(Lane::open(&purchases, lane_capacity)))
+                .app_data(shared_lane.clone().unwrap_or_else(|| {
+                    let (lane, work) = Lane::open(&purchases, room);
+                    spawn_local(work);
+                    web::Data::new(lane)
+                }))
                 .app_data(health.clone())
                 .app_data(metrics.clone())
                 .app_data(metrics.of_worker())
@@ -222,7 +236,7 @@ impl RunningApp {
     pub async fn stop(self) {
         tracing::info!("Stopping");
         self.http.stop(true).await;
-        // Ends the workers, and with them the lanes.
+        // Ends the workers, and with them the lane.
         let _ = self.serving.await;
         self.stop.cancel();
         let ending = async {

@@ -1,11 +1,10 @@
 //! The purchase, from the click to the promise.
 //!
-//! Each HTTP worker has a [`Lane`] of two stages, the gate and the queue. A stage takes what waits, never waits for more,
-//! and sends the purchases of a product on together: one step at the gate, one message, one confirm. The busier the
-//! sale, the more of them go together; a purchase alone in its lane goes at once.
+//! Clicks wait in a [`Lane`]. Its task takes what waits, never waits for more, and sends the purchases of a product on
+//! together: one step at the gate, one message, one confirm. Meanwhile the next ones gather, so the busier the sale, the
+//! more of them go together; a purchase alone in its lane goes at once.
 //!
-//! A stage is a task of its own on its worker, so a client that hangs up cannot cut a purchase in two, and what goes from
-//! one thread to another is a batch, never a single purchase.
+//! A client that hangs up cannot cut a purchase in two, for the lane's task is another than its own.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,7 +12,6 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use moka::sync::Cache;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_local;
 
 use super::Rebuilds;
 use crate::db::Db;
@@ -27,8 +25,6 @@ use crate::stock::{Admission, Answer, GateError, StockGate};
 pub(super) const PROMISE_MAX_AGE: Duration = Duration::from_secs(2);
 /// A purchase that has waited this long for its turn is turned away with nothing taken.
 const TURN_MAX_WAIT: Duration = Duration::from_millis(500);
-/// Groups that were admitted and wait to be published at most. Beyond it the gate's stage waits.
-const ADMITTED_WAITING: usize = 64;
 /// Orders remembered as confirmed, at least; twice as many at most.
 const CONFIRMED_MEMORY: usize = 50_000;
 
@@ -36,7 +32,7 @@ const CONFIRMED_MEMORY: usize = 50_000;
 const UNKNOWN_FOR: Duration = Duration::from_millis(200);
 const UNKNOWN_MOST: u64 = 10_000;
 
-/// What the lanes share.
+/// What lanes share.
 pub struct Purchases {
     db: Db,
     gate: Arc<StockGate>,
@@ -48,11 +44,9 @@ pub struct Purchases {
     unknown: Cache<ProductId, ()>,
 }
 
-/// The purchases of one HTTP worker.
+/// Where clicks queue up.
 pub struct Lane {
-    gate: Arc<StockGate>,
-    queue: Arc<OrderQueue>,
-    metrics: Arc<Metrics>,
+    purchases: Arc<Purchases>,
     tickets: mpsc::Sender<Ticket>,
 }
 
@@ -72,29 +66,25 @@ struct Admitted {
 }
 
 impl Lane {
-    /// Opens a lane with room for `capacity` waiting purchases on the calling thread, which must run a
-    /// [`tokio::task::LocalSet`]. It ends when this value is dropped and its work is done.
-    pub fn open(purchases: &Arc<Purchases>, capacity: usize) -> Self {
+    /// A lane with room for `capacity` waiting purchases, and its task, which ends once the lane is dropped and its work
+    /// is done.
+    pub fn open(purchases: &Arc<Purchases>, capacity: usize) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (tickets, waiting) = mpsc::channel(capacity);
-        let (admitted, publishing) = mpsc::channel(ADMITTED_WAITING);
-        spawn_local(purchases.clone().admit_all(waiting, admitted));
-        spawn_local(purchases.clone().publish_all(publishing));
-        let Purchases { gate, queue, metrics, .. } = &**purchases;
-        Self { gate: gate.clone(), queue: queue.clone(), metrics: metrics.clone(), tickets }
+        (Self { purchases: purchases.clone(), tickets }, purchases.clone().serve_all(waiting))
     }
 
     /// Buys one unit. `Ok` is a promise: the order exists from here on, whatever crashes (I2).
     pub async fn buy(&self, user_id: UserId, product: ProductId) -> Result<OrderId> {
-        let answer = match self.gate.refusal(product, user_id) {
+        let answer = match self.purchases.gate.refusal(product, user_id) {
             Some(refusal) => Err(refusal.into()),
             None => self.take_place(user_id, product).await,
         };
-        self.metrics.purchase(answer.as_ref().map_or_else(Error::code, |_| "accepted"));
+        self.purchases.metrics.purchase(answer.as_ref().map_or_else(Error::code, |_| "accepted"));
         answer
     }
 
     async fn take_place(&self, user_id: UserId, product: ProductId) -> Result<OrderId> {
-        if !self.queue.is_ready() {
+        if !self.purchases.queue.is_ready() {
             return Err(Error::Unavailable("the queue is not available".to_owned()));
         }
         let (reply, answer) = oneshot::channel();
@@ -118,24 +108,17 @@ impl Purchases {
         Self { db, gate, queue, rebuilds, metrics, confirmed: ConfirmedOrders::default(), unknown }
     }
 
-    /// The first stage.
-    async fn admit_all(self: Arc<Self>, mut tickets: mpsc::Receiver<Ticket>, admitted: mpsc::Sender<Admitted>) {
+    async fn serve_all(self: Arc<Self>, mut tickets: mpsc::Receiver<Ticket>) {
         let mut waiting = Vec::with_capacity(BATCH_MAX);
         while tickets.recv_many(&mut waiting, BATCH_MAX).await > 0 {
             let groups = by_product(waiting.drain(..)).into_iter();
-            let groups = join_all(groups.map(|(product, group)| self.admit(product, group))).await;
-            for group in groups.into_iter().flatten() {
-                // Its receiver ends only after this.
-                let _ = admitted.send(group).await;
-            }
+            join_all(groups.map(|(product, group)| self.serve(product, group))).await;
         }
     }
 
-    /// The second stage. Until a round of messages is confirmed the next one grows.
-    async fn publish_all(self: Arc<Self>, mut admitted: mpsc::Receiver<Admitted>) {
-        let mut waiting = Vec::with_capacity(ADMITTED_WAITING);
-        while admitted.recv_many(&mut waiting, ADMITTED_WAITING).await > 0 {
-            join_all(merged(waiting.drain(..)).into_iter().map(|group| self.publish(group))).await;
+    async fn serve(self: &Arc<Self>, product: ProductId, tickets: Vec<Ticket>) {
+        if let Some(admitted) = self.admit(product, tickets).await {
+            self.publish(admitted).await;
         }
     }
 
@@ -164,7 +147,7 @@ impl Purchases {
             }
             Err(GateError::Lost) => {
                 let purchases = self.clone();
-                spawn_local(async move { purchases.explain_missing_gate(product, tickets).await });
+                tokio::spawn(async move { purchases.explain_missing_gate(product, tickets).await });
             }
             Err(error) => {
                 tracing::warn!(product.id = %product, %error, "The gate did not answer");
@@ -275,22 +258,6 @@ fn by_product(tickets: impl Iterator<Item = Ticket>) -> Vec<(ProductId, Vec<Tick
         }
     }
     groups
-}
-
-/// Puts groups of one product and epoch together, as far as a message has room.
-fn merged(groups: impl Iterator<Item = Admitted>) -> Vec<Admitted> {
-    let mut all: Vec<Admitted> = Vec::new();
-    for group in groups {
-        let fits = |other: &&mut Admitted| {
-            (other.product, other.epoch) == (group.product, group.epoch)
-                && other.reserved.len() + group.reserved.len() <= BATCH_MAX
-        };
-        match all.iter_mut().find(fits) {
-            Some(other) => other.reserved.extend(group.reserved),
-            None => all.push(group),
-        }
-    }
-    all
 }
 
 /// Orders whose confirm this instance has seen, the newest [`CONFIRMED_MEMORY`] at least. One that is forgotten is
