@@ -156,7 +156,7 @@ impl Db {
     /// costs the same however many of its rows are new; in MySQL others wait for the product's row meanwhile.
     pub fn round(&self) -> Round {
         match self.pool {
-            DbPool::MySql(_) => Round { orders_most: 2_000, linger: Duration::from_millis(5) },
+            DbPool::MySql(_) => Round { orders_most: 2_000, linger: Duration::from_millis(20) },
             DbPool::Sqlite(..) => Round { orders_most: 4_000, linger: Duration::from_millis(20) },
         }
     }
