@@ -112,7 +112,12 @@ impl RedisGate {
                 call
             })
             .await?;
-        parse_admission(reply, purchases.len())
+        let (admission, version) = parse_admission(reply, purchases.len())?;
+        if let (Admission::Open { answers, .. }, Some(version)) = (&admission, version) {
+            let taken = purchases.iter().zip(answers).filter(|(_, answer)| **answer == Answer::Taken);
+            self.refusals.admitted(product, version, taken.map(|(purchase, _)| purchase.user_id));
+        }
+        Ok(admission)
     }
 
     pub(super) async fn settle(&self, product: ProductId, purchases: &[Purchase]) -> Result<(), GateError> {

@@ -3,7 +3,7 @@
 //! What refuses everybody, or everybody but the buyers, is kept here: a sale that has not begun, has ended or is paused,
 //! and the buyers of one that is sold out. While a sale is full its buyers cannot change without a change of its gate's
 //! version (`epoch` and `seq`), so a copy of them is exact as long as the version is the same, which is asked every
-//! [`POLL_EVERY`]. An answer that is older than [`FRESH`] refuses nobody: then Redis decides. Whoever may hold a unit is
+//! [`POLL_EVERY`]. When this instance has admitted them all, it has the copy already. An answer that is older than [`FRESH`] refuses nobody: then Redis decides. Whoever may hold a unit is
 //! always sent there.
 
 use std::collections::{HashMap, HashSet};
@@ -44,7 +44,9 @@ const SCAN_COUNT: usize = 1_000;
 #[derive(Default)]
 pub(super) struct Refusals {
     sales: RwLock<HashMap<ProductId, Arc<Sale>, RandomState>>,
+    admitted: Mutex<HashMap<ProductId, Admitted, RandomState>>,
     tries: RecentTries,
+    /// In all copies and among the admitted.
     buyers: AtomicUsize,
     new_sale: Notify,
 }
@@ -52,6 +54,14 @@ pub(super) struct Refusals {
 struct Sale {
     state: RwLock<State>,
     last_asked: Mutex<Instant>,
+}
+
+/// Whom this instance has admitted at one version of a gate. While that version lasts no mark goes, so when they are as
+/// many as the gate has marks, they are its buyers.
+struct Admitted {
+    version: Version,
+    users: HashSet<UserId, RandomState>,
+    last: Instant,
 }
 
 #[derive(Default)]
@@ -151,6 +161,34 @@ impl Refusals {
         }
     }
 
+    /// Redis has given these users units at that version of the gate.
+    pub(super) fn admitted(&self, product: ProductId, version: Version, users: impl Iterator<Item = UserId>) {
+        let mut all = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= SALES_MOST && !all.contains_key(&product) {
+            return;
+        }
+        let last = Instant::now();
+        let new = || Admitted { version, users: HashSet::default(), last };
+        let known = all.entry(product).or_insert_with(new);
+        let before = known.users.len();
+        if known.version != version || self.buyers.load(Ordering::Relaxed) > BUYERS_MOST {
+            *known = new();
+        }
+        known.users.extend(users);
+        known.last = last;
+        self.buyers.fetch_add(known.users.len(), Ordering::Relaxed);
+        self.buyers.fetch_sub(before, Ordering::Relaxed);
+    }
+
+    /// All buyers of a full sale, if this instance has admitted them.
+    fn take_admitted(&self, product: ProductId, version: Version, taken: i64) -> Option<HashSet<UserId, RandomState>> {
+        let mut all = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&product).filter(|known| known.version == version && known.users.len() as i64 == taken)?;
+        let users = all.remove(&product)?.users;
+        self.buyers.fetch_sub(users.len(), Ordering::Relaxed);
+        Some(users)
+    }
+
     /// A sale was changed here: nothing that was known of it counts any more.
     pub(super) fn forget(&self, product: ProductId) {
         if let Some(sale) = self.sale(product) {
@@ -190,12 +228,23 @@ impl Refusals {
             }
             !idle
         });
+        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, forgotten) in admitted.extract_if(|_, known| now.duration_since(known.last) > FORGET_AFTER) {
+            self.buyers.fetch_sub(forgotten.users.len(), Ordering::Relaxed);
+        }
         let changes = |sale: &Sale| sale.state.read().unwrap_or_else(PoisonError::into_inner).changes;
         sales.iter().map(|(product, sale)| (*product, sale.clone(), changes(sale))).collect()
     }
 
     /// Takes over what a gate showed that was asked after so many changes. True: its buyers have to be copied.
-    fn take_over(&self, sale: &Sale, changes: u64, gate: Option<OpenGate>, asked: Asked) -> bool {
+    fn take_over(
+        &self,
+        product: ProductId,
+        sale: &Sale,
+        changes: u64,
+        gate: Option<OpenGate>,
+        asked: Asked,
+    ) -> bool {
         self.update(sale, |state| {
             if state.changes != changes {
                 return false;
@@ -216,7 +265,12 @@ impl Refusals {
                 Some(SaleState::Upcoming | SaleState::Ended | SaleState::Paused) => Some(closed),
                 _ => None,
             };
-            state.known.is_none() && taken >= terms.stock
+            if state.known.is_some() || taken < terms.stock {
+                return false;
+            }
+            let buyers = self.take_admitted(product, version, taken);
+            state.known = buyers.map(|buyers| Known { version, terms, buyers: Some(buyers), asked });
+            state.known.is_none()
         })
     }
 }
@@ -272,7 +326,7 @@ impl RedisGate {
         let mut full = Vec::new();
         for ((product, sale, changes), gate) in sales.into_iter().zip(gates) {
             let taken = gate.as_ref().map_or(0, |gate| gate.taken as usize);
-            if self.refusals.take_over(&sale, changes, gate, asked)
+            if self.refusals.take_over(product, &sale, changes, gate, asked)
                 && self.refusals.buyers.load(Ordering::Relaxed) + taken <= BUYERS_MOST
             {
                 full.push((product, sale, changes));

@@ -25,22 +25,26 @@ pub(super) fn done(reply: &str) -> Result<(), GateError> {
     }
 }
 
-pub(super) fn parse_admission(reply: Vec<Value>, purchases: usize) -> Result<Admission, GateError> {
+/// What a step that takes units answered, and, if the sale is open, the gate's version at that moment.
+pub(super) fn parse_admission(
+    reply: Vec<Value>,
+    purchases: usize,
+) -> Result<(Admission, Option<Version>), GateError> {
     let mut reply = reply.into_iter();
     let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
     let word: String = parse(next()?)?;
     match word.as_str() {
         "open" => {
-            let epoch = parse(next()?)?;
+            let version = Version { epoch: parse(next()?)?, seq: parse(next()?)? };
             let answers = (0..purchases).map(|_| parse_answer(next()?)).collect::<Result<_, _>>()?;
-            Ok(Admission::Open { epoch, answers })
+            Ok((Admission::Open { epoch: version.epoch, answers }, Some(version)))
         }
         "not_started" => {
             let starts = Timestamp::from_unix_ms(parse(next()?)?).ok_or_else(|| nonsense("the start"))?;
-            Ok(Admission::NotStarted(starts))
+            Ok((Admission::NotStarted(starts), None))
         }
-        "ended" => Ok(Admission::Ended),
-        "paused" => Ok(Admission::Paused),
+        "ended" => Ok((Admission::Ended, None)),
+        "paused" => Ok((Admission::Paused, None)),
         refused => done(refused).and_then(|()| Err(nonsense(refused))),
     }
 }

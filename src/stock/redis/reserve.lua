@@ -1,9 +1,9 @@
 -- Takes a unit for each purchase that may have one. Checks everything that can refuse them all before it writes.
 -- KEYS: gate, buyers, flight. The rate keys are built here: they share the product's hash tag, so its slot.
 -- ARGV: home, prefix of the rate keys, rate window in ms, then user and order of each purchase.
--- Reply: lost | closed | not_started, time | ended | paused | open, epoch, then for each purchase:
+-- Reply: lost | closed | not_started, time | ended | paused | open, epoch, seq, then for each purchase:
 --        0 taken, -1 sold out, N > 0 rate limited for N ms, or "ORDER+" (held, in flight) or "ORDER-" (held).
-local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'stock', 'starts', 'ends', 'paused')
+local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'stock', 'starts', 'ends', 'paused', 'seq')
 local epoch = gate[1]
 if not epoch or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= epoch then
   return {'lost'}
@@ -32,7 +32,7 @@ end
 local marks = redis.call('HMGET', KEYS[2], unpack(users))
 local recent = redis.call('MGET', unpack(rates))
 local left = tonumber(gate[4]) - (redis.call('HLEN', KEYS[2]) - 1)
-local reply = {'open', epoch}
+local reply = {'open', epoch, gate[8]}
 local taken, new_marks, new_flights = {}, {}, {}
 for n, user in ipairs(users) do
   local order = ARGV[2 * n + 3]
