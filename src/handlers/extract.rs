@@ -99,9 +99,25 @@ impl<T: FromStr<Err = &'static str>> FromRequest for PathId<T> {
     type Future = Ready<Result<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let id = request.match_info().get("id").unwrap_or_default();
-        ready(id.parse().map(Self).map_err(|problem| Error::Invalid(format!("id: {problem}"))))
+        ready(parse_id(request.match_info().get("id").unwrap_or_default()).map(Self))
     }
+}
+
+/// The same where the path is no pattern, but ends in an id.
+pub struct LastSegment<T>(pub T);
+
+impl<T: FromStr<Err = &'static str>> FromRequest for LastSegment<T> {
+    type Error = Error;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let rest = request.match_info().unprocessed();
+        ready(parse_id(rest.rsplit('/').next().unwrap_or_default()).map(Self))
+    }
+}
+
+fn parse_id<T: FromStr<Err = &'static str>>(id: &str) -> Result<T> {
+    id.parse().map_err(|problem| Error::Invalid(format!("id: {problem}")))
 }
 
 /// The query string.

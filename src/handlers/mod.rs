@@ -15,15 +15,16 @@ use actix_web::{Handler, HttpResponse, Resource, ResponseError, web};
 use self::request_id::Route;
 use crate::error::Error;
 
-pub use extract::{Admin, Body, Caller, ClientAddress, Params, PathId, TrustedProxies, UnreadBody};
+pub use extract::{Admin, Body, Caller, ClientAddress, LastSegment, Params, PathId, TrustedProxies, UnreadBody};
 pub use request_id::{QuietRootSpan, with_request_id};
 
 /// Adds every path of the API.
 pub fn routes(config: &mut web::ServiceConfig) {
     config
         .app_data(web::PayloadConfig::new(extract::BODY_MAX_BYTES))
-        // First: paths are tried in this order, and this one is asked for the most.
-        .service(Path::new("/seckill/{id}").on(Method::POST, purchases::buy).resource())
+        // First, for paths are tried in this order, and a scope, for `/seckill/{id}` would be a regular expression.
+        .service(purchases::scope())
+        .service(Path::new("/seckill/{id}").allow(Method::POST).resource())
         .service(Path::new("/register").on(Method::POST, accounts::register).resource())
         .service(Path::new("/login").on(Method::POST, accounts::log_in).resource())
         .service(Path::new("/me").on(Method::GET, accounts::me).resource())
@@ -57,6 +58,10 @@ impl Path {
         F::Output: actix_web::Responder + 'static,
     {
         self.resource = self.resource.route(web::method(method.clone()).to(handler));
+        self.allow(method)
+    }
+
+    fn allow(mut self, method: Method) -> Self {
         self.methods.push(method);
         self
     }

@@ -1,10 +1,12 @@
 //! `/seckill/{id}`: the purchase.
 
-use actix_web::http::header;
-use actix_web::{HttpResponse, ResponseError, web};
+use actix_web::guard::GuardContext;
+use actix_web::http::{Method, header};
+use actix_web::{HttpResponse, ResponseError, Scope, guard, web};
 use serde::Serialize;
 
-use super::{Caller, PathId, UnreadBody};
+use super::request_id::Route;
+use super::{Caller, LastSegment, UnreadBody};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, OrderStatus, ProductId};
 use crate::services::Lane;
@@ -16,9 +18,22 @@ struct Accepted {
     status: OrderStatus,
 }
 
-pub(super) async fn buy(
+/// `POST /seckill/{id}`.
+pub(super) fn scope() -> Scope {
+    web::scope("/seckill")
+        .guard(guard::fn_guard(is_purchase))
+        .app_data(Route("/seckill/{id}"))
+        .default_service(web::to(buy))
+}
+
+fn is_purchase(request: &GuardContext<'_>) -> bool {
+    let id = request.head().uri.path().strip_prefix("/seckill/");
+    request.head().method == Method::POST && id.is_some_and(|id| !id.is_empty() && !id.contains('/'))
+}
+
+async fn buy(
     Caller(identity): Caller,
-    PathId(product_id): PathId<ProductId>,
+    LastSegment(product_id): LastSegment<ProductId>,
     _: UnreadBody,
     lane: web::Data<Lane>,
 ) -> Result<HttpResponse> {

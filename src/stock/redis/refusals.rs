@@ -237,14 +237,7 @@ impl Refusals {
     }
 
     /// Takes over what a gate showed that was asked after so many changes. True: its buyers have to be copied.
-    fn take_over(
-        &self,
-        product: ProductId,
-        sale: &Sale,
-        changes: u64,
-        gate: Option<OpenGate>,
-        asked: Asked,
-    ) -> bool {
+    fn take_over(&self, product: ProductId, sale: &Sale, changes: u64, gate: Option<OpenGate>, asked: Asked) -> bool {
         self.update(sale, |state| {
             if state.changes != changes {
                 return false;

@@ -26,10 +26,7 @@ pub(super) fn done(reply: &str) -> Result<(), GateError> {
 }
 
 /// What a step that takes units answered, and, if the sale is open, the gate's version at that moment.
-pub(super) fn parse_admission(
-    reply: Vec<Value>,
-    purchases: usize,
-) -> Result<(Admission, Option<Version>), GateError> {
+pub(super) fn parse_admission(reply: Vec<Value>, purchases: usize) -> Result<(Admission, Option<Version>), GateError> {
     let mut reply = reply.into_iter();
     let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
     let word: String = parse(next()?)?;
