@@ -98,11 +98,11 @@ impl DbConn {
     /// Those of the users that hold a live order for the product.
     pub async fn live_buyers(&mut self, product: ProductId, users: &[UserId]) -> DbResult<Vec<UserId>> {
         let conn = self;
-        let users = users.iter().copied().map(Some).collect::<Vec<_>>();
         let query = orders::table
             .select(orders::user_id)
             .filter(orders::product_id.eq(product))
-            .filter(orders::live_user.eq_any(users));
+            .filter(orders::user_id.eq_any(users))
+            .filter(orders::live_user.is_not_null());
         Ok(on_db!(conn, query.load(conn).await)?)
     }
 

@@ -23,7 +23,12 @@ on_both_backends! {
         let refused = client.call(Method::DELETE, "/products", None, None).await;
         refused.is_problem(405, "method_not_allowed");
         assert_eq!(refused.headers["allow"], "GET, POST");
-        client.call(Method::GET, "/seckill/1", None, None).await.is_problem(405, "method_not_allowed");
+        let refused = client.call(Method::GET, "/seckill/1", None, None).await;
+        refused.is_problem(405, "method_not_allowed");
+        assert_eq!(refused.headers["allow"], "POST");
+        for nothing in ["/seckill", "/seckill/", "/seckill/1/", "/seckill/1/2", "/seckills/1"] {
+            client.call(Method::POST, nothing, None, None).await.is_problem(404, "not_found");
+        }
 
         let post = |body: &str| client.request(Method::POST, "/login").body(body.to_owned());
         let json = |body: &str| post(body).header("Content-Type", "application/json");
