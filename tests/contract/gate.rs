@@ -328,3 +328,26 @@ async fn a_rebuilt_gate_is_not_taken_for_the_one_before() {
     })
     .await;
 }
+
+/// Whom an instance has admitted itself it takes for a sale's buyers only if nobody came or went elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buyers_whom_another_instance_admitted_are_not_refused() {
+    crate::run(Backend::Distributed, async |stores: &mut Stores| {
+        let (gate, id) = open(stores, 1, terms(3)).await;
+        let (gate, stop) = watched(gate);
+        let other = crate::gate::gate(stores);
+        let gone = purchase(1);
+        assert_eq!(answers(&gate, id, &[gone, purchase(2)]).await, [Answer::Taken, Answer::Taken]);
+        // As many buyers as this instance has admitted, but not the same.
+        other.release(id, EPOCH, &[gone]).await.unwrap();
+        assert_eq!(answers(&other, id, &[purchase(5)]).await, [Answer::Taken]);
+        assert_eq!(answers(&gate, id, &[purchase(3), purchase(4)]).await, [Answer::Taken, Answer::SoldOut]);
+        eventually("it is known to be sold out", || async { gate.refusal(id, user(6)).is_some() }).await;
+        for holder in [2, 3, 5] {
+            assert_eq!(gate.refusal(id, user(holder)), None, "{holder} holds a unit");
+        }
+        assert!(gate.refusal(id, gone.user_id).is_some());
+        stop.cancel();
+    })
+    .await;
+}
