@@ -60,7 +60,8 @@ struct Sale {
 /// many as the gate has marks, they are its buyers.
 struct Admitted {
     version: Version,
-    users: HashSet<UserId, RandomState>,
+    /// A step that was repeated names its users again.
+    users: Vec<UserId>,
     last: Instant,
 }
 
@@ -168,7 +169,7 @@ impl Refusals {
             return;
         }
         let last = Instant::now();
-        let new = || Admitted { version, users: HashSet::default(), last };
+        let new = || Admitted { version, users: Vec::new(), last };
         let known = all.entry(product).or_insert_with(new);
         let before = known.users.len();
         if known.version != version || self.buyers.load(Ordering::Relaxed) > BUYERS_MOST {
@@ -183,10 +184,11 @@ impl Refusals {
     /// All buyers of a full sale, if this instance has admitted them.
     fn take_admitted(&self, product: ProductId, version: Version, taken: i64) -> Option<HashSet<UserId, RandomState>> {
         let mut all = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(&product).filter(|known| known.version == version && known.users.len() as i64 == taken)?;
+        all.get(&product).filter(|known| known.version == version && known.users.len() as i64 >= taken)?;
         let users = all.remove(&product)?.users;
         self.buyers.fetch_sub(users.len(), Ordering::Relaxed);
-        Some(users)
+        let users: HashSet<_, _> = users.into_iter().collect();
+        (users.len() as i64 == taken).then_some(users)
     }
 
     /// A sale was changed here: nothing that was known of it counts any more.
