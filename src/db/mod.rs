@@ -157,7 +157,7 @@ impl Db {
     pub fn round(&self) -> Round {
         match self.pool {
             DbPool::MySql(_) => Round { orders_most: 2_000, linger: Duration::from_millis(20) },
-            DbPool::Sqlite(..) => Round { orders_most: 4_000, linger: Duration::from_millis(20) },
+            DbPool::Sqlite(..) => Round { orders_most: 8_000, linger: Duration::from_millis(50) },
         }
     }
 
