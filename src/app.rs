@@ -164,7 +164,7 @@ impl RunningApp {
             Backend::Embedded => None,
             // A step of Redis or RabbitMQ costs much the same however many purchases are in it: all share one.
             Backend::Distributed => {
-                let (lane, work) = Lane::open(&purchases, room);
+                let (lane, work) = Lane::open(&purchases, room * workers);
                 tasks.spawn(work);
                 Some(web::Data::new(lane))
             }

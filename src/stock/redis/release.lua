@@ -2,7 +2,7 @@
 -- KEYS: gate, buyers, flight. The rate keys are built here, as when units are taken.
 -- ARGV: home, epoch, prefix of the rate keys, then order, user and what is left of the rate window in ms of each purchase.
 -- Reply: lost | closed | superseded | ok.
-local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open')
+local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'tried')
 if not gate[1] or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= gate[1] then
   return 'lost'
 end
@@ -12,7 +12,7 @@ end
 if gate[1] ~= ARGV[2] then
   return 'superseded'
 end
-local freed = 0
+local freed, longest = 0, 0
 for i = 4, #ARGV, 3 do
   local order, user, wait = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   if redis.call('HGET', KEYS[2], user) == order then
@@ -20,9 +20,15 @@ for i = 4, #ARGV, 3 do
     freed = freed + 1
     if wait > 0 then
       redis.call('SET', ARGV[3] .. user, '', 'PX', wait)
+      longest = math.max(longest, wait)
     end
   end
   redis.call('ZREM', KEYS[3], order .. ':' .. user)
+end
+if longest > 0 then
+  local clock = redis.call('TIME')
+  local tried = clock[1] * 1000 + math.floor(clock[2] / 1000) + longest
+  redis.call('HSET', KEYS[1], 'tried', math.max(tried, tonumber(gate[4] or 0)))
 end
 if freed > 0 then
   redis.call('HINCRBY', KEYS[1], 'seq', 1)

@@ -3,7 +3,7 @@
 -- ARGV: home, prefix of the rate keys, rate window in ms, then user and order of each purchase.
 -- Reply: lost | closed | not_started, time | ended | paused | open, epoch, seq, then for each purchase:
 --        0 taken, -1 sold out, N > 0 rate limited for N ms, or "ORDER+" (held, in flight) or "ORDER-" (held).
-local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'stock', 'starts', 'ends', 'paused', 'seq')
+local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'stock', 'starts', 'ends', 'paused', 'seq', 'tried')
 local epoch = gate[1]
 if not epoch or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= epoch then
   return {'lost'}
@@ -22,20 +22,28 @@ end
 if gate[7] == '1' then
   return {'paused'}
 end
--- Few calls, for a call costs more than what it does. A buyer's mark limits the rate as long as it stands; only those who
--- get nothing need a rate key, one call each.
-local users, rates = {}, {}
-for i = 4, #ARGV, 2 do
-  users[#users + 1] = ARGV[i]
-  rates[#rates + 1] = ARGV[2] .. ARGV[i]
+-- Few calls, for a call costs more than what it does, and no `#`, which searches. A buyer's mark limits the rate as long as
+-- it stands; only those who get nothing need a rate key, one call each. `tried`: until then there may be some.
+local count = (#ARGV - 3) / 2
+local users = {}
+for n = 1, count do
+  users[n] = ARGV[2 * n + 2]
+end
+local recent = {}
+if gate[9] and now < tonumber(gate[9]) then
+  local rates = {}
+  for n = 1, count do
+    rates[n] = ARGV[2] .. users[n]
+  end
+  recent = redis.call('MGET', unpack(rates))
 end
 local marks = redis.call('HMGET', KEYS[2], unpack(users))
-local recent = redis.call('MGET', unpack(rates))
 local left = tonumber(gate[4]) - (redis.call('HLEN', KEYS[2]) - 1)
 local reply = {'open', epoch, gate[8]}
-local taken, new_marks, new_flights = {}, {}, {}
-for n, user in ipairs(users) do
-  local order = ARGV[2 * n + 3]
+local taken, new_marks, new_flights, new = {}, {}, {}, 0
+local refused = false
+for n = 1, count do
+  local user, order = users[n], ARGV[2 * n + 3]
   local held = taken[user] or marks[n]
   local answer
   if held == order then
@@ -45,21 +53,24 @@ for n, user in ipairs(users) do
     answer = held .. (in_flight and '+' or '-')
   elseif left > 0 and not recent[n] then
     taken[user] = order
-    new_marks[#new_marks + 1] = user
-    new_marks[#new_marks + 1] = order
-    new_flights[#new_flights + 1] = now
-    new_flights[#new_flights + 1] = order .. ':' .. user
+    new_marks[new + 1], new_marks[new + 2] = user, order
+    new_flights[new + 1], new_flights[new + 2] = now, order .. ':' .. user
+    new = new + 2
     left = left - 1
     answer = 0
-  elseif redis.call('SET', rates[n], '', 'PX', ARGV[3], 'NX') then
+  elseif redis.call('SET', ARGV[2] .. user, '', 'PX', ARGV[3], 'NX') then
+    refused = true
     answer = -1
   else
-    answer = math.max(1, redis.call('PTTL', rates[n]))
+    answer = math.max(1, redis.call('PTTL', ARGV[2] .. user))
   end
-  reply[#reply + 1] = answer
+  reply[n + 3] = answer
 end
-if #new_marks > 0 then
+if new > 0 then
   redis.call('HSET', KEYS[2], unpack(new_marks))
   redis.call('ZADD', KEYS[3], unpack(new_flights))
+end
+if refused then
+  redis.call('HSET', KEYS[1], 'tried', now + ARGV[3])
 end
 return reply
