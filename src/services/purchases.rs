@@ -25,6 +25,8 @@ use crate::stock::{Admission, Answer, GateError, StockGate};
 pub(super) const PROMISE_MAX_AGE: Duration = Duration::from_secs(2);
 /// A purchase that has waited this long for its turn is turned away with nothing taken.
 const TURN_MAX_WAIT: Duration = Duration::from_millis(500);
+/// Purchases that a lane takes at a time, so that it keeps up with a queue that takes its time to confirm.
+const TAKEN_MOST: usize = 4 * BATCH_MAX;
 /// Orders remembered as confirmed, at least; twice as many at most.
 const CONFIRMED_MEMORY: usize = 50_000;
 
@@ -109,8 +111,8 @@ impl Purchases {
     }
 
     async fn serve_all(self: Arc<Self>, mut tickets: mpsc::Receiver<Ticket>) {
-        let mut waiting = Vec::with_capacity(BATCH_MAX);
-        while tickets.recv_many(&mut waiting, BATCH_MAX).await > 0 {
+        let mut waiting = Vec::with_capacity(TAKEN_MOST);
+        while tickets.recv_many(&mut waiting, TAKEN_MOST).await > 0 {
             let groups = by_product(waiting.drain(..)).into_iter();
             join_all(groups.map(|(product, group)| self.serve(product, group))).await;
         }
@@ -118,7 +120,7 @@ impl Purchases {
 
     async fn serve(self: &Arc<Self>, product: ProductId, tickets: Vec<Ticket>) {
         if let Some(admitted) = self.admit(product, tickets).await {
-            self.publish(admitted).await;
+            join_all(admitted.into_messages().map(|message| self.publish(message))).await;
         }
     }
 
@@ -223,6 +225,18 @@ impl Purchases {
             }
             Err(error) => refuse_all(tickets, || Error::Unavailable(error.to_string())),
         }
+    }
+}
+
+impl Admitted {
+    /// As many at a time as a message holds.
+    fn into_messages(self) -> impl Iterator<Item = Self> {
+        let Self { product, epoch, reserved } = self;
+        let mut reserved = reserved.into_iter();
+        std::iter::from_fn(move || {
+            let reserved: Vec<_> = reserved.by_ref().take(BATCH_MAX).collect();
+            (!reserved.is_empty()).then_some(Self { product, epoch, reserved })
+        })
     }
 }
 
