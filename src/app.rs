@@ -236,7 +236,7 @@ impl RunningApp {
     pub async fn stop(self) {
         tracing::info!("Stopping");
         self.http.stop(true).await;
-        // Ends the workers, and with them the lane.
+        // Ends the workers, and with them the lanes.
         let _ = self.serving.await;
         self.stop.cancel();
         let ending = async {

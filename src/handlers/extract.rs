@@ -91,7 +91,7 @@ fn client_address<'a>(peer: IpAddr, forwarded: impl Iterator<Item = &'a str>, tr
     address
 }
 
-/// The `{id}` of the path.
+/// The `{id}` of the path, or, in a scope without patterns, what follows its beginning.
 pub struct PathId<T>(pub T);
 
 impl<T: FromStr<Err = &'static str>> FromRequest for PathId<T> {
@@ -99,25 +99,10 @@ impl<T: FromStr<Err = &'static str>> FromRequest for PathId<T> {
     type Future = Ready<Result<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(parse_id(request.match_info().get("id").unwrap_or_default()).map(Self))
+        let path = request.match_info();
+        let id = path.get("id").unwrap_or_else(|| path.unprocessed().trim_start_matches('/'));
+        ready(id.parse().map(Self).map_err(|problem| Error::Invalid(format!("id: {problem}"))))
     }
-}
-
-/// The same where the path is no pattern, but ends in an id.
-pub struct LastSegment<T>(pub T);
-
-impl<T: FromStr<Err = &'static str>> FromRequest for LastSegment<T> {
-    type Error = Error;
-    type Future = Ready<Result<Self>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let rest = request.match_info().unprocessed();
-        ready(parse_id(rest.rsplit('/').next().unwrap_or_default()).map(Self))
-    }
-}
-
-fn parse_id<T: FromStr<Err = &'static str>>(id: &str) -> Result<T> {
-    id.parse().map_err(|problem| Error::Invalid(format!("id: {problem}")))
 }
 
 /// The query string.

@@ -15,7 +15,7 @@ use actix_web::{Handler, HttpResponse, Resource, ResponseError, web};
 use self::request_id::Route;
 use crate::error::Error;
 
-pub use extract::{Admin, Body, Caller, ClientAddress, LastSegment, Params, PathId, TrustedProxies, UnreadBody};
+pub use extract::{Admin, Body, Caller, ClientAddress, Params, PathId, TrustedProxies, UnreadBody};
 pub use request_id::{QuietRootSpan, with_request_id};
 
 /// Adds every path of the API.

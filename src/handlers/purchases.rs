@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, ResponseError, Scope, guard, web};
 use serde::Serialize;
 
 use super::request_id::Route;
-use super::{Caller, LastSegment, UnreadBody};
+use super::{Caller, PathId, UnreadBody};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, OrderStatus, ProductId};
 use crate::services::Lane;
@@ -33,7 +33,7 @@ fn is_purchase(request: &GuardContext<'_>) -> bool {
 
 async fn buy(
     Caller(identity): Caller,
-    LastSegment(product_id): LastSegment<ProductId>,
+    PathId(product_id): PathId<ProductId>,
     _: UnreadBody,
     lane: web::Data<Lane>,
 ) -> Result<HttpResponse> {

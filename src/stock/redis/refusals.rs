@@ -3,8 +3,8 @@
 //! What refuses everybody, or everybody but the buyers, is kept here: a sale that has not begun, has ended or is paused,
 //! and the buyers of one that is sold out. While a sale is full its buyers cannot change without a change of its gate's
 //! version (`epoch` and `seq`), so a copy of them is exact as long as the version is the same, which is asked every
-//! [`POLL_EVERY`]. When this instance has admitted them all, it has the copy already. An answer that is older than [`FRESH`] refuses nobody: then Redis decides. Whoever may hold a unit is
-//! always sent there.
+//! [`POLL_EVERY`]. When this instance has admitted them all, they need not be read. An answer that is older than [`FRESH`]
+//! refuses nobody: then Redis decides. Whoever may hold a unit is always sent there.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +33,7 @@ const FRESH: Duration = Duration::from_millis(200);
 const FORGET_AFTER: Duration = Duration::from_secs(10);
 /// Sales that are watched at most: Redis is asked four things about each twelve times a second.
 const SALES_MOST: usize = 256;
-/// Buyers that are remembered at most, of all sales together: about 20 MiB.
+/// Buyers that are remembered at most, of all sales together: about 20 MiB in copies, and 8 MiB of admitted ones.
 const BUYERS_MOST: usize = 1_000_000;
 /// After its buyers were copied a sale is left alone for this many times as long.
 const COPY_SHARE: u32 = 10;
@@ -46,7 +46,6 @@ pub(super) struct Refusals {
     sales: RwLock<HashMap<ProductId, Arc<Sale>, RandomState>>,
     admitted: Mutex<HashMap<ProductId, Admitted, RandomState>>,
     tries: RecentTries,
-    /// In all copies and among the admitted.
     buyers: AtomicUsize,
     new_sale: Notify,
 }
@@ -168,27 +167,23 @@ impl Refusals {
         if all.len() >= SALES_MOST && !all.contains_key(&product) {
             return;
         }
+        let have = all.values().map(|known| known.users.len()).sum::<usize>();
         let last = Instant::now();
         let new = || Admitted { version, users: Vec::new(), last };
         let known = all.entry(product).or_insert_with(new);
-        let before = known.users.len();
-        if known.version != version || self.buyers.load(Ordering::Relaxed) > BUYERS_MOST {
+        if known.version != version || have > BUYERS_MOST {
             *known = new();
         }
         known.users.extend(users);
         known.last = last;
-        self.buyers.fetch_add(known.users.len(), Ordering::Relaxed);
-        self.buyers.fetch_sub(before, Ordering::Relaxed);
     }
 
-    /// All buyers of a full sale, if this instance has admitted them.
+    /// All buyers of a full sale, if this instance has admitted them. They are not noted any longer in either case, for a
+    /// full sale admits nobody.
     fn take_admitted(&self, product: ProductId, version: Version, taken: i64) -> Option<HashSet<UserId, RandomState>> {
-        let mut all = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(&product).filter(|known| known.version == version && known.users.len() as i64 >= taken)?;
-        let users = all.remove(&product)?.users;
-        self.buyers.fetch_sub(users.len(), Ordering::Relaxed);
-        let users: HashSet<_, _> = users.into_iter().collect();
-        (users.len() as i64 == taken).then_some(users)
+        let known = self.admitted.lock().unwrap_or_else(PoisonError::into_inner).remove(&product)?;
+        let users: HashSet<_, _> = known.users.into_iter().collect();
+        (known.version == version && users.len() as i64 == taken).then_some(users)
     }
 
     /// A sale was changed here: nothing that was known of it counts any more.
@@ -231,15 +226,13 @@ impl Refusals {
             !idle
         });
         let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, forgotten) in admitted.extract_if(|_, known| now.duration_since(known.last) > FORGET_AFTER) {
-            self.buyers.fetch_sub(forgotten.users.len(), Ordering::Relaxed);
-        }
+        admitted.retain(|_, known| now.duration_since(known.last) <= FORGET_AFTER);
         let changes = |sale: &Sale| sale.state.read().unwrap_or_else(PoisonError::into_inner).changes;
         sales.iter().map(|(product, sale)| (*product, sale.clone(), changes(sale))).collect()
     }
 
     /// Takes over what a gate showed that was asked after so many changes. True: its buyers have to be copied.
-    fn take_over(&self, product: ProductId, sale: &Sale, changes: u64, gate: Option<OpenGate>, asked: Asked) -> bool {
+    fn take_over(&self, sale: &Sale, changes: u64, gate: Option<OpenGate>, asked: Asked) -> bool {
         self.update(sale, |state| {
             if state.changes != changes {
                 return false;
@@ -260,12 +253,7 @@ impl Refusals {
                 Some(SaleState::Upcoming | SaleState::Ended | SaleState::Paused) => Some(closed),
                 _ => None,
             };
-            if state.known.is_some() || taken < terms.stock {
-                return false;
-            }
-            let buyers = self.take_admitted(product, version, taken);
-            state.known = buyers.map(|buyers| Known { version, terms, buyers: Some(buyers), asked });
-            state.known.is_none()
+            state.known.is_none() && taken >= terms.stock
         })
     }
 }
@@ -321,7 +309,7 @@ impl RedisGate {
         let mut full = Vec::new();
         for ((product, sale, changes), gate) in sales.into_iter().zip(gates) {
             let taken = gate.as_ref().map_or(0, |gate| gate.taken as usize);
-            if self.refusals.take_over(product, &sale, changes, gate, asked)
+            if self.refusals.take_over(&sale, changes, gate, asked)
                 && self.refusals.buyers.load(Ordering::Relaxed) + taken <= BUYERS_MOST
             {
                 full.push((product, sale, changes));
@@ -344,7 +332,10 @@ impl RedisGate {
         };
         let (_, before) = self.ask_gates(&[product]).await?;
         let Some(before) = full(before) else { return Ok(None) };
-        let buyers = self.scan_buyers(product).await?;
+        let buyers = match self.refusals.take_admitted(product, before.version, before.taken) {
+            Some(buyers) => buyers,
+            None => self.scan_buyers(product).await?,
+        };
         let (asked, after) = self.ask_gates(&[product]).await?;
         let same = full(after).filter(|after| after.version == before.version && after.taken == buyers.len() as i64);
         Ok(same.map(|OpenGate { terms, version, .. }| Known { version, terms, buyers: Some(buyers), asked }))
