@@ -1,0 +1,2 @@
+-- Nothing to change: this is about SQLite's tables only.
+DO 0;
