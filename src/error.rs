@@ -179,7 +179,8 @@ impl ResponseError for Error {
             reply.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
         let body = if let Self::SoldOut = self { SOLD_OUT.clone() } else { self.problem() };
-        reply.content_type("application/problem+json").body(body)
+        let problem_json = HeaderValue::from_static("application/problem+json");
+        reply.insert_header((header::CONTENT_TYPE, problem_json)).body(body)
     }
 }
 

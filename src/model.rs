@@ -24,6 +24,17 @@ macro_rules! text_column {
             }
         }
 
+        impl std::str::FromStr for $type {
+            type Err = String;
+
+            fn from_str(word: &str) -> Result<Self, Self::Err> {
+                match word {
+                    $($word => Ok($variant),)+
+                    other => Err(format!(concat!("unknown ", stringify!($type), " `{}`"), other)),
+                }
+            }
+        }
+
         impl<DB> diesel::serialize::ToSql<diesel::sql_types::Text, DB> for $type
         where
             DB: diesel::backend::Backend,
@@ -40,10 +51,8 @@ macro_rules! text_column {
             String: diesel::deserialize::FromSql<diesel::sql_types::Text, DB>,
         {
             fn from_sql(raw: DB::RawValue<'_>) -> diesel::deserialize::Result<Self> {
-                match <String as diesel::deserialize::FromSql<diesel::sql_types::Text, DB>>::from_sql(raw)?.as_str() {
-                    $($word => Ok($variant),)+
-                    other => Err(format!(concat!("unknown ", stringify!($type), " `{}`"), other).into()),
-                }
+                let word = <String as diesel::deserialize::FromSql<diesel::sql_types::Text, DB>>::from_sql(raw)?;
+                Ok(word.parse()?)
             }
         }
     };

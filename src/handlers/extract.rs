@@ -52,7 +52,7 @@ fn identify(request: &HttpRequest) -> Result<Identity> {
         .app_data::<web::Data<Tokens>>()
         .ok_or_else(|| Error::Internal("no token service is registered".to_owned()))?;
     let value = request.headers().get(header::AUTHORIZATION).ok_or(Error::Unauthorized)?;
-    let value = value.to_str().map_err(|_| Error::Unauthorized)?;
+    let value = std::str::from_utf8(value.as_bytes()).map_err(|_| Error::Unauthorized)?;
     match value.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => tokens.check(token.trim()),
         _ => Err(Error::Unauthorized),

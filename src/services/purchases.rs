@@ -127,7 +127,8 @@ impl Purchases {
     /// Asks the gate for units for tickets of one product, and answers those that get none.
     async fn admit(self: &Arc<Self>, product: ProductId, mut tickets: Vec<Ticket>) -> Option<Admitted> {
         tickets.retain(|ticket| !ticket.reply.is_closed());
-        let late = tickets.extract_if(.., |ticket| ticket.clicked_at.elapsed() > TURN_MAX_WAIT);
+        let now = Instant::now();
+        let late = tickets.extract_if(.., |ticket| now.saturating_duration_since(ticket.clicked_at) > TURN_MAX_WAIT);
         late.for_each(|ticket| ticket.refuse(|| Error::Unavailable("waited too long for its turn".to_owned())));
         if tickets.is_empty() {
             return None;
@@ -198,8 +199,10 @@ impl Purchases {
             Ok(()) => {
                 crash_point!("before_reply");
                 self.confirmed.remember(batch.items.iter().map(|item| item.order_id));
+                // After the confirm, not before the publish: by this time a rebuilt gate may not know the orders.
+                let now = Instant::now();
                 for (ticket, order_id) in reserved {
-                    ticket.promise(order_id);
+                    ticket.promise(order_id, now);
                 }
             }
             Err(error) => {
@@ -242,9 +245,8 @@ impl Admitted {
 
 impl Ticket {
     /// Answers a purchase whose order is confirmed to be in the queue.
-    fn promise(self, order_id: OrderId) {
-        // After the confirm, not before the publish: by this time a rebuilt gate may not know the order.
-        if self.clicked_at.elapsed() > PROMISE_MAX_AGE {
+    fn promise(self, order_id: OrderId, now: Instant) {
+        if now.saturating_duration_since(self.clicked_at) > PROMISE_MAX_AGE {
             return self.refuse(|| Error::Unavailable("confirmed too late".to_owned()));
         }
         let answer =
