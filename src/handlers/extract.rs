@@ -52,12 +52,16 @@ fn identify(request: &HttpRequest) -> Result<Identity> {
         .app_data::<web::Data<Tokens>>()
         .ok_or_else(|| Error::Internal("no token service is registered".to_owned()))?;
     let value = request.headers().get(header::AUTHORIZATION).ok_or(Error::Unauthorized)?;
-    let value = std::str::from_utf8(value.as_bytes()).map_err(|_| Error::Unauthorized)?;
-    match value.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => tokens.check(token.trim()),
+    match value.as_bytes().split_at_checked(BEARER.len()) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(BEARER.as_bytes()) => {
+            tokens.check(std::str::from_utf8(token.trim_ascii()).map_err(|_| Error::Unauthorized)?)
+        }
         _ => Err(Error::Unauthorized),
     }
 }
+
+/// The scheme of a token, in any case.
+const BEARER: &str = "Bearer ";
 
 /// Proxies that are believed when they say whom a request comes from.
 pub struct TrustedProxies(pub Vec<IpAddr>);

@@ -32,15 +32,23 @@ struct Claims {
 
 /// Identity and end of a token's claims, if they are written exactly as [`Claims`] are here.
 fn own_claims(json: &str) -> Option<(Identity, i64)> {
-    let (sub, rest) = json.strip_prefix(r#"{"sub":""#)?.split_once('"')?;
-    let (role, rest) = rest.strip_prefix(r#","role":""#)?.split_once('"')?;
-    let (iat, rest) = rest.strip_prefix(r#","iat":"#)?.split_once(',')?;
-    let exp = rest.strip_prefix(r#""exp":"#)?.strip_suffix('}')?;
+    let (sub, rest) = cut(json.strip_prefix(r#"{"sub":""#)?, b'"')?;
+    let (role, rest) = cut(rest.strip_prefix(r#"","role":""#)?, b'"')?;
+    let (iat, rest) = cut(rest.strip_prefix(r#"","iat":"#)?, b',')?;
+    let (exp, rest) = cut(rest.strip_prefix(r#","exp":"#)?, b'}')?;
+    if rest != "}" {
+        return None;
+    }
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(iat) || !digits(exp) {
         return None;
     }
     Some((Identity { user_id: sub.parse().ok()?, role: role.parse().ok()? }, exp.parse().ok()?))
+}
+
+/// What comes before a mark, and the rest from it on. For a few characters this is quicker than a general search.
+fn cut(text: &str, mark: u8) -> Option<(&str, &str)> {
+    text.split_at_checked(text.bytes().position(|byte| byte == mark)?)
 }
 
 /// Encoded claims of ours are shorter.
