@@ -41,6 +41,7 @@ local marks = redis.call('HMGET', KEYS[2], unpack(users))
 local left = tonumber(gate[4]) - (redis.call('HLEN', KEYS[2]) - 1)
 local reply = {'open', epoch, gate[8]}
 local taken, new_marks, new_flights, new = {}, {}, {}, 0
+local since = string.format('%.0f', now) -- Once: as a number it would be written out for each.
 local refused = false
 for n = 1, count do
   local user, order = users[n], ARGV[2 * n + 3]
@@ -54,7 +55,7 @@ for n = 1, count do
   elseif left > 0 and not recent[n] then
     taken[user] = order
     new_marks[new + 1], new_marks[new + 2] = user, order
-    new_flights[new + 1], new_flights[new + 2] = now, order .. ':' .. user
+    new_flights[new + 1], new_flights[new + 2] = since, order .. ':' .. user
     new = new + 2
     left = left - 1
     answer = 0

@@ -1,2 +1,0 @@
--- Nothing to change: this is about SQLite's tables only.
-DO 0;
