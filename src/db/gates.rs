@@ -5,7 +5,7 @@ use diesel_async::RunQueryDsl;
 
 use super::schema::{orders, products};
 use super::{DbConn, DbResult, on_db};
-use crate::model::{OrderId, OrderStatus, Product, ProductId, Purchase, Timestamp};
+use crate::model::{OrderStatus, Product, ProductId, Purchase, Timestamp};
 
 /// Which gate may sell a product.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
@@ -60,26 +60,17 @@ impl DbConn {
         Ok(())
     }
 
-    /// Live orders of a product with greater ids than `after`, by id.
-    pub async fn live_orders_after(
-        &mut self,
-        id: ProductId,
-        after: Option<OrderId>,
-        limit: i64,
-    ) -> DbResult<Vec<Purchase>> {
+    /// Live orders of a product whose buyers come after `after`, by buyer.
+    pub async fn live_orders_after(&mut self, id: ProductId, after: i64, limit: i64) -> DbResult<Vec<Purchase>> {
         let conn = self;
-        // No live order is due for release: said so that MySQL reads the index of the sale in its order.
         let query = orders::table
             .select((orders::id, orders::user_id))
             .filter(orders::product_id.eq(id))
-            .filter(orders::release_due.is_null())
+            .filter(orders::user_id.gt(after))
             .filter(orders::live_user.is_not_null())
-            .order(orders::id)
+            .order(orders::user_id)
             .limit(limit);
-        let rows = match after {
-            None => on_db!(conn, query.load(conn).await)?,
-            Some(after) => on_db!(conn, query.filter(orders::id.gt(after)).load(conn).await)?,
-        };
+        let rows = on_db!(conn, query.load(conn).await)?;
         Ok(rows.into_iter().map(|(order_id, user_id)| Purchase { order_id, user_id }).collect())
     }
 

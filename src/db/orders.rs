@@ -154,7 +154,7 @@ impl DbConn {
     pub async fn list_orders(&mut self, user: UserId, before: Option<OrderId>, limit: i64) -> DbResult<Vec<Order>> {
         let conn = self;
         let sales = diesel::alias!(products as sales);
-        // In SQLite the index of buyers begins with the product: this makes it go from sale to sale instead of row by row.
+        // The index of buyers begins with the product: this lets SQLite go from sale to sale instead of row by row.
         let of_any_sale = orders::product_id.eq_any(sales.select(sales.field(products::id)));
         let query = orders::table
             .inner_join(products::table)

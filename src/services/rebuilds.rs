@@ -153,12 +153,12 @@ impl Rebuilds {
         crash_point!("after_fence");
         // Only now: an older purchase that is written after this was not promised, and is rejected.
         let staging = gate.stage(product, &row.home, epoch).await?;
-        let mut after = None;
+        let mut last_user = 0;
         let mut buyers = 0;
         loop {
-            let page = self.db.read(move |conn| Box::pin(conn.live_orders_after(product, after, PAGE))).await?;
+            let page = self.db.read(move |conn| Box::pin(conn.live_orders_after(product, last_user, PAGE))).await?;
             let Some(last) = page.last() else { break };
-            after = Some(last.order_id);
+            last_user = last.user_id.get();
             buyers += page.len();
             gate.add_staged(&staging, &page).await?;
         }
