@@ -166,7 +166,7 @@ impl RunningApp {
             Backend::Distributed => {
                 let (lane, work) = Lane::open(&purchases, room * workers);
                 tasks.spawn(work);
-                Some(web::Data::new(lane))
+                Some(Arc::new(lane))
             }
         };
         let metrics = web::Data::from(metrics);
@@ -174,16 +174,24 @@ impl RunningApp {
         let proxies = web::Data::new(TrustedProxies(config.server.trusted_proxies.clone()));
         let traced = tracing::enabled!(tracing::Level::DEBUG);
         let server = HttpServer::new(move || {
+            let lane = match &shared_lane {
+                None => {
+                    let (lane, work) = Lane::open(&purchases, room);
+                    spawn_local(work);
+                    lane
+                }
+                Some(shared) => {
+                    let (lane, handing) = shared.from_afar();
+                    spawn_local(handing);
+                    lane
+                }
+            };
             App::new()
                 .app_data(accounts.clone())
                 .app_data(tokens.clone())
                 .app_data(catalog.clone())
                 .app_data(orders.clone())
-                .app_data(shared_lane.clone().unwrap_or_else(|| {
-                    let (lane, work) = Lane::open(&purchases, room);
-                    spawn_local(work);
-                    web::Data::new(lane)
-                }))
+                .app_data(web::Data::new(lane))
                 .app_data(health.clone())
                 .app_data(metrics.clone())
                 .app_data(metrics.of_worker())

@@ -1,7 +1,5 @@
 //! The transaction that sells: stock and orders of whole batches, all or nothing.
 
-use std::fmt::Write;
-
 use diesel::prelude::*;
 use diesel::result::Error as QueryError;
 use diesel::sql_query;
@@ -90,9 +88,14 @@ async fn insert_or_ignore(conn: &mut DbConn, batch: &PurchaseBatch, price_cents:
     let Some(first) = batch.items.first().map(|item| item.order_id.drawn_at()) else { return Ok(0) };
     let mut rows = String::with_capacity(batch.items.len() * 64);
     for item in &batch.items {
-        let (id, later) = (Uuid::from(item.order_id).simple(), item.order_id.drawn_at().unix_ms() - first.unix_ms());
-        let before = if rows.is_empty() { '[' } else { ',' };
-        write!(rows, "{before}[\"{id}\",{},{later}]", item.user_id).expect("a string takes everything");
+        let later = item.order_id.drawn_at().unix_ms() - first.unix_ms();
+        rows.push_str(if rows.is_empty() { "[[\"" } else { ",[\"" });
+        rows.push_str(Uuid::from(item.order_id).simple().encode_lower(&mut Uuid::encode_buffer()));
+        rows.push_str("\",");
+        rows.push_str(itoa::Buffer::new().format(item.user_id.get()));
+        rows.push(',');
+        rows.push_str(itoa::Buffer::new().format(later));
+        rows.push(']');
     }
     rows.push(']');
     let insert = sql_query(INSERT_OR_IGNORE)
@@ -127,8 +130,8 @@ fn insert_or_ignore_blocking(
     for item in &batch.items {
         ids.extend_from_slice(Uuid::from(item.order_id).as_bytes());
         item.order_id.drawn_at().push_sortable(&mut times);
-        let before = if buyers.is_empty() { '[' } else { ',' };
-        write!(buyers, "{before}{}", item.user_id).expect("a string takes everything");
+        buyers.push(if buyers.is_empty() { '[' } else { ',' });
+        buyers.push_str(itoa::Buffer::new().format(item.user_id.get()));
     }
     buyers.push(']');
     let insert = sql_query(INSERT_OR_IGNORE_INTO_FILE)

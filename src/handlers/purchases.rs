@@ -5,7 +5,6 @@ use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, header};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, ResponseError, Scope, guard, web};
-use uuid::Uuid;
 
 use super::request_id::Route;
 use super::{Caller, PathId, UnreadBody};
@@ -43,8 +42,8 @@ async fn buy(
 
 /// The reply to a purchase. Put together by hand: nothing in it needs escaping, and there are very many of them.
 fn accepted(order_id: OrderId, product_id: ProductId) -> HttpResponse {
-    let mut buffer = Uuid::encode_buffer();
-    let (id, product) = (&*Uuid::from(order_id).hyphenated().encode_lower(&mut buffer), product_id.to_string());
+    let mut buffer = [0; OrderId::LENGTH];
+    let (id, product) = (order_id.encode(&mut buffer), product_id.to_string());
     let status = OrderStatus::Queued.as_str();
     let body = [r#"{"order_id":""#, id, r#"","product_id":"#, &product, r#","status":""#, status, r#""}"#].concat();
     let location = Bytes::from(["/orders/", id].concat());

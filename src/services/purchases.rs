@@ -50,14 +50,23 @@ pub struct Purchases {
 pub struct Lane {
     purchases: Arc<Purchases>,
     tickets: mpsc::Sender<Ticket>,
+    desk: Option<Desk>,
 }
+
+/// Where a thread is handed its answers, all of a message at a time: each hand-over costs a system call. What waits here
+/// is bounded by the lane.
+type Desk = mpsc::UnboundedSender<Vec<(Reply, Result<OrderId>)>>;
+
+/// Wakes the click.
+type Reply = oneshot::Sender<Result<OrderId>>;
 
 /// A click that waits for its answer.
 struct Ticket {
     product: ProductId,
     purchase: Purchase,
     clicked_at: Instant,
-    reply: oneshot::Sender<Result<OrderId>>,
+    reply: Reply,
+    desk: Option<Desk>,
 }
 
 /// Clicks on one product that hold units of one epoch, and under which orders.
@@ -72,7 +81,22 @@ impl Lane {
     /// is done.
     pub fn open(purchases: &Arc<Purchases>, capacity: usize) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (tickets, waiting) = mpsc::channel(capacity);
-        (Self { purchases: purchases.clone(), tickets }, purchases.clone().serve_all(waiting))
+        (Self { purchases: purchases.clone(), tickets, desk: None }, purchases.clone().serve_all(waiting))
+    }
+
+    /// The same lane for clicks of another thread than its task's, and what hands that thread the answers.
+    pub fn from_afar(&self) -> (Self, impl Future<Output = ()> + 'static) {
+        let (desk, mut handed) = mpsc::unbounded_channel::<Vec<(Reply, Result<OrderId>)>>();
+        let lane = Self { purchases: self.purchases.clone(), tickets: self.tickets.clone(), desk: Some(desk) };
+        let handing = async move {
+            while let Some(answers) = handed.recv().await {
+                for (reply, answer) in answers {
+                    // A client that has hung up finds its order in `GET /orders`.
+                    let _ = reply.send(answer);
+                }
+            }
+        };
+        (lane, handing)
     }
 
     /// Buys one unit. `Ok` is a promise: the order exists from here on, whatever crashes (I2).
@@ -91,7 +115,7 @@ impl Lane {
         }
         let (reply, answer) = oneshot::channel();
         let purchase = Purchase { order_id: OrderId::draw(), user_id };
-        let ticket = Ticket { product, purchase, clicked_at: Instant::now(), reply };
+        let ticket = Ticket { product, purchase, clicked_at: Instant::now(), reply, desk: self.desk.clone() };
         self.tickets.try_send(ticket).map_err(|_| Error::Unavailable("too many purchases wait".to_owned()))?;
         answer.await.map_err(|_| Error::Unavailable("stopping".to_owned()))?
     }
@@ -129,7 +153,7 @@ impl Purchases {
         tickets.retain(|ticket| !ticket.reply.is_closed());
         let now = Instant::now();
         let late = tickets.extract_if(.., |ticket| now.saturating_duration_since(ticket.clicked_at) > TURN_MAX_WAIT);
-        late.for_each(|ticket| ticket.refuse(|| Error::Unavailable("waited too long for its turn".to_owned())));
+        refuse_all(late, || Error::Unavailable("waited too long for its turn".to_owned()));
         if tickets.is_empty() {
             return None;
         }
@@ -163,21 +187,26 @@ impl Purchases {
     /// Answers the tickets that the gate refuses; the others must be published.
     fn answer(&self, tickets: Vec<Ticket>, answers: Vec<Answer>) -> Vec<(Ticket, OrderId)> {
         let mut to_publish = Vec::with_capacity(tickets.len());
+        let mut refused = Vec::new();
         for (ticket, answer) in tickets.into_iter().zip(answers) {
-            match answer {
+            let refusal = match answer {
                 Answer::Taken => {
                     let order_id = ticket.purchase.order_id;
                     to_publish.push((ticket, order_id));
+                    continue;
                 }
                 // Whoever published it may have died before the confirm: only one that is seen makes it a promise.
                 Answer::Already { order_id, in_flight: true } if !self.confirmed.contains(order_id) => {
                     to_publish.push((ticket, order_id));
+                    continue;
                 }
-                Answer::Already { order_id, .. } => ticket.refuse(|| Error::AlreadyPurchased(order_id)),
-                Answer::RateLimited(wait) => ticket.refuse(|| Error::RateLimited(wait)),
-                Answer::SoldOut => ticket.refuse(|| Error::SoldOut),
-            }
+                Answer::Already { order_id, .. } => Error::AlreadyPurchased(order_id),
+                Answer::RateLimited(wait) => Error::RateLimited(wait),
+                Answer::SoldOut => Error::SoldOut,
+            };
+            refused.push((ticket, Err(refusal)));
         }
+        answer_all(refused);
         to_publish
     }
 
@@ -201,9 +230,10 @@ impl Purchases {
                 self.confirmed.remember(batch.items.iter().map(|item| item.order_id));
                 // After the confirm, not before the publish: by this time a rebuilt gate may not know the orders.
                 let now = Instant::now();
-                for (ticket, order_id) in reserved {
-                    ticket.promise(order_id, now);
-                }
+                answer_all(reserved.into_iter().map(|(ticket, order_id)| {
+                    let answer = ticket.promised(order_id, now);
+                    (ticket, answer)
+                }));
             }
             Err(error) => {
                 tracing::warn!(product.id = %product, purchases = batch.items.len(), %error, "A batch was not confirmed");
@@ -244,24 +274,39 @@ impl Admitted {
 }
 
 impl Ticket {
-    /// Answers a purchase whose order is confirmed to be in the queue.
-    fn promise(self, order_id: OrderId, now: Instant) {
+    /// The answer to a purchase whose order is confirmed to be in the queue.
+    fn promised(&self, order_id: OrderId, now: Instant) -> Result<OrderId> {
         if now.saturating_duration_since(self.clicked_at) > PROMISE_MAX_AGE {
-            return self.refuse(|| Error::Unavailable("confirmed too late".to_owned()));
+            Err(Error::Unavailable("confirmed too late".to_owned()))
+        } else if order_id == self.purchase.order_id {
+            Ok(order_id)
+        } else {
+            Err(Error::AlreadyPurchased(order_id))
         }
-        let answer =
-            if order_id == self.purchase.order_id { Ok(order_id) } else { Err(Error::AlreadyPurchased(order_id)) };
-        // A client that has hung up finds its order in `GET /orders`.
-        let _ = self.reply.send(answer);
-    }
-
-    fn refuse(self, why: impl FnOnce() -> Error) {
-        let _ = self.reply.send(Err(why()));
     }
 }
 
 fn refuse_all(tickets: impl IntoIterator<Item = Ticket>, why: impl Fn() -> Error) {
-    tickets.into_iter().for_each(|ticket| ticket.refuse(&why));
+    answer_all(tickets.into_iter().map(|ticket| (ticket, Err(why()))));
+}
+
+/// Answers those of this thread one by one, and hands the others over together.
+fn answer_all(answers: impl IntoIterator<Item = (Ticket, Result<OrderId>)>) {
+    let mut desks: Vec<(Desk, Vec<_>)> = Vec::new();
+    for (Ticket { reply, desk, .. }, answer) in answers {
+        let Some(desk) = desk else {
+            let _ = reply.send(answer);
+            continue;
+        };
+        match desks.iter_mut().find(|(other, _)| other.same_channel(&desk)) {
+            Some((_, handed)) => handed.push((reply, answer)),
+            None => desks.push((desk, vec![(reply, answer)])),
+        }
+    }
+    for (desk, handed) in desks {
+        // A thread that has ended has nobody left to answer.
+        let _ = desk.send(handed);
+    }
 }
 
 /// Groups tickets by product; within a product they keep their order.

@@ -8,10 +8,12 @@ mod replies;
 
 pub use self::opening::Staging;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::redis::{self, ErrorKind, FromRedisValue, RedisError, Script, ScriptInvocation, Value};
+use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind, Value};
+use foldhash::fast::RandomState;
 use tokio_util::sync::CancellationToken;
 
 use self::link::{Link, Slot, pool, read_home};
@@ -19,7 +21,7 @@ use self::refusals::Refusals;
 use self::replies::{done, parse_admission};
 use super::{Admission, Answer, GateError, RATE_WINDOW, Refusal, rate_wait};
 use crate::config;
-use crate::model::{ProductId, Purchase, SaleTerms, Timestamp, UserId};
+use crate::model::{OrderId, ProductId, Purchase, SaleTerms, Timestamp, UserId};
 
 /// How often an idle link's server is asked who it is.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -73,7 +75,7 @@ impl RedisGate {
 
     pub(super) async fn reserve(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
         let mut admission = None;
-        for chunk in purchases.chunks(CHUNK) {
+        for chunk in chunks_of_distinct_users(purchases) {
             match (self.reserve_chunk(product, chunk).await?, &mut admission) {
                 (Admission::Open { epoch, answers }, None) => admission = Some((epoch, answers)),
                 (Admission::Open { epoch, answers }, Some((first_epoch, all))) if epoch == *first_epoch => {
@@ -101,15 +103,13 @@ impl RedisGate {
     }
 
     async fn reserve_chunk(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
+        let keys = [gate_key(product), buyers_key(product), flight_key(product)];
         let reply: Vec<Value> = self
-            .invoke(product, |link| {
-                let mut call = self.reserve.key(gate_key(product));
-                call.key(buyers_key(product)).key(flight_key(product));
+            .invoke(product, &self.reserve, &keys, |link, call| {
                 call.arg(&link.home).arg(rate_prefix(product)).arg(RATE_WINDOW.as_millis() as u64);
                 for purchase in purchases {
-                    call.arg(purchase.user_id.get()).arg(purchase.order_id.to_string());
+                    call.arg(purchase.user_id.get()).arg(purchase.order_id.encode(&mut [0; OrderId::LENGTH]));
                 }
-                call
             })
             .await?;
         let (admission, version) = parse_admission(reply, purchases.len())?;
@@ -122,14 +122,17 @@ impl RedisGate {
 
     pub(super) async fn settle(&self, product: ProductId, purchases: &[Purchase]) -> Result<(), GateError> {
         for chunk in purchases.chunks(CHUNK) {
+            let mut member = String::new();
             let reply: String = self
-                .invoke(product, |link| {
-                    let mut call = self.settle.key(gate_key(product));
-                    call.key(flight_key(product)).arg(&link.home);
+                .invoke(product, &self.settle, &[gate_key(product), flight_key(product)], |link, call| {
+                    call.arg(&link.home);
                     for purchase in chunk {
-                        call.arg(format!("{}:{}", purchase.order_id, purchase.user_id));
+                        member.clear();
+                        member.push_str(purchase.order_id.encode(&mut [0; OrderId::LENGTH]));
+                        member.push(':');
+                        member.push_str(itoa::Buffer::new().format(purchase.user_id.get()));
+                        call.arg(&member);
                     }
-                    call
                 })
                 .await?;
             done(&reply)?;
@@ -144,17 +147,16 @@ impl RedisGate {
         purchases: &[Purchase],
     ) -> Result<(), GateError> {
         let now = Timestamp::now();
+        let keys = [gate_key(product), buyers_key(product), flight_key(product)];
         for chunk in purchases.chunks(CHUNK) {
             let reply = self
-                .invoke(product, |link| {
-                    let mut call = self.release.key(gate_key(product));
-                    call.key(buyers_key(product)).key(flight_key(product)).arg(&link.home).arg(epoch);
-                    call.arg(rate_prefix(product));
+                .invoke(product, &self.release, &keys, |link, call| {
+                    call.arg(&link.home).arg(epoch).arg(rate_prefix(product));
                     for purchase in chunk {
                         let wait = rate_wait(purchase, now).as_millis() as u64;
-                        call.arg(purchase.order_id.to_string()).arg(purchase.user_id.get()).arg(wait);
+                        call.arg(purchase.order_id.encode(&mut [0; OrderId::LENGTH]));
+                        call.arg(purchase.user_id.get()).arg(wait);
                     }
-                    call
                 })
                 .await;
             self.changed(product, reply)?;
@@ -164,11 +166,9 @@ impl RedisGate {
 
     pub(super) async fn configure(&self, product: ProductId, terms: &SaleTerms) -> Result<(), GateError> {
         let reply = self
-            .invoke(product, |link| {
-                let mut call = self.configure.key(gate_key(product));
+            .invoke(product, &self.configure, &[gate_key(product)], |link, call| {
                 call.arg(&link.home);
-                add_terms(&mut call, terms);
-                call
+                add_terms(call, terms);
             })
             .await;
         self.changed(product, reply)
@@ -215,29 +215,45 @@ impl RedisGate {
         &self.slots[product.get() as usize % self.slots.len()]
     }
 
-    /// Runs a script on the product's link; loads it when the server does not know it.
-    async fn invoke<'s, T: FromRedisValue>(
-        &'s self,
+    /// Runs a script on the product's link; loads it when the server does not know it. Not the library's own invocation,
+    /// which allocates for each of the thousands of arguments.
+    async fn invoke<T: FromRedisValue>(
+        &self,
         product: ProductId,
-        call: impl FnOnce(&Link) -> ScriptInvocation<'s>,
+        script: &Script,
+        keys: &[String],
+        args: impl FnOnce(&Link, &mut Cmd),
     ) -> Result<T, GateError> {
         let slot = self.slot(product);
         let link = slot.link().await?;
-        let reply = call(&link).invoke_async::<T>(&mut link.conn()).await;
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(script.get_hash()).arg(keys.len()).arg(keys);
+        args(&link, &mut call);
+        let mut reply = call.query_async(&mut link.conn()).await;
+        if let Err(error) = &reply
+            && error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+        {
+            reply = match script.load_async(&mut link.conn()).await {
+                Ok(_) => call.query_async(&mut link.conn()).await,
+                Err(error) => Err(error),
+            };
+        }
         self.answered(slot, &link, reply)
     }
 
     /// The same, but only on the server of that identity.
-    async fn invoke_at<'s, T: FromRedisValue>(
-        &'s self,
+    async fn invoke_at<T: FromRedisValue>(
+        &self,
         product: ProductId,
         home: &str,
-        call: impl FnOnce() -> ScriptInvocation<'s>,
+        script: &Script,
+        keys: &[String],
+        args: impl FnOnce(&mut Cmd),
     ) -> Result<T, GateError> {
         if self.slot(product).link().await?.home != home {
             return Err(GateError::Lost);
         }
-        self.invoke(product, |_| call()).await
+        self.invoke(product, script, keys, |_, call| args(call)).await
     }
 
     /// Sorts errors, and drops a link that can no longer be trusted to answer.
@@ -254,6 +270,18 @@ impl RedisGate {
             _ => GateError::Protocol(error.to_string()),
         })
     }
+}
+
+/// As many as a script takes, and none in which a user comes twice.
+fn chunks_of_distinct_users(mut purchases: &[Purchase]) -> impl Iterator<Item = &[Purchase]> {
+    let mut seen = HashSet::<UserId, RandomState>::default();
+    std::iter::from_fn(move || {
+        seen.clear();
+        let distinct = purchases.iter().take(CHUNK).take_while(|purchase| seen.insert(purchase.user_id)).count();
+        let (chunk, rest) = purchases.split_at(distinct);
+        purchases = rest;
+        (!chunk.is_empty()).then_some(chunk)
+    })
 }
 
 fn prefix(product: ProductId) -> String {
@@ -276,7 +304,7 @@ fn rate_prefix(product: ProductId) -> String {
     format!("seckill:{{{product}}}:rate:")
 }
 
-fn add_terms(call: &mut ScriptInvocation<'_>, terms: &SaleTerms) {
+fn add_terms(call: &mut Cmd, terms: &SaleTerms) {
     let ends = terms.ends_at.map(|end| end.unix_ms().to_string()).unwrap_or_default();
     call.arg(terms.ver).arg(terms.stock).arg(terms.starts_at.unix_ms()).arg(ends).arg(i32::from(terms.paused));
 }

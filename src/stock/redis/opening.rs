@@ -47,11 +47,10 @@ impl RedisGate {
 
     /// Closes whatever gate of an older epoch there is. After it, no purchase of an older epoch can be admitted.
     pub(in crate::stock) async fn close(&self, product: ProductId, home: &str, epoch: i64) -> Result<(), GateError> {
+        let keys = [gate_key(product), buyers_key(product), flight_key(product)];
         let reply = self
-            .invoke_at(product, home, || {
-                let mut call = self.close.key(gate_key(product));
-                call.key(buyers_key(product)).key(flight_key(product)).arg(home).arg(epoch);
-                call
+            .invoke_at(product, home, &self.close, &keys, |call| {
+                call.arg(home).arg(epoch);
             })
             .await;
         self.changed(product, reply)
@@ -96,12 +95,11 @@ impl RedisGate {
     /// Opens the closed gate with the loaded buyers.
     pub(in crate::stock) async fn install(&self, staging: Staging, terms: &SaleTerms) -> Result<(), GateError> {
         let Staging { product, home, epoch, key } = staging;
+        let keys = [gate_key(product), buyers_key(product), flight_key(product), key];
         let reply = self
-            .invoke_at(product, &home, || {
-                let mut call = self.install.key(gate_key(product));
-                call.key(buyers_key(product)).key(flight_key(product)).key(&key).arg(&home).arg(epoch);
-                add_terms(&mut call, terms);
-                call
+            .invoke_at(product, &home, &self.install, &keys, |call| {
+                call.arg(&home).arg(epoch);
+                add_terms(call, terms);
             })
             .await;
         self.changed(product, reply)

@@ -120,12 +120,10 @@ impl RedisGate {
         age: Duration,
         most: usize,
     ) -> Result<Stale, GateError> {
+        let keys = [gate_key(product), buyers_key(product), flight_key(product)];
         let reply: Vec<String> = self
-            .invoke(product, |link| {
-                let mut call = self.stale.key(gate_key(product));
-                call.key(buyers_key(product)).key(flight_key(product));
+            .invoke(product, &self.stale, &keys, |link, call| {
                 call.arg(&link.home).arg(age.as_millis() as u64).arg(most);
-                call
             })
             .await?;
         parse_stale(&reply)

@@ -31,9 +31,12 @@ pub(super) fn parse_admission(reply: Vec<Value>, purchases: usize) -> Result<(Ad
     let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
     let word: String = parse(next()?)?;
     match word.as_str() {
-        "open" => {
+        "open" | "taken" => {
             let version = Version { epoch: parse(next()?)?, seq: parse(next()?)? };
-            let answers = (0..purchases).map(|_| parse_answer(next()?)).collect::<Result<_, _>>()?;
+            let answers = match word.as_str() {
+                "taken" => vec![Answer::Taken; purchases],
+                _ => (0..purchases).map(|_| parse_answer(next()?)).collect::<Result<_, _>>()?,
+            };
             Ok((Admission::Open { epoch: version.epoch, answers }, Some(version)))
         }
         "not_started" => {

@@ -1,7 +1,7 @@
 -- Takes a unit for each purchase that may have one. Checks everything that can refuse them all before it writes.
 -- KEYS: gate, buyers, flight. The rate keys are built here: they share the product's hash tag, so its slot.
--- ARGV: home, prefix of the rate keys, rate window in ms, then user and order of each purchase.
--- Reply: lost | closed | not_started, time | ended | paused | open, epoch, seq, then for each purchase:
+-- ARGV: home, prefix of the rate keys, rate window in ms, then user and order of each purchase; no user twice.
+-- Reply: lost | closed | not_started, time | ended | paused | taken, epoch, seq: by all | open, epoch, seq, then for each:
 --        0 taken, -1 sold out, N > 0 rate limited for N ms, or "ORDER+" (held, in flight) or "ORDER-" (held).
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'stock', 'starts', 'ends', 'paused', 'seq', 'tried')
 local epoch = gate[1]
@@ -40,25 +40,21 @@ end
 local marks = redis.call('HMGET', KEYS[2], unpack(users))
 local left = tonumber(gate[4]) - (redis.call('HLEN', KEYS[2]) - 1)
 local reply = {'open', epoch, gate[8]}
-local taken, new_marks, new_flights, new = {}, {}, {}, 0
+local new_marks, new_flights, new = {}, {}, 0
 local since = string.format('%.0f', now) -- Once: as a number it would be written out for each.
-local refused = false
+local others, refused = false, false
 for n = 1, count do
-  local user, order = users[n], ARGV[2 * n + 3]
-  local held = taken[user] or marks[n]
-  local answer
-  if held == order then
-    answer = 0
-  elseif held then
-    local in_flight = taken[user] or redis.call('ZSCORE', KEYS[3], held .. ':' .. user)
-    answer = held .. (in_flight and '+' or '-')
+  local user, order, held = users[n], ARGV[2 * n + 3], marks[n]
+  local answer = 0
+  if held then
+    if held ~= order then
+      answer = held .. (redis.call('ZSCORE', KEYS[3], held .. ':' .. user) and '+' or '-')
+    end
   elseif left > 0 and not recent[n] then
-    taken[user] = order
     new_marks[new + 1], new_marks[new + 2] = user, order
     new_flights[new + 1], new_flights[new + 2] = since, order .. ':' .. user
     new = new + 2
     left = left - 1
-    answer = 0
   elseif redis.call('SET', ARGV[2] .. user, '', 'PX', ARGV[3], 'NX') then
     refused = true
     answer = -1
@@ -66,6 +62,7 @@ for n = 1, count do
     answer = math.max(1, redis.call('PTTL', ARGV[2] .. user))
   end
   reply[n + 3] = answer
+  others = others or answer ~= 0
 end
 if new > 0 then
   redis.call('HSET', KEYS[2], unpack(new_marks))
@@ -73,5 +70,8 @@ if new > 0 then
 end
 if refused then
   redis.call('HSET', KEYS[1], 'tried', now + ARGV[3])
+end
+if not others then
+  return {'taken', epoch, gate[8]}
 end
 return reply
