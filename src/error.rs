@@ -178,17 +178,17 @@ impl ResponseError for Error {
         if status == StatusCode::UNAUTHORIZED {
             reply.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
-        let body = if let Self::SoldOut = self { SOLD_OUT.clone() } else { self.problem() };
+        let body = if let Self::SoldOut = self { Bytes::from_static(&SOLD_OUT) } else { self.problem().into() };
         let problem_json = HeaderValue::from_static("application/problem+json");
         reply.insert_header((header::CONTENT_TYPE, problem_json)).body(body)
     }
 }
 
-/// The most frequent one is rendered once.
-static SOLD_OUT: LazyLock<Bytes> = LazyLock::new(|| Error::SoldOut.problem());
+/// The most frequent one is rendered once, and not even counted by those who use it.
+static SOLD_OUT: LazyLock<Vec<u8>> = LazyLock::new(|| Error::SoldOut.problem());
 
 impl Error {
-    fn problem(&self) -> Bytes {
+    fn problem(&self) -> Vec<u8> {
         let status = self.status_code();
         let problem = Problem {
             r#type: "about:blank",
@@ -199,7 +199,7 @@ impl Error {
             starts_at: if let Self::NotStarted(starts_at) = self { Some(*starts_at) } else { None },
             order_id: if let Self::AlreadyPurchased(order_id) = self { Some(*order_id) } else { None },
         };
-        serde_json::to_vec(&problem).unwrap_or_default().into()
+        serde_json::to_vec(&problem).unwrap_or_default()
     }
 }
 

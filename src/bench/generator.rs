@@ -234,18 +234,16 @@ fn run_thread(shared: &Arc<Shared>, thread: usize) -> io::Result<(Tally, Duratio
 
 async fn run_connection(address: SocketAddr, shared: Arc<Shared>, tally: Rc<RefCell<Tally>>) -> io::Result<()> {
     let mut connection = Connection::open(address).await?;
-    let mut label = String::new();
     while let Some((request, due)) = shared.next().await {
         let exchange = tokio::time::timeout(REPLY_TIMEOUT, connection.exchange(request)).await;
-        label.clear();
         match exchange {
-            Ok(Ok(reply)) => connection.label(&reply, &mut label),
+            Ok(Ok(reply)) => tally.borrow_mut().note(connection.label(&reply), due.elapsed()),
             failed => {
-                label += if failed.is_err() { "no reply in time" } else { "connection lost" };
+                let label = if failed.is_err() { "no reply in time" } else { "connection lost" };
+                tally.borrow_mut().note(label, due.elapsed());
                 connection = Connection::open(address).await?;
             }
         }
-        tally.borrow_mut().note(&label, due.elapsed());
         shared.answered.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
@@ -254,6 +252,16 @@ async fn run_connection(address: SocketAddr, shared: Arc<Shared>, tally: Rc<RefC
 struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
+    /// The label of the last reply, which the next one mostly shares.
+    last: Labelled,
+}
+
+/// A reply's status, its body if that is a problem's, and its label.
+#[derive(Default)]
+struct Labelled {
+    status: u16,
+    problem: Vec<u8>,
+    label: String,
 }
 
 /// A complete reply in a connection's buffer.
@@ -267,7 +275,7 @@ impl Connection {
     async fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::with_capacity(2048) })
+        Ok(Self { stream, buffer: Vec::with_capacity(2048), last: Labelled::default() })
     }
 
     /// Sends a request and reads its whole reply.
@@ -285,19 +293,18 @@ impl Connection {
     }
 
     /// The status, and the code of a problem.
-    fn label(&self, reply: &Reply, label: &mut String) {
-        let mut digits = [0; 3];
-        for (place, digit) in [100, 10, 1].into_iter().zip(&mut digits) {
-            *digit = b'0' + (reply.status / place % 10) as u8;
+    fn label(&mut self, reply: &Reply) -> &str {
+        let Reply { status, head_length } = *reply;
+        let problem = if status >= 400 { &self.buffer[head_length..] } else { &[] };
+        if self.last.status != status || self.last.problem != problem {
+            let text = std::str::from_utf8(problem).unwrap_or_default();
+            let label = match text.split_once("\"code\":\"") {
+                Some((_, code)) => format!("{status} {}", code.split('"').next().unwrap_or_default()),
+                None => status.to_string(),
+            };
+            self.last = Labelled { status, problem: problem.to_vec(), label };
         }
-        label.push_str(std::str::from_utf8(&digits).unwrap_or_default());
-        if reply.status >= 400
-            && let Ok(body) = std::str::from_utf8(&self.buffer[reply.head_length..])
-            && let Some((_, code)) = body.split_once("\"code\":\"")
-        {
-            label.push(' ');
-            label.push_str(code.split('"').next().unwrap_or_default());
-        }
+        &self.last.label
     }
 }
 

@@ -18,7 +18,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 #[cfg(target_os = "linux")]
 const NICER: i32 = 19;
 /// After each hash a thread rests for this part of the time it took: priority alone leaves a busy sale too little.
-const REST: u32 = 3;
+const REST: u32 = 2;
 /// What is left of a bcrypt hash after version and cost: salt and digest. These belong to no password.
 const NOBODYS_SALT_AND_DIGEST: &str = "abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui";
 
