@@ -98,19 +98,26 @@ impl Bench {
         Ok(Sample::new(volley, spent(before, cpu(server))))
     }
 
+    /// F, if there is a bare endpoint of ours.
+    async fn floor(&self, connections: usize, title: &str) -> Result<Option<Sample>, String> {
+        let Some(own) = &self.own else { return Ok(None) };
+        let request = request("POST", "/floor", None, Some(floor::BODY));
+        let at = (own.floor.address, Some(&own.floor));
+        self.repeat(at, request, connections, &format!("{title}: F"), "202").await.map(Some)
+    }
+
     async fn round(&self, args: &BenchArgs, title: &str, series: &mut Series) -> Result<(), String> {
         let stock = args.stock as usize;
         for connections in args.connections() {
             let late = LATE_BUYERS.min(stock * LATE_PER_UNIT);
             let size = Size { stock, late, connections };
             let title = format!("{title}, {connections} connections");
-            if let Some(own) = &self.own {
-                let at = (own.floor.address, Some(&own.floor));
-                let request = request("POST", "/floor", None, Some(floor::BODY));
-                let floor = self.repeat(at, request, connections, &format!("{title}: F"), "202").await?;
-                series.add(Measure::Floor, connections, floor);
-            }
+            // Before and after: the machine drifts within a round, too.
+            let before = self.floor(connections, &title).await?;
             let sale = hold(&self.shop(), size, &title).await?;
+            if let Some((before, after)) = before.zip(self.floor(connections, &title).await?) {
+                series.add(Measure::Floor, connections, before.mean(after));
+            }
             series.add(Measure::Accepted, connections, sale.accepted);
             series.add(Measure::Refused, connections, sale.refused);
             series.written(connections, sale.written_per_second, sale.progress);

@@ -90,6 +90,13 @@ impl Series {
         median(self.samples.get(&(measure, connections))?.iter().filter_map(figure).collect())
     }
 
+    /// The median of what each round's figure was of another one's of the same round: the machine drifts from one to the
+    /// next.
+    fn share(&self, measure: Measure, of: Measure, connections: usize) -> Option<f64> {
+        let rates = |measure| self.samples.get(&(measure, connections)).into_iter().flatten().map(|s| s.per_second);
+        median(rates(measure).zip(rates(of)).map(|(rate, of)| rate / of).collect())
+    }
+
     fn latencies(&self, measure: Measure, connections: usize) -> Histogram<u64> {
         let mut all = histogram();
         for sample in self.samples.get(&(measure, connections)).into_iter().flatten() {
@@ -224,6 +231,8 @@ pub(super) struct Report {
     raw_limits: Option<RawLimits>,
     backlog: Option<Backlog>,
     log_ins: LogIns,
+    /// What is left of the rate of accepted purchases while users log in.
+    kept_during_log_ins: Option<f64>,
     peak_memory_mib: Option<f64>,
     proof: Proven,
 }
@@ -259,6 +268,7 @@ impl Report {
             raw_limits,
             backlog: series.backlog,
             log_ins: series.log_ins.clone(),
+            kept_during_log_ins: series.share(Measure::DuringLogIns, Measure::Accepted, args.most_connections()),
             peak_memory_mib: peak_memory_kib.map(|kib| kib as f64 / 1024.0),
             proof: Proven {
                 accepted: total(&|proof| proof.accepted),
@@ -319,13 +329,12 @@ impl Report {
 fn throughput(series: &Series, measure: Measure, connections: usize) -> Throughput {
     let median_of = |figure: &dyn Fn(&Sample) -> Option<f64>| series.median(measure, connections, figure);
     let per_second = median_of(&|sample| Some(sample.per_second)).unwrap_or_default();
-    let floor = series.median(Measure::Floor, connections, |sample| Some(sample.per_second));
     let written = series.written.get(&connections).filter(|_| measure == Measure::Accepted);
     Throughput {
         measure,
         connections,
         per_second,
-        of_floor: floor.map(|floor| per_second / floor),
+        of_floor: series.share(measure, Measure::Floor, connections),
         written_per_second: written.and_then(|figures| median(figures.clone())),
         latency_ms: Percentiles::of(&series.latencies(measure, connections)),
         server_cpu_us: median_of(&|sample| sample.server_cpu_us),

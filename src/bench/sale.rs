@@ -54,6 +54,17 @@ impl Sample {
             latencies: volley.latencies,
         }
     }
+
+    /// Two volleys of the same kind as one.
+    pub(super) fn mean(self, other: Self) -> Self {
+        let mean = |one: f64, other: f64| (one + other) / 2.0;
+        Self {
+            per_second: mean(self.per_second, other.per_second),
+            latencies: self.latencies + other.latencies,
+            server_cpu_us: self.server_cpu_us.zip(other.server_cpu_us).map(|(one, other)| mean(one, other)),
+            generator_share: mean(self.generator_share, other.generator_share),
+        }
+    }
 }
 
 /// How far a sale was at a moment.

@@ -82,12 +82,7 @@ impl Report {
     }
 
     fn write_log_ins(&self, out: &mut String) -> std::fmt::Result {
-        let Some(during) = self.throughput.iter().find(|line| line.measure == Measure::DuringLogIns) else {
-            return Ok(());
-        };
-        let same_size = |line: &&Throughput| line.connections == during.connections;
-        let without = self.throughput.iter().filter(same_size).find(|line| line.measure == Measure::Accepted);
-        let kept = without.map_or(f64::NAN, |without| during.per_second / without.per_second);
+        let Some(kept) = self.kept_during_log_ins else { return Ok(()) };
         let LogIns { replies, slowest_refusal_ms } = &self.log_ins;
         let replies: Vec<String> = replies.iter().map(|(status, count)| format!("{status}: {count}")).collect();
         writeln!(
