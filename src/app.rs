@@ -6,19 +6,18 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::middleware::{Condition, from_fn};
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use secrecy::ExposeSecret;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing_actix_web::TracingLogger;
 
 use crate::config::{self, Backend, Config};
 use crate::consumers::Consumer;
 use crate::data_dir::{DataDir, random_key, random_password};
 use crate::db::{Db, DbError};
-use crate::handlers::{QuietRootSpan, TrustedProxies, routes, with_request_id};
+use crate::handlers::{TrustedProxies, routes, with_request_id};
 use crate::metrics::Metrics;
 use crate::queue::OrderQueue;
 use crate::services::{
@@ -172,7 +171,6 @@ impl RunningApp {
         let metrics = web::Data::from(metrics);
         let audits = web::Data::from(audits);
         let proxies = web::Data::new(TrustedProxies(config.server.trusted_proxies.clone()));
-        let traced = tracing::enabled!(tracing::Level::DEBUG);
         let server = HttpServer::new(move || {
             let lane = match &shared_lane {
                 None => {
@@ -197,7 +195,6 @@ impl RunningApp {
                 .app_data(metrics.of_worker())
                 .app_data(proxies.clone())
                 .app_data(audits.clone())
-                .wrap(Condition::new(traced, TracingLogger::<QuietRootSpan>::new()))
                 .wrap(from_fn(with_request_id))
                 .configure(routes)
         })

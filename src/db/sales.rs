@@ -26,7 +26,7 @@ impl Db {
     /// Takes the units of all batches and inserts their orders (I1). Returns the epoch of each product's gate.
     ///
     /// `None`: something was in the way of at least one purchase, and nothing was done. The batches are of different
-    /// products; several at once only where [`Db::has_one_writer`]. No order id comes twice.
+    /// products; several at once only where [`Db::has_one_writer`]. An order id that comes twice is in the way, too.
     pub async fn sell(&self, batches: Vec<PurchaseBatch>) -> DbResult<Option<Vec<i64>>> {
         let sold = match &self.pool {
             DbPool::MySql(_) => self.transaction(move |conn| Box::pin(sell_each(conn, batches))).await,

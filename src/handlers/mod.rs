@@ -16,7 +16,7 @@ use self::request_id::Route;
 use crate::error::Error;
 
 pub use extract::{Admin, Body, Caller, ClientAddress, Params, PathId, TrustedProxies, UnreadBody};
-pub use request_id::{QuietRootSpan, with_request_id};
+pub use request_id::with_request_id;
 
 /// Adds every path of the API.
 pub fn routes(config: &mut web::ServiceConfig) {

@@ -2,14 +2,13 @@
 
 use std::time::Instant;
 
+use actix_web::Error as ActixError;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error as ActixError, HttpMessage};
-use tracing::Span;
-use tracing_actix_web::RootSpanBuilder;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::metrics::RequestMetrics;
@@ -17,23 +16,21 @@ use crate::metrics::RequestMetrics;
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CALLERS_ID_MAX_BYTES: usize = 128;
 
-#[derive(Clone)]
-struct RequestId(HeaderValue);
-
 /// The path of a resource, as it was registered.
 pub(super) struct Route(pub(super) &'static str);
 
 /// Middleware: takes the caller's id if it sent a sane one, else makes one; counts the request.
 pub async fn with_request_id(
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
+    next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, ActixError> {
     let id = request.headers().get(&X_REQUEST_ID).filter(|id| is_sane(id)).cloned().unwrap_or_else(new_id);
-    if tracing::enabled!(tracing::Level::DEBUG) {
-        request.extensions_mut().insert(RequestId(id.clone()));
-    }
     let begun = Instant::now();
-    let mut reply = next.call(request).await?;
+    let mut reply = if tracing::enabled!(tracing::Level::DEBUG) {
+        Box::pin(traced(request, next, &id)).await?
+    } else {
+        next.call(request).await?
+    };
     if let Some(metrics) = reply.request().app_data::<RequestMetrics>() {
         let route = reply.request().app_data::<Route>().map_or("none", |route| route.0);
         metrics.count(label(reply.request().method()), route, reply.status().as_u16(), begun.elapsed());
@@ -49,6 +46,19 @@ pub async fn with_request_id(
         }
     }
     reply.headers_mut().insert(X_REQUEST_ID.clone(), id);
+    Ok(reply)
+}
+
+/// In a span of its own, which what is logged meanwhile belongs to.
+async fn traced<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+    id: &HeaderValue,
+) -> Result<ServiceResponse<B>, ActixError> {
+    let id = id.to_str().unwrap_or_default();
+    let span = tracing::debug_span!("request", request.id = id, method = %request.method(), path = request.path());
+    let reply = next.call(request).instrument(span.clone()).await?;
+    tracing::debug!(parent: &span, status = reply.status().as_u16(), "Answered");
     Ok(reply)
 }
 
@@ -75,21 +85,4 @@ fn new_id() -> HeaderValue {
     let mut buffer = Uuid::encode_buffer();
     HeaderValue::from_str(Uuid::new_v4().hyphenated().encode_lower(&mut buffer))
         .unwrap_or_else(|_| HeaderValue::from_static("none"))
-}
-
-/// The span of a request, at debug level; at the default level the application leaves it out.
-pub struct QuietRootSpan;
-
-impl RootSpanBuilder for QuietRootSpan {
-    fn on_request_start(request: &ServiceRequest) -> Span {
-        let extensions = request.extensions();
-        let id = extensions.get::<RequestId>().and_then(|id| id.0.to_str().ok()).unwrap_or_default();
-        tracing::debug_span!("request", request.id = id, method = %request.method(), path = request.path())
-    }
-
-    fn on_request_end<B: MessageBody>(span: Span, outcome: &Result<ServiceResponse<B>, ActixError>) {
-        if let Ok(reply) = outcome {
-            tracing::debug!(parent: &span, status = reply.status().as_u16(), "Answered");
-        }
-    }
 }

@@ -213,11 +213,13 @@ impl Purchases {
     /// Publishes reservations and answers once they are confirmed. Releases nothing, whatever happens: what a failed
     /// publish leaves is decided in the database later (I5).
     async fn publish(&self, Admitted { product, epoch, reserved }: Admitted) {
+        // Only a repeat brings an order id that others may bring, too.
+        let repeats = reserved.iter().any(|(ticket, order_id)| *order_id != ticket.purchase.order_id);
         let mut seen = OrderIds::default();
         let items: Vec<Purchase> = reserved
             .iter()
             .map(|(ticket, order_id)| Purchase { order_id: *order_id, user_id: ticket.purchase.user_id })
-            .filter(|item| seen.insert(item.order_id))
+            .filter(|item| !repeats || seen.insert(item.order_id))
             .collect();
         let batch = PurchaseBatch { product_id: product, epoch, items };
         crash_point!("before_publish");

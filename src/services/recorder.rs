@@ -69,15 +69,14 @@ impl Recorder {
         &self,
         batches: Vec<PurchaseBatch>,
     ) -> std::result::Result<Vec<Option<Decision>>, DbError> {
-        let batches: Vec<PurchaseBatch> = batches.into_iter().map(without_repeats).collect();
-        // The common case: all of them become orders.
+        // The common case: all of them become orders. Not if an order id comes twice.
         if let Some(epochs) = self.db.sell(batches.clone()).await? {
             let live = batches.into_iter().map(|batch| batch.items);
             let decision = |(gate_epoch, live)| Some(Decision { gate_epoch, live, dead: Vec::new() });
             return Ok(epochs.into_iter().zip(live).map(decision).collect());
         }
         let mut decisions = Vec::with_capacity(batches.len());
-        for batch in batches {
+        for batch in batches.into_iter().map(without_repeats) {
             let each = self.db.transaction(move |conn| Box::pin(async move { decide_each(conn, batch).await }));
             decisions.push(each.await?);
         }

@@ -8,12 +8,10 @@ mod replies;
 
 pub use self::opening::Staging;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind, Value};
-use foldhash::fast::RandomState;
 use tokio_util::sync::CancellationToken;
 
 use self::link::{Link, Slot, pool, read_home};
@@ -75,7 +73,7 @@ impl RedisGate {
 
     pub(super) async fn reserve(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
         let mut admission = None;
-        for chunk in chunks_of_distinct_users(purchases) {
+        for chunk in purchases.chunks(CHUNK) {
             match (self.reserve_chunk(product, chunk).await?, &mut admission) {
                 (Admission::Open { epoch, answers }, None) => admission = Some((epoch, answers)),
                 (Admission::Open { epoch, answers }, Some((first_epoch, all))) if epoch == *first_epoch => {
@@ -270,18 +268,6 @@ impl RedisGate {
             _ => GateError::Protocol(error.to_string()),
         })
     }
-}
-
-/// As many as a script takes, and none in which a user comes twice.
-fn chunks_of_distinct_users(mut purchases: &[Purchase]) -> impl Iterator<Item = &[Purchase]> {
-    let mut seen = HashSet::<UserId, RandomState>::default();
-    std::iter::from_fn(move || {
-        seen.clear();
-        let distinct = purchases.iter().take(CHUNK).take_while(|purchase| seen.insert(purchase.user_id)).count();
-        let (chunk, rest) = purchases.split_at(distinct);
-        purchases = rest;
-        (!chunk.is_empty()).then_some(chunk)
-    })
 }
 
 fn prefix(product: ProductId) -> String {

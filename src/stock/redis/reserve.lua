@@ -1,6 +1,6 @@
 -- Takes a unit for each purchase that may have one. Checks everything that can refuse them all before it writes.
 -- KEYS: gate, buyers, flight. The rate keys are built here: they share the product's hash tag, so its slot.
--- ARGV: home, prefix of the rate keys, rate window in ms, then user and order of each purchase; no user twice.
+-- ARGV: home, prefix of the rate keys, rate window in ms, then user and order of each purchase.
 -- Reply: lost | closed | not_started, time | ended | paused | taken, epoch, seq: by all | open, epoch, seq, then for each:
 --        0 taken, -1 sold out, N > 0 rate limited for N ms, or "ORDER+" (held, in flight) or "ORDER-" (held).
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'stock', 'starts', 'ends', 'paused', 'seq', 'tried')
@@ -40,17 +40,20 @@ end
 local marks = redis.call('HMGET', KEYS[2], unpack(users))
 local left = tonumber(gate[4]) - (redis.call('HLEN', KEYS[2]) - 1)
 local reply = {'open', epoch, gate[8]}
-local new_marks, new_flights, new = {}, {}, 0
+local taken, new_marks, new_flights, new = {}, {}, {}, 0
 local since = string.format('%.0f', now) -- Once: as a number it would be written out for each.
 local others, refused = false, false
 for n = 1, count do
-  local user, order, held = users[n], ARGV[2 * n + 3], marks[n]
+  local user, order = users[n], ARGV[2 * n + 3]
+  local held = taken[user] or marks[n]
   local answer = 0
   if held then
     if held ~= order then
-      answer = held .. (redis.call('ZSCORE', KEYS[3], held .. ':' .. user) and '+' or '-')
+      local in_flight = taken[user] or redis.call('ZSCORE', KEYS[3], held .. ':' .. user)
+      answer = held .. (in_flight and '+' or '-')
     end
   elseif left > 0 and not recent[n] then
+    taken[user] = order
     new_marks[new + 1], new_marks[new + 2] = user, order
     new_flights[new + 1], new_flights[new + 2] = since, order .. ':' .. user
     new = new + 2
