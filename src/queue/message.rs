@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{Barrier, Message};
 use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch};
@@ -17,7 +17,7 @@ const PURCHASES: &str = "purchases";
 const BARRIER: &str = "barrier";
 
 /// A message as JSON has it.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Wire<'a> {
     v: u32,
     #[serde(borrow)]
@@ -25,7 +25,6 @@ struct Wire<'a> {
     product_id: ProductId,
     epoch: i64,
     /// Of purchases only.
-    #[serde(skip_serializing_if = "Option::is_none")]
     items: Option<Vec<Purchase>>,
 }
 
@@ -40,10 +39,9 @@ struct Header<'a> {
 /// A batch as JSON. Every purchase passes here, and nothing needs escaping: written without a serializer.
 pub fn encode(batch: &PurchaseBatch) -> Vec<u8> {
     let PurchaseBatch { product_id, epoch, items } = batch;
-    let mut json = String::with_capacity(96 + items.len() * ITEM_BYTES);
-    json.push_str(&format!(
-        r#"{{"v":{VERSION},"kind":"{PURCHASES}","product_id":{product_id},"epoch":{epoch},"items":["#
-    ));
+    let mut json = head(PURCHASES, *product_id, *epoch);
+    json.reserve(items.len() * ITEM_BYTES);
+    json.push_str(r#","items":["#);
     for (place, Purchase { order_id, user_id }) in items.iter().enumerate() {
         json.push_str(if place == 0 { r#"{"order_id":""# } else { r#",{"order_id":""# });
         json.push_str(order_id.encode(&mut [0; OrderId::LENGTH]));
@@ -57,8 +55,12 @@ pub fn encode(batch: &PurchaseBatch) -> Vec<u8> {
 
 /// A barrier as JSON.
 pub(super) fn encode_barrier(Barrier { product_id, epoch }: Barrier) -> Vec<u8> {
-    let wire = Wire { v: VERSION, kind: BARRIER.into(), product_id, epoch, items: None };
-    serde_json::to_vec(&wire).expect("ids and numbers always have a JSON form")
+    (head(BARRIER, product_id, epoch) + "}").into_bytes()
+}
+
+/// What messages of all kinds begin with.
+fn head(kind: &str, product_id: ProductId, epoch: i64) -> String {
+    format!(r#"{{"v":{VERSION},"kind":"{kind}","product_id":{product_id},"epoch":{epoch}"#)
 }
 
 /// A message from JSON; the error says why it is none of ours.

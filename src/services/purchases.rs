@@ -86,7 +86,7 @@ impl Lane {
 
     /// The same lane for clicks of another thread than its task's, and what hands that thread the answers.
     pub fn from_afar(&self) -> (Self, impl Future<Output = ()> + 'static) {
-        let (desk, mut handed) = mpsc::unbounded_channel::<Vec<(Reply, Result<OrderId>)>>();
+        let (desk, mut handed): (Desk, _) = mpsc::unbounded_channel();
         let lane = Self { purchases: self.purchases.clone(), tickets: self.tickets.clone(), desk: Some(desk) };
         let handing = async move {
             while let Some(answers) = handed.recv().await {

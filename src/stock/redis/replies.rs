@@ -33,9 +33,10 @@ pub(super) fn parse_admission(reply: Vec<Value>, purchases: usize) -> Result<(Ad
     match word.as_str() {
         "open" | "taken" => {
             let version = Version { epoch: parse(next()?)?, seq: parse(next()?)? };
-            let answers = match word.as_str() {
-                "taken" => vec![Answer::Taken; purchases],
-                _ => (0..purchases).map(|_| parse_answer(next()?)).collect::<Result<_, _>>()?,
+            let answers = if word == "taken" {
+                vec![Answer::Taken; purchases]
+            } else {
+                (0..purchases).map(|_| parse_answer(next()?)).collect::<Result<_, _>>()?
             };
             Ok((Admission::Open { epoch: version.epoch, answers }, Some(version)))
         }
