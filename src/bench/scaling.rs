@@ -20,7 +20,7 @@ const PURCHASES: usize = 100_000;
 /// What a line has where it does not say otherwise.
 const USUAL: Case = Case { buyers: PURCHASES, sales: 1, connections: 256, instances: 1, orders: 0 };
 const BUYERS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
-const SALES: [usize; 3] = [1, 100, 10_000];
+const SALES: [usize; 4] = [1, 16, 100, 10_000];
 const CONNECTIONS: [usize; 4] = [64, 256, 1_000, 10_000];
 const INSTANCES: [usize; 3] = [1, 2, 4];
 const ORDERS: [usize; 3] = [0, 1_000_000, 5_000_000];

@@ -1,9 +1,9 @@
 //! The consumer tasks: receive a batch, have it recorded, acknowledge, tell the gate. In this order, whatever happens.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
@@ -21,6 +21,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MOST: Duration = Duration::from_secs(2);
 /// Tries before a delivery that the database turns away for a reason that does not pass is parked.
 const DEFECT_TRIES: u32 = 5;
+/// With as many orders of a product a round is worth its work.
+const ENOUGH_A_PRODUCT: usize = 50;
 
 /// One consumer.
 pub struct Consumer {
@@ -88,12 +90,13 @@ impl Consumer {
 
     /// Has deliveries recorded and acknowledges them. False: asked to stop before that.
     async fn record(&mut self, deliveries: Vec<Delivery>) -> bool {
-        let mut groups = group(deliveries);
-        let mut rounds = VecDeque::new();
-        while !groups.is_empty() {
-            let together = if self.recorder.takes_many() { groups.len() } else { 1 };
-            rounds.push_back(groups.drain(..together).collect::<Vec<Group>>());
+        if deliveries.is_empty() {
+            return true;
         }
+        let mut groups = group(deliveries);
+        // One order for all who lock several products. The groups of a product keep theirs.
+        groups.sort_by_key(|group| group.batch.product_id);
+        let mut rounds = VecDeque::from([groups]);
         while let Some(round) = rounds.pop_front() {
             match self.decide(&round).await {
                 Verdict::Decided(decisions) => self.finish(round, decisions).await,
@@ -196,8 +199,8 @@ struct Inbox {
 }
 
 impl Inbox {
-    /// Waits for a round of deliveries; none when there will be no more. A small one may grow for a moment: its buyers
-    /// have their answer already.
+    /// Waits for a round of deliveries; none when there will be no more. A small one may grow for some moments: its
+    /// buyers have their answer already.
     async fn receive(&mut self, round: Round) -> Vec<Delivery> {
         let first = match self.held.take() {
             Some(held) => Some(held),
@@ -206,9 +209,17 @@ impl Inbox {
         let Some(first) = first else { return Vec::new() };
         let mut purchases = weight(&first);
         let mut received = vec![first];
-        if self.take_waiting(&mut received, &mut purchases, round.orders_most) {
+        let begun = Instant::now();
+        let mut before = 0;
+        while self.take_waiting(&mut received, &mut purchases, round.orders_most) {
+            let waited = begun.elapsed();
+            let enough = purchases >= products(&received) * ENOUGH_A_PRODUCT;
+            // One that has stopped growing may have all there can be before something is acknowledged.
+            if waited >= round.linger && (enough || received.len() == before || waited >= round.linger_most) {
+                break;
+            }
+            before = received.len();
             tokio::time::sleep(round.linger).await;
-            self.take_waiting(&mut received, &mut purchases, round.orders_most);
         }
         received
     }
@@ -225,6 +236,10 @@ impl Inbox {
         }
         true
     }
+}
+
+fn products(deliveries: &[Delivery]) -> usize {
+    deliveries.iter().map(|delivery| delivery.message().product_id()).collect::<HashSet<_>>().len()
 }
 
 /// How much of a round it takes: its purchases, and at least one, so that barriers cannot pile up without end.

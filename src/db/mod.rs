@@ -104,8 +104,10 @@ type AsyncSqliteConnection = SyncConnectionWrapper<SqliteConnection>;
 pub struct Round {
     /// Orders at most, unless one message holds more.
     pub orders_most: usize,
-    /// How long fewer of them may wait for more.
+    /// How long fewer orders may wait for more.
     pub linger: Duration,
+    /// The same if they are few of each product.
+    pub linger_most: Duration,
 }
 
 /// A connection from the pool. The queries are its methods.
@@ -146,18 +148,13 @@ impl Db {
         migrations::run_sqlite(file).await
     }
 
-    /// Whether one transaction may write several products. It costs a flush to disk in either case; only where
-    /// writers run side by side would it lock several rows, in no particular order.
-    pub fn has_one_writer(&self) -> bool {
-        matches!(self.pool, DbPool::Sqlite(..))
-    }
-
     /// How orders are best written. Buyers come in no order, so their rows go all over the indexes, and in a file a page
-    /// costs the same however many of its rows are new; in MySQL others wait for the product's row meanwhile.
+    /// costs the same however many of its rows are new; in MySQL others wait for the products' rows meanwhile.
     pub fn round(&self) -> Round {
+        let linger_most = Duration::from_millis(100);
         match self.pool {
-            DbPool::MySql(_) => Round { orders_most: 2_000, linger: Duration::from_millis(20) },
-            DbPool::Sqlite(..) => Round { orders_most: 8_000, linger: Duration::from_millis(50) },
+            DbPool::MySql(_) => Round { orders_most: 2_000, linger: Duration::from_millis(20), linger_most },
+            DbPool::Sqlite(..) => Round { orders_most: 8_000, linger: Duration::from_millis(50), linger_most },
         }
     }
 

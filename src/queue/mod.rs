@@ -60,6 +60,16 @@ pub enum Message {
     Barrier(Barrier),
 }
 
+impl Message {
+    /// What it is about.
+    pub fn product_id(&self) -> ProductId {
+        match self {
+            Self::Purchases(batch) => batch.product_id,
+            Self::Barrier(barrier) => barrier.product_id,
+        }
+    }
+}
+
 /// Marks a place in the queue while the gate of a product is rebuilt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Barrier {

@@ -17,8 +17,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// By how much the threads are nicer than the others: they take what the sale leaves.
 #[cfg(target_os = "linux")]
 const NICER: i32 = 19;
-/// After each hash a thread rests for this part of the time it took: priority alone leaves a busy sale too little.
-const REST: u32 = 2;
 /// What is left of a bcrypt hash after version and cost: salt and digest. These belong to no password.
 const NOBODYS_SALT_AND_DIGEST: &str = "abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui";
 
@@ -87,7 +85,8 @@ fn work(waiting: &Mutex<Receiver<Job>>) {
         let begun = Instant::now();
         // Its caller finds that there is no reply.
         let _ = catch_unwind(AssertUnwindSafe(job));
-        std::thread::sleep(begun.elapsed() / REST);
+        // Priority alone leaves a busy sale too little: this way hashing takes half of a core at most.
+        std::thread::sleep(begun.elapsed());
     }
 }
 

@@ -22,7 +22,8 @@ pub struct Recorder {
 /// What became of purchases of one product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// The product's epoch as the deciding transaction read it.
+    /// The product's epoch as the deciding transaction read it, for the gate to know who gives units back; that of the
+    /// purchases if none of them is dead.
     pub gate_epoch: i64,
     /// Orders that hold a unit.
     pub live: Vec<Purchase>,
@@ -30,15 +31,16 @@ pub struct Decision {
     pub dead: Vec<Purchase>,
 }
 
+impl Decision {
+    fn all_live(batch: PurchaseBatch) -> Self {
+        Self { gate_epoch: batch.epoch, live: batch.items, dead: Vec::new() }
+    }
+}
+
 impl Recorder {
     /// Writes to `db`; tells `gate` afterwards.
     pub fn new(db: Db, gate: Arc<StockGate>, metrics: Arc<Metrics>) -> Self {
         Self { db, gate, metrics }
-    }
-
-    /// Whether batches of several products are best decided together.
-    pub fn takes_many(&self) -> bool {
-        self.db.has_one_writer()
     }
 
     /// How many purchases are best decided together.
@@ -69,11 +71,10 @@ impl Recorder {
         &self,
         batches: Vec<PurchaseBatch>,
     ) -> std::result::Result<Vec<Option<Decision>>, DbError> {
-        // The common case: all of them become orders. Not if an order id comes twice.
-        if let Some(epochs) = self.db.sell(batches.clone()).await? {
-            let live = batches.into_iter().map(|batch| batch.items);
-            let decision = |(gate_epoch, live)| Some(Decision { gate_epoch, live, dead: Vec::new() });
-            return Ok(epochs.into_iter().zip(live).map(decision).collect());
+        // The common case: all of them become orders. Not if a product or an order id comes twice.
+        if self.db.sell(batches.clone()).await? {
+            let decision = |batch| Some(Decision::all_live(batch));
+            return Ok(batches.into_iter().map(decision).collect());
         }
         let mut decisions = Vec::with_capacity(batches.len());
         for batch in batches.into_iter().map(without_repeats) {

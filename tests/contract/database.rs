@@ -5,6 +5,8 @@ use seckill::model::{ProductId, Purchase, PurchaseBatch, Role, Timestamp, Userna
 use crate::support::Stores;
 use crate::{on_both_backends, product, purchase, user};
 
+const PRICE_CENTS: i64 = 19_900;
+
 async fn database(stores: &Stores) -> Db {
     let config = stores.config();
     match config.backend {
@@ -25,7 +27,7 @@ async fn new_product(db: &Db, stock: i64) -> ProductId {
     let row = NewProduct {
         name: "Sneaker".to_owned(),
         description: "größer · 更大".to_owned(),
-        price_cents: 19_900,
+        price_cents: PRICE_CENTS,
         stock,
         starts_at: Timestamp::now(),
         ends_at: None,
@@ -35,7 +37,7 @@ async fn new_product(db: &Db, stock: i64) -> ProductId {
     db.transaction(move |conn| Box::pin(async move { conn.insert_product(&row).await })).await.unwrap()
 }
 
-async fn sell(db: &Db, product_id: ProductId, epoch: i64, items: &[Purchase]) -> Option<Vec<i64>> {
+async fn sell(db: &Db, product_id: ProductId, epoch: i64, items: &[Purchase]) -> bool {
     db.sell(vec![PurchaseBatch { product_id, epoch, items: items.to_vec() }]).await.unwrap()
 }
 
@@ -70,9 +72,9 @@ on_both_backends! {
     async fn stock_and_orders_go_together(stores) {
         let db = database(stores).await;
         let id = new_product(&db, 3).await;
-        assert_eq!(sell(&db, id, 1, &[purchase(1), purchase(2)]).await, Some(vec![1]));
+        assert!(sell(&db, id, 1, &[purchase(1), purchase(2)]).await);
         assert_eq!(sold(&db, id).await, (2, 2, 2));
-        assert_eq!(sell(&db, id, 1, &[purchase(3), purchase(4)]).await, None, "one unit is left, not two");
+        assert!(!sell(&db, id, 1, &[purchase(3), purchase(4)]).await, "one unit is left, not two");
         assert_eq!(sold(&db, id).await, (2, 2, 2));
     }
 
@@ -80,29 +82,58 @@ on_both_backends! {
         let db = database(stores).await;
         let id = new_product(&db, 10).await;
         let first = purchase(1);
-        sell(&db, id, 1, &[first]).await.unwrap();
+        assert!(sell(&db, id, 1, &[first]).await);
         for (items, why) in [
             (vec![purchase(2), purchase(1)], "another live order of the buyer"),
             (vec![purchase(2), first], "the same order again"),
             (vec![purchase(2), purchase(2)], "a buyer twice in a batch"),
         ] {
-            assert_eq!(sell(&db, id, 1, &items).await, None, "{why}");
+            assert!(!sell(&db, id, 1, &items).await, "{why}");
             assert_eq!(sold(&db, id).await, (1, 1, 1), "{why}");
         }
-        assert_eq!(sell(&db, id, 0, &[purchase(2)]).await, None, "an older epoch");
-        assert_eq!(sell(&db, product(999), 1, &[purchase(2)]).await, None, "no such product");
+        assert!(!sell(&db, id, 0, &[purchase(2)]).await, "an older epoch");
+        assert!(!sell(&db, product(999), 1, &[purchase(2)]).await, "no such product");
         assert_eq!(sold(&db, id).await, (1, 1, 1));
+    }
+
+    async fn several_products_are_sold_together_or_not_at_all(stores) {
+        let db = database(stores).await;
+        let (one, other) = (new_product(&db, 2).await, new_product(&db, 1).await);
+        let batch = |product_id, users: &[i64]| PurchaseBatch {
+            product_id,
+            epoch: 1,
+            items: users.iter().map(|user| purchase(*user)).collect(),
+        };
+        for (batches, why) in [
+            (vec![batch(one, &[1]), batch(other, &[1, 2])], "one of them has too few units"),
+            (vec![batch(one, &[1]), batch(product(999), &[1])], "one of them does not exist"),
+            (vec![batch(one, &[1]), PurchaseBatch { epoch: 0, ..batch(other, &[1]) }], "one epoch is over"),
+            (vec![batch(one, &[1]), batch(one, &[2])], "a product twice"),
+            (vec![batch(other, &[1]), batch(one, &[1])], "not in the order of the products"),
+        ] {
+            assert!(!db.sell(batches).await.unwrap(), "{why}");
+            assert_eq!((sold(&db, one).await, sold(&db, other).await), ((0, 0, 0), (0, 0, 0)), "{why}");
+        }
+        let orders = vec![batch(one, &[2, 1]), batch(other, &[3])];
+        let ids: Vec<_> = orders.iter().flat_map(|batch| batch.items.iter().map(|item| item.order_id)).collect();
+        assert!(db.sell(orders).await.unwrap());
+        assert_eq!((sold(&db, one).await, sold(&db, other).await), ((2, 2, 2), (1, 1, 1)));
+        for (order_id, buyer, product_id) in [(ids[0], 2, one), (ids[1], 1, one), (ids[2], 3, other)] {
+            let order = db.read(move |conn| Box::pin(conn.find_order(order_id))).await.unwrap().unwrap();
+            assert_eq!((order.user_id, order.product_id, order.price_cents), (user(buyer), product_id, PRICE_CENTS));
+            assert_eq!(order.created_at, order_id.drawn_at());
+        }
     }
 
     /// Guards against: a dead order that stands in the way of the next one (peers 11).
     async fn only_live_orders_exclude_each_other(stores) {
         let db = database(stores).await;
         let id = new_product(&db, 10).await;
-        sell(&db, id, 1, &[purchase(1)]).await.unwrap();
+        assert!(sell(&db, id, 1, &[purchase(1)]).await);
         for status in ["cancelled", "expired", "rejected"] {
             let dead = format!("UPDATE orders SET status = '{status}', live_user = NULL WHERE live_user = 1");
             stores.execute(&dead).await;
-            assert!(sell(&db, id, 1, &[purchase(1)]).await.is_some(), "{status}");
+            assert!(sell(&db, id, 1, &[purchase(1)]).await, "{status}");
         }
         assert_eq!(stores.number("SELECT COUNT(*) AS n FROM orders").await, 4);
     }
@@ -161,7 +192,7 @@ on_both_backends! {
         for _ in 0..3 {
             let id = new_product(&db, 1).await;
             let mine = purchase(7);
-            sell(&db, id, 1, &[mine]).await.unwrap();
+            assert!(sell(&db, id, 1, &[mine]).await);
             ids.insert(0, mine.order_id);
         }
         let list = |before, limit| db.read(move |conn| Box::pin(async move { conn.list_orders(user(7), before, limit).await }));
