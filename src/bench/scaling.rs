@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
@@ -46,6 +46,8 @@ struct Case {
 
 struct Figures {
     per_second: f64,
+    /// From the first click until the orders of the last sale were written.
+    written_per_second: f64,
     /// CPU time of the instances a purchase.
     cpu_us: f64,
     /// Peak of the instances together.
@@ -65,16 +67,17 @@ pub(super) async fn run(config: &Config, file: Option<&Path>) -> Result<(), Stri
     lines.extend(instances.into_iter().filter(|_| distributed));
     lines.extend(orders);
 
-    println!("| {:<19} | {:>9} | purchases/s | server CPU us | memory MiB | Redis B/buyer |", "", "");
-    println!("|:{:-<19}-|{:->10}:|------------:|--------------:|-----------:|--------------:|", "", "");
+    println!("| {:<19} | {:>9} | purchases/s | written/s | server CPU us | memory MiB | Redis B/buyer |", "", "");
+    println!("|:{:-<19}-|{:->10}:|------------:|----------:|--------------:|-----------:|--------------:|", "", "");
     for (what, size, case) in lines {
         let title = format!("{what}: {size}");
         let measuring = async |stores: &OwnStores| measure(stores, file, case, &title).await;
         let measured = OwnStores::lend(config, measuring).await?;
-        let Figures { per_second, cpu_us, memory_mib, redis_bytes } = measured;
+        let Figures { per_second, written_per_second, cpu_us, memory_mib, redis_bytes } = measured;
         let redis_bytes = redis_bytes.map_or("-".to_owned(), |bytes| format!("{bytes:.0}"));
         println!(
-            "| {what:<19} | {size:>9} | {per_second:>11.0} | {cpu_us:>13.1} | {memory_mib:>10.0} | {redis_bytes:>13} |"
+            "| {what:<19} | {size:>9} | {per_second:>11.0} | {written_per_second:>9.0} | {cpu_us:>13.1} | \
+             {memory_mib:>10.0} | {redis_bytes:>13} |"
         );
     }
     Ok(())
@@ -111,6 +114,7 @@ async fn measure(stores: &OwnStores, file: Option<&Path>, case: Case, title: &st
     let (cpu_before, redis_before) = (cpu(), stores.redis_memory().await?);
     let addresses = servers.iter().map(|server| server.address).collect();
     let load = Load { addresses, requests, count, connections: case.connections, pace: Pace::Closed };
+    let begun = Instant::now();
     let volley = fire_with_bar(load, title, &Arc::default()).await?;
     expect_only(&volley, "202", count)?;
     let db = open_db(config);
@@ -118,6 +122,7 @@ async fn measure(stores: &OwnStores, file: Option<&Path>, case: Case, title: &st
     if let Some(last) = products.last() {
         prove(*last).await?;
     }
+    let written_in = begun.elapsed();
     tokio::time::sleep(SETTLED).await;
     // Before ten thousand sales are looked at one by one.
     let cpu_after = cpu();
@@ -130,6 +135,7 @@ async fn measure(stores: &OwnStores, file: Option<&Path>, case: Case, title: &st
     };
     let figures = Figures {
         per_second: volley.per_second(),
+        written_per_second: count as f64 / written_in.as_secs_f64(),
         cpu_us: (cpu_after - cpu_before).as_secs_f64() * 1e6 / count as f64,
         memory_mib: usage().map(|usage| usage.peak_memory_kib as f64 / 1024.0).sum(),
         redis_bytes,
