@@ -1,6 +1,4 @@
 -- Buyers within their sale: a transaction of orders then changes pages of that sale only, however many orders there were
--- before, and the index finds a sale's live orders as well. What it costs is that a buyer's own orders are looked for
--- sale by sale.
+-- before. What it costs is that a buyer's own orders are looked for sale by sale.
 DROP INDEX orders_live;
-DROP INDEX orders_of_sale;
 CREATE UNIQUE INDEX orders_live ON orders (product_id, user_id, live_user);
