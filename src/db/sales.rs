@@ -132,7 +132,8 @@ fn json_list(mut values: String) -> String {
     values
 }
 
-/// [`INSERT_OR_IGNORE`] of one product for SQLite: ids and times come as two strings of bytes, 16 and 23 a row, the buyers as a JSON list.
+/// [`INSERT_OR_IGNORE`] of one product for SQLite: ids and times come as two strings of bytes, 16 and 23 a row, the buyers
+/// as a JSON list.
 const INSERT_OR_IGNORE_INTO_FILE: &str = "INSERT OR IGNORE INTO orders \
     (id, product_id, user_id, live_user, status, price_cents, created_at, updated_at) \
     SELECT substr(?1, 16 * key + 1, 16), ?2, value, value, 'unpaid', (SELECT price_cents FROM products WHERE id = ?2), \

@@ -312,19 +312,12 @@ fn answer_all(answers: impl IntoIterator<Item = (Ticket, Result<OrderId>)>) {
 }
 
 /// Groups tickets by product; within a product they keep their order.
-fn by_product(tickets: impl ExactSizeIterator<Item = Ticket>) -> Vec<(ProductId, Vec<Ticket>)> {
-    let most = tickets.len();
+fn by_product(tickets: impl Iterator<Item = Ticket>) -> Vec<(ProductId, Vec<Ticket>)> {
     let mut groups: Vec<(ProductId, Vec<Ticket>)> = Vec::new();
     for ticket in tickets {
         match groups.iter_mut().find(|(product, _)| *product == ticket.product) {
             Some((_, group)) => group.push(ticket),
-            None => {
-                // Mostly all are for one product.
-                let mut group = Vec::with_capacity(if groups.is_empty() { most } else { 1 });
-                let product = ticket.product;
-                group.push(ticket);
-                groups.push((product, group));
-            }
+            None => groups.push((ticket.product, vec![ticket])),
         }
     }
     groups
