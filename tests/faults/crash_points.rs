@@ -12,8 +12,9 @@ use crate::server::Server;
 use crate::trial::Trial;
 
 const RUSH: Plan = Plan::rush(300, 450);
-/// Consumers write a rush in a few large transactions: for these points it comes slowly enough that there are many.
-const STREAM: Plan = Plan { lasting: Duration::from_secs(1), ..RUSH };
+/// Consumers write a rush in a few large transactions, and wait up to 100 ms for one to grow: for these points it comes
+/// slowly enough that there are many.
+const STREAM: Plan = Plan { lasting: Duration::from_secs(3), ..RUSH };
 /// A point is reached within this, or the test is about nothing.
 const DIES_WITHIN: Duration = Duration::from_secs(30);
 
