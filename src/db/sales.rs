@@ -100,14 +100,13 @@ const INSERT_OR_IGNORE: &str = "INSERT IGNORE INTO orders \
 /// Inserts live orders, leaving out those that a unique key refuses; how many went in. The count is exact, so a
 /// transaction that needs all of them rolls back when it falls short.
 async fn insert_or_ignore(conn: &mut AsyncMysqlConnection, batches: &[PurchaseBatch]) -> DbResult<usize> {
-    let mut items = batches.iter().flat_map(|batch| &batch.items);
-    let Some(first) = items.next().map(|item| item.order_id.drawn_at()) else { return Ok(0) };
-    let mut list = String::with_capacity((1 + items.count()) * 64);
+    let all = || batches.iter().flat_map(|batch| &batch.items);
+    let Some(first) = all().next().map(|item| item.order_id.drawn_at()) else { return Ok(0) };
+    let mut list = String::with_capacity(all().count() * 64);
     for PurchaseBatch { product_id, items, .. } in batches {
         let _ = write!(list, "[{product_id},");
-        let mut opening = "[[\"";
-        for item in items {
-            list.push_str(std::mem::replace(&mut opening, ",[\""));
+        for (place, item) in items.iter().enumerate() {
+            list.push_str(if place == 0 { "[[\"" } else { ",[\"" });
             list.push_str(Uuid::from(item.order_id).simple().encode_lower(&mut Uuid::encode_buffer()));
             list.push_str("\",");
             list.push_str(itoa::Buffer::new().format(item.user_id.get()));

@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 use crate::error::{Error, Result};
 use crate::model::Password;
 
-/// Who may wait for a turn; each takes a quarter of a second at cost 12, or longer while a sale needs the cores.
+/// Who may wait for a turn; each takes half a second at cost 12, with the rest after it, or longer while a sale needs the
+/// cores.
 const WAITING_MOST: usize = 32;
 /// Who finds no place to wait may come again after this.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -85,7 +86,7 @@ fn work(waiting: &Mutex<Receiver<Job>>) {
         let begun = Instant::now();
         // Its caller finds that there is no reply.
         let _ = catch_unwind(AssertUnwindSafe(job));
-        // Priority alone leaves a busy sale too little: this way hashing takes half of a core at most.
+        // Priority alone leaves a busy sale too little: this way a thread takes half of a core at most.
         std::thread::sleep(begun.elapsed());
     }
 }
