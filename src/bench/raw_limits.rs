@@ -26,7 +26,7 @@ use uuid::Uuid;
 use super::servers::{self, Address, MARIADB, RABBITMQ, REDIS, delete_queue, within};
 use super::target::buyer;
 use crate::config::{self, Config};
-use crate::model::{OrderId, Purchase, PurchaseBatch, Timestamp, UserId};
+use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, Timestamp, UserId};
 use crate::queue;
 
 /// How long calls and messages are sent.
@@ -92,7 +92,7 @@ async fn call_pipelined(conn: &mut MultiplexedConnection, key: &str) -> Result<f
     let mut first = redis::pipe();
     first.atomic().hset(key, 0, 1).ignore().expire(key, LIFETIME_SECONDS.into()).ignore();
     within(REDIS, first.query_async::<()>(conn)).await?;
-    let (order, script, begun) = (&OrderId::draw().to_string(), &script, Instant::now());
+    let (order, script, begun) = (&OrderId::draw(any_product()).to_string(), &script, Instant::now());
     let call_in_turn = |lane: usize, mut conn: MultiplexedConnection| async move {
         let mut calls = 0;
         for round in 0..ROUNDS_MOST {
@@ -164,11 +164,15 @@ async fn publish_confirmed(connection: &Connection, queue: &str) -> Result<f64, 
     Ok(purchases)
 }
 
+fn any_product() -> ProductId {
+    ProductId::try_from(1).expect("1 is positive")
+}
+
 /// A message as the sale writes one.
 fn message() -> Result<Vec<u8>, String> {
-    let purchase = |user| Ok(Purchase { order_id: OrderId::draw(), user_id: UserId::try_from(user)? });
+    let purchase = |user| Ok(Purchase { order_id: OrderId::draw(any_product()), user_id: UserId::try_from(user)? });
     let items = (1..=i64::from(PURCHASES)).map(purchase).collect::<Result<_, &str>>()?;
-    Ok(queue::encode(&PurchaseBatch { product_id: 1.try_into()?, epoch: 1, items }))
+    Ok(queue::encode(&PurchaseBatch { product_id: any_product(), epoch: 1, items }))
 }
 
 /// Passes on the delivery tag of a confirm, and whether it is for all up to it; or why there will be none.
@@ -222,7 +226,7 @@ fn insert_script() -> String {
     let time = |time: Timestamp| time.to_string().replace('T', " ").replace('Z', "");
     for transaction in 0..TRANSACTIONS {
         let row = |row| {
-            let (id, user) = (OrderId::draw(), buyer(transaction * ROWS + row));
+            let (id, user) = (OrderId::draw(any_product()), buyer(transaction * ROWS + row));
             let (created, updated) = (time(id.drawn_at()), time(Timestamp::now()));
             let id = Uuid::from(id).simple();
             format!("(X'{id}',1,{user},{user},'unpaid',NULL,19900,NULL,'{created}','{updated}')")

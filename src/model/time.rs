@@ -1,7 +1,7 @@
 //! Instants as the API and the database know them: UTC, to the millisecond.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Datelike, NaiveDateTime, SecondsFormat, Timelike};
 use diesel::backend::Backend;
@@ -22,9 +22,28 @@ pub struct Timestamp(i64);
 
 impl Timestamp {
     /// This machine's clock. Cut rather than rounded, so that it is never in the future.
+    /// A clock that stands before 1970 shows 1970.
     pub fn now() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self((since_1970.as_millis() as i64).min(RANGE_MS.end - 1))
+        let ms = since_1970.as_millis() as i64;
+        #[cfg(feature = "failpoints")]
+        let ms = ms.saturating_add(wrong_clock::ms_ahead());
+        Self(ms.clamp(RANGE_MS.start, RANGE_MS.end - 1))
+    }
+
+    /// So much earlier, but not before 1970.
+    pub fn before(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub_unsigned(whole_ms(by)).max(RANGE_MS.start))
+    }
+
+    /// So much later, but not after 9999.
+    pub fn after(self, by: Duration) -> Self {
+        Self(self.0.saturating_add_unsigned(whole_ms(by)).min(RANGE_MS.end - 1))
+    }
+
+    /// How long ago `earlier` was; nothing if it is later, as it can be by another machine's clock.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0).max(0) as u64)
     }
 
     /// Milliseconds since 1970-01-01T00:00:00Z; `None` outside the years 1970 to 9999.
@@ -96,6 +115,10 @@ impl ToSql<diesel::sql_types::Timestamp, Sqlite> for Timestamp {
     }
 }
 
+fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Two of these are written with each order; the formatter of the time library takes a microsecond for one.
 fn push_digits(text: &mut String, number: u32, digits: u32, end: &str) {
     for place in (0..digits).rev() {
@@ -114,9 +137,47 @@ where
     }
 }
 
+/// Lets the clock go wrong, for the fault tests. Compiled out of a build that is used.
+#[cfg(feature = "failpoints")]
+mod wrong_clock {
+    use std::path::PathBuf;
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::{Duration, Instant};
+
+    const LOOK_EVERY: Duration = Duration::from_millis(20);
+    static FILE: LazyLock<Option<PathBuf>> =
+        LazyLock::new(|| std::env::var_os("SECKILL_WRONG_CLOCK").map(PathBuf::from));
+    static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    static LOOK_AT_MS: AtomicI64 = AtomicI64::new(0);
+    static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
+
+    /// Milliseconds to add to the time, from the file that the environment names. It may change at any time.
+    pub(super) fn ms_ahead() -> i64 {
+        let Some(file) = &*FILE else { return 0 };
+        let now = BEGUN.elapsed().as_millis() as i64;
+        if now >= LOOK_AT_MS.load(Ordering::Relaxed) {
+            LOOK_AT_MS.store(now + LOOK_EVERY.as_millis() as i64, Ordering::Relaxed);
+            let ahead = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
+            AHEAD_MS.store(ahead.unwrap_or_default(), Ordering::Relaxed);
+        }
+        AHEAD_MS.load(Ordering::Relaxed)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arithmetic_with_times_ends_at_the_first_and_the_last_of_them() {
+        let (first, last) = (Timestamp(RANGE_MS.start), Timestamp(RANGE_MS.end - 1));
+        assert_eq!(first.before(Duration::from_secs(1)), first);
+        assert_eq!(last.after(Duration::MAX), last);
+        assert_eq!(first.since(last), Duration::ZERO);
+        assert_eq!(last.before(Duration::from_millis(5)), Timestamp(RANGE_MS.end - 6));
+        assert_eq!(last.since(last.before(Duration::from_secs(3))), Duration::from_secs(3));
+    }
 
     #[test]
     fn times_are_shown_in_utc_with_milliseconds() {

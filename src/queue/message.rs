@@ -97,7 +97,10 @@ mod tests {
 
     fn batch() -> PurchaseBatch {
         let items = (1..=3)
-            .map(|user| Purchase { order_id: OrderId::draw(), user_id: UserId::try_from(user).unwrap() })
+            .map(|user| Purchase {
+                order_id: OrderId::draw(7.try_into().unwrap()),
+                user_id: UserId::try_from(user).unwrap(),
+            })
             .collect();
         PurchaseBatch { product_id: 7.try_into().unwrap(), epoch: 2, items }
     }
@@ -112,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_told_apart() {
-        let order = OrderId::draw();
+        let order = OrderId::draw(7.try_into().unwrap());
         let item = format!(r#"{{"order_id":"{order}","user_id":1}}"#);
         let message = |v: u32, kind: &str, epoch: i64, items: &str| {
             format!(r#"{{"v":{v},"kind":"{kind}","product_id":7,"epoch":{epoch},"items":[{items}]}}"#)

@@ -114,7 +114,7 @@ impl Lane {
             return Err(Error::Unavailable("the queue is not available".to_owned()));
         }
         let (reply, answer) = oneshot::channel();
-        let purchase = Purchase { order_id: OrderId::draw(), user_id };
+        let purchase = Purchase { order_id: OrderId::draw(product), user_id };
         let ticket = Ticket { product, purchase, clicked_at: Instant::now(), reply, desk: self.desk.clone() };
         self.tickets.try_send(ticket).map_err(|_| Error::Unavailable("too many purchases wait".to_owned()))?;
         answer.await.map_err(|_| Error::Unavailable("stopping".to_owned()))?
@@ -356,12 +356,14 @@ mod tests {
     #[test]
     fn the_newest_confirmed_orders_are_remembered_and_the_oldest_forgotten() {
         let confirmed = ConfirmedOrders::default();
-        let first = OrderId::draw();
+        let product = ProductId::try_from(1).unwrap();
+        let draw = || OrderId::draw(product);
+        let first = draw();
         confirmed.remember([first].into_iter());
-        let last: Vec<OrderId> = (0..CONFIRMED_MEMORY).map(|_| OrderId::draw()).collect();
+        let last: Vec<OrderId> = (0..CONFIRMED_MEMORY).map(|_| draw()).collect();
         confirmed.remember(last.iter().copied());
         assert!(confirmed.contains(first), "one generation later it is still there");
-        confirmed.remember((0..CONFIRMED_MEMORY).map(|_| OrderId::draw()));
+        confirmed.remember((0..CONFIRMED_MEMORY).map(|_| draw()));
         assert!(!confirmed.contains(first));
     }
 }

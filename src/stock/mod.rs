@@ -170,6 +170,14 @@ impl StockGate {
         }
     }
 
+    /// The time by which its sales begin and end: this process', or that of Redis, a little late rather than early.
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Self::Memory(_) => Timestamp::now(),
+            Self::Redis(gate) => gate.now(),
+        }
+    }
+
     /// Takes a unit for each purchase that may have one: window, pause, already purchased, rate limit, stock, in this
     /// order, in one step. Repeating it with the same order ids after [`GateError::Unclear`] takes nothing twice.
     pub async fn reserve(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
@@ -349,6 +357,5 @@ impl SharedGate<'_> {
 /// What is left of the rate window for a buyer whose unit is given back. The mark has limited the rate until now: no try
 /// after the one that got the unit has counted.
 fn rate_wait(purchase: &Purchase, now: Timestamp) -> Duration {
-    let since = now.unix_ms() - purchase.order_id.drawn_at().unix_ms();
-    RATE_WINDOW.saturating_sub(Duration::from_millis(since.max(0) as u64))
+    RATE_WINDOW.saturating_sub(now.since(purchase.order_id.drawn_at()))
 }

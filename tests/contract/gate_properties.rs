@@ -123,7 +123,7 @@ impl<'a> Trial<'a> {
             Which::OfAnother => of(pick.user % USERS + 1).last().copied(),
         };
         found.unwrap_or_else(|| {
-            let new = OrderId::draw();
+            let new = OrderId::draw(self.id);
             self.drawn.entry(pick.user).or_default().push(new);
             new
         })

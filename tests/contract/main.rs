@@ -33,5 +33,5 @@ fn user(id: i64) -> UserId {
 
 /// A new purchase of that user.
 fn purchase(id: i64) -> Purchase {
-    Purchase { order_id: OrderId::draw(), user_id: user(id) }
+    Purchase { order_id: OrderId::draw(product(7)), user_id: user(id) }
 }

@@ -52,8 +52,8 @@ pub(super) struct Slot {
     connecting: tokio::sync::Mutex<Option<(Instant, GateError)>>,
 }
 
-/// A pool for `settings`.
-pub(super) fn pool(settings: &config::Redis) -> Result<Pool, String> {
+/// A pool of `size` connections for `settings`.
+pub(super) fn pool(settings: &config::Redis, size: usize) -> Result<Pool, String> {
     let mut login = RedisConnectionInfo::default().set_db(settings.db.into());
     let password = settings.password.expose_secret();
     if !password.is_empty() {
@@ -68,7 +68,7 @@ pub(super) fn pool(settings: &config::Redis) -> Result<Pool, String> {
         .set_response_timeout(Some(RESPONSE_TIMEOUT));
     let manager = Manager::new_with_config(address, timeouts).map_err(|error| format!("redis: {error}"))?;
     Pool::builder(manager)
-        .max_size(settings.pool_size)
+        .max_size(size)
         .wait_timeout(Some(CONNECT_TIMEOUT))
         .create_timeout(Some(CONNECT_TIMEOUT))
         .recycle_timeout(Some(CONNECT_TIMEOUT))

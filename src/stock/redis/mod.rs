@@ -1,5 +1,6 @@
 //! The gate in Redis: one Lua script a step, all keys of a product in one hash tag.
 
+mod clock;
 mod link;
 mod opening;
 mod reading;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind, Value};
 use tokio_util::sync::CancellationToken;
 
+use self::clock::ServerClock;
 use self::link::{Link, Slot, pool, read_home};
 use self::refusals::Refusals;
 use self::replies::{done, parse_admission};
@@ -33,7 +35,13 @@ const GATE_FIELDS: [&str; 9] = ["epoch", "home", "open", "ver", "stock", "starts
 
 /// See the module.
 pub struct RedisGate {
+    /// For purchases, and what becomes of them.
     slots: Vec<Slot>,
+    /// For all who only look: however many they are, no purchase waits behind them.
+    reader: Slot,
+    /// For the question whether the server answers, so that nobody else's questions delay it.
+    prober: Slot,
+    clock: ServerClock,
     refusals: Refusals,
     reserve: Script,
     settle: Script,
@@ -46,9 +54,14 @@ pub struct RedisGate {
 
 impl RedisGate {
     pub(super) fn new(settings: &config::Redis, links: usize) -> Result<Self, String> {
-        let pool = pool(settings)?;
+        let own = |slots| Ok::<_, String>(Slot::new(pool(settings, slots)?));
+        let (reader, prober) = (own(1)?, own(1)?);
+        let pool = pool(settings, settings.pool_size)?;
         Ok(Self {
             slots: (0..links.clamp(1, settings.pool_size)).map(|_| Slot::new(pool.clone())).collect(),
+            reader,
+            prober,
+            clock: ServerClock::default(),
             refusals: Refusals::default(),
             reserve: Script::new(include_str!("reserve.lua")),
             settle: Script::new(include_str!("settle.lua")),
@@ -67,8 +80,15 @@ impl RedisGate {
         let home = read_home(&mut link.conn()).await;
         if home.as_ref() != Ok(&link.home) {
             slot.drop_link(&link);
+        } else {
+            let _ = self.ask_gates(slot, &[]).await;
         }
         home
+    }
+
+    /// The time by which sales begin and end.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     pub(super) async fn reserve(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
@@ -179,7 +199,7 @@ impl RedisGate {
     }
 
     pub(super) async fn ping(&self) -> Result<(), GateError> {
-        let slot = &self.slots[0];
+        let slot = &self.prober;
         let link = slot.link().await?;
         let reply = redis::cmd("PING").query_async::<()>(&mut link.conn()).await;
         self.answered(slot, &link, reply)
@@ -192,7 +212,8 @@ impl RedisGate {
     async fn watch_links(&self, stop: &CancellationToken) {
         let mut tick = tokio::time::interval(WATCH_INTERVAL);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            for slot in &self.slots {
+            let _ = self.ask_gates(&self.reader, &[]).await;
+            for slot in self.slots.iter().chain([&self.reader, &self.prober]) {
                 let Some(link) = slot.current() else { continue };
                 match read_home(&mut link.conn()).await {
                     Ok(home) if home == link.home => {}

@@ -63,7 +63,7 @@ impl RedisGate {
         home: &str,
         epoch: i64,
     ) -> Result<Staging, GateError> {
-        let key = format!("{}:load:{}", prefix(product), Uuid::now_v7().simple());
+        let key = format!("{}:load:{}", prefix(product), Uuid::new_v4().simple());
         let staging = Staging { product, home: home.to_owned(), epoch, key };
         self.load(&staging, &[(SENTINEL.to_owned(), epoch.to_string())]).await?;
         Ok(staging)

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{self, Value};
 
+use super::link::Slot;
 use super::replies::{OpenGate, nonsense, parse, parse_gate, parse_stale};
 use super::{GATE_FIELDS, RedisGate, SENTINEL, buyers_key, flight_key, gate_key};
 use crate::model::{OrderId, ProductId, Timestamp, UserId};
@@ -22,7 +23,7 @@ impl RedisGate {
         if products.is_empty() {
             return Ok(Vec::new());
         }
-        let (asked, gates) = self.ask_gates(products).await?;
+        let (asked, gates) = self.ask_gates(&self.reader, products).await?;
         let view = |OpenGate { terms, taken, in_flight, .. }: OpenGate| {
             let remaining = (terms.stock - taken).max(0);
             GateView { remaining, state: terms.state(remaining, asked.clock), ver: terms.ver, taken, in_flight }
@@ -30,9 +31,12 @@ impl RedisGate {
         Ok(gates.into_iter().map(|gate| gate.map(view)).collect())
     }
 
-    /// What the gates of these products, of which there must be one, hold; `None` for one that is lost or closed.
-    pub(super) async fn ask_gates(&self, products: &[ProductId]) -> Result<(Asked, Vec<Option<OpenGate>>), GateError> {
-        let slot = self.slot(products[0]);
+    /// What the gates of these products hold, `None` for one that is lost or closed; and the server's time.
+    pub(super) async fn ask_gates(
+        &self,
+        slot: &Slot,
+        products: &[ProductId],
+    ) -> Result<(Asked, Vec<Option<OpenGate>>), GateError> {
         let link = slot.link().await?;
         let mut ask = redis::pipe();
         ask.cmd("TIME");
@@ -54,7 +58,9 @@ impl RedisGate {
             parse_gate(&fields, sentinel.as_deref(), (marks, in_flight), &link.home)
         };
         let gates = products.iter().map(gate).collect::<Result<_, _>>()?;
-        Ok((Asked { sent, received, clock }, gates))
+        let asked = Asked { sent, received, clock };
+        self.clock.set(asked);
+        Ok((asked, gates))
     }
 
     pub(in crate::stock) async fn held_by(
@@ -65,7 +71,7 @@ impl RedisGate {
         if products.is_empty() {
             return Ok(Vec::new());
         }
-        let slot = self.slot(products[0]);
+        let slot = &self.reader;
         let link = slot.link().await?;
         let mut ask = redis::pipe();
         for product in products {
@@ -95,7 +101,7 @@ impl RedisGate {
         product: ProductId,
         order: OrderId,
     ) -> Result<Option<UserId>, GateError> {
-        let slot = self.slot(product);
+        let slot = &self.reader;
         let link = slot.link().await?;
         let mut cursor = 0_u64;
         loop {

@@ -305,7 +305,7 @@ impl RedisGate {
         }
         let products: Vec<ProductId> = sales.iter().map(|(product, ..)| *product).collect();
         // When Redis is away, what was known is soon too old to refuse anybody.
-        let Ok((asked, gates)) = self.ask_gates(&products).await else { return Vec::new() };
+        let Ok((asked, gates)) = self.ask_gates(&self.slots[0], &products).await else { return Vec::new() };
         let mut full = Vec::new();
         for ((product, sale, changes), gate) in sales.into_iter().zip(gates) {
             let taken = gate.as_ref().map_or(0, |gate| gate.taken as usize);
@@ -330,13 +330,13 @@ impl RedisGate {
             let gate = gates.into_iter().next().flatten()?;
             (gate.taken >= gate.terms.stock).then_some(gate)
         };
-        let (_, before) = self.ask_gates(&[product]).await?;
+        let (_, before) = self.ask_gates(self.slot(product), &[product]).await?;
         let Some(before) = full(before) else { return Ok(None) };
         let buyers = match self.refusals.take_admitted(product, before.version, before.taken) {
             Some(buyers) => buyers,
             None => self.scan_buyers(product).await?,
         };
-        let (asked, after) = self.ask_gates(&[product]).await?;
+        let (asked, after) = self.ask_gates(self.slot(product), &[product]).await?;
         let same = full(after).filter(|after| after.version == before.version && after.taken == buyers.len() as i64);
         Ok(same.map(|OpenGate { terms, version, .. }| Known { version, terms, buyers: Some(buyers), asked }))
     }
