@@ -17,6 +17,8 @@ const DEFAULTS: &str = include_str!("../config.yaml");
 const DEFAULT_FILE: &str = "config.yaml";
 /// HS256 is as strong as its key; a key shorter than the hash is weaker than it looks.
 const JWT_SECRET_MIN_BYTES: usize = 32;
+/// It is part of each key's name, which is sent with each purchase.
+const KEY_PREFIX_MOST: usize = 64;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Deserialize)]
@@ -91,8 +93,12 @@ pub struct MySql {
 pub struct Redis {
     /// `host:port`.
     pub addr: String,
+    /// User of Redis' ACL; empty: its default user.
+    pub username: String,
     /// Empty: no `AUTH`.
     pub password: SecretString,
+    /// What the names of all our keys begin with.
+    pub key_prefix: String,
     /// Logical database.
     pub db: u16,
     /// Connections at most.
@@ -225,6 +231,14 @@ impl Config {
         let port = self.redis.addr.rsplit_once(':').map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
         if !matches!(port, Some((false, Ok(_)))) {
             return Err(invalid("redis.addr", "must be host:port"));
+        }
+        in_range("redis.key_prefix (length)", self.redis.key_prefix.len(), 1, KEY_PREFIX_MOST)?;
+        // Braces would make another hash tag than the product's; the rest keeps ACL patterns and shells out of trouble.
+        if !self.redis.key_prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":._-/".contains(&byte)) {
+            return Err(invalid("redis.key_prefix", "must be letters, digits and : . _ - / only"));
+        }
+        if !self.redis.username.is_empty() && self.redis.password.expose_secret().is_empty() {
+            return Err(invalid("redis.password", "is missing; redis.username needs it"));
         }
         // A queue's name is at most 255 bytes, and ours gets `.dead` appended.
         in_range("rabbitmq.queue (length)", self.rabbitmq.queue.len(), 1, 200)
@@ -370,6 +384,9 @@ mod tests {
             ("auth: { bcrypt_cost: 3 }", None, "auth.bcrypt_cost"),
             ("auth: { bcrypt_cost: 16 }", None, "auth.bcrypt_cost"),
             ("redis: { addr: localhost }", None, "redis.addr"),
+            ("redis: { key_prefix: 'shop {1}' }", None, "redis.key_prefix"),
+            ("redis: { key_prefix: '' }", None, "redis.key_prefix"),
+            ("redis: { username: seckill }", None, "redis.password"),
             ("rabbitmq: { consumers: 0 }", None, "rabbitmq.consumers"),
             ("mysql: { pool_size: 2 }", None, "mysql.pool_size"),
             ("limits: { auth_per_minute: -1 }", None, "limits.auth_per_minute"),

@@ -35,6 +35,9 @@ pub(super) async fn redis(settings: &config::Redis) -> Result<MultiplexedConnect
     if !password.is_empty() {
         login = login.set_password(password);
     }
+    if !settings.username.is_empty() {
+        login = login.set_username(&settings.username);
+    }
     let address = format!("redis://{}", settings.addr).into_connection_info();
     let address = address.map_err(|error| format!("redis.addr: {error}"))?.set_redis_settings(login);
     let client = redis::Client::open(address).map_err(|error| format!("{REDIS}: {error}"))?;

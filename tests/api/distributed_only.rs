@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::app::TestApp;
 use crate::broker::{Broker, message};
 use crate::client::Client;
-use crate::support::eventually;
+use crate::support::{Stores, eventually};
 
 fn order_id() -> String {
     uuid::Uuid::now_v7().to_string()
@@ -189,6 +189,40 @@ async fn two_instances_start_together_and_sell_one_stock() {
         assert_eq!(app.stores.number("SELECT COUNT(*) AS n FROM users").await, 1, "one administrator");
         first.stop().await;
         second.stop().await;
+    })
+    .await;
+}
+
+/// Both have a product 1, and its gate in the same logical database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_deployments_with_prefixes_of_their_own_share_one_redis() {
+    run(async |app: &mut TestApp| {
+        let stores = Stores::new(Backend::Distributed).await;
+        let mut config = stores.config();
+        config.redis.db = app.config.redis.db;
+        config.redis.key_prefix = "other-shop:".to_owned();
+        let other = RunningApp::start(&config).await.unwrap();
+        let other_client = Client::new(other.address(), &config);
+        eventually("it is ready", || async { other_client.get("/readyz", None).await.status == 200 }).await;
+        let mut ids = Vec::new();
+        for client in [&app.client, &other_client] {
+            let id = client.new_product(1).await;
+            client.buy(7, id).await.is(202);
+            client.buy(8, id).await.is_problem(409, "sold_out");
+            ids.push(id);
+        }
+        assert_eq!(ids[0], ids[1], "the same product id");
+        let keys: Vec<String> =
+            deadpool_redis::redis::cmd("KEYS").arg("*").query_async(&mut app.stores.redis().await).await.unwrap();
+        for prefix in ["seckill:", "other-shop:"] {
+            for key in ["gate", "buyers"] {
+                let key = format!("{prefix}{{{}}}:{key}", ids[0]);
+                assert!(keys.contains(&key), "{key} is not in {keys:?}");
+            }
+        }
+        assert!(keys.iter().all(|key| key.starts_with("seckill:") || key.starts_with("other-shop:")), "{keys:?}");
+        other.stop().await;
+        stores.remove().await;
     })
     .await;
 }

@@ -131,6 +131,8 @@ fn settings(config: &Config, port: u16) -> Vec<(&'static str, String)> {
             ("SECKILL__MYSQL__DSN", config.mysql.dsn.expose_secret().to_owned()),
             ("SECKILL__REDIS__ADDR", config.redis.addr.clone()),
             ("SECKILL__REDIS__PASSWORD", config.redis.password.expose_secret().to_owned()),
+            ("SECKILL__REDIS__USERNAME", config.redis.username.clone()),
+            ("SECKILL__REDIS__KEY_PREFIX", config.redis.key_prefix.clone()),
             ("SECKILL__REDIS__DB", config.redis.db.to_string()),
             ("SECKILL__RABBITMQ__URL", config.rabbitmq.url.expose_secret().to_owned()),
             ("SECKILL__RABBITMQ__QUEUE", config.rabbitmq.queue.clone()),

@@ -59,6 +59,9 @@ pub(super) fn pool(settings: &config::Redis, size: usize) -> Result<Pool, String
     if !password.is_empty() {
         login = login.set_password(password);
     }
+    if !settings.username.is_empty() {
+        login = login.set_username(&settings.username);
+    }
     let address = format!("redis://{}", settings.addr)
         .into_connection_info()
         .map_err(|error| format!("redis.addr: {error}"))?

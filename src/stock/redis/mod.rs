@@ -1,6 +1,7 @@
 //! The gate in Redis: one Lua script a step, all keys of a product in one hash tag.
 
 mod clock;
+mod keys;
 mod link;
 mod opening;
 mod reading;
@@ -16,6 +17,7 @@ use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisError, Sc
 use tokio_util::sync::CancellationToken;
 
 use self::clock::ServerClock;
+use self::keys::Keys;
 use self::link::{Link, Slot, pool, read_home};
 use self::refusals::Refusals;
 use self::replies::{done, parse_admission};
@@ -35,6 +37,7 @@ const GATE_FIELDS: [&str; 9] = ["epoch", "home", "open", "ver", "stock", "starts
 
 /// See the module.
 pub struct RedisGate {
+    keys: Keys,
     /// For purchases, and what becomes of them.
     slots: Vec<Slot>,
     /// For all who only look: however many they are, no purchase waits behind them.
@@ -58,6 +61,7 @@ impl RedisGate {
         let (reader, prober) = (own(1)?, own(1)?);
         let pool = pool(settings, settings.pool_size)?;
         Ok(Self {
+            keys: Keys::new(&settings.key_prefix),
             slots: (0..links.clamp(1, settings.pool_size)).map(|_| Slot::new(pool.clone())).collect(),
             reader,
             prober,
@@ -121,10 +125,10 @@ impl RedisGate {
     }
 
     async fn reserve_chunk(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
-        let keys = [gate_key(product), buyers_key(product), flight_key(product)];
+        let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product)];
         let reply: Vec<Value> = self
             .invoke(product, &self.reserve, &keys, |link, call| {
-                call.arg(&link.home).arg(rate_prefix(product)).arg(RATE_WINDOW.as_millis() as u64);
+                call.arg(&link.home).arg(self.keys.rate_prefix(product)).arg(RATE_WINDOW.as_millis() as u64);
                 for purchase in purchases {
                     call.arg(purchase.user_id.get()).arg(purchase.order_id.encode(&mut [0; OrderId::LENGTH]));
                 }
@@ -142,7 +146,7 @@ impl RedisGate {
         for chunk in purchases.chunks(CHUNK) {
             let mut member = String::new();
             let reply: String = self
-                .invoke(product, &self.settle, &[gate_key(product), flight_key(product)], |link, call| {
+                .invoke(product, &self.settle, &[self.keys.gate(product), self.keys.flight(product)], |link, call| {
                     call.arg(&link.home);
                     for purchase in chunk {
                         member.clear();
@@ -165,11 +169,11 @@ impl RedisGate {
         purchases: &[Purchase],
     ) -> Result<(), GateError> {
         let now = Timestamp::now();
-        let keys = [gate_key(product), buyers_key(product), flight_key(product)];
+        let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product)];
         for chunk in purchases.chunks(CHUNK) {
             let reply = self
                 .invoke(product, &self.release, &keys, |link, call| {
-                    call.arg(&link.home).arg(epoch).arg(rate_prefix(product));
+                    call.arg(&link.home).arg(epoch).arg(self.keys.rate_prefix(product));
                     for purchase in chunk {
                         let wait = rate_wait(purchase, now).as_millis() as u64;
                         call.arg(purchase.order_id.encode(&mut [0; OrderId::LENGTH]));
@@ -184,7 +188,7 @@ impl RedisGate {
 
     pub(super) async fn configure(&self, product: ProductId, terms: &SaleTerms) -> Result<(), GateError> {
         let reply = self
-            .invoke(product, &self.configure, &[gate_key(product)], |link, call| {
+            .invoke(product, &self.configure, &[self.keys.gate(product)], |link, call| {
                 call.arg(&link.home);
                 add_terms(call, terms);
             })
@@ -289,26 +293,6 @@ impl RedisGate {
             _ => GateError::Protocol(error.to_string()),
         })
     }
-}
-
-fn prefix(product: ProductId) -> String {
-    format!("seckill:{{{product}}}")
-}
-
-fn gate_key(product: ProductId) -> String {
-    format!("seckill:{{{product}}}:gate")
-}
-
-fn buyers_key(product: ProductId) -> String {
-    format!("seckill:{{{product}}}:buyers")
-}
-
-fn flight_key(product: ProductId) -> String {
-    format!("seckill:{{{product}}}:flight")
-}
-
-fn rate_prefix(product: ProductId) -> String {
-    format!("seckill:{{{product}}}:rate:")
 }
 
 fn add_terms(call: &mut Cmd, terms: &SaleTerms) {

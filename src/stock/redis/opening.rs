@@ -5,7 +5,7 @@ use std::time::Duration;
 use deadpool_redis::redis;
 use uuid::Uuid;
 
-use super::{CHUNK, RedisGate, SENTINEL, add_terms, buyers_key, flight_key, gate_key, prefix};
+use super::{CHUNK, RedisGate, SENTINEL, add_terms};
 use crate::model::{ProductId, Purchase, SaleTerms};
 use crate::stock::{Found, GateError, Inspection};
 
@@ -29,8 +29,8 @@ impl RedisGate {
         }
         let link = slot.link().await?;
         let mut ask = redis::pipe();
-        ask.cmd("HMGET").arg(gate_key(product)).arg(&["epoch", "home", "open"]);
-        ask.cmd("HMGET").arg(buyers_key(product)).arg(&[SENTINEL]);
+        ask.cmd("HMGET").arg(self.keys.gate(product)).arg(&["epoch", "home", "open"]);
+        ask.cmd("HMGET").arg(self.keys.buyers(product)).arg(&[SENTINEL]);
         let reply = ask.query_async::<(Vec<Option<String>>, Vec<Option<String>>)>(&mut link.conn()).await;
         let (gate, sentinel) = self.answered(slot, &link, reply)?;
         let home = link.home.clone();
@@ -47,7 +47,7 @@ impl RedisGate {
 
     /// Closes whatever gate of an older epoch there is. After it, no purchase of an older epoch can be admitted.
     pub(in crate::stock) async fn close(&self, product: ProductId, home: &str, epoch: i64) -> Result<(), GateError> {
-        let keys = [gate_key(product), buyers_key(product), flight_key(product)];
+        let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product)];
         let reply = self
             .invoke_at(product, home, &self.close, &keys, |call| {
                 call.arg(home).arg(epoch);
@@ -63,7 +63,7 @@ impl RedisGate {
         home: &str,
         epoch: i64,
     ) -> Result<Staging, GateError> {
-        let key = format!("{}:load:{}", prefix(product), Uuid::new_v4().simple());
+        let key = self.keys.staging(product, &Uuid::new_v4().simple());
         let staging = Staging { product, home: home.to_owned(), epoch, key };
         self.load(&staging, &[(SENTINEL.to_owned(), epoch.to_string())]).await?;
         Ok(staging)
@@ -95,7 +95,7 @@ impl RedisGate {
     /// Opens the closed gate with the loaded buyers.
     pub(in crate::stock) async fn install(&self, staging: Staging, terms: &SaleTerms) -> Result<(), GateError> {
         let Staging { product, home, epoch, key } = staging;
-        let keys = [gate_key(product), buyers_key(product), flight_key(product), key];
+        let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product), key];
         let reply = self
             .invoke_at(product, &home, &self.install, &keys, |call| {
                 call.arg(&home).arg(epoch);

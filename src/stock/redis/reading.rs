@@ -6,7 +6,7 @@ use deadpool_redis::redis::{self, Value};
 
 use super::link::Slot;
 use super::replies::{OpenGate, nonsense, parse, parse_gate, parse_stale};
-use super::{GATE_FIELDS, RedisGate, SENTINEL, buyers_key, flight_key, gate_key};
+use super::{GATE_FIELDS, RedisGate, SENTINEL};
 use crate::model::{OrderId, ProductId, Timestamp, UserId};
 use crate::stock::{GateError, GateView, HeldUnit, Stale};
 
@@ -41,8 +41,10 @@ impl RedisGate {
         let mut ask = redis::pipe();
         ask.cmd("TIME");
         for product in products {
-            ask.cmd("HMGET").arg(gate_key(*product)).arg(&GATE_FIELDS);
-            ask.hget(buyers_key(*product), SENTINEL).hlen(buyers_key(*product)).zcard(flight_key(*product));
+            ask.cmd("HMGET").arg(self.keys.gate(*product)).arg(&GATE_FIELDS);
+            ask.hget(self.keys.buyers(*product), SENTINEL)
+                .hlen(self.keys.buyers(*product))
+                .zcard(self.keys.flight(*product));
         }
         let sent = Instant::now();
         let reply = ask.query_async::<Vec<Value>>(&mut link.conn()).await;
@@ -75,8 +77,8 @@ impl RedisGate {
         let link = slot.link().await?;
         let mut ask = redis::pipe();
         for product in products {
-            ask.cmd("HMGET").arg(gate_key(*product)).arg(&["epoch", "home", "open"]);
-            ask.cmd("HMGET").arg(buyers_key(*product)).arg(SENTINEL).arg(user.get());
+            ask.cmd("HMGET").arg(self.keys.gate(*product)).arg(&["epoch", "home", "open"]);
+            ask.cmd("HMGET").arg(self.keys.buyers(*product)).arg(SENTINEL).arg(user.get());
         }
         let reply = ask.query_async::<Vec<Vec<Option<String>>>>(&mut link.conn()).await;
         let reply = self.answered(slot, &link, reply)?;
@@ -106,7 +108,12 @@ impl RedisGate {
         let mut cursor = 0_u64;
         loop {
             let mut scan = redis::cmd("ZSCAN");
-            scan.arg(flight_key(product)).arg(cursor).arg("MATCH").arg(format!("{order}:*")).arg("COUNT").arg(1000);
+            scan.arg(self.keys.flight(product))
+                .arg(cursor)
+                .arg("MATCH")
+                .arg(format!("{order}:*"))
+                .arg("COUNT")
+                .arg(1000);
             let reply = scan.query_async::<(u64, Vec<String>)>(&mut link.conn()).await;
             let (next, found) = self.answered(slot, &link, reply)?;
             if let Some(member) = found.first() {
@@ -126,7 +133,7 @@ impl RedisGate {
         age: Duration,
         most: usize,
     ) -> Result<Stale, GateError> {
-        let keys = [gate_key(product), buyers_key(product), flight_key(product)];
+        let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product)];
         let reply: Vec<String> = self
             .invoke(product, &self.stale, &keys, |link, call| {
                 call.arg(&link.home).arg(age.as_millis() as u64).arg(most);

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reading::Asked;
 use super::replies::{OpenGate, Version, nonsense};
-use super::{RedisGate, SENTINEL, buyers_key};
+use super::{RedisGate, SENTINEL};
 use crate::model::{ProductId, SaleState, SaleTerms, Timestamp, UserId};
 use crate::stock::recent_tries::RecentTries;
 use crate::stock::{GateError, Refusal};
@@ -348,7 +348,7 @@ impl RedisGate {
         let mut cursor = 0_u64;
         loop {
             let mut scan = redis::cmd("HSCAN");
-            scan.arg(buyers_key(product)).arg(cursor).arg("COUNT").arg(SCAN_COUNT);
+            scan.arg(self.keys.buyers(product)).arg(cursor).arg("COUNT").arg(SCAN_COUNT);
             let reply = scan.query_async::<(u64, Vec<(String, Value)>)>(&mut link.conn()).await;
             let (next, found) = self.answered(slot, &link, reply)?;
             for (user, _) in found.iter().filter(|(user, _)| user != SENTINEL) {

@@ -1,0 +1,43 @@
+//! Names of the keys: all begin with the deployment's prefix, so that two deployments can share a server, and those of a
+//! product carry its hash tag, so that one script may touch them all.
+
+use std::fmt::Display;
+
+use crate::model::ProductId;
+
+/// See the module.
+pub(super) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// `prefix` as `redis.key_prefix` says; it holds no braces, which would make another hash tag.
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    /// What describes the gate.
+    pub(super) fn gate(&self, product: ProductId) -> String {
+        format!("{}{{{product}}}:gate", self.prefix)
+    }
+
+    /// Who holds units.
+    pub(super) fn buyers(&self, product: ProductId) -> String {
+        format!("{}{{{product}}}:buyers", self.prefix)
+    }
+
+    /// What is reserved and not settled.
+    pub(super) fn flight(&self, product: ProductId) -> String {
+        format!("{}{{{product}}}:flight", self.prefix)
+    }
+
+    /// A user's id behind it names the key of that user's last try.
+    pub(super) fn rate_prefix(&self, product: ProductId) -> String {
+        format!("{}{{{product}}}:rate:", self.prefix)
+    }
+
+    /// Buyers that are loaded beside a closed gate.
+    pub(super) fn staging(&self, product: ProductId, token: &impl Display) -> String {
+        format!("{}{{{product}}}:load:{token}", self.prefix)
+    }
+}
