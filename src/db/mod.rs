@@ -9,6 +9,7 @@ mod idempotency;
 mod migrations;
 mod orders;
 mod products;
+mod revisions;
 mod sales;
 mod schema;
 mod users;
@@ -37,6 +38,7 @@ pub use gates::{GateRow, SaleAudit};
 pub use idempotency::{NewKey, StoredKey};
 pub use orders::{NewOrder, SaleCount, WrittenOrder};
 pub use products::{NewProduct, ProductChange, ProductLock};
+pub use revisions::RevisionRow;
 
 /// Wait for a free connection, and for a new one to be made.
 const POOL_TIMEOUT: Duration = Duration::from_secs(2);

@@ -77,10 +77,12 @@ impl DbConn {
     pub async fn insert_product(&mut self, product: &NewProduct) -> DbResult<ProductId> {
         let conn = self;
         on_db!(conn, diesel::insert_into(products::table).values(product).execute(conn).await)?;
-        Ok(match conn {
+        let id = match conn {
             DbConn::MySql(conn) => diesel::select(last_insert_id()).get_result(&mut **conn).await?,
             DbConn::Sqlite(conn) => diesel::select(last_insert_rowid()).get_result(&mut **conn).await?,
-        })
+        };
+        conn.keep_revision(id).await?;
+        Ok(id)
     }
 
     /// One product.
@@ -128,21 +130,25 @@ impl DbConn {
 
     /// Changes a product and counts its version up. False: there is no such product.
     pub async fn update_product(&mut self, id: ProductId, change: &ProductChange) -> DbResult<bool> {
+        self.keep_revision_before_change(id).await?;
         let conn = self;
         let ver = products::ver.eq(products::ver + 1);
         let rows = on_db!(
             conn,
             diesel::update(products::table.filter(products::id.eq(id))).set((change, ver)).execute(conn).await
         )?;
+        conn.keep_revision(id).await?;
         Ok(rows == 1)
     }
 
     /// Adds units and counts the version up. False: there is no such product, or it would exceed `most` units.
     pub async fn add_stock(&mut self, id: ProductId, units: i64, most: i64) -> DbResult<bool> {
+        self.keep_revision_before_change(id).await?;
         let conn = self;
         let product = products::table.filter(products::id.eq(id)).filter(products::stock.le(most - units));
         let change = (products::stock.eq(products::stock + units), products::ver.eq(products::ver + 1));
         let rows = on_db!(conn, diesel::update(product).set(change).execute(conn).await)?;
+        conn.keep_revision(id).await?;
         Ok(rows == 1)
     }
 

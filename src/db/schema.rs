@@ -31,6 +31,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    product_revisions (product_id, revision) {
+        product_id -> BigInt,
+        revision -> BigInt,
+        name -> Text,
+        price_cents -> BigInt,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
     orders (id) {
         id -> Binary,
         product_id -> BigInt,
@@ -42,6 +52,7 @@ diesel::table! {
         release_due -> Nullable<Bool>,
         created_at -> Timestamp,
         updated_at -> Timestamp,
+        revision -> Nullable<BigInt>,
     }
 }
 
@@ -57,4 +68,4 @@ diesel::table! {
 }
 
 diesel::joinable!(orders -> products (product_id));
-diesel::allow_tables_to_appear_in_same_query!(orders, products, users);
+diesel::allow_tables_to_appear_in_same_query!(orders, product_revisions, products, users);

@@ -1,5 +1,8 @@
 //! Products and the state of their sale.
 
+use std::fmt;
+use std::num::NonZeroU32;
+
 use diesel::prelude::Queryable;
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +29,7 @@ pub struct Product {
     pub ends_at: Option<Timestamp>,
     /// Buying is paused.
     pub paused: bool,
-    /// Counts the changes of stock, window and pause; the gate takes only newer ones.
+    /// Number of its revision: counts the changes; the gate takes only newer ones.
     pub ver: i64,
     /// Epoch of the gate that may sell.
     pub gate_epoch: i64,
@@ -49,10 +52,37 @@ impl Product {
     }
 }
 
+/// Number of a state that a product has had: 1, then one more with each change. Small, for the gate in memory keeps one with
+/// each unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Revision(NonZeroU32);
+
+impl TryFrom<i64> for Revision {
+    type Error = &'static str;
+
+    fn try_from(number: i64) -> Result<Self, Self::Error> {
+        let number = u32::try_from(number).ok().and_then(NonZeroU32::new);
+        number.map(Self).ok_or("must be 1 to 4294967295")
+    }
+}
+
+impl From<Revision> for i64 {
+    fn from(Revision(number): Revision) -> Self {
+        number.get().into()
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// The part of a product that decides whether a unit may be sold now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SaleTerms {
-    /// Version of the other fields.
+    /// Number of the product's revision that they belong to.
     pub ver: i64,
     /// Units in all.
     pub stock: i64,
@@ -65,6 +95,11 @@ pub struct SaleTerms {
 }
 
 impl SaleTerms {
+    /// The product's revision that they belong to. No product is changed four billion times.
+    pub fn revision(&self) -> Revision {
+        Revision(NonZeroU32::new(self.ver.clamp(1, u32::MAX.into()) as u32).unwrap_or(NonZeroU32::MIN))
+    }
+
     /// The state at `now` with `remaining` units left. Window before pause before stock, as for a purchase.
     pub fn state(&self, remaining: i64, now: Timestamp) -> SaleState {
         if now < self.starts_at {

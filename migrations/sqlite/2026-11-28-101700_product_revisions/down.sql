@@ -1,0 +1,2 @@
+ALTER TABLE orders DROP COLUMN revision;
+DROP TABLE product_revisions;
