@@ -25,6 +25,7 @@ use crate::services::{
     Tokens,
 };
 use crate::stock::{GateError, StockGate};
+use crate::supervision::Supervisor;
 
 /// A database that starts together with us is waited for this long.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
@@ -58,6 +59,7 @@ pub struct RunningApp {
     stop: CancellationToken,
     tasks: TaskTracker,
     consumers: TaskTracker,
+    supervisor: Supervisor,
     new_admin: Option<config::Admin>,
     _data_dir: Option<DataDir>,
 }
@@ -124,13 +126,15 @@ impl RunningApp {
         let stop = CancellationToken::new();
         let (tasks, consumers) = (TaskTracker::new(), TaskTracker::new());
         let metrics = Arc::new(Metrics::new());
+        let supervisor = Supervisor::new(metrics.task_restarts.clone());
         let recorder = Arc::new(Recorder::new(db.clone(), gate.clone(), metrics.clone()));
         let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
-        let rebuilds = Rebuilds::new(db_, gate_, queue_, metrics.clone(), tasks.clone(), stop.clone());
+        let rebuilds = Rebuilds::new(db_, gate_, queue_, metrics.clone(), tasks.clone(), stop.clone(), supervisor.clone());
         let rebuilds = Arc::new(rebuilds);
-        for deliveries in queue.start(config.rabbitmq.consumers) {
+        for deliveries in queue.start(config.rabbitmq.consumers, &supervisor) {
             let consumer = Consumer::new(recorder.clone(), rebuilds.clone(), metrics.clone(), stop.clone());
-            consumers.spawn(consumer.run(deliveries));
+            // What it has received and not acknowledged comes again only when the queue is opened anew.
+            consumers.spawn(supervisor.vital("consumer", consumer.run(deliveries)));
         }
         consumers.close();
         if config.backend == Backend::Embedded {
@@ -139,15 +143,9 @@ impl RunningApp {
             let reopening = Reopening::new(db.clone(), gate.clone());
             reopening.open_all().await.map_err(|error| StartError(format!("reading the sales: {error}")))?;
         }
-        let watched = gate.clone();
-        let watch_stop = stop.clone();
-        tasks.spawn(async move { watched.watch(watch_stop).await });
-        let sweeper = Sweeper::new(db.clone(), gate.clone(), recorder, rebuilds.clone(), metrics.clone());
-        let sweep_stop = stop.clone();
-        tasks.spawn(async move { sweeper.run(sweep_stop).await });
         let audits = Arc::new(Audits::new(db.clone(), gate.clone(), metrics.clone()));
-        let (reconciler, reconcile_stop) = (audits.clone(), stop.clone());
-        tasks.spawn(async move { reconciler.run(reconcile_stop).await });
+        let sweeper = Arc::new(Sweeper::new(db.clone(), gate.clone(), recorder, rebuilds.clone(), metrics.clone()));
+        keep_tasks(&supervisor, &tasks, &stop, &gate, sweeper, audits.clone());
         tasks.close();
 
         let accounts = web::Data::new(accounts);
@@ -155,8 +153,10 @@ impl RunningApp {
         let tokens = web::Data::from(tokens);
         let catalog = web::Data::new(Catalog::new(db.clone(), gate.clone()));
         let orders = web::Data::new(Orders::new(db.clone(), gate.clone()));
-        let health = web::Data::new(Health::new(db.clone(), gate.clone(), queue.clone()));
-        let purchases = Arc::new(Purchases::new(db.clone(), gate.clone(), queue.clone(), rebuilds, metrics.clone()));
+        let health = web::Data::new(Health::new(db.clone(), gate.clone(), queue.clone(), supervisor.clone()));
+        let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
+        let purchases = Purchases::new(db_, gate_, queue_, rebuilds, metrics.clone(), supervisor.clone());
+        let purchases = Arc::new(purchases);
         let room = config.limits.purchases_waiting;
         let shared_lane = match config.backend {
             // A step of a gate in this process costs less than to have another thread do it: each HTTP worker has a lane.
@@ -210,10 +210,15 @@ impl RunningApp {
         let address = server.addrs()[0];
         let server = server.run();
         let http = server.handle();
-        let serving = tokio::spawn(server);
+        let watching = supervisor.clone();
+        let serving = tokio::spawn(async move {
+            let ended = server.await;
+            watching.ended("http", if ended.is_err() { "failed" } else { "ended by itself" });
+            ended
+        });
         tracing::info!(%address, "Serving HTTP");
         let mut app =
-            Self { address, http, serving, queue, stop, tasks, consumers, new_admin: None, _data_dir: data_dir };
+            Self { address, http, serving, queue, stop, tasks, consumers, supervisor, new_admin: None, _data_dir: data_dir };
         // Hashing its password takes a while; log-ins wait for it, buyers do not.
         match first_log_in.ensure_admin(&config.admin).await {
             Ok(true) => app.new_admin = Some(config.admin),
@@ -236,10 +241,16 @@ impl RunningApp {
         self.new_admin.as_ref()
     }
 
+    /// Waits until a task has ended that this process cannot do without; which, and how.
+    pub async fn broken(&self) -> String {
+        self.supervisor.broken().await
+    }
+
     /// Stops accepting, finishes the replies in flight, then the consumers' batches, then gives the rest back to the
     /// queue. Takes less than 15 seconds.
     pub async fn stop(self) {
         tracing::info!("Stopping");
+        self.supervisor.stopping();
         self.http.stop(true).await;
         // Ends the workers, and with them the lanes.
         let _ = self.serving.await;
@@ -254,6 +265,34 @@ impl RunningApp {
         }
         tracing::info!("Stopped");
     }
+}
+
+/// Starts the tasks that can begin anew at any time.
+fn keep_tasks(
+    supervisor: &Supervisor,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    gate: &Arc<StockGate>,
+    sweeper: Arc<Sweeper>,
+    audits: Arc<Audits>,
+) {
+    if gate.shared().is_some() {
+        let (gate, watch_stop) = (gate.clone(), stop.clone());
+        supervisor.keep("gate-watcher", tasks, stop, move || {
+            let (gate, stop) = (gate.clone(), watch_stop.clone());
+            async move { gate.watch(stop).await }
+        });
+    }
+    let sweep_stop = stop.clone();
+    supervisor.keep("sweeper", tasks, stop, move || {
+        let (sweeper, stop) = (sweeper.clone(), sweep_stop.clone());
+        async move { sweeper.run(stop).await }
+    });
+    let audit_stop = stop.clone();
+    supervisor.keep("reconciler", tasks, stop, move || {
+        let (audits, stop) = (audits.clone(), audit_stop.clone());
+        async move { audits.run(stop).await }
+    });
 }
 
 /// Secrets that the configuration leaves to us are made once and kept.

@@ -114,12 +114,16 @@ async fn serve(config: &Config) -> Result<(), String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let app = RunningApp::start(config).await.map_err(|error| error.to_string())?;
     greet(&app, config);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
+    let broken = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = tokio::signal::ctrl_c() => None,
+        broken = app.broken() => Some(broken),
+    };
     app.stop().await;
-    Ok(())
+    match broken {
+        None => Ok(()),
+        Some(broken) => Err(format!("{broken}; start it again")),
+    }
 }
 
 /// What a newcomer needs to go on; the password is shown at this one start only.

@@ -7,7 +7,7 @@
 //! - [`stock`] admits purchases, [`queue`] carries them, [`db`] decides and keeps them.
 //!
 //! [`app`] puts them together, [`config`] says how, [`error`] is what they fail with, [`model`] what they talk about,
-//! [`metrics`] and [`telemetry`] what they tell the operator.
+//! [`metrics`] and [`telemetry`] what they tell the operator; [`supervision`] watches the tasks behind it all.
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that fails may panic"))]
 
@@ -34,4 +34,5 @@ pub mod model;
 pub mod queue;
 pub mod services;
 pub mod stock;
+pub mod supervision;
 pub mod telemetry;

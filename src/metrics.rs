@@ -51,6 +51,8 @@ pub struct Metrics {
     /// Messages set aside.
     pub dead_letters: IntGauge,
     database_connections: IntGaugeVec,
+    /// Failures of background tasks, by task; each is followed by a restart.
+    pub task_restarts: IntCounterVec,
 }
 
 /// State of the pool of database connections.
@@ -119,6 +121,13 @@ impl Metrics {
                 IntGaugeVec::new(
                     Opts::new("seckill_database_connections", "Pooled connections; waiting: tasks without one"),
                     &["state"],
+                ),
+            ),
+            task_restarts: registered(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new("seckill_task_restarts_total", "Background tasks that failed and were started again"),
+                    &["task"],
                 ),
             ),
             registry,

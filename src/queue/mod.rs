@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::config;
 use crate::model::{ProductId, Purchase, PurchaseBatch};
+use crate::supervision::Supervisor;
 
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use embedded::EmbeddedQueue;
@@ -102,10 +103,10 @@ impl OrderQueue {
     /// product at the same one, in the order they were published. To be called once.
     ///
     /// The embedded queue has one consumer, for its database has one writer.
-    pub fn start(&self, consumers: usize) -> Vec<mpsc::Receiver<Delivery>> {
+    pub fn start(&self, consumers: usize, supervisor: &Supervisor) -> Vec<mpsc::Receiver<Delivery>> {
         match self {
-            Self::Embedded(queue) => queue.start().into_iter().collect(),
-            Self::RabbitMq(queue) => queue.start(consumers),
+            Self::Embedded(queue) => queue.start(supervisor).into_iter().collect(),
+            Self::RabbitMq(queue) => queue.start(consumers, supervisor),
         }
     }
 

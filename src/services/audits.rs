@@ -122,6 +122,7 @@ impl Audits {
     }
 
     async fn reconcile(&self) -> Result<()> {
+        crash_point!("reconcile");
         let (mut after, mut drift, mut in_flight, mut oldest) = (0, 0, 0, None::<Timestamp>);
         let now = Timestamp::now();
         loop {

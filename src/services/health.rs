@@ -8,12 +8,14 @@ use crate::db::Db;
 use crate::metrics::Metrics;
 use crate::queue::OrderQueue;
 use crate::stock::StockGate;
+use crate::supervision::Supervisor;
 
 /// See the module.
 pub struct Health {
     db: Db,
     gate: Arc<StockGate>,
     queue: Arc<OrderQueue>,
+    supervisor: Supervisor,
 }
 
 /// Whether a store answers.
@@ -26,25 +28,29 @@ pub enum Check {
     Down,
 }
 
-/// One answer a store.
-#[derive(Debug, Clone, Copy, Serialize)]
+/// One answer a store, and one for the tasks behind it all.
+#[derive(Debug, Clone, Serialize)]
 pub struct Checks {
     database: Check,
     gate: Check,
     queue: Check,
+    tasks: Check,
+    /// The tasks that are down.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tasks_down: Vec<&'static str>,
 }
 
 impl Checks {
     /// Whether purchases can be taken and written.
     pub fn all_up(&self) -> bool {
-        [self.database, self.gate, self.queue].iter().all(|check| *check == Check::Up)
+        [self.database, self.gate, self.queue, self.tasks].iter().all(|check| *check == Check::Up)
     }
 }
 
 impl Health {
     /// Asks these stores.
-    pub fn new(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>) -> Self {
-        Self { db, gate, queue }
+    pub fn new(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>, supervisor: Supervisor) -> Self {
+        Self { db, gate, queue, supervisor }
     }
 
     /// Notes what the queue and the pool hold just now.
@@ -58,7 +64,14 @@ impl Health {
     /// Asks them now.
     pub async fn check(&self) -> Checks {
         let (database, gate) = tokio::join!(self.db.ping(), self.gate.ping());
-        Checks { database: up_if(database.is_ok()), gate: up_if(gate.is_ok()), queue: up_if(self.queue.is_ready()) }
+        let tasks_down = self.supervisor.down();
+        Checks {
+            database: up_if(database.is_ok()),
+            gate: up_if(gate.is_ok()),
+            queue: up_if(self.queue.is_ready()),
+            tasks: up_if(tasks_down.is_empty()),
+            tasks_down,
+        }
     }
 }
 

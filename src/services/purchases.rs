@@ -6,9 +6,11 @@
 //!
 //! A client that hangs up cannot cut a purchase in two, for the lane's task is another than its own.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use moka::sync::Cache;
 use tokio::sync::{mpsc, oneshot};
@@ -20,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::model::{OrderId, OrderIds, ProductId, Purchase, PurchaseBatch, SaleState, Timestamp, UserId};
 use crate::queue::{BATCH_MAX, OrderQueue};
 use crate::stock::{Admission, Answer, GateError, StockGate};
+use crate::supervision::Supervisor;
 
 /// T of the protocol: a confirm that comes later than this after the click earns no 202.
 pub(super) const PROMISE_MAX_AGE: Duration = Duration::from_secs(2);
@@ -30,6 +33,8 @@ const TAKEN_MOST: usize = 4 * BATCH_MAX;
 /// Orders remembered as confirmed, at least; twice as many at most.
 const CONFIRMED_MEMORY: usize = 50_000;
 
+/// Name of the lanes' tasks.
+const TASK: &str = "purchases";
 /// A product that does not exist is looked for again after this.
 const UNKNOWN_FOR: Duration = Duration::from_millis(200);
 const UNKNOWN_MOST: u64 = 10_000;
@@ -41,6 +46,7 @@ pub struct Purchases {
     queue: Arc<OrderQueue>,
     rebuilds: Arc<Rebuilds>,
     metrics: Arc<Metrics>,
+    supervisor: Supervisor,
     confirmed: ConfirmedOrders,
     /// Products that the database did not know a moment ago.
     unknown: Cache<ProductId, ()>,
@@ -81,7 +87,8 @@ impl Lane {
     /// is done.
     pub fn open(purchases: &Arc<Purchases>, capacity: usize) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (tickets, waiting) = mpsc::channel(capacity);
-        (Self { purchases: purchases.clone(), tickets, desk: None }, purchases.clone().serve_all(waiting))
+        let work = purchases.supervisor.vital(TASK, purchases.clone().serve_all(waiting));
+        (Self { purchases: purchases.clone(), tickets, desk: None }, work)
     }
 
     /// The same lane for clicks of another thread than its task's, and what hands that thread the answers.
@@ -96,7 +103,7 @@ impl Lane {
                 }
             }
         };
-        (lane, handing)
+        (lane, self.purchases.supervisor.vital("purchase-replies", handing))
     }
 
     /// Buys one unit. `Ok` is a promise: the order exists from here on, whatever crashes (I2).
@@ -117,7 +124,7 @@ impl Lane {
         let purchase = Purchase { order_id: OrderId::draw(product), user_id };
         let ticket = Ticket { product, purchase, clicked_at: Instant::now(), reply, desk: self.desk.clone() };
         self.tickets.try_send(ticket).map_err(|_| Error::Unavailable("too many purchases wait".to_owned()))?;
-        answer.await.map_err(|_| Error::Unavailable("stopping".to_owned()))?
+        answer.await.map_err(|_| Error::Unavailable("nobody answered the purchase".to_owned()))?
     }
 }
 
@@ -129,16 +136,25 @@ impl Purchases {
         queue: Arc<OrderQueue>,
         rebuilds: Arc<Rebuilds>,
         metrics: Arc<Metrics>,
+        supervisor: Supervisor,
     ) -> Self {
         let unknown = Cache::builder().max_capacity(UNKNOWN_MOST).time_to_live(UNKNOWN_FOR).build();
-        Self { db, gate, queue, rebuilds, metrics, confirmed: ConfirmedOrders::default(), unknown }
+        Self { db, gate, queue, rebuilds, metrics, supervisor, confirmed: ConfirmedOrders::default(), unknown }
     }
 
     async fn serve_all(self: Arc<Self>, mut tickets: mpsc::Receiver<Ticket>) {
         let mut waiting = Vec::with_capacity(TAKEN_MOST);
         while tickets.recv_many(&mut waiting, TAKEN_MOST).await > 0 {
             let groups = by_product(waiting.drain(..)).into_iter();
-            join_all(groups.map(|(product, group)| self.serve(product, group))).await;
+            join_all(groups.map(|(product, group)| self.serve_or_drop(product, group))).await;
+        }
+    }
+
+    /// A panic costs the purchases of one product and round, as a crash would: they are answered 503, and the sweeper
+    /// decides what the gate has taken for them. The lane goes on.
+    async fn serve_or_drop(self: &Arc<Self>, product: ProductId, tickets: Vec<Ticket>) {
+        if AssertUnwindSafe(self.serve(product, tickets)).catch_unwind().await.is_err() {
+            self.supervisor.survived(TASK);
         }
     }
 
@@ -157,6 +173,7 @@ impl Purchases {
         if tickets.is_empty() {
             return None;
         }
+        crash_point!("before_reserve");
         let purchases: Vec<Purchase> = tickets.iter().map(|ticket| ticket.purchase).collect();
         let timer = self.metrics.gate_seconds.start_timer();
         let admission = self.gate.reserve(product, &purchases).await;

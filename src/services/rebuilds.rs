@@ -6,9 +6,11 @@
 //! once, and any may die: whoever finds the gate not open begins again.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::model::ProductId;
 use crate::queue::{Barrier, OrderQueue};
 use crate::stock::{Found, GateError, SharedGate, StockGate};
+use crate::supervision::Supervisor;
 
 /// W of the protocol: after it, no purchase of an older epoch can be promised any more.
 const SETTLING_TIME: Duration = PROMISE_MAX_AGE.saturating_add(Duration::from_secs(1));
@@ -31,6 +34,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const AT_ONCE: usize = 256;
 /// Live orders read and loaded at a time.
 const PAGE: i64 = 5_000;
+
+/// Name of these tasks.
+const TASK: &str = "gate-rebuild";
 
 /// See the module.
 pub struct Rebuilds {
@@ -43,6 +49,7 @@ pub struct Rebuilds {
     tasks: TaskTracker,
     runtime: Handle,
     stop: CancellationToken,
+    supervisor: Supervisor,
 }
 
 impl Rebuilds {
@@ -54,9 +61,11 @@ impl Rebuilds {
         metrics: Arc<Metrics>,
         tasks: TaskTracker,
         stop: CancellationToken,
+        supervisor: Supervisor,
     ) -> Self {
+        supervisor.register(TASK);
         let (under_way, places) = (Mutex::default(), Semaphore::new(AT_ONCE));
-        Self { db, gate, queue, metrics, under_way, places, tasks, runtime: Handle::current(), stop }
+        Self { db, gate, queue, metrics, under_way, places, tasks, runtime: Handle::current(), stop, supervisor }
     }
 
     /// Starts the rebuild of a gate that is not open, unless this instance is at it.
@@ -66,8 +75,11 @@ impl Rebuilds {
         }
         let rebuilds = self.clone();
         let rebuilding = async move {
-            if let Some(Err(error)) = rebuilds.stop.run_until_cancelled(rebuilds.run(product)).await {
-                tracing::warn!(product.id = %product, %error, "Could not rebuild a gate yet");
+            match rebuilds.stop.run_until_cancelled(AssertUnwindSafe(rebuilds.run(product)).catch_unwind()).await {
+                None | Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(error))) => tracing::warn!(product.id = %product, %error, "Could not rebuild a gate yet"),
+                // The sweeper finds the gate not open and begins again.
+                Some(Err(_)) => rebuilds.supervisor.survived(TASK),
             }
             rebuilds.under_way().remove(&product);
         };
@@ -80,6 +92,7 @@ impl Rebuilds {
 
     async fn run(&self, product: ProductId) -> Result<()> {
         let (Some(gate), Ok(_place)) = (self.gate.shared(), self.places.acquire().await) else { return Ok(()) };
+        crash_point!("before_close");
         while let Some(epoch) = self.close(gate, product).await? {
             crash_point!("after_close");
             tokio::time::sleep(SETTLING_TIME).await;

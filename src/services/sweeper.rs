@@ -58,6 +58,7 @@ impl Sweeper {
     }
 
     async fn sweep(&self) -> Result<()> {
+        crash_point!("sweep");
         let since = nothing_on_the_way_before();
         self.release_dead(since).await?;
         let mut after = 0;

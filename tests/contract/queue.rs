@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use seckill::config::Backend;
+use seckill::metrics::Metrics;
 use seckill::model::{Purchase, PurchaseBatch};
 use seckill::queue::{BATCH_MAX, DeadLetters, Delivery, Message, OrderQueue};
+use seckill::supervision::Supervisor;
 use tokio::sync::mpsc::Receiver;
 
 use crate::support::{Stores, eventually};
@@ -27,7 +29,7 @@ async fn queue(stores: &Stores) -> (Arc<OrderQueue>, Vec<Receiver<Delivery>>) {
         Backend::Embedded => OrderQueue::embedded(&journal(stores)).unwrap(),
         Backend::Distributed => OrderQueue::rabbitmq(&stores.config().rabbitmq).unwrap(),
     });
-    let deliveries = queue.start(2);
+    let deliveries = queue.start(2, &Supervisor::new(Metrics::new().task_restarts));
     eventually("the queue is ready", || async { queue.is_ready() }).await;
     (queue, deliveries)
 }

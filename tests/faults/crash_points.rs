@@ -9,6 +9,7 @@ use seckill::config::Backend;
 use crate::crowd::Plan;
 use crate::link;
 use crate::server::Server;
+use crate::support::eventually_within;
 use crate::trial::Trial;
 
 const RUSH: Plan = Plan::rush(300, 450);
@@ -109,6 +110,84 @@ mod rebuilding {
     #[ignore = "minutes; make test-faults"]
     async fn before_install() {
         die_while_rebuilding("before_install").await;
+    }
+}
+
+/// How often a task was started again, as the program counts.
+async fn restarts(server: &Server, task: &str) -> u64 {
+    let metrics = reqwest::get(format!("{}/metrics", server.url())).await.unwrap().text().await.unwrap();
+    let name = format!("seckill_task_restarts_total{{task=\"{task}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&name)).expect("it is counted").parse().unwrap()
+}
+
+/// Starts the program on stores of its own, with panics at these points.
+async fn start_with(backend: Backend, points: &str) -> (Trial, Server) {
+    let trial = Trial::begin(format!("{backend:?}: {points}"), backend).await;
+    let mut server = Server::start(&trial.config).await;
+    server.terminate().await;
+    server.restart_with(&[("FAILPOINTS", points.to_owned())]).await;
+    (trial, server)
+}
+
+/// A panic while purchases are batched costs the purchases of its round; the batcher goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_purchase_batcher_survives_panics() {
+    for backend in [Backend::Embedded, Backend::Distributed] {
+        let (mut trial, server) = start_with(backend, "before_reserve=20*off->3*panic").await;
+        let crowd = trial.open_sale(&[&server], RUSH).await;
+        trial.judge(crowd).await;
+        trial.injected += restarts(&server, "purchases").await as usize;
+        if trial.injected != 3 {
+            trial.problem("three panics were not counted");
+        }
+        trial.finish(vec![server]).await;
+    }
+}
+
+/// A task that panics is named by `/readyz` until it runs again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_background_task_that_panics_is_named_and_started_again() {
+    for (backend, point, task) in [
+        (Backend::Embedded, "sweep", "sweeper"),
+        (Backend::Distributed, "sweep", "sweeper"),
+        (Backend::Embedded, "reconcile", "reconciler"),
+    ] {
+        let (mut trial, server) = start_with(backend, &format!("{point}=1*off->1*panic")).await;
+        let ready = async || reqwest::get(format!("{}/readyz", server.url())).await.unwrap();
+        // Some tasks look at something only when there is something to do.
+        let crowd = trial.open_sale(&[&server], STREAM).await;
+        eventually_within(25, &format!("/readyz names {task}"), || async {
+            let reply = ready().await;
+            reply.status() == 503 && reply.text().await.unwrap().contains(task)
+        })
+        .await;
+        eventually_within(25, "it is ready again", || async { ready().await.status() == 200 }).await;
+        assert_eq!(restarts(&server, task).await, 1);
+        trial.injected += 1;
+        trial.judge(crowd).await;
+        trial.finish(vec![server]).await;
+    }
+}
+
+/// What cannot be started again ends the process with an error and a line that says why; nothing promised is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_cannot_be_started_again_ends_the_process() {
+    for (backend, point, task) in [
+        (Backend::Embedded, "journal", "journal"),
+        (Backend::Embedded, "after_commit", "consumer"),
+        (Backend::Distributed, "after_commit", "consumer"),
+    ] {
+        let (mut trial, mut server) = start_with(backend, &format!("{point}=1*off->panic")).await;
+        let crowd = trial.open_sale(&[&server], STREAM).await;
+        let status = server.died(DIES_WITHIN).await;
+        trial.injected += 1;
+        trial.unanswered_allowed = true;
+        assert_eq!(status.code(), Some(1), "{point}");
+        let log = server.log();
+        assert!(log.contains(&format!("seckill: task {task} panicked")), "{log}");
+        server.restart().await;
+        trial.judge(crowd).await;
+        trial.finish(vec![server]).await;
     }
 }
 

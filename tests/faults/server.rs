@@ -65,9 +65,15 @@ impl Server {
 
     /// Waits until it has died by itself.
     #[cfg(feature = "failpoints")]
-    pub async fn died(&mut self, patience: Duration) {
+    pub async fn died(&mut self, patience: Duration) -> ExitStatus {
         let mut child = self.child.take().expect("it runs");
-        tokio::time::timeout(patience, child.wait()).await.expect("it dies at its crash point").unwrap();
+        tokio::time::timeout(patience, child.wait()).await.expect("it dies at its crash point").unwrap()
+    }
+
+    /// What it has said.
+    #[cfg(feature = "failpoints")]
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
     }
 
     /// Asks it to end; how it did, and after how long.

@@ -5,9 +5,9 @@
 mod journal;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -15,6 +15,7 @@ use self::journal::Done;
 pub use self::journal::Journal;
 use super::{Message, PublishError, message};
 use crate::model::PurchaseBatch;
+use crate::supervision::Supervisor;
 
 /// Purchases that are published and not yet acknowledged, at most.
 const CAPACITY: usize = 50_000;
@@ -26,6 +27,8 @@ const BRAKE_MOST: Duration = Duration::from_millis(40);
 const COMMIT_MOST: usize = 256;
 /// How long a publisher waits. Nothing is known about a batch after that (I5).
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+/// A commit that takes longer than this hangs: the disk does not answer.
+const COMMIT_HANGS_AFTER: Duration = Duration::from_secs(1);
 /// Pauses before a commit that failed is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MOST: Duration = Duration::from_secs(1);
@@ -51,7 +54,6 @@ enum Entry {
 }
 
 /// What publishers, the writer and the deliveries share.
-#[derive(Default)]
 struct State {
     /// Purchases that are published and not yet acknowledged.
     waiting: AtomicUsize,
@@ -60,9 +62,13 @@ struct State {
     dead: AtomicI64,
     acknowledged: Notify,
     done: Mutex<Vec<Done>>,
-    /// The journal cannot be written.
-    stalled: AtomicBool,
+    opened_at: Instant,
+    /// When the commit under way hangs, in milliseconds after `opened_at`; [`NEVER`] while there is none. Only the
+    /// writer sets it, so it says what is, not what was.
+    hangs_at: AtomicU64,
 }
+
+const NEVER: u64 = u64::MAX;
 
 /// The thread that writes the journal.
 struct Writer {
@@ -80,19 +86,19 @@ impl EmbeddedQueue {
         let mut journal = Journal::open(file)?;
         let (left, last_seq) = (journal.left().map_err(failed)?, journal.last_seq().map_err(failed)?);
         let (entries, receiver) = mpsc::channel(CAPACITY);
-        let state = Arc::new(State::default());
+        let state = Arc::new(State::new());
         state.dead.store(journal.count_dead().map_err(failed)?, Ordering::Relaxed);
         let writer = Writer { journal, last_seq, left, entries: receiver, state: state.clone() };
         Ok(Self { entries, writer: Mutex::new(Some(writer)), state, stopped: Arc::default() })
     }
 
-    pub(super) fn start(&self) -> Option<mpsc::Receiver<super::Delivery>> {
+    pub(super) fn start(&self, supervisor: &Supervisor) -> Option<mpsc::Receiver<super::Delivery>> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let (deliveries, receiver) = mpsc::channel(CAPACITY);
         writer.deliver_left(&deliveries);
         let stopped = self.stopped.clone();
         // Not a task: it waits for the disk, and nothing may wait for it at the end of the process.
-        std::thread::spawn(move || {
+        supervisor.vital_thread("journal", move || {
             writer.run(&deliveries);
             stopped.notify_one();
         });
@@ -101,7 +107,7 @@ impl EmbeddedQueue {
 
     pub(super) fn is_ready(&self) -> bool {
         self.state.waiting.load(Ordering::Relaxed) < CAPACITY
-            && !self.state.stalled.load(Ordering::Relaxed)
+            && !self.state.is_stalled()
             && !self.entries.is_closed()
     }
 
@@ -146,6 +152,34 @@ impl EmbeddedQueue {
 }
 
 impl State {
+    fn new() -> Self {
+        Self {
+            waiting: AtomicUsize::default(),
+            messages: AtomicI64::default(),
+            dead: AtomicI64::default(),
+            acknowledged: Notify::new(),
+            done: Mutex::default(),
+            opened_at: Instant::now(),
+            hangs_at: AtomicU64::new(NEVER),
+        }
+    }
+
+    /// Whether the journal cannot be written just now.
+    fn is_stalled(&self) -> bool {
+        let hangs_at = self.hangs_at.load(Ordering::Relaxed);
+        hangs_at != NEVER && self.opened_at.elapsed().as_millis() as u64 >= hangs_at
+    }
+
+    /// A commit is under way from now on, which hangs after `patience`.
+    fn commit_begins(&self, patience: Duration) {
+        let hangs_at = (self.opened_at.elapsed() + patience).as_millis() as u64;
+        self.hangs_at.store(hangs_at, Ordering::Relaxed);
+    }
+
+    fn commit_done(&self) {
+        self.hangs_at.store(NEVER, Ordering::Relaxed);
+    }
+
     fn expect(&self, purchases: usize) {
         self.waiting.fetch_add(purchases, Ordering::Relaxed);
         self.messages.fetch_add(1, Ordering::Relaxed);
@@ -193,6 +227,7 @@ impl Writer {
             }
             std::thread::sleep(brake(self.state.waiting.load(Ordering::Relaxed)));
             crash_point!("after_publish");
+            crash_point!("journal");
             self.commit(&rows);
             for (seq, batch, confirm) in batches {
                 // A publisher that gave up has gone.
@@ -210,13 +245,14 @@ impl Writer {
     fn commit(&mut self, rows: &[(i64, Vec<u8>)]) {
         let done = std::mem::take(&mut *self.state.done.lock().unwrap_or_else(PoisonError::into_inner));
         let mut pause = RETRY_FIRST;
+        self.state.commit_begins(COMMIT_HANGS_AFTER);
         while let Err(error) = self.journal.commit(&done, rows) {
             tracing::error!(%error, "Could not write the journal");
-            self.state.stalled.store(true, Ordering::Relaxed);
+            self.state.commit_begins(Duration::ZERO);
             std::thread::sleep(pause);
             pause = (pause * 2).min(RETRY_MOST);
         }
-        self.state.stalled.store(false, Ordering::Relaxed);
+        self.state.commit_done();
     }
 
     fn deliver(&self, seq: i64, batch: PurchaseBatch, deliveries: &mpsc::Sender<super::Delivery>) {
@@ -264,5 +300,17 @@ mod tests {
         assert_eq!(brake(BRAKE_FROM), Duration::ZERO);
         assert_eq!(brake((BRAKE_FROM + CAPACITY) / 2), BRAKE_MOST / 2);
         assert_eq!(brake(CAPACITY), BRAKE_MOST);
+    }
+
+    #[test]
+    fn a_journal_is_stalled_while_a_commit_hangs_and_not_after_it() {
+        let state = State::new();
+        assert!(!state.is_stalled(), "nothing is being written");
+        state.commit_begins(Duration::from_secs(3600));
+        assert!(!state.is_stalled(), "it has time");
+        state.commit_begins(Duration::ZERO);
+        assert!(state.is_stalled(), "it has failed, or takes too long");
+        state.commit_done();
+        assert!(!state.is_stalled());
     }
 }

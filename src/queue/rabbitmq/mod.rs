@@ -27,6 +27,7 @@ use self::outbox::{Destination, Outbox};
 use super::{Barrier, Depth, PublishError, message};
 use crate::config;
 use crate::model::PurchaseBatch;
+use crate::supervision::Supervisor;
 
 /// Pause before the first attempt to connect again; doubled after each failure.
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
@@ -58,10 +59,17 @@ impl RabbitMqQueue {
         })
     }
 
-    pub(super) fn start(self: &Arc<Self>, consumers: usize) -> Vec<mpsc::Receiver<super::Delivery>> {
+    pub(super) fn start(
+        self: &Arc<Self>,
+        consumers: usize,
+        supervisor: &Supervisor,
+    ) -> Vec<mpsc::Receiver<super::Delivery>> {
         let (router, receivers) = Router::new(consumers);
-        let queue = self.clone();
-        self.tasks.spawn(async move { queue.keep_linked(&router).await });
+        let (queue, router) = (self.clone(), Arc::new(router));
+        supervisor.keep("rabbitmq-link", &self.tasks, &self.stop, move || {
+            let (queue, router) = (queue.clone(), router.clone());
+            async move { queue.keep_linked(&router).await }
+        });
         self.tasks.close();
         receivers
     }
@@ -95,6 +103,9 @@ impl RabbitMqQueue {
     }
 
     async fn keep_linked(&self, router: &Router) {
+        // What a link of before left, if this task begins anew.
+        self.linked.store(false, Ordering::Relaxed);
+        self.outbox.unlinked();
         let mut pause = RECONNECT_FIRST;
         while !self.stop.is_cancelled() {
             match self.stop.run_until_cancelled(Link::open(&self.url, &self.queue, &self.outbox, router)).await {

@@ -1,7 +1,6 @@
 //! Messages on their way to the broker: waiting to be sent, then waiting for their confirm.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,13 +48,20 @@ struct State {
 pub(super) struct Outbox {
     state: Mutex<State>,
     filled: Notify,
-    /// A confirm is overdue, so the broker is blocked or frozen.
-    stalled: AtomicBool,
+}
+
+impl State {
+    /// How long the confirm of the oldest message has been overdue: the broker is blocked or frozen. Not a flag: what is
+    /// asked each time cannot be left over from a moment that is past.
+    fn overdue(&self) -> Option<Duration> {
+        let (_, oldest) = self.sent.front()?;
+        Instant::now().checked_duration_since(oldest.deadline).filter(|late| !late.is_zero())
+    }
 }
 
 impl Outbox {
     pub(super) fn new() -> Self {
-        Self { state: Mutex::default(), filled: Notify::new(), stalled: AtomicBool::new(false) }
+        Self { state: Mutex::default(), filled: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -64,11 +70,9 @@ impl Outbox {
 
     /// Whether a message sent now has a chance.
     pub(super) fn accepts(&self) -> bool {
-        if self.stalled.load(Ordering::Relaxed) {
-            return false;
-        }
         let state = self.state();
         !state.closed
+            && state.overdue().is_none()
             && state.waiting.len() + state.sent.len() < CAPACITY
             && state.refused_at.is_none_or(|at| at.elapsed() > REFUSED_PAUSE)
     }
@@ -91,11 +95,7 @@ impl Outbox {
         self.filled.notify_one();
         match tokio::time::timeout(CONFIRM_TIMEOUT, confirm).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(PublishError::Unclear),
-            Err(_) => {
-                self.stalled.store(true, Ordering::Relaxed);
-                Err(PublishError::Unclear)
-            }
+            Ok(Err(_)) | Err(_) => Err(PublishError::Unclear),
         }
     }
 
@@ -118,7 +118,6 @@ impl Outbox {
 
     /// The broker has answered for a delivery tag, or for all up to it.
     pub(super) fn confirmed(&self, tag: u64, multiple: bool, result: Result<(), PublishError>) {
-        self.stalled.store(false, Ordering::Relaxed);
         let mut state = self.state();
         if result == Err(PublishError::Refused) {
             state.refused_at = Some(Instant::now());
@@ -141,7 +140,6 @@ impl Outbox {
         }
         let now = Instant::now();
         state.waiting.retain(|message| message.deadline > now && !message.waiter.is_closed());
-        self.stalled.store(false, Ordering::Relaxed);
     }
 
     /// Turns away what still waits and everything after.
@@ -150,5 +148,33 @@ impl Outbox {
         state.closed = true;
         state.waiting.clear();
         state.sent.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn send(outbox: &Arc<Outbox>) -> tokio::task::JoinHandle<Result<(), PublishError>> {
+        let outbox = outbox.clone();
+        tokio::spawn(async move { outbox.send(Destination::Orders, b"x".to_vec(), None).await })
+    }
+
+    #[tokio::test]
+    async fn an_overdue_confirm_counts_until_it_comes_and_no_longer() {
+        let (linked, unlinked) = (Arc::new(Outbox::new()), Arc::new(Outbox::new()));
+        // One that the broker does not confirm, and one that no link has taken.
+        let sent = [send(&linked), send(&unlinked)];
+        linked.next().await;
+        for sent in sent {
+            assert_eq!(sent.await.unwrap(), Err(PublishError::Unclear));
+        }
+        assert!(!linked.accepts());
+        linked.confirmed(1, false, Ok(()));
+        assert!(linked.accepts());
+        // Its waiter gave up while there was no link: nothing of that may stay when there is one.
+        assert!(unlinked.accepts());
     }
 }
