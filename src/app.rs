@@ -21,8 +21,8 @@ use crate::handlers::{TrustedProxies, routes, with_request_id};
 use crate::metrics::Metrics;
 use crate::queue::OrderQueue;
 use crate::services::{
-    Accounts, Audits, Catalog, Health, Lane, Orders, PasswordHasher, Purchases, Rebuilds, Recorder, Reopening, Sweeper,
-    Tokens,
+    Accounts, Audits, Catalog, Health, Holdings, KnownProducts, Lane, OnTheWay, Orders, PasswordHasher, Purchases,
+    Rebuilds, Recorder, Reopening, Sweeper, Tokens,
 };
 use crate::stock::{GateError, StockGate};
 use crate::supervision::Supervisor;
@@ -129,7 +129,8 @@ impl RunningApp {
         let supervisor = Supervisor::new(metrics.task_restarts.clone());
         let recorder = Arc::new(Recorder::new(db.clone(), gate.clone(), metrics.clone()));
         let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
-        let rebuilds = Rebuilds::new(db_, gate_, queue_, metrics.clone(), tasks.clone(), stop.clone(), supervisor.clone());
+        let rebuilds =
+            Rebuilds::new(db_, gate_, queue_, metrics.clone(), tasks.clone(), stop.clone(), supervisor.clone());
         let rebuilds = Arc::new(rebuilds);
         for deliveries in queue.start(config.rabbitmq.consumers, &supervisor) {
             let consumer = Consumer::new(recorder.clone(), rebuilds.clone(), metrics.clone(), stop.clone());
@@ -143,19 +144,26 @@ impl RunningApp {
             let reopening = Reopening::new(db.clone(), gate.clone());
             reopening.open_all().await.map_err(|error| StartError(format!("reading the sales: {error}")))?;
         }
+        let on_the_way = Arc::new(OnTheWay::new(gate.clone()));
         let audits = Arc::new(Audits::new(db.clone(), gate.clone(), metrics.clone()));
-        let sweeper = Arc::new(Sweeper::new(db.clone(), gate.clone(), recorder, rebuilds.clone(), metrics.clone()));
+        let (db_, gate_, on_the_way_) = (db.clone(), gate.clone(), on_the_way.clone());
+        let sweeper = Sweeper::new(db_, gate_, recorder, rebuilds.clone(), on_the_way_, metrics.clone());
+        let sweeper = Arc::new(sweeper);
         keep_tasks(&supervisor, &tasks, &stop, &gate, sweeper, audits.clone());
         tasks.close();
 
         let accounts = web::Data::new(accounts);
         let first_log_in = accounts.clone();
         let tokens = web::Data::from(tokens);
-        let catalog = web::Data::new(Catalog::new(db.clone(), gate.clone()));
-        let orders = web::Data::new(Orders::new(db.clone(), gate.clone()));
+        let known = Arc::new(KnownProducts::new(db.clone()));
+        let catalog = web::Data::new(Catalog::new(db.clone(), gate.clone(), known.clone()));
+        let (holdings, looking) = Holdings::open(db.clone(), gate.clone(), on_the_way.clone());
+        tasks.spawn(supervisor.vital("order-looks", looking));
+        let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
+        let orders = web::Data::new(Orders::new(db_, gate_, queue_, known.clone(), on_the_way, holdings));
         let health = web::Data::new(Health::new(db.clone(), gate.clone(), queue.clone(), supervisor.clone()));
         let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
-        let purchases = Purchases::new(db_, gate_, queue_, rebuilds, metrics.clone(), supervisor.clone());
+        let purchases = Purchases::new(db_, gate_, queue_, rebuilds, known, metrics.clone(), supervisor.clone());
         let purchases = Arc::new(purchases);
         let room = config.limits.purchases_waiting;
         let shared_lane = match config.backend {
@@ -217,8 +225,18 @@ impl RunningApp {
             ended
         });
         tracing::info!(%address, "Serving HTTP");
-        let mut app =
-            Self { address, http, serving, queue, stop, tasks, consumers, supervisor, new_admin: None, _data_dir: data_dir };
+        let mut app = Self {
+            address,
+            http,
+            serving,
+            queue,
+            stop,
+            tasks,
+            consumers,
+            supervisor,
+            new_admin: None,
+            _data_dir: data_dir,
+        };
         // Hashing its password takes a while; log-ins wait for it, buyers do not.
         match first_log_in.ensure_admin(&config.admin).await {
             Ok(true) => app.new_admin = Some(config.admin),

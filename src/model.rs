@@ -10,7 +10,7 @@ mod time;
 pub use account::{Account, Password, Role, Username};
 pub use ids::{OrderId, OrderIds, ProductId, UserId};
 pub use order::{Order, OrderStatus, RejectReason};
-pub use product::{Product, Revision, SaleState, SaleTerms};
+pub use product::{Product, Revision, Sale, SaleState, SaleTerms};
 pub use purchase::{Purchase, PurchaseBatch};
 pub use time::Timestamp;
 

@@ -139,8 +139,7 @@ impl Supervisor {
 
     /// Tasks that do not run, or have not run long enough since they failed, by name.
     pub fn down(&self) -> Vec<&'static str> {
-        let is_down =
-            |failures: &Failures| failures.runs_from.is_none_or(|from| Instant::now() < from + WELL_AFTER);
+        let is_down = |failures: &Failures| failures.runs_from.is_none_or(|from| Instant::now() < from + WELL_AFTER);
         let mut down: Vec<_> =
             self.failures().iter().filter(|(_, failures)| is_down(failures)).map(|(task, _)| *task).collect();
         down.sort_unstable();

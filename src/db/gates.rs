@@ -5,7 +5,7 @@ use diesel_async::RunQueryDsl;
 
 use super::schema::{orders, products};
 use super::{DbConn, DbResult, on_db};
-use crate::model::{OrderStatus, Product, ProductId, Purchase, Timestamp};
+use crate::model::{OrderStatus, ProductId, Purchase, Timestamp};
 
 /// Which gate may sell a product.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
@@ -107,17 +107,5 @@ impl DbConn {
         let due = dead.filter(orders::release_due.eq(true)).count();
         let release_due = on_db!(conn, due.get_result(conn).await)?;
         Ok(Some(SaleAudit { stock, sold, live_orders, rejected, release_due }))
-    }
-
-    /// Products whose sale had not ended at `ended_after`, with greater ids than `after`, by id.
-    pub async fn unfinished_after(&mut self, ended_after: Timestamp, after: i64, limit: i64) -> DbResult<Vec<Product>> {
-        let conn = self;
-        let query = products::table
-            .select(super::products::product_columns())
-            .filter(products::ends_at.is_null().or(products::ends_at.gt(ended_after)))
-            .filter(products::id.gt(after))
-            .order(products::id)
-            .limit(limit);
-        Ok(on_db!(conn, query.load(conn).await)?)
     }
 }

@@ -28,7 +28,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use crate::config;
 use crate::metrics::PoolUse;
@@ -44,6 +44,10 @@ pub use revisions::RevisionRow;
 const POOL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Readers that wait for a connection at most.
 const READERS_WAITING_MOST: usize = 256;
+/// Whoever reads a page waits this long for one of the connections that pages may use.
+const PAGE_PATIENCE: Duration = Duration::from_millis(500);
+/// The longest that the answer to "are you there" may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest a query or a whole transaction may take.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Each session: what the protocol assumes, and errors instead of silently changed values.
@@ -83,6 +87,10 @@ use on_db;
 #[derive(Clone)]
 pub struct Db {
     pool: DbPool,
+    /// One connection that nobody else uses, so that a busy pool is not taken for a database that is away.
+    probe: DbPool,
+    /// Connections that pages may use at once: half of them all. Log-ins, changes and background work find the others.
+    pages: Arc<Semaphore>,
     runtime: Handle,
 }
 
@@ -123,21 +131,30 @@ pub enum DbConn {
 impl Db {
     /// Makes the pool; connects only when the first query asks for it. Must be called on the main runtime.
     pub fn mysql(settings: &config::MySql) -> Self {
-        let mut manager = ManagerConfig::default();
-        manager.custom_setup = Box::new(|dsn| connect_mysql(dsn).boxed());
-        let manager = AsyncDieselConnectionManager::new_with_config(settings.dsn.expose_secret(), manager);
-        Self { pool: DbPool::MySql(pool(manager, settings.pool_size)), runtime: Handle::current() }
+        let connections = |most| {
+            let mut manager = ManagerConfig::default();
+            manager.custom_setup = Box::new(|dsn| connect_mysql(dsn).boxed());
+            let manager = AsyncDieselConnectionManager::new_with_config(settings.dsn.expose_secret(), manager);
+            DbPool::MySql(pool(manager, most))
+        };
+        Self::new(connections(settings.pool_size), connections(1), settings.pool_size / 2)
     }
 
     /// Makes the pool of a SQLite file, which [`Db::migrate_sqlite`] has made. Must be called on the main runtime.
     pub fn sqlite(file: &Path) -> Self {
-        let mut manager = ManagerConfig::default();
-        manager.custom_setup = Box::new(|file| connect_sqlite(file).boxed());
-        manager.recycling_method = RecyclingMethod::Fast;
-        let manager = AsyncDieselConnectionManager::new_with_config(file.to_string_lossy(), manager);
-        let writer = SqliteWriter { file: file.to_owned(), conn: None };
-        let pool = DbPool::Sqlite(pool(manager, SQLITE_CONNECTIONS), Arc::new(Mutex::new(writer)));
-        Self { pool, runtime: Handle::current() }
+        let connections = |most| {
+            let mut manager = ManagerConfig::default();
+            manager.custom_setup = Box::new(|file| connect_sqlite(file).boxed());
+            manager.recycling_method = RecyclingMethod::Fast;
+            let manager = AsyncDieselConnectionManager::new_with_config(file.to_string_lossy(), manager);
+            let writer = SqliteWriter { file: file.to_owned(), conn: None };
+            DbPool::Sqlite(pool(manager, most), Arc::new(Mutex::new(writer)))
+        };
+        Self::new(connections(SQLITE_CONNECTIONS), connections(1), SQLITE_CONNECTIONS / 2)
+    }
+
+    fn new(pool: DbPool, probe: DbPool, pages: usize) -> Self {
+        Self { pool, probe, pages: Arc::new(Semaphore::new(pages.max(1))), runtime: Handle::current() }
     }
 
     /// Brings a schema in MySQL up to date. Safe when several instances do it at once.
@@ -167,10 +184,25 @@ impl Db {
         E: From<DbError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
-        self.run(false, work).await
+        self.run(false, None, work).await
     }
 
-    async fn run<T, E, F>(&self, writes: bool, work: F) -> Result<T, E>
+    /// The same for what anybody may ask for as often as they like, with a bounded share of the connections.
+    pub async fn read_page<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
+    {
+        let place = tokio::time::timeout(PAGE_PATIENCE, self.pages.clone().acquire_owned()).await;
+        let Ok(Ok(place)) = place else {
+            return Err(DbError::Unreachable("too many pages are being read".to_owned()).into());
+        };
+        self.run(false, Some(place), work).await
+    }
+
+    /// `place` is given back when the query has ended, which it does also for a reader that has gone.
+    async fn run<T, E, F>(&self, writes: bool, place: Option<OwnedSemaphorePermit>, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
@@ -182,6 +214,7 @@ impl Db {
         }
         let pool = self.pool.clone();
         let task = self.runtime.spawn(async move {
+            let _place = place;
             let _turn = if writes { pool.take_turn().await? } else { None };
             let mut conn = pool.get().await?;
             match tokio::time::timeout(QUERY_TIMEOUT, work(&mut conn)).await {
@@ -208,7 +241,7 @@ impl Db {
         E: From<DbError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
-        self.run(true, move |conn| Box::pin(conn.in_transaction(work))).await
+        self.run(true, None, move |conn| Box::pin(conn.in_transaction(work))).await
     }
 
     /// How much of the pool is used.
@@ -220,9 +253,20 @@ impl Db {
         PoolUse { idle: status.available, used: status.size - status.available, waiting: status.waiting }
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers, over a connection that nobody else uses.
     pub async fn ping(&self) -> DbResult<()> {
-        self.read(|conn| Box::pin(async move { Ok(on_db!(conn, conn.batch_execute("SELECT 1").await)?) })).await
+        let probe = self.probe.clone();
+        let task = self.runtime.spawn(async move {
+            let mut conn = probe.get().await?;
+            match tokio::time::timeout(PROBE_TIMEOUT, conn.select_one()).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    conn.discard();
+                    Err(DbError::TimedOut)
+                }
+            }
+        });
+        task.await.map_err(|stopped| DbError::Task(stopped.to_string()))?
     }
 }
 
@@ -297,6 +341,11 @@ impl DbConn {
                 Err(error)
             }
         }
+    }
+
+    async fn select_one(&mut self) -> DbResult<()> {
+        let conn = self;
+        Ok(on_db!(conn, conn.batch_execute("SELECT 1").await)?)
     }
 
     async fn begin(&mut self) -> DbResult<()> {

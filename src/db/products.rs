@@ -5,7 +5,7 @@ use diesel_async::RunQueryDsl;
 
 use super::schema::products;
 use super::{DbConn, DbResult, on_db};
-use crate::model::{Product, ProductId, SaleState, Timestamp};
+use crate::model::{Product, ProductId, Sale, SaleState, Timestamp};
 
 /// A product that is about to be inserted.
 #[derive(Debug, Clone, Insertable)]
@@ -118,14 +118,49 @@ impl DbConn {
         })
     }
 
-    /// Ids of the products whose sale had not ended at `ended_after`.
-    pub async fn unfinished_products(&mut self, ended_after: Timestamp) -> DbResult<Vec<ProductId>> {
+    /// One product without its texts.
+    pub async fn find_sale(&mut self, id: ProductId) -> DbResult<Option<Sale>> {
         let conn = self;
-        let query = products::table
-            .select(products::id)
-            .filter(products::ends_at.is_null().or(products::ends_at.gt(ended_after)))
-            .order(products::id.desc());
-        Ok(on_db!(conn, query.load(conn).await)?)
+        let query = products::table.select(sale_columns()).filter(products::id.eq(id));
+        Ok(on_db!(conn, query.get_result(conn).await.optional())?)
+    }
+
+    /// The greatest id of a product; 0 if there is none.
+    pub async fn greatest_product(&mut self) -> DbResult<i64> {
+        let conn = self;
+        let query = products::table.select(products::id).order(products::id.desc());
+        let greatest: Option<i64> = on_db!(conn, query.first(conn).await.optional())?;
+        Ok(greatest.unwrap_or_default())
+    }
+
+    /// Ids of the products whose sale had not ended at `ended_after`, and of these that had.
+    pub async fn unfinished_products(&mut self, ended_after: Timestamp, and: &[ProductId]) -> DbResult<Vec<ProductId>> {
+        let conn = self;
+        let unfinished = products::ends_at.is_null().or(products::ends_at.gt(ended_after));
+        let query = products::table.select(products::id);
+        // An empty list would still be looked through.
+        Ok(match and {
+            [] => on_db!(conn, query.filter(unfinished).load(conn).await)?,
+            and => on_db!(conn, query.filter(unfinished.or(products::id.eq_any(and))).load(conn).await)?,
+        })
+    }
+
+    /// Sales that had not ended at `ended_after` and these that had, with greater ids than `after`, by id.
+    pub async fn unfinished_after(
+        &mut self,
+        ended_after: Timestamp,
+        and: &[ProductId],
+        after: i64,
+        limit: i64,
+    ) -> DbResult<Vec<Sale>> {
+        let conn = self;
+        let unfinished = products::ends_at.is_null().or(products::ends_at.gt(ended_after));
+        let query =
+            products::table.select(sale_columns()).filter(products::id.gt(after)).order(products::id).limit(limit);
+        Ok(match and {
+            [] => on_db!(conn, query.filter(unfinished).load(conn).await)?,
+            and => on_db!(conn, query.filter(unfinished.or(products::id.eq_any(and))).load(conn).await)?,
+        })
     }
 
     /// Changes a product and counts its version up. False: there is no such product.
@@ -182,9 +217,24 @@ impl DbConn {
     }
 }
 
+/// The columns of [`Sale`], in its order.
+#[diesel::dsl::auto_type]
+fn sale_columns() -> _ {
+    (
+        products::id,
+        products::stock,
+        products::sold,
+        products::starts_at,
+        products::ends_at,
+        products::paused,
+        products::ver,
+        products::gate_epoch,
+    )
+}
+
 /// The columns of [`Product`], in its order.
 #[diesel::dsl::auto_type]
-pub(super) fn product_columns() -> _ {
+fn product_columns() -> _ {
     (
         products::id,
         products::name,

@@ -22,7 +22,7 @@ pub(super) async fn list(
     orders: web::Data<Orders>,
 ) -> Result<HttpResponse> {
     let limit = page_limit(params.limit)?;
-    let page = orders.list(identity.user_id, page_cursor(params.cursor)?, limit).await?;
+    let page = orders.list(identity, page_cursor(params.cursor)?, limit).await?;
     Ok(HttpResponse::Ok().json(page))
 }
 

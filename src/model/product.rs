@@ -50,6 +50,59 @@ impl Product {
             paused: self.paused,
         }
     }
+
+    /// What background work needs to know.
+    pub fn sale(&self) -> Sale {
+        Sale {
+            id: self.id,
+            stock: self.stock,
+            sold: self.sold,
+            starts_at: self.starts_at,
+            ends_at: self.ends_at,
+            paused: self.paused,
+            ver: self.ver,
+            gate_epoch: self.gate_epoch,
+        }
+    }
+}
+
+/// A product's row without its texts, which can be long: what is read again and again in the background.
+#[derive(Debug, Clone, Copy, Queryable)]
+pub struct Sale {
+    /// The product's id.
+    pub id: ProductId,
+    /// Units the sale was given in all.
+    pub stock: i64,
+    /// Units that live orders hold.
+    pub sold: i64,
+    /// When buying begins.
+    pub starts_at: Timestamp,
+    /// When buying ends; `None`: open-ended.
+    pub ends_at: Option<Timestamp>,
+    /// Buying is paused.
+    pub paused: bool,
+    /// Counts the changes of stock, window and pause.
+    pub ver: i64,
+    /// Epoch of the gate that may sell.
+    pub gate_epoch: i64,
+}
+
+impl Sale {
+    /// What the gate needs to know.
+    pub fn terms(&self) -> SaleTerms {
+        SaleTerms {
+            ver: self.ver,
+            stock: self.stock,
+            starts_at: self.starts_at,
+            ends_at: self.ends_at,
+            paused: self.paused,
+        }
+    }
+
+    /// Whether buying was over at that time.
+    pub fn had_ended(&self, by: Timestamp) -> bool {
+        self.ends_at.is_some_and(|end| end <= by)
+    }
 }
 
 /// Number of a state that a product has had: 1, then one more with each change. Small, for the gate in memory keeps one with

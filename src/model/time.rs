@@ -46,6 +46,9 @@ impl Timestamp {
         Duration::from_millis(self.0.saturating_sub(earlier.0).max(0) as u64)
     }
 
+    /// The first one there is.
+    pub const EARLIEST: Self = Self(RANGE_MS.start);
+
     /// Milliseconds since 1970-01-01T00:00:00Z; `None` outside the years 1970 to 9999.
     pub fn from_unix_ms(ms: i64) -> Option<Self> {
         RANGE_MS.contains(&ms).then_some(Self(ms))

@@ -124,9 +124,10 @@ impl Audits {
     async fn reconcile(&self) -> Result<()> {
         crash_point!("reconcile");
         let (mut after, mut drift, mut in_flight, mut oldest) = (0, 0, 0, None::<Timestamp>);
-        let now = Timestamp::now();
+        let now = self.gate.now();
         loop {
-            let page = self.db.read(move |conn| Box::pin(conn.unfinished_after(now, after, PRODUCTS_A_CALL))).await?;
+            let page =
+                self.db.read(move |conn| Box::pin(conn.unfinished_after(now, &[], after, PRODUCTS_A_CALL))).await?;
             let Some(last) = page.last() else { break };
             after = last.id.get();
             let ids: Vec<ProductId> = page.iter().map(|product| product.id).collect();
@@ -149,8 +150,8 @@ impl Audits {
         }
         self.metrics.drift_units.set(drift);
         self.metrics.in_flight.set(in_flight);
-        let age = oldest.map_or(0, |oldest| (Timestamp::now().unix_ms() - oldest.unix_ms()).max(0));
-        self.metrics.in_flight_oldest_seconds.set(age as f64 / 1000.0);
+        let age = oldest.map_or(Duration::ZERO, |oldest| Timestamp::now().since(oldest));
+        self.metrics.in_flight_oldest_seconds.set(age.as_secs_f64());
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::idempotency::{IdempotencyKey, new_key, use_key};
 use super::shown::{self, Rendered, Shown};
-use super::{Identity, Page, Reopening};
+use super::{Identity, KnownProducts, Page, Reopening};
 use crate::db::{Db, DbConn, NewProduct, ProductChange};
 use crate::error::{Error, Result};
 use crate::model::{Product, ProductId, SaleState, Timestamp};
@@ -26,6 +26,7 @@ const FIRST_EPOCH: i64 = 1;
 pub struct Catalog {
     pub(super) db: Db,
     gate: Arc<StockGate>,
+    known: Arc<KnownProducts>,
     reopening: Reopening,
     shown: Shown,
 }
@@ -111,18 +112,25 @@ pub enum SaleFilter {
 
 impl Catalog {
     /// Keeps products in `db`, and tells `gate`.
-    pub fn new(db: Db, gate: Arc<StockGate>) -> Self {
+    pub fn new(db: Db, gate: Arc<StockGate>, known: Arc<KnownProducts>) -> Self {
         let reopening = Reopening::new(db.clone(), gate.clone());
-        Self { db, gate, reopening, shown: Shown::new() }
+        Self { db, gate, known, reopening, shown: Shown::new() }
     }
 
     /// One product; what changes elsewhere is seen within 200 ms.
     pub async fn get(&self, id: ProductId) -> Result<Rendered> {
-        self.shown.get(shown::Page::Product(id), self.read(id)).await
+        if !self.known.may_exist(id).await? {
+            return Err(Error::ProductNotFound);
+        }
+        let page = self.shown.get(shown::Page::Product(id), self.read(id)).await;
+        if let Err(Error::ProductNotFound) = page {
+            self.known.missed(id);
+        }
+        page
     }
 
     pub(super) async fn read(&self, id: ProductId) -> Result<ProductView> {
-        let product = self.db.read(move |conn| Box::pin(conn.find_product(id))).await?;
+        let product = self.db.read_page(move |conn| Box::pin(conn.find_product(id))).await?;
         self.view(product.ok_or(Error::ProductNotFound)?).await
     }
 
@@ -144,8 +152,8 @@ impl Catalog {
         });
         let before = cursor.map(ProductId::get);
         let wanted = limit as i64 + 1;
-        let now = Timestamp::now();
-        let products = self.db.read(move |conn| Box::pin(conn.list_products(state, now, before, wanted))).await?;
+        let now = self.gate.now();
+        let products = self.db.read_page(move |conn| Box::pin(conn.list_products(state, now, before, wanted))).await?;
         let page = Page::cut(products, limit, |product| product.id.to_string());
         Ok(Page { items: self.views(page.items).await?, next_cursor: page.next_cursor })
     }
@@ -157,18 +165,20 @@ impl Catalog {
         key: Option<IdempotencyKey>,
         request: CreateProduct,
     ) -> Result<ProductView> {
-        let now = Timestamp::now();
-        let starts_at = request.starts_at.unwrap_or(now);
         check_name(&request.name)?;
         check_description(&request.description)?;
         check_price(request.price_cents)?;
         check_range("stock", request.stock, 0, STOCK_MOST)?;
-        check_window(starts_at, request.ends_at)?;
+        check_window(request.starts_at.unwrap_or_else(|| self.gate.now()), request.ends_at)?;
         let key = key.map(|key| new_key(by, key, "POST /products", &request));
         if let Some(first) = self.first_answer(key.as_ref()).await? {
             return Ok(first);
         }
         let home = self.gate.home().await?;
+        // By the clock that opens sales, which was just asked: one that starts now can be bought at once.
+        let now = self.gate.now();
+        let starts_at = request.starts_at.unwrap_or(now);
+        check_window(starts_at, request.ends_at)?;
         let product = NewProduct {
             name: request.name,
             description: request.description,
@@ -196,6 +206,7 @@ impl Catalog {
         };
         // Nothing can be in flight for a product that did not exist, so its gate opens without a wait.
         self.gate.open_new(product.id, &home, FIRST_EPOCH, &product.terms()).await?;
+        self.known.made(product.id);
         self.shown.forget();
         tracing::info!(product.id = %product.id, product.stock, "Put a product on sale");
         Ok(self.remember(key, self.view(product).await?).await)
@@ -275,20 +286,21 @@ impl Catalog {
         self.shown.forget();
         match configured {
             Ok(()) | Err(GateError::Closed) => Ok(()),
-            Err(GateError::Lost) => self.reopening.open(product).await,
+            Err(GateError::Lost) => self.reopening.open(&product.sale()).await,
             Err(error) => Err(error.into()),
         }
     }
 
     async fn view(&self, product: Product) -> Result<ProductView> {
         let gate = self.gate.view(&[product.id]).await?.into_iter().next().flatten();
-        Ok(view_of(product, gate))
+        Ok(view_of(product, gate, self.gate.now()))
     }
 
     async fn views(&self, products: Vec<Product>) -> Result<Vec<ProductView>> {
         let ids: Vec<ProductId> = products.iter().map(|product| product.id).collect();
         let gates = self.gate.view(&ids).await?;
-        Ok(products.into_iter().zip(gates).map(|(product, gate)| view_of(product, gate)).collect())
+        let now = self.gate.now();
+        Ok(products.into_iter().zip(gates).map(|(product, gate)| view_of(product, gate, now)).collect())
     }
 }
 
@@ -297,12 +309,12 @@ async fn find(conn: &mut DbConn, id: ProductId) -> Result<Product> {
 }
 
 /// A gate that is lost or closed cannot say; then the database does.
-fn view_of(product: Product, gate: Option<GateView>) -> ProductView {
+fn view_of(product: Product, gate: Option<GateView>, now: Timestamp) -> ProductView {
     let (remaining, state) = match gate {
         Some(gate) => (gate.remaining, gate.state),
         None => {
             let remaining = product.stock - product.sold;
-            (remaining, product.terms().state(remaining, Timestamp::now()))
+            (remaining, product.terms().state(remaining, now))
         }
     };
     ProductView {

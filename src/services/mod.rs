@@ -5,10 +5,14 @@ mod audits;
 mod auth_limiter;
 mod catalog;
 mod health;
+mod holdings;
 mod idempotency;
+mod known_products;
+mod on_the_way;
 mod orders;
 mod passwords;
 mod purchases;
+mod read_limit;
 mod rebuilds;
 mod recorder;
 mod reopening;
@@ -20,7 +24,10 @@ pub use accounts::{Accounts, Credentials, LoggedIn, Profile};
 pub use audits::{Audit, Audits};
 pub use catalog::{Catalog, CreateProduct, PatchProduct, ProductView, Restock, SaleFilter};
 pub use health::{Check, Checks, Health};
+pub use holdings::Holdings;
 pub use idempotency::IdempotencyKey;
+pub use known_products::KnownProducts;
+pub use on_the_way::OnTheWay;
 pub use orders::Orders;
 pub use passwords::PasswordHasher;
 pub use purchases::{Lane, Purchases};
@@ -31,20 +38,7 @@ pub use shown::Rendered;
 pub use sweeper::Sweeper;
 pub use tokens::{Identity, Tokens};
 
-use std::time::Duration;
-
 use serde::Serialize;
-
-use crate::model::Timestamp;
-
-/// A sale that ended longer ago than this has no purchase on its way any more.
-const STILL_ON_THE_WAY: Duration = Duration::from_secs(3600);
-
-/// Sales that had ended by then have nothing on its way.
-fn nothing_on_the_way_before() -> Timestamp {
-    let ms = Timestamp::now().unix_ms() - STILL_ON_THE_WAY.as_millis() as i64;
-    Timestamp::from_unix_ms(ms).unwrap_or_else(Timestamp::now)
-}
 
 /// One page of a list.
 #[derive(Debug, Serialize)]

@@ -1,59 +1,85 @@
 //! Orders as their buyers see them, those included that no consumer has written yet.
+//!
+//! One that is not written is at the gate of its product, which its id names; so a look at it costs the same however many
+//! sales there are. Looks use connections that no purchase waits for, and each user has a limit of them.
 
 use std::sync::Arc;
 
-use super::{Identity, Page, nothing_on_the_way_before};
+use super::holdings::Holdings;
+use super::read_limit::ReadLimit;
+use super::{Identity, KnownProducts, OnTheWay, Page};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::model::{Order, OrderId, OrderStatus, ProductId, Role, UserId};
+use crate::queue::OrderQueue;
 use crate::stock::{HeldUnit, StockGate};
 
 /// Products asked for in one call to the gate.
-const PRODUCTS_A_CALL: usize = 500;
+const PRODUCTS_A_CALL: usize = 200;
 
 /// See the module.
 pub struct Orders {
     db: Db,
     gate: Arc<StockGate>,
+    queue: Arc<OrderQueue>,
+    known: Arc<KnownProducts>,
+    on_the_way: Arc<OnTheWay>,
+    holdings: Holdings,
+    limit: ReadLimit,
 }
 
-/// Units that a user holds in the gate.
-struct Holdings {
-    orders: Vec<(ProductId, OrderId)>,
-    /// A gate could not say.
-    incomplete: bool,
+/// Where an order is that the database does not have.
+enum Queued {
+    /// At the gate of this product, for this user.
+    At(ProductId, UserId),
+    /// Nowhere.
+    Nowhere,
+    /// A gate that may know it cannot say.
+    Unknown,
 }
 
 impl Orders {
     /// Reads the database, and the gate for what is not there yet.
-    pub fn new(db: Db, gate: Arc<StockGate>) -> Self {
-        Self { db, gate }
+    pub fn new(
+        db: Db,
+        gate: Arc<StockGate>,
+        queue: Arc<OrderQueue>,
+        known: Arc<KnownProducts>,
+        on_the_way: Arc<OnTheWay>,
+        holdings: Holdings,
+    ) -> Self {
+        Self { db, gate, queue, known, on_the_way, holdings, limit: ReadLimit::new() }
     }
 
     /// One order: of its buyer, or of anybody for an administrator.
     pub async fn get(&self, reader: Identity, id: OrderId) -> Result<Order> {
+        self.count(reader)?;
         if let Some(order) = self.find_written(id).await? {
             return visible(order, reader);
         }
-        let (queued, incomplete) = self.find_queued(reader, id).await?;
+        let queued = self.find_queued(reader, id).await?;
         // Again: between the two looks a consumer may have written and settled it.
         if let Some(order) = self.find_written(id).await? {
             return visible(order, reader);
         }
         match queued {
-            Some((product, user)) => self.queued_order(product, id, user).await,
-            None if incomplete => Err(Error::Unavailable("a gate is lost or closed".to_owned())),
-            None => Err(Error::OrderNotFound),
+            Queued::At(product, user) => self.queued_order(product, id, user).await,
+            Queued::Nowhere => Err(Error::OrderNotFound),
+            Queued::Unknown => Err(Error::Unavailable("a gate is lost or closed".to_owned())),
         }
     }
 
     /// Orders of a user, newest first, queued ones included.
-    pub async fn list(&self, user: UserId, cursor: Option<OrderId>, limit: usize) -> Result<Page<Order>> {
+    pub async fn list(&self, reader: Identity, cursor: Option<OrderId>, limit: usize) -> Result<Page<Order>> {
+        self.count(reader)?;
+        let user = reader.user_id;
         // Before the database: what is written in between is then found there.
-        let held = self.holdings(user).await?.orders;
+        let held = self.holdings.of(user).await?.orders;
         let wanted = limit as i64 + 1;
-        let mut orders =
-            self.db.read(move |conn| Box::pin(async move { conn.list_orders(user, cursor, wanted).await })).await?;
+        let mut orders = self
+            .db
+            .read_page(move |conn| Box::pin(async move { conn.list_orders(user, cursor, wanted).await }))
+            .await?;
         // An order older than the whole page is on a later one, or written long ago.
         let oldest = if orders.len() as i64 == wanted { orders.last().map(|order| order.id) } else { None };
         for (product, id) in held {
@@ -70,43 +96,85 @@ impl Orders {
         Ok(Page::cut(orders, limit, |order| order.id.to_string()))
     }
 
-    async fn find_written(&self, id: OrderId) -> Result<Option<Order>> {
-        self.db.read(move |conn| Box::pin(async move { Ok(conn.find_order(id).await?) })).await
+    /// Administrators are trusted to know what they do.
+    fn count(&self, reader: Identity) -> Result<()> {
+        if reader.role == Role::Admin { Ok(()) } else { self.limit.count(reader.user_id) }
     }
 
-    async fn find_queued(&self, reader: Identity, id: OrderId) -> Result<(Option<(ProductId, UserId)>, bool)> {
-        let holdings = self.holdings(reader.user_id).await?;
-        if let Some((product, _)) = holdings.orders.iter().find(|(_, order)| *order == id) {
-            return Ok((Some((*product, reader.user_id)), false));
+    async fn find_written(&self, id: OrderId) -> Result<Option<Order>> {
+        self.db.read_page(move |conn| Box::pin(async move { Ok(conn.find_order(id).await?) })).await
+    }
+
+    async fn find_queued(&self, reader: Identity, id: OrderId) -> Result<Queued> {
+        let mut unknown = false;
+        if let Some(product) = id.likely_product()
+            && self.known.may_exist(product).await?
+        {
+            match self.find_at(product, reader, id).await? {
+                Queued::Nowhere => {}
+                Queued::Unknown => unknown = self.may_be_on_its_way(product).await?,
+                found @ Queued::At(..) => return Ok(found),
+            }
+        }
+        // An id of an earlier version names nothing, and of a million products two share a name.
+        let held = self.holdings.of(reader.user_id).await?;
+        if let Some((product, _)) = held.orders.iter().find(|(_, order)| *order == id) {
+            return Ok(Queued::At(*product, reader.user_id));
         }
         if reader.role == Role::Admin {
-            for product in self.products_on_the_way().await? {
+            for product in self.products_in_flight().await? {
                 if let Some(user) = self.gate.buyer_in_flight(product, id).await? {
-                    return Ok((Some((product, user)), false));
+                    return Ok(Queued::At(product, user));
                 }
             }
         }
-        Ok((None, holdings.incomplete))
+        Ok(if unknown || held.incomplete { Queued::Unknown } else { Queued::Nowhere })
     }
 
-    async fn holdings(&self, user: UserId) -> Result<Holdings> {
-        let mut holdings = Holdings { orders: Vec::new(), incomplete: false };
-        for products in self.products_on_the_way().await?.chunks(PRODUCTS_A_CALL) {
-            let held = self.gate.held_by(user, products).await?;
-            for (product, unit) in products.iter().zip(held) {
-                match unit {
-                    Some(HeldUnit::Order(order)) => holdings.orders.push((*product, order)),
-                    Some(HeldUnit::Nothing) => {}
-                    None => holdings.incomplete = true,
-                }
-            }
+    /// Looks at one gate.
+    async fn find_at(&self, product: ProductId, reader: Identity, id: OrderId) -> Result<Queued> {
+        match self.gate.held_by(reader.user_id, &[product]).await?.first() {
+            Some(Some(HeldUnit::Order(order))) if *order == id => return Ok(Queued::At(product, reader.user_id)),
+            Some(Some(_)) => {}
+            _ => return Ok(Queued::Unknown),
         }
-        Ok(holdings)
+        if reader.role == Role::Admin
+            && let Some(user) = self.gate.buyer_in_flight(product, id).await?
+        {
+            return Ok(Queued::At(product, user));
+        }
+        Ok(Queued::Nowhere)
     }
 
-    async fn products_on_the_way(&self) -> Result<Vec<ProductId>> {
-        let since = nothing_on_the_way_before();
-        self.db.read(move |conn| Box::pin(async move { Ok(conn.unfinished_products(since).await?) })).await
+    /// Whether a purchase of a product whose gate is not open may be on its way to the database.
+    async fn may_be_on_its_way(&self, product: ProductId) -> Result<bool> {
+        if self.gate.shared().is_none() {
+            // Nothing is in flight for a gate in this process that is not open.
+            return Ok(false);
+        }
+        let sale =
+            self.db.read_page(move |conn| Box::pin(async move { Ok::<_, Error>(conn.find_sale(product).await?) }));
+        let Some(sale) = sale.await? else {
+            self.known.missed(product);
+            return Ok(false);
+        };
+        // Of a sale that ended long ago something can be in the queue, but nothing comes into it any more.
+        let queue_is_empty = self.queue.is_ready() && self.queue.depth().messages == 0;
+        Ok(!sale.had_ended(self.on_the_way.since()) || !queue_is_empty)
+    }
+
+    async fn products_in_flight(&self) -> Result<Vec<ProductId>> {
+        let (since, left) = (self.on_the_way.since(), self.on_the_way.left_over());
+        let unfinished = self
+            .db
+            .read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.unfinished_products(since, &left).await?) }));
+        let mut in_flight = Vec::new();
+        for products in unfinished.await?.chunks(PRODUCTS_A_CALL) {
+            let views = self.gate.view(products).await?;
+            let some = products.iter().zip(views).filter(|(_, view)| view.is_some_and(|view| view.in_flight > 0));
+            in_flight.extend(some.map(|(product, _)| *product));
+        }
+        Ok(in_flight)
     }
 
     async fn queued_order(&self, product: ProductId, id: OrderId, user_id: UserId) -> Result<Order> {

@@ -15,11 +15,11 @@ use futures_util::future::join_all;
 use moka::sync::Cache;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Rebuilds;
+use super::{KnownProducts, Rebuilds};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::model::{OrderId, OrderIds, ProductId, Purchase, PurchaseBatch, SaleState, Timestamp, UserId};
+use crate::model::{OrderId, OrderIds, ProductId, Purchase, PurchaseBatch, Sale, UserId};
 use crate::queue::{BATCH_MAX, OrderQueue};
 use crate::stock::{Admission, Answer, GateError, StockGate};
 use crate::supervision::Supervisor;
@@ -46,6 +46,7 @@ pub struct Purchases {
     queue: Arc<OrderQueue>,
     rebuilds: Arc<Rebuilds>,
     metrics: Arc<Metrics>,
+    known: Arc<KnownProducts>,
     supervisor: Supervisor,
     confirmed: ConfirmedOrders,
     /// Products that the database did not know a moment ago.
@@ -135,11 +136,13 @@ impl Purchases {
         gate: Arc<StockGate>,
         queue: Arc<OrderQueue>,
         rebuilds: Arc<Rebuilds>,
+        known: Arc<KnownProducts>,
         metrics: Arc<Metrics>,
         supervisor: Supervisor,
     ) -> Self {
         let unknown = Cache::builder().max_capacity(UNKNOWN_MOST).time_to_live(UNKNOWN_FOR).build();
-        Self { db, gate, queue, rebuilds, metrics, supervisor, confirmed: ConfirmedOrders::default(), unknown }
+        let confirmed = ConfirmedOrders::default();
+        Self { db, gate, queue, rebuilds, metrics, known, supervisor, confirmed, unknown }
     }
 
     async fn serve_all(self: Arc<Self>, mut tickets: mpsc::Receiver<Ticket>) {
@@ -263,12 +266,12 @@ impl Purchases {
 
     /// A product without a gate: unknown, or its gate was lost.
     async fn explain_missing_gate(&self, product: ProductId, tickets: Vec<Ticket>) {
-        match self.db.read(move |conn| Box::pin(conn.find_product(product))).await {
+        match self.find_sale(product).await {
             Ok(None) => {
                 self.unknown.insert(product, ());
                 refuse_all(tickets, || Error::ProductNotFound);
             }
-            Ok(Some(product)) if product.terms().state(0, Timestamp::now()) == SaleState::Ended => {
+            Ok(Some(sale)) if sale.had_ended(self.gate.now()) => {
                 refuse_all(tickets, || Error::Ended);
             }
             Ok(Some(_)) => {
@@ -277,6 +280,13 @@ impl Purchases {
             }
             Err(error) => refuse_all(tickets, || Error::Unavailable(error.to_string())),
         }
+    }
+
+    async fn find_sale(&self, product: ProductId) -> Result<Option<Sale>> {
+        if !self.known.may_exist(product).await? {
+            return Ok(None);
+        }
+        Ok(self.db.read(move |conn| Box::pin(conn.find_sale(product))).await?)
     }
 }
 

@@ -60,8 +60,9 @@ impl Recorder {
             self.metrics.orders_written.inc_by(decision.live.len() as u64);
             self.metrics.orders_rejected.inc_by(decision.dead.len() as u64);
             if let Some(last) = decision.live.last() {
-                let lag = Timestamp::now().unix_ms() - last.order_id.drawn_at().unix_ms();
-                self.metrics.consumer_lag_seconds.set(lag as f64 / 1000.0);
+                // By another instance's clock it can have been drawn in our future.
+                let lag = Timestamp::now().since(last.order_id.drawn_at());
+                self.metrics.consumer_lag_seconds.set(lag.as_secs_f64());
             }
         }
         Ok(decisions)

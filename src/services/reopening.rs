@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::db::Db;
 use crate::error::Result;
-use crate::model::{Product, ProductId, Purchase, Timestamp};
+use crate::model::{ProductId, Purchase, Sale};
 use crate::stock::{GateError, StockGate};
 
 /// Products read at a time.
@@ -27,23 +27,21 @@ impl Reopening {
     pub async fn open_all(&self) -> Result<()> {
         // A gate that is filled from live orders has nothing to give back.
         self.db.transaction(|conn| Box::pin(conn.clear_all_release_due())).await?;
-        let mut before = None;
+        let now = self.gate.now();
+        let mut after = 0;
         loop {
-            let now = Timestamp::now();
-            let page = self.db.read(move |conn| Box::pin(conn.list_products(None, now, before, PAGE))).await?;
+            let page = self.db.read(move |conn| Box::pin(conn.unfinished_after(now, &[], after, PAGE))).await?;
             let Some(last) = page.last() else { return Ok(()) };
-            before = Some(last.id.get());
-            for product in &page {
-                if product.ends_at.is_none_or(|end| end > now) {
-                    self.open(product).await?;
-                }
+            after = last.id.get();
+            for sale in &page {
+                self.open(sale).await?;
             }
         }
     }
 
     /// Opens the gate of a product if it is not open. Without an open gate nothing of it is on its way, so what the
     /// database holds is all there is.
-    pub async fn open(&self, product: &Product) -> Result<()> {
+    pub async fn open(&self, product: &Sale) -> Result<()> {
         let held = self.held(product.id).await?;
         match self.gate.open_with(product.id, product.gate_epoch, &product.terms(), held) {
             Ok(()) | Err(GateError::Superseded) => Ok(()),

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Decision, Rebuilds, Recorder, nothing_on_the_way_before};
+use super::{Decision, OnTheWay, Rebuilds, Recorder};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::model::{Product, ProductId, Purchase, PurchaseBatch, Timestamp};
+use crate::model::{ProductId, Purchase, PurchaseBatch, Sale, Timestamp};
 use crate::stock::{GateError, StockGate};
 
 /// Between two sweeps, on average.
@@ -32,6 +32,7 @@ pub struct Sweeper {
     gate: Arc<StockGate>,
     recorder: Arc<Recorder>,
     rebuilds: Arc<Rebuilds>,
+    on_the_way: Arc<OnTheWay>,
     metrics: Arc<Metrics>,
 }
 
@@ -42,9 +43,10 @@ impl Sweeper {
         gate: Arc<StockGate>,
         recorder: Arc<Recorder>,
         rebuilds: Arc<Rebuilds>,
+        on_the_way: Arc<OnTheWay>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { db, gate, recorder, rebuilds, metrics }
+        Self { db, gate, recorder, rebuilds, on_the_way, metrics }
     }
 
     /// Sweeps until `stop`.
@@ -59,19 +61,27 @@ impl Sweeper {
 
     async fn sweep(&self) -> Result<()> {
         crash_point!("sweep");
-        let since = nothing_on_the_way_before();
-        self.release_dead(since).await?;
+        let lately = self.on_the_way.since();
+        self.release_dead(lately).await?;
+        let since = self.on_the_way.sweep_since();
         let mut after = 0;
         loop {
-            let page = self.db.read(move |conn| Box::pin(conn.unfinished_after(since, after, PRODUCTS_A_CALL))).await?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let left = self.on_the_way.left_over();
+            let page = self.db.read(move |conn| {
+                Box::pin(async move { conn.unfinished_after(since, &left, after, PRODUCTS_A_CALL).await })
+            });
+            let page = page.await?;
+            let Some(last) = page.last() else { break };
             after = last.id.get();
             let ids: Vec<ProductId> = page.iter().map(|product| product.id).collect();
             let views = self.gate.view(&ids).await?;
             for (product, view) in page.iter().zip(views) {
                 match view {
+                    // Of a sale that ended long ago nobody needs the gate any more.
+                    None if product.had_ended(lately) => {}
                     None => self.rebuilds.start(product.id),
                     Some(view) => {
+                        self.on_the_way.saw(product, &view);
                         if view.ver < product.ver {
                             self.configure(product).await?;
                         }
@@ -82,9 +92,11 @@ impl Sweeper {
                 }
             }
         }
+        self.on_the_way.swept();
+        Ok(())
     }
 
-    async fn configure(&self, product: &Product) -> Result<()> {
+    async fn configure(&self, product: &Sale) -> Result<()> {
         match self.gate.configure(product.id, &product.terms()).await {
             Ok(()) | Err(GateError::Closed | GateError::Lost) => Ok(()),
             Err(error) => Err(error.into()),

@@ -228,9 +228,11 @@ impl MemoryGate {
         })
     }
 
-    pub(super) fn held_by(&self, user: UserId, products: &[ProductId]) -> Vec<Option<HeldUnit>> {
-        let held =
-            |sale: &mut Sale| sale.buyers.get(&user).map_or(HeldUnit::Nothing, |mark| HeldUnit::Order(mark.order_id));
+    pub(super) fn held_by(&self, users: &[UserId], products: &[ProductId]) -> Vec<Option<Vec<HeldUnit>>> {
+        let held = |sale: &mut Sale| {
+            let unit = |user| sale.buyers.get(user).map_or(HeldUnit::Nothing, |mark| HeldUnit::Order(mark.order_id));
+            users.iter().map(unit).collect()
+        };
         products.iter().map(|product| self.with_sale(*product, held).ok()).collect()
     }
 

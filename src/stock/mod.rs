@@ -265,9 +265,19 @@ impl StockGate {
 
     /// The orders under which a user holds units of these products; `None` for one that is lost or closed.
     pub async fn held_by(&self, user: UserId, products: &[ProductId]) -> Result<Vec<Option<HeldUnit>>, GateError> {
+        let held = self.held_by_each(&[user], products).await?;
+        Ok(held.into_iter().map(|units| units.and_then(|units| units.into_iter().next())).collect())
+    }
+
+    /// The same for several users at once: for each product, what each of them holds.
+    pub async fn held_by_each(
+        &self,
+        users: &[UserId],
+        products: &[ProductId],
+    ) -> Result<Vec<Option<Vec<HeldUnit>>>, GateError> {
         match self {
-            Self::Memory(gate) => Ok(gate.held_by(user, products)),
-            Self::Redis(gate) => gate.held_by(user, products).await,
+            Self::Memory(gate) => Ok(gate.held_by(users, products)),
+            Self::Redis(gate) => gate.held_by(users, products).await,
         }
     }
 

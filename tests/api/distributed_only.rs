@@ -170,7 +170,9 @@ async fn two_instances_start_together_and_sell_one_stock() {
     run(async |app: &mut TestApp| {
         // The same stores emptied, so that both bring the schema up to date.
         app.stop().await;
-        for table in ["idempotency_keys", "orders", "product_revisions", "products", "users", "__diesel_schema_migrations"] {
+        for table in
+            ["idempotency_keys", "orders", "product_revisions", "products", "users", "__diesel_schema_migrations"]
+        {
             app.stores.execute(&format!("DROP TABLE {table}")).await;
         }
         let (first, second) = tokio::join!(RunningApp::start(&app.config), RunningApp::start(&app.config));

@@ -106,9 +106,7 @@ impl EmbeddedQueue {
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.state.waiting.load(Ordering::Relaxed) < CAPACITY
-            && !self.state.is_stalled()
-            && !self.entries.is_closed()
+        self.state.waiting.load(Ordering::Relaxed) < CAPACITY && !self.state.is_stalled() && !self.entries.is_closed()
     }
 
     pub(super) fn depth(&self) -> super::Depth {

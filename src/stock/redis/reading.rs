@@ -67,9 +67,9 @@ impl RedisGate {
 
     pub(in crate::stock) async fn held_by(
         &self,
-        user: UserId,
+        users: &[UserId],
         products: &[ProductId],
-    ) -> Result<Vec<Option<HeldUnit>>, GateError> {
+    ) -> Result<Vec<Option<Vec<HeldUnit>>>, GateError> {
         if products.is_empty() {
             return Ok(Vec::new());
         }
@@ -78,20 +78,24 @@ impl RedisGate {
         let mut ask = redis::pipe();
         for product in products {
             ask.cmd("HMGET").arg(self.keys.gate(*product)).arg(&["epoch", "home", "open"]);
-            ask.cmd("HMGET").arg(self.keys.buyers(*product)).arg(SENTINEL).arg(user.get());
+            ask.cmd("HMGET").arg(self.keys.buyers(*product)).arg(SENTINEL);
+            for user in users {
+                ask.arg(user.get());
+            }
         }
         let reply = ask.query_async::<Vec<Vec<Option<String>>>>(&mut link.conn()).await;
         let reply = self.answered(slot, &link, reply)?;
+        let unit = |order: &Option<String>| match order {
+            Some(order) => Ok(HeldUnit::Order(order.parse().map_err(nonsense)?)),
+            None => Ok(HeldUnit::Nothing),
+        };
         reply
             .chunks_exact(2)
             .map(|pair| match (&pair[0][..], &pair[1][..]) {
-                ([Some(epoch), Some(home), Some(open)], [Some(sentinel), order])
+                ([Some(epoch), Some(home), Some(open)], [Some(sentinel), orders @ ..])
                     if *home == link.home && open == "1" && epoch == sentinel =>
                 {
-                    Ok(Some(match order {
-                        Some(order) => HeldUnit::Order(order.parse().map_err(nonsense)?),
-                        None => HeldUnit::Nothing,
-                    }))
+                    orders.iter().map(unit).collect::<Result<_, _>>().map(Some)
                 }
                 _ => Ok(None),
             })
