@@ -1,10 +1,11 @@
 //! The command line.
 
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,7 +14,7 @@ use crate::app::{self, RunningApp};
 use crate::bench::{self, BenchArgs, DemoArgs};
 use crate::config::{Backend, Config};
 use crate::data_dir::DataDir;
-use crate::queue::DeadLetters;
+use crate::queue::{Chosen, DeadLetter, DeadLetters};
 use crate::telemetry;
 
 /// Sells a limited stock exactly once.
@@ -48,18 +49,38 @@ enum Command {
     Floor { address: SocketAddr },
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum DeadLetterAction {
-    /// Print each as a line of JSON.
+    /// Print each as a line of JSON: its id, when it was set aside, why, its product, how many purchases, the message.
     List,
-    /// Put all of them back into the queue.
-    Replay,
-    /// Delete all of them. What a buyer was promised in them is lost.
+    /// Put them back into the queue.
+    Replay(Which),
+    /// Delete them. What a buyer was promised in them is lost.
     Drop {
-        /// Really.
+        #[command(flatten)]
+        which: Which,
+        /// Yes, delete them.
         #[arg(long, required = true)]
         yes: bool,
     },
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// Ids, as `list` shows them.
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// All of them.
+    #[arg(long)]
+    all: bool,
+}
+
+impl From<Which> for Chosen {
+    fn from(Which { ids, all }: Which) -> Self {
+        if all { Self::All } else { Self::Ids(ids) }
+    }
 }
 
 /// Runs a command to its end.
@@ -91,23 +112,47 @@ async fn dispatch(cli: Cli) -> Result<(), String> {
 async fn dead_letters(config: &Config, action: DeadLetterAction) -> Result<(), String> {
     let (mut letters, _data_dir) = match config.backend {
         Backend::Embedded => {
-            let data_dir = DataDir::lock(&config.embedded.data_dir)?;
+            let data_dir = DataDir::lock_existing(&config.embedded.data_dir)?;
             (DeadLetters::embedded(&data_dir.journal())?, Some(data_dir))
         }
         Backend::Distributed => (DeadLetters::rabbitmq(&config.rabbitmq).await?, None),
     };
-    match action {
-        DeadLetterAction::List => {
-            for letter in letters.list().await? {
-                let line = json!({"reason": letter.reason, "body": String::from_utf8_lossy(&letter.body)});
-                println!("{line}");
-            }
+    let done = match action {
+        DeadLetterAction::List => letters.list().await.and_then(|listed| print_lines(listed.iter().map(described))),
+        DeadLetterAction::Replay(which) => {
+            let done = letters.replay(&which.into()).await;
+            done.and_then(|count| print_lines([format!("{count} put back")]))
         }
-        DeadLetterAction::Replay => println!("{} put back", letters.replay().await?),
-        DeadLetterAction::Drop { .. } => println!("{} dropped", letters.drop_all().await?),
-    }
+        DeadLetterAction::Drop { which, .. } => {
+            let done = letters.remove(&which.into()).await;
+            done.and_then(|count| print_lines([format!("{count} dropped")]))
+        }
+    };
     letters.close().await;
-    Ok(())
+    done
+}
+
+fn described(letter: &DeadLetter) -> String {
+    let (product, purchases) = letter.content();
+    json!({
+        "id": letter.id,
+        "parked_at": letter.parked_at,
+        "reason": letter.reason,
+        "product_id": product,
+        "purchases": purchases,
+        "body": String::from_utf8_lossy(&letter.body),
+    })
+    .to_string()
+}
+
+/// Prints lines to standard output. Whoever reads them may stop before the end, as `head` does.
+fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), String> {
+    let mut out = std::io::stdout().lock();
+    let printed = lines.into_iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
+    match printed {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot print: {error}")),
+        _ => Ok(()),
+    }
 }
 
 async fn serve(config: &Config) -> Result<(), String> {

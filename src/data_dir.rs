@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use uuid::Uuid;
 
+/// File of the queue.
+const JOURNAL: &str = "journal.db";
+
 /// A folder that is ours until this value is dropped.
 pub struct DataDir {
     path: PathBuf,
@@ -30,6 +33,15 @@ impl DataDir {
         }
     }
 
+    /// Locks a folder that a server has used, for a look into it: a mistyped name makes no folder.
+    pub fn lock_existing(path: &Path) -> Result<Self, String> {
+        if !path.join(JOURNAL).is_file() {
+            let path = path.display();
+            return Err(format!("there is no {JOURNAL} in {path}; is embedded.data_dir the folder of the server?"));
+        }
+        Self::lock(path)
+    }
+
     /// The database's file.
     pub fn database(&self) -> PathBuf {
         self.path.join("seckill.db")
@@ -37,7 +49,7 @@ impl DataDir {
 
     /// The queue's file.
     pub fn journal(&self) -> PathBuf {
-        self.path.join("journal.db")
+        self.path.join(JOURNAL)
     }
 
     /// The secret of that name; made by `make` if there is none yet.

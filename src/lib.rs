@@ -20,6 +20,13 @@ macro_rules! crash_point {
     };
 }
 
+/// Whether a step is to fail here on purpose, in the same builds and under the same names.
+macro_rules! fails {
+    ($name:literal) => {
+        cfg!(feature = "failpoints") && fail::eval($name, |_| ()).is_some()
+    };
+}
+
 pub mod app;
 pub mod bench;
 pub mod cli;

@@ -2,17 +2,38 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
 use super::embedded::Journal;
 use super::rabbitmq;
 use crate::config;
+use crate::model::Timestamp;
+
+/// Digits of an id that is made from a message.
+const ID_DIGITS: usize = 16;
 
 /// A message that was set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
+    /// Names it. Two copies of one message have the same.
+    pub id: String,
+    /// When it was set aside, if that was noted.
+    pub parked_at: Option<Timestamp>,
     /// Why, if whoever set it aside said so.
     pub reason: Option<String>,
     /// What it was.
     pub body: Vec<u8>,
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chosen {
+    /// All of them.
+    All,
+    /// Those with these ids.
+    Ids(Vec<String>),
 }
 
 /// The dead letters of the backend that was configured.
@@ -21,6 +42,48 @@ pub enum DeadLetters {
     Embedded(Box<Journal>),
     /// In RabbitMQ.
     RabbitMq(Box<rabbitmq::DeadLetters>),
+}
+
+/// The id of a message that has no number: made from what is in it, so that it stays the same.
+pub(super) fn id_of(body: &[u8]) -> String {
+    let digits: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
+    digits[..ID_DIGITS].to_owned()
+}
+
+/// What can be read of a message that may be anything.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Readable {
+    product_id: Option<Value>,
+    items: Vec<Value>,
+}
+
+impl DeadLetter {
+    /// The product and the number of purchases in it, as far as they can be read.
+    pub fn content(&self) -> (Option<Value>, usize) {
+        let Readable { product_id, items } = serde_json::from_slice(&self.body).unwrap_or_default();
+        (product_id, items.len())
+    }
+}
+
+impl Chosen {
+    pub(super) fn contains(&self, id: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Ids(ids) => ids.iter().any(|chosen| chosen == id),
+        }
+    }
+
+    /// An error that names those that are not there.
+    pub(super) fn check<'a>(&self, there: impl Iterator<Item = &'a str>) -> Result<(), String> {
+        let Self::Ids(ids) = self else { return Ok(()) };
+        let there: Vec<&str> = there.collect();
+        let missing: Vec<&str> = ids.iter().map(String::as_str).filter(|id| !there.contains(id)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(format!("there is no dead letter {}; nothing was done", missing.join(", ")))
+    }
 }
 
 impl DeadLetters {
@@ -43,19 +106,19 @@ impl DeadLetters {
     }
 
     /// Puts them back where they came from; returns how many. A purchase that is repeated is found to be done, or
-    /// becomes an order now.
-    pub async fn replay(&mut self) -> Result<usize, String> {
+    /// becomes an order now. An id that is not there is an error, and nothing is done.
+    pub async fn replay(&mut self, chosen: &Chosen) -> Result<usize, String> {
         match self {
-            Self::Embedded(journal) => journal.replay_dead().map_err(|error| error.to_string()),
-            Self::RabbitMq(letters) => letters.replay().await,
+            Self::Embedded(journal) => journal.replay_dead(chosen),
+            Self::RabbitMq(letters) => letters.replay(chosen).await,
         }
     }
 
-    /// Deletes them; returns how many.
-    pub async fn drop_all(&mut self) -> Result<usize, String> {
+    /// Deletes them; returns how many. An id that is not there is an error, and nothing is done.
+    pub async fn remove(&mut self, chosen: &Chosen) -> Result<usize, String> {
         match self {
-            Self::Embedded(journal) => journal.drop_dead().map_err(|error| error.to_string()),
-            Self::RabbitMq(letters) => letters.drop_all().await,
+            Self::Embedded(journal) => journal.drop_dead(chosen),
+            Self::RabbitMq(letters) => letters.remove(chosen).await,
         }
     }
 

@@ -16,10 +16,11 @@ use crate::config;
 use crate::model::{ProductId, Purchase, PurchaseBatch};
 use crate::supervision::Supervisor;
 
-pub use dead_letters::{DeadLetter, DeadLetters};
+pub use dead_letters::{Chosen, DeadLetter, DeadLetters};
 pub use embedded::EmbeddedQueue;
 pub use message::{BATCH_MAX, decode, encode};
 pub use rabbitmq::RabbitMqQueue;
+use rabbitmq::Trouble;
 
 /// The queue of the backend that was configured.
 pub enum OrderQueue {
@@ -32,10 +33,12 @@ pub enum OrderQueue {
 /// What a queue holds, as far as this instance knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Depth {
-    /// Messages that wait for a consumer.
+    /// Messages that wait for a consumer, or that one of this instance has and has not acknowledged.
     pub messages: i64,
     /// Messages set aside.
     pub dead: i64,
+    /// Messages that are to be set aside and cannot be.
+    pub unparked: i64,
 }
 
 /// Why a batch was not confirmed.
@@ -118,10 +121,18 @@ impl OrderQueue {
         }
     }
 
-    /// What the queue holds; for RabbitMQ as it was asked last, some seconds ago.
-    pub fn depth(&self) -> Depth {
+    /// What is wrong with the queue, in one word; also what hinders only the writing of orders.
+    pub fn trouble(&self) -> Option<&'static str> {
         match self {
-            Self::Embedded(queue) => queue.depth(),
+            Self::Embedded(queue) => queue.trouble(),
+            Self::RabbitMq(queue) => queue.trouble().map(Trouble::as_str).or_else(|| (!queue.is_ready()).then_some("full")),
+        }
+    }
+
+    /// What the queue holds; for RabbitMQ as it was asked last, some seconds ago. `None`: it does not say.
+    pub fn depth(&self) -> Option<Depth> {
+        match self {
+            Self::Embedded(queue) => Some(queue.depth()),
             Self::RabbitMq(queue) => queue.depth(),
         }
     }

@@ -34,6 +34,9 @@ pub struct Checks {
     database: Check,
     gate: Check,
     queue: Check,
+    /// What is wrong with it, in one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_trouble: Option<&'static str>,
     tasks: Check,
     /// The tasks that are down.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -55,20 +58,23 @@ impl Health {
 
     /// Notes what the queue and the pool hold just now.
     pub fn measure(&self, metrics: &Metrics) {
-        let depth = self.queue.depth();
-        metrics.queue_messages.set(depth.messages);
-        metrics.dead_letters.set(depth.dead);
+        if let Some(depth) = self.queue.depth() {
+            metrics.queue_messages.set(depth.messages);
+            metrics.dead_letters.set(depth.dead);
+        }
         metrics.pool(self.db.pool_use());
     }
 
     /// Asks them now.
     pub async fn check(&self) -> Checks {
         let (database, gate) = tokio::join!(self.db.ping(), self.gate.ping());
+        let queue_trouble = self.queue.trouble();
         let tasks_down = self.supervisor.down();
         Checks {
             database: up_if(database.is_ok()),
             gate: up_if(gate.is_ok()),
-            queue: up_if(self.queue.is_ready()),
+            queue: up_if(queue_trouble.is_none()),
+            queue_trouble,
             tasks: up_if(tasks_down.is_empty()),
             tasks_down,
         }

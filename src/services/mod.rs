@@ -4,6 +4,7 @@ mod accounts;
 mod audits;
 mod auth_limiter;
 mod catalog;
+mod creation;
 mod health;
 mod holdings;
 mod idempotency;

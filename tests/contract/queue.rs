@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use seckill::config::Backend;
 use seckill::metrics::Metrics;
 use seckill::model::{Purchase, PurchaseBatch};
-use seckill::queue::{BATCH_MAX, DeadLetters, Delivery, Message, OrderQueue};
+use seckill::queue::{BATCH_MAX, Chosen, DeadLetters, Delivery, Message, OrderQueue};
 use seckill::supervision::Supervisor;
 use tokio::sync::mpsc::Receiver;
 
@@ -179,8 +179,8 @@ on_both_backends! {
             assert!(String::from_utf8_lossy(&listed[0].body).contains(&order));
             letters = dead_letters(stores).await;
         }
-        assert_eq!(letters.replay().await.unwrap(), 1);
-        assert_eq!(letters.replay().await.unwrap(), 0);
+        assert_eq!(letters.replay(&Chosen::All).await.unwrap(), 1);
+        assert_eq!(letters.replay(&Chosen::All).await.unwrap(), 0);
         letters.close().await;
 
         let (second, mut deliveries) = queue(stores).await;
@@ -190,9 +190,55 @@ on_both_backends! {
         second.stop().await;
         drop((second, deliveries));
         let mut letters = dead_letters(stores).await;
-        assert_eq!(letters.drop_all().await.unwrap(), 1);
+        assert_eq!(letters.remove(&Chosen::All).await.unwrap(), 1);
         assert_eq!(letters.list().await.unwrap(), []);
         letters.close().await;
+    }
+
+    async fn dead_letters_are_chosen_by_their_ids(stores) {
+        let (first, mut deliveries) = queue(stores).await;
+        let begun = seckill::model::Timestamp::now().unix_ms() - 1000;
+        for purchases in 1..=3 {
+            first.publish(&batch(purchases, purchases)).await.unwrap();
+            next(&mut deliveries).await.park("because").await;
+        }
+        first.stop().await;
+        drop((first, deliveries));
+
+        let mut letters = dead_letters(stores).await;
+        let listed = letters.list().await.unwrap();
+        letters.close().await;
+        assert_eq!(listed.len(), 3);
+        for letter in &listed {
+            let (product, purchases) = letter.content();
+            assert_eq!(product.unwrap(), purchases);
+            assert!(letter.parked_at.unwrap().unix_ms() >= begun);
+        }
+        let chosen = |letters: &[&seckill::queue::DeadLetter]| {
+            Chosen::Ids(letters.iter().map(|letter| letter.id.clone()).collect())
+        };
+        let mut letters = dead_letters(stores).await;
+        let unknown = Chosen::Ids(vec![listed[0].id.clone(), "nobody".to_owned()]);
+        assert!(letters.replay(&unknown).await.unwrap_err().contains("nobody"));
+        letters.close().await;
+        let mut letters = dead_letters(stores).await;
+        assert!(letters.remove(&unknown).await.unwrap_err().contains("nobody"));
+        letters.close().await;
+        let mut letters = dead_letters(stores).await;
+        assert_eq!(letters.remove(&chosen(&[&listed[0]])).await.unwrap(), 1);
+        letters.close().await;
+        let mut letters = dead_letters(stores).await;
+        assert_eq!(letters.replay(&chosen(&[&listed[2]])).await.unwrap(), 1);
+        letters.close().await;
+        let mut letters = dead_letters(stores).await;
+        assert_eq!(letters.list().await.unwrap(), [listed[1].clone()]);
+        letters.close().await;
+
+        let (second, mut deliveries) = queue(stores).await;
+        let again = next(&mut deliveries).await;
+        assert_eq!(again.purchases().len(), listed[2].content().1);
+        Delivery::ack_all(vec![again]).await;
+        second.stop().await;
     }
 
     async fn a_queue_without_room_refuses_at_once_and_recovers(stores) {

@@ -58,7 +58,7 @@ impl Client {
         self.token(user, Role::Buyer)
     }
 
-    fn token(&self, user: i64, role: Role) -> String {
+    pub fn token(&self, user: i64, role: Role) -> String {
         self.tokens.issue(Identity { user_id: user.try_into().unwrap(), role }).unwrap()
     }
 

@@ -133,7 +133,7 @@ async fn start_with(backend: Backend, points: &str) -> (Trial, Server) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_purchase_batcher_survives_panics() {
     for backend in [Backend::Embedded, Backend::Distributed] {
-        let (mut trial, server) = start_with(backend, "before_reserve=20*off->3*panic").await;
+        let (mut trial, server) = start_with(backend, "before_reserve=2*off->3*panic").await;
         let crowd = trial.open_sale(&[&server], RUSH).await;
         trial.judge(crowd).await;
         trial.injected += restarts(&server, "purchases").await as usize;
@@ -147,12 +147,14 @@ async fn the_purchase_batcher_survives_panics() {
 /// A task that panics is named by `/readyz` until it runs again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_background_task_that_panics_is_named_and_started_again() {
-    for (backend, point, task) in [
-        (Backend::Embedded, "sweep", "sweeper"),
-        (Backend::Distributed, "sweep", "sweeper"),
-        (Backend::Embedded, "reconcile", "reconciler"),
+    for (backend, point, passes, task) in [
+        (Backend::Embedded, "sweep", 5, "sweeper"),
+        (Backend::Distributed, "sweep", 5, "sweeper"),
+        (Backend::Embedded, "reconcile", 1, "reconciler"),
+        (Backend::Distributed, "publisher", 10, "rabbitmq-publisher"),
+        (Backend::Distributed, "consume", 1, "rabbitmq-consumer"),
     ] {
-        let (mut trial, server) = start_with(backend, &format!("{point}=1*off->1*panic")).await;
+        let (mut trial, server) = start_with(backend, &format!("{point}={passes}*off->1*panic")).await;
         let ready = async || reqwest::get(format!("{}/readyz", server.url())).await.unwrap();
         // Some tasks look at something only when there is something to do.
         let crowd = trial.open_sale(&[&server], STREAM).await;

@@ -150,8 +150,23 @@ impl Daemon {
         self.name_server = Some(name_server.spawn().expect("epmd"));
     }
 
+    /// What an operator types at RabbitMQ.
+    pub async fn rabbitmqctl(&self, arguments: &[&str]) {
+        let mut command = Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl");
+        self.set_rabbitmq_env(&mut command);
+        let output = command.args(arguments).output().await.expect("rabbitmqctl");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     fn rabbitmq(&self) -> Command {
         let mut command = Command::new("/usr/lib/rabbitmq/bin/rabbitmq-server");
+        self.set_rabbitmq_env(&mut command);
+        // Without a shell between us and the server, which would take our signals.
+        command.env("RUNNING_UNDER_SYSTEMD", "true");
+        command
+    }
+
+    fn set_rabbitmq_env(&self, command: &mut Command) {
         command.env("HOME", &self.folder).env("RABBITMQ_NODENAME", "seckill@localhost");
         command.env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1").env("RABBITMQ_NODE_PORT", self.port.to_string());
         command.env("RABBITMQ_DIST_PORT", self.cluster_ports[0].to_string());
@@ -161,9 +176,6 @@ impl Daemon {
         command.env("RABBITMQ_PID_FILE", self.folder.join("pid"));
         command.env("RABBITMQ_ENABLED_PLUGINS_FILE", self.folder.join("enabled_plugins"));
         command.env("RABBITMQ_CONFIG_FILE", self.folder.join("rabbitmq.conf"));
-        // Without a shell between us and the server, which would take our signals.
-        command.env("RUNNING_UNDER_SYSTEMD", "true");
-        command
     }
 
     fn log(&self) -> String {

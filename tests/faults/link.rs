@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use amqprs::channel::{QueueDeclareArguments, QueueDeleteArguments};
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{Client as RedisClient, IntoConnectionInfo, RedisConnectionInfo, cmd};
@@ -83,4 +84,19 @@ fn amqp(config: &Config) -> OpenConnectionArguments {
     let url = Url::parse(config.rabbitmq.url.expose_secret()).unwrap();
     let password = url.password().unwrap_or_default();
     OpenConnectionArguments::new(url.host_str().unwrap(), url.port().unwrap(), url.username(), password)
+}
+
+/// A queue of another kind than ours.
+pub async fn declare_classic_queue(config: &Config, name: &str) {
+    let connection = Connection::open(&amqp(config)).await.unwrap();
+    let channel = connection.open_channel(None).await.unwrap();
+    channel.queue_declare(QueueDeclareArguments::durable_client_named(name)).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+pub async fn delete_queue(config: &Config, name: &str) {
+    let connection = Connection::open(&amqp(config)).await.unwrap();
+    let channel = connection.open_channel(None).await.unwrap();
+    channel.queue_delete(QueueDeleteArguments::new(name)).await.unwrap();
+    connection.close().await.unwrap();
 }

@@ -7,12 +7,14 @@ mod books;
 mod client;
 #[cfg(feature = "failpoints")]
 mod crash_points;
+mod creation;
 mod crowd;
 mod daemon;
 mod dice;
 mod distributed;
 mod double_faults;
 mod embedded;
+mod hostile_rabbitmq;
 mod link;
 mod links;
 mod mariadb;

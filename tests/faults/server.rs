@@ -36,6 +36,22 @@ impl Server {
         server
     }
 
+    /// Starts it where it cannot become ready, and waits until it says so.
+    pub async fn start_unready(config: &Config) -> Self {
+        let port = process::free_port();
+        let log = std::env::temp_dir().join(format!("seckill-faults-{port}-{}.log", uuid::Uuid::now_v7().simple()));
+        let mut server = Self { settings: settings(config, port), port, log, child: None };
+        let log = OpenOptions::new().create(true).append(true).open(&server.log).unwrap();
+        server.child = Some(command(&server.settings).stderr(log).spawn().expect("the program starts"));
+        let url = server.url();
+        let begun = Instant::now();
+        while reqwest::get(format!("{url}/readyz")).await.is_err() {
+            assert!(begun.elapsed() < START_PATIENCE, "does not listen after {START_PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        server
+    }
+
     /// Starts it again on the same settings and waits until it is ready.
     pub async fn restart(&mut self) {
         self.restart_with(&[]).await;
@@ -55,6 +71,12 @@ impl Server {
         }
     }
 
+    /// What `/readyz` says: its status and its body.
+    pub async fn readiness(&self) -> (u16, String) {
+        let reply = reqwest::get(format!("{}/readyz", self.url())).await.unwrap();
+        (reply.status().as_u16(), reply.text().await.unwrap())
+    }
+
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
@@ -71,7 +93,6 @@ impl Server {
     }
 
     /// What it has said.
-    #[cfg(feature = "failpoints")]
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }

@@ -8,7 +8,8 @@ use std::path::Path;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
-use crate::queue::DeadLetter;
+use crate::model::Timestamp;
+use crate::queue::{Chosen, DeadLetter};
 
 /// FULL: a commit is on disk before it returns. EXCLUSIVE: the folder's lock keeps others away, so the file is not locked
 /// for each commit. It stays small, for what is done is deleted.
@@ -17,6 +18,8 @@ const SESSION: &str = "PRAGMA busy_timeout = 5000; PRAGMA locking_mode = EXCLUSI
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS batches (seq INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS dead (seq INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL, reason TEXT NOT NULL) STRICT;";
+/// Since when they are dead, in milliseconds of Unix time; journals of earlier versions have no such column.
+const DEAD_SINCE: &str = "ALTER TABLE dead ADD COLUMN parked_at INTEGER";
 
 diesel::table! {
     batches (seq) {
@@ -30,8 +33,11 @@ diesel::table! {
         seq -> BigInt,
         body -> Binary,
         reason -> Text,
+        parked_at -> Nullable<BigInt>,
     }
 }
+
+type DeadRow = (i64, Vec<u8>, String, Option<i64>);
 
 /// What is over for a batch.
 pub(super) struct Done {
@@ -52,6 +58,9 @@ impl Journal {
         let mut conn = SqliteConnection::establish(&file.to_string_lossy()).map_err(|error| failed(&error))?;
         conn.batch_execute(SESSION).map_err(|error| failed(&error))?;
         conn.batch_execute(TABLES).map_err(|error| failed(&error))?;
+        if dead::table.select(dead::parked_at).limit(0).load::<Option<i64>>(&mut conn).is_err() {
+            conn.batch_execute(DEAD_SINCE).map_err(|error| failed(&error))?;
+        }
         Ok(Self { conn })
     }
 
@@ -74,26 +83,48 @@ impl Journal {
 
     /// Batches that were set aside, the oldest first.
     pub(in crate::queue) fn dead_letters(&mut self) -> QueryResult<Vec<DeadLetter>> {
-        let rows: Vec<(Vec<u8>, String)> =
-            dead::table.select((dead::body, dead::reason)).order(dead::seq).load(&mut self.conn)?;
-        Ok(rows.into_iter().map(|(body, reason)| DeadLetter { reason: Some(reason), body }).collect())
+        let rows: Vec<DeadRow> = dead::table.order(dead::seq).load(&mut self.conn)?;
+        let letter = |(seq, body, reason, parked_at): DeadRow| DeadLetter {
+            id: seq.to_string(),
+            parked_at: parked_at.and_then(Timestamp::from_unix_ms),
+            reason: Some(reason),
+            body,
+        };
+        Ok(rows.into_iter().map(letter).collect())
     }
 
     /// Makes them wait for a consumer again.
-    pub(in crate::queue) fn replay_dead(&mut self) -> QueryResult<usize> {
-        self.conn.immediate_transaction(|conn| {
-            let back = dead::table.select((dead::seq, dead::body));
+    pub(in crate::queue) fn replay_dead(&mut self, chosen: &Chosen) -> Result<usize, String> {
+        self.each_chosen(chosen, |conn, seq| {
+            let back = dead::table.find(seq).select((dead::seq, dead::body));
             diesel::insert_or_ignore_into(batches::table)
                 .values(back)
                 .into_columns((batches::seq, batches::body))
                 .execute(conn)?;
-            diesel::delete(dead::table).execute(conn)
+            diesel::delete(dead::table.find(seq)).execute(conn)
         })
     }
 
     /// Deletes them.
-    pub(in crate::queue) fn drop_dead(&mut self) -> QueryResult<usize> {
-        diesel::delete(dead::table).execute(&mut self.conn)
+    pub(in crate::queue) fn drop_dead(&mut self, chosen: &Chosen) -> Result<usize, String> {
+        self.each_chosen(chosen, |conn, seq| diesel::delete(dead::table.find(seq)).execute(conn))
+    }
+
+    /// Does the same with each of them, in one transaction; how many they were.
+    fn each_chosen(
+        &mut self,
+        chosen: &Chosen,
+        act: impl Fn(&mut SqliteConnection, i64) -> QueryResult<usize>,
+    ) -> Result<usize, String> {
+        let seqs: Vec<i64> =
+            dead::table.select(dead::seq).order(dead::seq).load(&mut self.conn).map_err(|error| error.to_string())?;
+        let ids: Vec<String> = seqs.iter().map(i64::to_string).collect();
+        chosen.check(ids.iter().map(String::as_str))?;
+        let done = self.conn.immediate_transaction(|conn| {
+            let chosen = seqs.iter().zip(&ids).filter(|(_, id)| chosen.contains(id));
+            chosen.map(|(seq, _)| act(conn, *seq)).sum::<QueryResult<usize>>()
+        });
+        done.map_err(|error: diesel::result::Error| error.to_string())
     }
 
     /// Adds batches and takes away what is done, in one transaction. Repeating it after an error is harmless.
@@ -102,7 +133,13 @@ impl Journal {
             for Done { seq, dead: reason } in done {
                 let row = batches::table.find(seq);
                 if let Some(reason) = reason {
-                    let kept = row.select((batches::seq, batches::body, reason.into_sql::<diesel::sql_types::Text>()));
+                    let now = Some(Timestamp::now().unix_ms());
+                    let kept = row.select((
+                        batches::seq,
+                        batches::body,
+                        reason.into_sql::<diesel::sql_types::Text>(),
+                        now.into_sql::<diesel::sql_types::Nullable<diesel::sql_types::BigInt>>(),
+                    ));
                     diesel::insert_or_ignore_into(dead::table).values(kept).execute(conn)?;
                 }
                 diesel::delete(row).execute(conn)?;
@@ -136,6 +173,30 @@ mod tests {
         assert_eq!(journal.last_seq().unwrap(), 4);
         let parked: Vec<(i64, String)> = dead::table.select((dead::seq, dead::reason)).load(&mut journal.conn).unwrap();
         assert_eq!(parked, [(3, "unreadable".to_owned())]);
+        std::fs::remove_file(file).unwrap();
+    }
+
+    #[test]
+    fn dead_letters_of_an_earlier_version_are_read_and_chosen_by_their_ids() {
+        let file = std::env::temp_dir().join(format!("seckill-journal-{}", uuid::Uuid::now_v7()));
+        let mut old = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+        old.batch_execute(TABLES).unwrap();
+        old.batch_execute("INSERT INTO dead VALUES (3, 'a', 'because'), (4, 'b', 'because'), (7, 'c', 'because')").unwrap();
+        drop(old);
+        let mut journal = Journal::open(&file).unwrap();
+        let ids = |journal: &mut Journal| -> Vec<String> {
+            journal.dead_letters().unwrap().into_iter().map(|letter| letter.id).collect()
+        };
+        assert_eq!(ids(&mut journal), ["3", "4", "7"]);
+        let some = |ids: &[&str]| Chosen::Ids(ids.iter().map(|id| (*id).to_owned()).collect());
+        let problem = journal.drop_dead(&some(&["3", "5"])).unwrap_err();
+        assert!(problem.contains("letter 5"), "{problem}");
+        assert_eq!(ids(&mut journal), ["3", "4", "7"], "nothing was done");
+        assert_eq!(journal.drop_dead(&some(&["4"])), Ok(1));
+        assert_eq!(journal.replay_dead(&some(&["7"])), Ok(1));
+        assert_eq!(ids(&mut journal), ["3"]);
+        assert_eq!(journal.left().unwrap(), [(7, b"c".to_vec())]);
+        assert_eq!(journal.replay_dead(&Chosen::All), Ok(1));
         std::fs::remove_file(file).unwrap();
     }
 }

@@ -111,7 +111,18 @@ impl EmbeddedQueue {
 
     pub(super) fn depth(&self) -> super::Depth {
         let of = |count: &AtomicI64| count.load(Ordering::Relaxed);
-        super::Depth { messages: of(&self.state.messages), dead: of(&self.state.dead) }
+        super::Depth { messages: of(&self.state.messages), dead: of(&self.state.dead), unparked: 0 }
+    }
+
+    /// What is wrong, in one word.
+    pub(super) fn trouble(&self) -> Option<&'static str> {
+        if self.entries.is_closed() {
+            Some("stopped")
+        } else if self.state.is_stalled() {
+            Some("disk")
+        } else {
+            (!self.is_ready()).then_some("full")
+        }
     }
 
     pub(super) async fn publish(&self, batch: &PurchaseBatch) -> Result<(), PublishError> {

@@ -12,9 +12,12 @@ use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, FieldValue, Nack, Retur
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::link::{REASON_HEADER, parse_url};
+use super::link::Place;
+use super::publisher::REASON_HEADER;
 use crate::config;
-use crate::queue::DeadLetter;
+use crate::model::Timestamp;
+use crate::queue::dead_letters::id_of;
+use crate::queue::{Chosen, DeadLetter};
 
 /// For each answer of the broker.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,8 +26,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct DeadLetters {
     connection: Connection,
     channel: Channel,
-    orders: String,
-    dead: String,
+    place: Place,
     confirms: mpsc::UnboundedReceiver<bool>,
 }
 
@@ -36,16 +38,17 @@ struct Taken {
 
 impl DeadLetters {
     pub(in crate::queue) async fn open(settings: &config::RabbitMq) -> Result<Self, String> {
+        let place = Place::new(&settings.url, &settings.queue)?;
+        let connection = place.connect("seckill dead-letters").await.map_err(|problem| format!("RabbitMQ: {problem}"))?;
         let opening = async {
-            let connection = Connection::open(&parse_url(&settings.url)?).await.map_err(failed)?;
             let channel = connection.open_channel(None).await.map_err(failed)?;
             let (confirmed, confirms) = mpsc::unbounded_channel();
             channel.register_callback(OnConfirm(confirmed)).await.map_err(failed)?;
             channel.confirm_select(ConfirmSelectArguments::default()).await.map_err(failed)?;
-            let (orders, dead) = (settings.queue.clone(), format!("{}.dead", settings.queue));
-            Ok(Self { connection, channel, orders, dead, confirms })
+            Ok::<_, String>((channel, confirms))
         };
-        tokio::time::timeout(TIMEOUT, opening).await.map_err(|_| no_answer())?
+        let (channel, confirms) = tokio::time::timeout(TIMEOUT, opening).await.map_err(|_| no_answer())??;
+        Ok(Self { connection, channel, place, confirms })
     }
 
     /// All of them; they stay where they are.
@@ -59,32 +62,58 @@ impl DeadLetters {
     }
 
     /// Publishes each to the queue of purchases again, and takes it away once that is confirmed.
-    pub(in crate::queue) async fn replay(&mut self) -> Result<usize, String> {
-        // Counted first: what cannot be read comes back while we are at it.
-        let count = self.count().await?;
-        for done in 0..count {
-            let Some(Taken { letter, tag }) = self.take().await? else { return Ok(done) };
-            let properties =
-                BasicProperties::default().with_content_type("application/json").with_persistence(true).finish();
-            let target = BasicPublishArguments::new("", &self.orders).mandatory(true).finish();
-            self.channel.basic_publish(properties, letter.body, target).await.map_err(failed)?;
-            let confirm = tokio::time::timeout(TIMEOUT, self.confirms.recv()).await.map_err(|_| no_answer())?;
-            if confirm != Some(true) {
-                return Err(format!("the queue {} refused message {}; it stays set aside", self.orders, done + 1));
-            }
-            self.channel.basic_ack(BasicAckArguments::new(tag, false)).await.map_err(failed)?;
+    pub(in crate::queue) async fn replay(&mut self, chosen: &Chosen) -> Result<usize, String> {
+        let taken = self.take_chosen(chosen).await?;
+        let mut done = 0;
+        for Taken { letter, tag } in taken {
+            self.put_back(&letter).await.map_err(|problem| format!("{done} put back, then: {problem}"))?;
+            self.acknowledge(tag).await?;
+            done += 1;
         }
-        Ok(count)
+        Ok(done)
     }
 
     /// Takes them away for good.
-    pub(in crate::queue) async fn drop_all(&mut self) -> Result<usize, String> {
-        let count = self.count().await?;
-        for done in 0..count {
-            let Some(taken) = self.take().await? else { return Ok(done) };
-            self.channel.basic_ack(BasicAckArguments::new(taken.tag, false)).await.map_err(failed)?;
+    pub(in crate::queue) async fn remove(&mut self, chosen: &Chosen) -> Result<usize, String> {
+        let taken = self.take_chosen(chosen).await?;
+        for letter in &taken {
+            self.acknowledge(letter.tag).await?;
         }
-        Ok(count)
+        Ok(taken.len())
+    }
+
+    /// Returns once the queue of purchases has it.
+    async fn put_back(&mut self, letter: &DeadLetter) -> Result<(), String> {
+        let properties =
+            BasicProperties::default().with_content_type("application/json").with_persistence(true).finish();
+        let target = BasicPublishArguments::new("", &self.place.orders).mandatory(true).finish();
+        self.channel.basic_publish(properties, letter.body.clone(), target).await.map_err(failed)?;
+        let confirm = tokio::time::timeout(TIMEOUT, self.confirms.recv()).await.map_err(|_| no_answer())?;
+        if confirm != Some(true) {
+            let id = &letter.id;
+            return Err(format!("the queue {} refused the letter {id}; it stays set aside", self.place.orders));
+        }
+        Ok(())
+    }
+
+    async fn acknowledge(&self, tag: u64) -> Result<(), String> {
+        self.channel.basic_ack(BasicAckArguments::new(tag, false)).await.map_err(failed)
+    }
+
+    /// Takes all of them and keeps those that are chosen; the others go back when the channel closes.
+    async fn take_chosen(&mut self, chosen: &Chosen) -> Result<Vec<Taken>, String> {
+        // Counted first: what cannot be read comes back while we are at it.
+        let count = self.count().await?;
+        let (mut ids, mut kept) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let Some(taken) = self.take().await? else { break };
+            ids.push(taken.letter.id.clone());
+            if chosen.contains(&taken.letter.id) {
+                kept.push(taken);
+            }
+        }
+        chosen.check(ids.iter().map(String::as_str))?;
+        Ok(kept)
     }
 
     pub(in crate::queue) async fn close(self) {
@@ -96,14 +125,14 @@ impl DeadLetters {
     }
 
     async fn count(&self) -> Result<usize, String> {
-        let passive = QueueDeclareArguments::new(&self.dead).passive(true).finish();
+        let passive = QueueDeclareArguments::new(&self.place.dead).passive(true).finish();
         let declared = tokio::time::timeout(TIMEOUT, self.channel.queue_declare(passive)).await;
         let declared = declared.map_err(|_| no_answer())?.map_err(failed)?;
         Ok(declared.map_or(0, |(_, messages, _)| messages as usize))
     }
 
     async fn take(&self) -> Result<Option<Taken>, String> {
-        let get = self.channel.basic_get(BasicGetArguments::new(&self.dead));
+        let get = self.channel.basic_get(BasicGetArguments::new(&self.place.dead));
         let got = tokio::time::timeout(TIMEOUT, get).await.map_err(|_| no_answer())?.map_err(failed)?;
         Ok(got.map(|(ok, properties, body)| {
             let key = REASON_HEADER.try_into().ok();
@@ -114,7 +143,8 @@ impl DeadLetters {
                 },
                 _ => None,
             };
-            Taken { letter: DeadLetter { reason, body }, tag: ok.delivery_tag() }
+            let parked_at = properties.timestamp().and_then(|seconds| Timestamp::from_unix_ms(seconds as i64 * 1000));
+            Taken { letter: DeadLetter { id: id_of(&body), parked_at, reason, body }, tag: ok.delivery_tag() }
         }))
     }
 }

@@ -4,21 +4,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use super::problem::Problem;
+
 /// The first thing that went wrong with a link, told to all its parts.
 #[derive(Clone, Default)]
 pub(super) struct Failure {
     happened: CancellationToken,
-    reason: Arc<Mutex<Option<String>>>,
+    problem: Arc<Mutex<Option<Problem>>>,
 }
 
 impl Failure {
-    pub(super) fn report(&self, reason: impl Into<String>) {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.into());
+    pub(super) fn report(&self, problem: Problem) {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(problem);
         self.happened.cancel();
     }
 
-    pub(super) fn reason(&self) -> String {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_else(|| "stopped".to_owned())
+    /// What was reported first.
+    pub(super) fn problem(&self) -> Option<Problem> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn token(&self) -> &CancellationToken {

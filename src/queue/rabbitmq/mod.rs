@@ -1,29 +1,37 @@
 //! The queue in RabbitMQ, through amqprs.
 //!
-//! One connection: a channel that publishes with confirms and a channel that consumes. amqprs does not come back by
-//! itself after a failure, so the task started here does: it connects, declares the queues, consumes, sends again what
-//! was not confirmed, and begins anew, with a growing pause, when any of it fails.
+//! Two connections: one publishes with confirms, one consumes. amqprs does not come back by itself after a failure, so the
+//! tasks started here do: each connects, declares the queues, publishes or consumes, and begins anew, with a growing
+//! pause, when any of it fails. What was not confirmed is sent again.
 
+mod condition;
 mod consumer;
 mod dead_letters;
+mod depth;
 mod failure;
 mod link;
+mod login;
 mod outbox;
+mod problem;
+mod publisher;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::condition::Condition;
 pub(super) use self::consumer::Delivery;
-use self::consumer::Router;
+use self::consumer::{Router, Subscriber};
 pub(super) use self::dead_letters::DeadLetters;
-use self::link::Link;
+use self::depth::DepthKept;
+use self::link::Place;
 use self::outbox::{Destination, Outbox};
+use self::problem::Problem;
+pub(super) use self::problem::Trouble;
+use self::publisher::Publisher;
 use super::{Barrier, Depth, PublishError, message};
 use crate::config;
 use crate::model::PurchaseBatch;
@@ -33,27 +41,28 @@ use crate::supervision::Supervisor;
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 /// The longest pause: a broker that is back is used again within this.
 const RECONNECT_MOST: Duration = Duration::from_secs(1);
+/// The pause while somebody must change something first: each attempt is a line in the broker's own log.
+const RECONNECT_REFUSED: Duration = Duration::from_secs(3);
 
 /// See the module.
 pub struct RabbitMqQueue {
-    url: SecretString,
-    queue: String,
+    place: Place,
     outbox: Arc<Outbox>,
-    linked: AtomicBool,
-    depth: Arc<Mutex<Depth>>,
+    publishing: Condition,
+    consuming: Condition,
+    depth: Arc<DepthKept>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl RabbitMqQueue {
     pub(super) fn new(settings: &config::RabbitMq) -> Result<Self, String> {
-        link::parse_url(&settings.url)?;
         Ok(Self {
-            url: settings.url.clone(),
-            queue: settings.queue.clone(),
+            place: Place::new(&settings.url, &settings.queue)?,
             outbox: Arc::new(Outbox::new()),
-            linked: AtomicBool::new(false),
-            depth: Arc::new(Mutex::new(Depth { messages: 0, dead: 0 })),
+            publishing: Condition::new("publish"),
+            consuming: Condition::new("consume"),
+            depth: Arc::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         })
@@ -65,21 +74,31 @@ impl RabbitMqQueue {
         supervisor: &Supervisor,
     ) -> Vec<mpsc::Receiver<super::Delivery>> {
         let (router, receivers) = Router::new(consumers);
+        let queue = self.clone();
+        supervisor.keep("rabbitmq-publisher", &self.tasks, &self.stop, move || {
+            let queue = queue.clone();
+            async move { queue.keep_publishing().await }
+        });
         let (queue, router) = (self.clone(), Arc::new(router));
-        supervisor.keep("rabbitmq-link", &self.tasks, &self.stop, move || {
+        supervisor.keep("rabbitmq-consumer", &self.tasks, &self.stop, move || {
             let (queue, router) = (queue.clone(), router.clone());
-            async move { queue.keep_linked(&router).await }
+            async move { queue.keep_consuming(&router).await }
         });
         self.tasks.close();
         receivers
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.linked.load(Ordering::Relaxed) && self.outbox.accepts()
+        self.publishing.is_linked() && self.outbox.accepts()
     }
 
-    pub(super) fn depth(&self) -> Depth {
-        *self.depth.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is wrong, for those who are told that it is not ready: also what hinders only the writing of orders.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.publishing.trouble().or_else(|| self.consuming.trouble())
+    }
+
+    pub(super) fn depth(&self) -> Option<Depth> {
+        self.depth.read()
     }
 
     pub(super) async fn publish(&self, batch: &PurchaseBatch) -> Result<(), PublishError> {
@@ -102,32 +121,74 @@ impl RabbitMqQueue {
         self.tasks.wait().await;
     }
 
-    async fn keep_linked(&self, router: &Router) {
+    async fn keep_publishing(&self) {
+        let mut pauses = Pauses::default();
         // What a link of before left, if this task begins anew.
-        self.linked.store(false, Ordering::Relaxed);
+        self.publishing.unlinked();
         self.outbox.unlinked();
-        let mut pause = RECONNECT_FIRST;
         while !self.stop.is_cancelled() {
-            match self.stop.run_until_cancelled(Link::open(&self.url, &self.queue, &self.outbox, router)).await {
+            let opening = Publisher::open(&self.place, &self.outbox, &self.publishing);
+            let problem = match self.stop.run_until_cancelled(opening).await {
                 None => break,
                 Some(Ok(link)) => {
-                    tracing::info!(queue = %self.queue, "Connected to RabbitMQ");
-                    pause = RECONNECT_FIRST;
-                    self.linked.store(true, Ordering::Relaxed);
-                    let reason = link.run(&self.outbox, &self.depth, &self.stop).await;
-                    self.linked.store(false, Ordering::Relaxed);
+                    self.publishing.well();
+                    pauses = Pauses::default();
+                    let problem = link.run(&self.outbox, &self.publishing, &self.stop).await;
+                    self.publishing.unlinked();
                     self.outbox.unlinked();
-                    if !self.stop.is_cancelled() {
-                        tracing::warn!(%reason, "Lost RabbitMQ");
-                    }
                     link.close().await;
+                    problem
                 }
-                Some(Err(problem)) => tracing::warn!(%problem, "Could not connect to RabbitMQ"),
-            }
-            self.stop.run_until_cancelled(tokio::time::sleep(jittered(pause))).await;
-            pause = (pause * 2).min(RECONNECT_MOST);
+                Some(Err(problem)) => Some(problem),
+            };
+            pauses.after(problem, &self.publishing, &self.stop).await;
         }
         self.outbox.close();
+    }
+
+    async fn keep_consuming(&self, router: &Router) {
+        let mut pauses = Pauses::default();
+        self.consuming.unlinked();
+        while !self.stop.is_cancelled() {
+            let opening = Subscriber::open(&self.place, &self.outbox, router, &self.depth);
+            let problem = match self.stop.run_until_cancelled(opening).await {
+                None => break,
+                Some(Ok(mut link)) => {
+                    self.consuming.well();
+                    pauses = Pauses::default();
+                    let problem = link.run(&self.depth, &self.stop).await;
+                    self.consuming.unlinked();
+                    self.depth.unacknowledged(0);
+                    link.close().await;
+                    problem
+                }
+                Some(Err(problem)) => Some(problem),
+            };
+            pauses.after(problem, &self.consuming, &self.stop).await;
+        }
+    }
+}
+
+/// Pauses between attempts to connect.
+struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(RECONNECT_FIRST)
+    }
+}
+
+impl Pauses {
+    /// Says what went wrong, and waits.
+    async fn after(&mut self, problem: Option<Problem>, condition: &Condition, stop: &CancellationToken) {
+        if stop.is_cancelled() {
+            return;
+        }
+        let problem = problem.unwrap_or_else(|| Problem::unreachable("the link ended"));
+        let pause = if problem.trouble.needs_an_operator() { RECONNECT_REFUSED } else { self.0 };
+        condition.ill(problem);
+        stop.run_until_cancelled(tokio::time::sleep(jittered(pause))).await;
+        self.0 = (self.0 * 2).min(RECONNECT_MOST);
     }
 }
 

@@ -68,6 +68,11 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How long a confirm has been overdue.
+    pub(super) fn overdue(&self) -> Option<Duration> {
+        self.state().overdue()
+    }
+
     /// Whether a message sent now has a chance.
     pub(super) fn accepts(&self) -> bool {
         let state = self.state();
@@ -119,11 +124,12 @@ impl Outbox {
     /// The broker has answered for a delivery tag, or for all up to it.
     pub(super) fn confirmed(&self, tag: u64, multiple: bool, result: Result<(), PublishError>) {
         let mut state = self.state();
-        if result == Err(PublishError::Refused) {
-            state.refused_at = Some(Instant::now());
-        }
         while let Some(index) = state.sent.iter().position(|(sent, _)| *sent == tag || multiple && *sent < tag) {
             if let Some((_, message)) = state.sent.remove(index) {
+                // A dead-letter queue that is full says nothing of the other one.
+                if result == Err(PublishError::Refused) && message.to == Destination::Orders {
+                    state.refused_at = Some(Instant::now());
+                }
                 // A waiter that gave up has gone.
                 let _ = message.waiter.send(result);
             }

@@ -1,0 +1,96 @@
+//! How one of the two connections is, and what the log says of it: each trouble when it begins or changes, once a minute
+//! while it lasts, and one line when it is over.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::problem::{Problem, Trouble};
+
+/// A trouble that lasts, or comes and goes, is told this often.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub(super) struct Condition {
+    /// What does not happen meanwhile, for the log.
+    purpose: &'static str,
+    /// Apart from the rest: every purchase asks.
+    linked: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    trouble: Option<Trouble>,
+    since: Instant,
+    /// The last trouble that was told, and when.
+    told: Option<(Problem, Instant)>,
+    /// Whether the log says that something is wrong.
+    log_says_ill: bool,
+}
+
+impl Condition {
+    /// Of a connection that was not made yet.
+    pub(super) fn new(purpose: &'static str) -> Self {
+        let state = State {
+            trouble: Some(Trouble::Unreachable),
+            since: Instant::now(),
+            told: None,
+            log_says_ill: false,
+        };
+        Self { purpose, linked: AtomicBool::new(false), state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_linked(&self) -> bool {
+        self.linked.load(Ordering::Relaxed)
+    }
+
+    /// What is wrong just now.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.state().trouble
+    }
+
+    /// There is no connection any more.
+    pub(super) fn unlinked(&self) {
+        self.linked.store(false, Ordering::Relaxed);
+        let mut state = self.state();
+        if state.trouble.is_none() {
+            state.trouble = Some(Trouble::Unreachable);
+            state.since = Instant::now();
+        }
+    }
+
+    /// Something is wrong.
+    pub(super) fn ill(&self, problem: Problem) {
+        let mut state = self.state();
+        if state.trouble.is_none() {
+            state.since = Instant::now();
+        }
+        state.trouble = Some(problem.trouble);
+        let told = state.told.as_ref();
+        if told.is_some_and(|(before, at)| before.trouble == problem.trouble && at.elapsed() < TOLD_EVERY) {
+            return;
+        }
+        state.log_says_ill = true;
+        let away = state.since.elapsed();
+        state.told = Some((problem.clone(), Instant::now()));
+        drop(state);
+        tracing::warn!(purpose = self.purpose, %problem, ?away, "RabbitMQ cannot be used");
+    }
+
+    /// There is a connection, and nothing is wrong with it.
+    pub(super) fn well(&self) {
+        self.linked.store(true, Ordering::Relaxed);
+        let mut state = self.state();
+        let first = state.trouble.is_some() && state.told.is_none();
+        state.trouble = None;
+        if std::mem::take(&mut state.log_says_ill) || first {
+            let away = state.since.elapsed();
+            drop(state);
+            tracing::info!(purpose = self.purpose, ?away, "RabbitMQ can be used");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What the queues hold, as far as this instance knows.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::queue::Depth;
+
+/// A count that is older says nothing any more.
+const FRESH: Duration = Duration::from_secs(15);
+
+/// What the broker says.
+#[derive(Clone, Copy)]
+pub(super) struct Counted {
+    /// Messages that wait to be delivered.
+    pub(super) ready: i64,
+    /// Messages set aside.
+    pub(super) dead: i64,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct DepthKept {
+    counted: Mutex<Option<(Counted, Instant)>>,
+    unacknowledged: AtomicI64,
+    unparked: AtomicI64,
+    told: Mutex<Option<Instant>>,
+}
+
+/// A message on its way to the dead-letter queue.
+pub(super) struct Parking<'a>(&'a DepthKept);
+
+impl Drop for Parking<'_> {
+    fn drop(&mut self) {
+        self.0.unparked.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl DepthKept {
+    pub(super) fn counted(&self, counted: Counted) {
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some((counted, Instant::now()));
+    }
+
+    /// So many messages were delivered to this instance and are not acknowledged: the broker does not count them.
+    pub(super) fn unacknowledged(&self, messages: usize) {
+        self.unacknowledged.store(messages as i64, Ordering::Relaxed);
+    }
+
+    /// Counts a message until it is set aside.
+    pub(super) fn parking(&self) -> Parking<'_> {
+        self.unparked.fetch_add(1, Ordering::Relaxed);
+        Parking(self)
+    }
+
+    /// Whether the log may be told again of messages that cannot be set aside.
+    pub(super) fn may_tell(&self, every: Duration) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = told.is_none_or(|at| at.elapsed() > every);
+        if may {
+            *told = Some(Instant::now());
+        }
+        may
+    }
+
+    /// All of it; `None` while the broker does not say.
+    pub(super) fn read(&self) -> Option<Depth> {
+        let (counted, at) = (*self.counted.lock().unwrap_or_else(PoisonError::into_inner))?;
+        (at.elapsed() < FRESH).then(|| Depth {
+            messages: counted.ready + self.unacknowledged.load(Ordering::Relaxed),
+            dead: counted.dead,
+            unparked: self.unparked.load(Ordering::Relaxed),
+        })
+    }
+}

@@ -1,0 +1,204 @@
+//! The connection that publishes. It has one of its own: a broker with an alarm reads nothing more from a connection that
+//! publishes, and acknowledgements must reach it all the same, for they are what makes room.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use amqprs::callbacks::ChannelCallback;
+use amqprs::channel::{BasicPublishArguments, Channel, ConfirmSelectArguments};
+use amqprs::connection::Connection;
+use amqprs::error::Error as AmqpError;
+use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, FieldTable, Nack, Return};
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::condition::Condition;
+use super::failure::Failure;
+use super::link::{CHECK_INTERVAL, OnConnection, Place, broken, close, declare_queues, opened};
+use super::outbox::{Destination, Outbox};
+use super::problem::Problem;
+use crate::model::Timestamp;
+use crate::queue::{PublishError, dead_letters};
+
+/// Header that says why a message is in the dead-letter queue.
+pub(super) const REASON_HEADER: &str = "x-seckill-reason";
+/// A broker that has not answered the first message by then is blocked.
+const BLOCKED_AFTER: Duration = Duration::from_secs(3);
+/// A blocked connection is given up after this: it may be the connection, not the broker. Not sooner, for the broker keeps
+/// each that is given up until it is not blocked any more.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(120);
+
+pub(super) struct Publisher {
+    connection: Connection,
+    channel: Channel,
+    failure: Failure,
+    place: Place,
+}
+
+impl Publisher {
+    /// Connects, makes the queues, and makes sure that messages are taken.
+    pub(super) async fn open(place: &Place, outbox: &Arc<Outbox>, condition: &Condition) -> Result<Self, Problem> {
+        let connection = place.connect("seckill publisher").await?;
+        let failure = Failure::default();
+        let probe = Probe { key: format!("{}.nowhere", place.orders), returned: Arc::default() };
+        let opening = async {
+            connection.register_callback(OnConnection(failure.clone())).await?;
+            let channel = connection.open_channel(None).await?;
+            let callback = OnChannel { failure: failure.clone(), outbox: outbox.clone(), probe: probe.clone() };
+            channel.register_callback(callback).await?;
+            declare_queues(&connection, &channel, place).await?;
+            Ok(channel)
+        };
+        let channel = opened(&failure, opening).await?;
+        probe.send(&channel, &failure, condition).await?;
+        opened(&failure, channel.confirm_select(ConfirmSelectArguments::default())).await?;
+        Ok(Self { connection, channel, failure, place: place.clone() })
+    }
+
+    /// Publishes until the link fails or `stop` is asked for; returns what went wrong.
+    pub(super) async fn run(&self, outbox: &Outbox, condition: &Condition, stop: &CancellationToken) -> Option<Problem> {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.failure.token().cancelled() => {}
+            () = self.publish_all(outbox) => {}
+            problem = broken(&self.connection) => self.failure.report(problem),
+            problem = self.watch(outbox, condition) => self.failure.report(problem),
+        }
+        self.failure.token().cancel();
+        self.failure.problem()
+    }
+
+    /// The only task that publishes on this channel: delivery tags count in the order of publishing.
+    async fn publish_all(&self, outbox: &Outbox) {
+        let properties = BasicProperties::default()
+            .with_content_type("application/json")
+            .with_app_id("seckill")
+            .with_persistence(true)
+            .finish();
+        loop {
+            let (to, body, reason) = outbox.next().await;
+            let queue = match to {
+                Destination::Orders => &self.place.orders,
+                Destination::Dead => &self.place.dead,
+            };
+            let mut properties = properties.clone();
+            if let Some(reason) = reason {
+                properties.with_headers(reason_header(&reason));
+                properties.with_message_id(&dead_letters::id_of(&body));
+                properties.with_timestamp(Timestamp::now().unix_ms().max(0) as u64 / 1000);
+            }
+            // Mandatory: a confirm alone does not say that there was a queue to keep the message.
+            let target = BasicPublishArguments::new("", queue).mandatory(true).finish();
+            if let Err(error) = self.channel.basic_publish(properties, body, target).await {
+                self.failure.report(error.into());
+                return;
+            }
+            crash_point!("after_publish");
+        }
+    }
+
+    /// Watches the connection, and whether confirms come.
+    async fn watch(&self, outbox: &Outbox, condition: &Condition) -> Problem {
+        loop {
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            crash_point!("publisher");
+            if !(self.connection.is_open() && self.channel.is_open()) {
+                return Problem::unreachable("the connection is closed");
+            }
+            match outbox.overdue() {
+                None => condition.well(),
+                Some(late) if late > GIVEN_UP_AFTER => return Problem::blocked(),
+                Some(_) => condition.ill(Problem::blocked()),
+            }
+        }
+    }
+
+    pub(super) async fn close(self) {
+        close(self.channel, self.connection).await;
+    }
+}
+
+/// A message to nowhere, which the broker gives back: it shows that we may publish and that the broker takes messages,
+/// before anybody is told that purchases can be taken.
+#[derive(Clone)]
+struct Probe {
+    /// Where no queue is.
+    key: String,
+    returned: Arc<Notify>,
+}
+
+impl Probe {
+    async fn send(&self, channel: &Channel, failure: &Failure, condition: &Condition) -> Result<(), Problem> {
+        let target = BasicPublishArguments::new("", &self.key).mandatory(true).finish();
+        channel.basic_publish(BasicProperties::default(), Vec::new(), target).await?;
+        let waiting = async {
+            if tokio::time::timeout(BLOCKED_AFTER, self.returned.notified()).await.is_err() {
+                condition.ill(Problem::blocked());
+                self.returned.notified().await;
+            }
+        };
+        tokio::select! {
+            () = failure.token().cancelled() => {
+                Err(failure.problem().unwrap_or_else(|| Problem::unreachable("the channel was closed")))
+            }
+            returned = tokio::time::timeout(GIVEN_UP_AFTER, waiting) => returned.map_err(|_| Problem::blocked()),
+        }
+    }
+}
+
+fn reason_header(reason: &str) -> FieldTable {
+    let mut headers = FieldTable::new();
+    if let Ok(key) = REASON_HEADER.try_into() {
+        headers.insert(key, reason.into());
+    }
+    headers
+}
+
+struct OnChannel {
+    failure: Failure,
+    outbox: Arc<Outbox>,
+    probe: Probe,
+}
+
+impl OnChannel {
+    fn confirmed(&self, tag: u64, multiple: bool, result: Result<(), PublishError>) {
+        if !self.failure.token().is_cancelled() {
+            self.outbox.confirmed(tag, multiple, result);
+        }
+    }
+}
+
+#[async_trait]
+impl ChannelCallback for OnChannel {
+    async fn close(&mut self, _: &Channel, close: CloseChannel) -> Result<(), AmqpError> {
+        self.failure.report(Problem::from(&close));
+        Ok(())
+    }
+
+    async fn cancel(&mut self, _: &Channel, _: Cancel) -> Result<(), AmqpError> {
+        Ok(())
+    }
+
+    async fn flow(&mut self, _: &Channel, active: bool) -> Result<bool, AmqpError> {
+        Ok(active)
+    }
+
+    async fn publish_ack(&mut self, _: &Channel, ack: Ack) {
+        self.confirmed(ack.delivery_tag(), ack.mutiple(), Ok(()));
+    }
+
+    async fn publish_nack(&mut self, _: &Channel, nack: Nack) {
+        self.confirmed(nack.delivery_tag(), nack.multiple(), Err(PublishError::Refused));
+    }
+
+    async fn publish_return(&mut self, _: &Channel, returned: Return, _: BasicProperties, _: Vec<u8>) {
+        if *returned.routing_key() == self.probe.key {
+            self.probe.returned.notify_one();
+            return;
+        }
+        // The queue is gone. The confirm that follows would be taken for a success, so the link ends here and the
+        // next one declares the queue again.
+        self.failure.report(Problem::unreachable(format!("a message came back: {}", returned.reply_text())));
+    }
+}

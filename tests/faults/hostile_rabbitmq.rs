@@ -1,0 +1,162 @@
+//! A RabbitMQ that answers, and takes nothing, lets nobody in or gives up on a consumer. What the log says of it.
+
+use std::time::Duration;
+
+use seckill::config::Backend;
+use secrecy::ExposeSecret;
+use url::Url;
+
+use crate::crowd::Plan;
+use crate::daemon::Daemon;
+use crate::link::Link;
+use crate::server::Server;
+use crate::support::eventually_within;
+use crate::trial::Trial;
+
+/// Slow enough that the fault falls into the middle of it.
+const SALE: Plan = Plan { lasting: Duration::from_secs(20), patience: Duration::from_secs(120), ..Plan::rush(300, 400) };
+/// A fault lasts this long at least; a line a second would be as many lines.
+const LASTS: Duration = Duration::from_secs(8);
+
+/// How many lines of the log hold all of these words.
+fn lines(server: &Server, words: &[&str]) -> usize {
+    server.log().lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
+}
+
+/// Sells while `harm` is done and mended; meanwhile `/readyz` says `trouble`, and one line of the log holds `words`.
+async fn refuses(fault: &str, harm: &[&[&str]], mend: &[&[&str]], trouble: &str, words: &[&str]) {
+    let mut trial = Trial::begin(fault, Backend::Distributed).await;
+    let rabbitmq = Daemon::start(Link::RabbitMq, &mut trial.config).await;
+    let server = Server::start(&trial.config).await;
+    let crowd = trial.open_sale(&[&server], SALE).await;
+    crowd.sold(20).await;
+    let url = Url::parse(trial.config.rabbitmq.url.expose_secret()).unwrap();
+    let command = async |arguments: &[&str]| {
+        let filled = arguments.iter().map(|argument| match *argument {
+            "USER" => url.username(),
+            "PASSWORD" => url.password().unwrap(),
+            other => other,
+        });
+        rabbitmq.rabbitmqctl(&filled.collect::<Vec<_>>()).await;
+    };
+    for arguments in harm {
+        command(arguments).await;
+    }
+    trial.injected += 1;
+    eventually_within(20, &format!("/readyz says {trouble}"), || async {
+        let (status, body) = server.readiness().await;
+        status == 503 && body.contains(trouble)
+    })
+    .await;
+    eventually_within(10, "the log says so", || async { lines(&server, words) > 0 }).await;
+    tokio::time::sleep(LASTS).await;
+    assert_eq!(lines(&server, words), 1, "said once: {}", server.log());
+    for arguments in mend {
+        command(arguments).await;
+    }
+    eventually_within(20, "it is ready again", || async { server.readiness().await.0 == 200 }).await;
+    assert!(lines(&server, &["RabbitMQ can be used", "away="]) > 2, "it says that it is over: {}", server.log());
+    trial.refused_meanwhile(&crowd);
+    trial.judge(crowd).await;
+    trial.finish(vec![server]).await;
+}
+
+/// Guards against: a broker with an alarm that looks like one that is well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes; make test-faults"]
+async fn an_alarm_is_named_and_passes() {
+    refuses(
+        "RabbitMQ: memory alarm",
+        &[&["set_vm_memory_high_watermark", "absolute", "1"]],
+        &[&["set_vm_memory_high_watermark", "0.8"]],
+        "blocked",
+        &["memory or disk alarm"],
+    )
+    .await;
+}
+
+/// Guards against: a user that may no longer publish, and an instance that says that it is ready.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes; make test-faults"]
+async fn a_permission_that_is_revoked_is_named() {
+    for (permissions, word) in [(["", ".*", ".*"], "configure"), ([".*", "", ".*"], "write"), ([".*", ".*", ""], "read")] {
+        let [configure, write, read] = permissions;
+        refuses(
+            &format!("RabbitMQ: no permission to {word}"),
+            &[&["set_permissions", "USER", configure, write, read], &["close_all_user_connections", "USER", "test"]],
+            &[&["set_permissions", "USER", ".*", ".*", ".*"]],
+            "access_refused",
+            &["RabbitMQ cannot be used", &format!("permission `{word}`")],
+        )
+        .await;
+    }
+}
+
+/// Guards against: `Connection reset by peer` every three seconds, and nothing that says why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes; make test-faults"]
+async fn a_password_that_was_changed_is_named() {
+    refuses(
+        "RabbitMQ: another password",
+        &[&["change_password", "USER", "another"], &["close_all_user_connections", "USER", "test"]],
+        &[&["change_password", "USER", "PASSWORD"]],
+        "access_refused",
+        &["RabbitMQ cannot be used purpose=\"publish\"", "the password", "rabbitmq.url"],
+    )
+    .await;
+}
+
+/// What a server that starts says of settings that cannot be right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vhost_and_a_queue_that_are_not_ours_are_named() {
+    let mut trial = Trial::begin("RabbitMQ: wrong vhost, foreign queue", Backend::Distributed).await;
+    let right = trial.config.clone();
+    let server = Server::start(&right).await;
+
+    let mut wrong = Url::parse(right.rabbitmq.url.expose_secret()).unwrap();
+    wrong.set_path("nowhere");
+    let mut config = right.clone();
+    config.rabbitmq.url = wrong.to_string().into();
+    let lost = Server::start_unready(&config).await;
+    eventually_within(10, "the vhost is named", || async {
+        lines(&lost, &["RabbitMQ cannot be used", "the vhost of rabbitmq.url"]) > 0
+    })
+    .await;
+    assert!(lost.readiness().await.1.contains("access_refused"), "{:?}", lost.readiness().await);
+    trial.injected += 1;
+
+    // The dead-letter queue of this one is a queue of another kind.
+    let mut config = right.clone();
+    config.rabbitmq.queue = format!("{}.foreign", right.rabbitmq.queue);
+    crate::link::declare_classic_queue(&config, &format!("{}.dead", config.rabbitmq.queue)).await;
+    let foreign = Server::start_unready(&config).await;
+    eventually_within(10, "the queue is named", || async {
+        lines(&foreign, &["RabbitMQ cannot be used", "choose another rabbitmq.queue"]) > 0
+    })
+    .await;
+    assert!(foreign.readiness().await.1.contains("misconfigured"), "{:?}", foreign.readiness().await);
+    trial.injected += 1;
+    crate::link::delete_queue(&config, &format!("{}.dead", config.rabbitmq.queue)).await;
+    trial.finish(vec![server, lost, foreign]).await;
+}
+
+/// Guards against: a consumer whose broker gave up waiting for its acknowledgement (peers 13, 15).
+#[cfg(feature = "failpoints")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes; make test-faults"]
+async fn an_acknowledgement_that_takes_too_long_loses_nothing_and_does_not_loop() {
+    let mut trial = Trial::begin("RabbitMQ: consumer_timeout", Backend::Distributed).await;
+    let rabbitmq = Daemon::start(Link::RabbitMq, &mut trial.config).await;
+    let limits = "application:set_env(rabbit, consumer_timeout, 1000), application:set_env(rabbit, channel_tick_interval, 500).";
+    rabbitmq.rabbitmqctl(&["eval", limits]).await;
+    let mut server = Server::start(&trial.config).await;
+    server.terminate().await;
+    server.restart_with(&[("FAILPOINTS", "before_commit=3*off->3*sleep(4000)".to_owned())]).await;
+    let crowd = trial.open_sale(&[&server], SALE).await;
+    eventually_within(60, "the broker gives up", || async { lines(&server, &["consumer_timeout"]) > 0 }).await;
+    trial.injected += 1;
+    trial.judge(crowd).await;
+    assert!(lines(&server, &["consumer_timeout"]) <= 3, "{}", server.log());
+    eventually_within(20, "it is ready", || async { server.readiness().await.0 == 200 }).await;
+    trial.finish(vec![server]).await;
+}
