@@ -2,9 +2,10 @@
 //!
 //! Every change goes to the database first; the gate follows. `remaining` and `state` are the gate's own.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Deserializer, Serialize};
+use tokio::runtime::Handle;
 
 use super::idempotency::{IdempotencyKey, new_key, use_key};
 use super::shown::{self, Rendered, Shown};
@@ -29,6 +30,7 @@ pub struct Catalog {
     known: Arc<KnownProducts>,
     reopening: Reopening,
     shown: Shown,
+    pub(super) runtime: Handle,
 }
 
 /// A product as everybody sees it.
@@ -111,10 +113,10 @@ pub enum SaleFilter {
 }
 
 impl Catalog {
-    /// Keeps products in `db`, and tells `gate`.
+    /// Keeps products in `db`, and tells `gate`. Must be called on the main runtime.
     pub fn new(db: Db, gate: Arc<StockGate>, known: Arc<KnownProducts>) -> Self {
         let reopening = Reopening::new(db.clone(), gate.clone());
-        Self { db, gate, known, reopening, shown: Shown::new() }
+        Self { db, gate, known, reopening, shown: Shown::new(), runtime: Handle::current() }
     }
 
     /// One product; what changes elsewhere is seen within 200 ms.
@@ -190,26 +192,46 @@ impl Catalog {
             created_at: now,
         };
         let stored_key = key.clone();
+        let made = Arc::new(OnceLock::new());
+        let note = made.clone();
         let created = self
             .db
             .transaction(move |conn| {
                 Box::pin(async move {
                     let id = conn.insert_product(&product).await?;
+                    let _ = note.set(id);
                     use_key(conn, stored_key, id).await?;
                     find(conn, id).await
                 })
             })
             .await;
+        let created = if fails!("lose_commit") { Err(Error::Unavailable("on purpose".to_owned())) } else { created };
+        let made = made.get().copied();
         let product = match created {
             Ok(product) => product,
-            Err(error) => return self.first_answer_after(error, key.as_ref()).await,
+            Err(error) => match self.was_created(&error, made).await {
+                Some(product) => product,
+                None => {
+                    if let (Error::Unavailable(_), Some(id), None) = (&error, made, &key) {
+                        self.withdraw(id);
+                    }
+                    return self.first_answer_after(error, key.as_ref()).await;
+                }
+            },
         };
-        // Nothing can be in flight for a product that did not exist, so its gate opens without a wait.
-        self.gate.open_new(product.id, &home, FIRST_EPOCH, &product.terms()).await?;
+        // Nothing can be in flight for a product that did not exist, so its gate opens without a wait. The product exists
+        // from here on, so this is no reason to say that it does not: when it fails, the sweeper opens the gate.
+        let opened = match fails!("open_new") {
+            true => Err(GateError::Unclear("on purpose".to_owned())),
+            false => self.gate.open_new(product.id, &home, FIRST_EPOCH, &product.terms()).await,
+        };
+        if let Err(error) = opened {
+            tracing::warn!(product.id = %product.id, %error, "The gate of a new product is not open yet");
+        }
         self.known.made(product.id);
         self.shown.forget();
         tracing::info!(product.id = %product.id, product.stock, "Put a product on sale");
-        Ok(self.remember(key, self.view(product).await?).await)
+        Ok(self.remember(key, self.view_of_change(product).await).await)
     }
 
     /// Changes a product.
@@ -238,8 +260,8 @@ impl Catalog {
                 })
             })
             .await?;
-        self.configure_gate(&changed).await?;
-        self.view(changed).await
+        self.configure_gate(&changed).await;
+        Ok(self.view_of_change(changed).await)
     }
 
     /// Adds units to a sale.
@@ -275,25 +297,36 @@ impl Catalog {
             Err(error) => return self.first_answer_after(error, key.as_ref()).await,
         };
         tracing::info!(product.id = %id, units, "Restocked a product");
-        self.configure_gate(&product).await?;
-        Ok(self.remember(key, self.view(product).await?).await)
+        self.configure_gate(&product).await;
+        Ok(self.remember(key, self.view_of_change(product).await).await)
     }
 
     /// A gate in Redis that is lost or closed takes the terms from the database when it is rebuilt; one in this
     /// process may have been left closed because its sale had ended.
-    async fn configure_gate(&self, product: &Product) -> Result<()> {
-        let configured = self.gate.configure(product.id, &product.terms()).await;
-        self.shown.forget();
-        match configured {
+    ///
+    /// The change is committed, so a gate that does not answer is no reason to say that it was not made: the sweeper of
+    /// every instance repeats it within a second.
+    async fn configure_gate(&self, product: &Product) {
+        let configured = match self.gate.configure(product.id, &product.terms()).await {
             Ok(()) | Err(GateError::Closed) => Ok(()),
             Err(GateError::Lost) => self.reopening.open(&product.sale()).await,
             Err(error) => Err(error.into()),
+        };
+        self.shown.forget();
+        if let Err(error) = configured {
+            tracing::warn!(product.id = %product.id, %error, "The gate does not know of a change yet");
         }
     }
 
     async fn view(&self, product: Product) -> Result<ProductView> {
         let gate = self.gate.view(&[product.id]).await?.into_iter().next().flatten();
         Ok(view_of(product, gate, self.gate.now()))
+    }
+
+    /// The product as it has become; as the database has it, if the gate does not answer.
+    async fn view_of_change(&self, product: Product) -> ProductView {
+        let gate = self.gate.view(&[product.id]).await.ok().and_then(|views| views.into_iter().next().flatten());
+        view_of(product, gate, self.gate.now())
     }
 
     async fn views(&self, products: Vec<Product>) -> Result<Vec<ProductView>> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Decision, OnTheWay, Rebuilds, Recorder};
+use super::{Decision, OnTheWay, Rebuilds, Recorder, Reopening};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -33,6 +33,7 @@ pub struct Sweeper {
     recorder: Arc<Recorder>,
     rebuilds: Arc<Rebuilds>,
     on_the_way: Arc<OnTheWay>,
+    reopening: Reopening,
     metrics: Arc<Metrics>,
 }
 
@@ -46,7 +47,8 @@ impl Sweeper {
         on_the_way: Arc<OnTheWay>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { db, gate, recorder, rebuilds, on_the_way, metrics }
+        let reopening = Reopening::new(db.clone(), gate.clone());
+        Self { db, gate, recorder, rebuilds, on_the_way, reopening, metrics }
     }
 
     /// Sweeps until `stop`.
@@ -79,6 +81,8 @@ impl Sweeper {
                 match view {
                     // Of a sale that ended long ago nobody needs the gate any more.
                     None if product.had_ended(lately) => {}
+                    // In this process a gate is missing only if its making was cut short.
+                    None if self.gate.shared().is_none() => self.reopening.open(product).await?,
                     None => self.rebuilds.start(product.id),
                     Some(view) => {
                         self.on_the_way.saw(product, &view);
