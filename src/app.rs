@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{self, Backend, Config};
 use crate::consumers::Consumer;
 use crate::data_dir::{DataDir, random_key, random_password};
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, ErrorClass};
 use crate::handlers::{TrustedProxies, routes, with_request_id};
 use crate::metrics::Metrics;
 use crate::queue::OrderQueue;
@@ -80,12 +80,25 @@ async fn migrate_server(config: &Config) -> Result<(), StartError> {
     let begun = tokio::time::Instant::now();
     loop {
         match Db::migrate_mysql(&config.mysql.dsn).await {
-            Err(DbError::Unreachable(problem)) if begun.elapsed() < DATABASE_PATIENCE => {
-                tracing::warn!(%problem, "The database does not answer yet");
+            Err(error) if is_starting(&error) && begun.elapsed() < DATABASE_PATIENCE => {
+                tracing::warn!(%error, "The database does not answer yet");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            other => return other.map_err(|error| StartError(format!("database: {error}"))),
+            other => return other.map_err(|error| StartError(database_problem(&error))),
         }
+    }
+}
+
+/// Whether a database may be about to come up. Everything else is a mistake that does not go away by itself.
+fn is_starting(error: &DbError) -> bool {
+    matches!(error.class(), ErrorClass::Unreachable | ErrorClass::Lost | ErrorClass::TimedOut | ErrorClass::Overloaded)
+}
+
+/// One line that names the setting, without what is secret in it.
+fn database_problem(error: &DbError) -> String {
+    match error {
+        DbError::Misconfigured(problem) | DbError::Migration(problem) => format!("mysql.dsn: {problem}"),
+        error => format!("mysql.dsn: {error}; {}", error.class().advice()),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Logging.
 
+use std::fmt::Display;
 use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
 
@@ -16,4 +18,64 @@ pub fn init() {
         .with_ansi(stderr().is_terminal())
         .with_writer(stderr)
         .try_init();
+}
+
+/// Between two lines about the same trouble.
+const OUTAGE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Says that something fails: at once, then now and then while it lasts, and once that it works again.
+pub struct Outage {
+    what: &'static str,
+    since: Option<Instant>,
+    said: Option<Instant>,
+    tries: u64,
+    is_known: bool,
+}
+
+impl Outage {
+    /// `what` is a sentence: what cannot be done.
+    pub fn new(what: &'static str) -> Self {
+        Self { what, since: None, said: None, tries: 0, is_known: false }
+    }
+
+    /// It failed once more. `class` is for machines, `advice` is what an operator does about it.
+    pub fn failed(&mut self, class: &str, problem: &dyn Display, advice: &str) {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.tries += 1;
+        if self.said.is_some_and(|said| said.elapsed() < OUTAGE_PAUSE) {
+            return;
+        }
+        (self.said, self.is_known) = (Some(Instant::now()), true);
+        let seconds = since.elapsed().as_secs();
+        tracing::warn!(class, %problem, advice, tries = self.tries, seconds, "{}; trying again", self.what);
+    }
+
+    /// It worked.
+    pub fn ended(&mut self) {
+        let Some(since) = self.since.take() else { return };
+        if std::mem::take(&mut self.is_known) {
+            let seconds = since.elapsed().as_secs();
+            tracing::info!(tries = self.tries, seconds, "Works again: {}", self.what);
+        }
+        self.tries = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_trouble_is_a_line_at_once_and_none_for_a_while() {
+        let mut outage = Outage::new("Could not write orders");
+        outage.failed("full", &"no space", "make some");
+        let said = outage.said;
+        outage.failed("full", &"no space", "make some");
+        assert_eq!((outage.tries, outage.said), (2, said));
+        outage.ended();
+        assert!(outage.since.is_none() && !outage.is_known);
+        // A new one soon after is not worth a line, nor is its end.
+        outage.failed("locked", &"deadlock", "nothing");
+        assert!(outage.said == said && !outage.is_known);
+    }
 }

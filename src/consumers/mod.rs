@@ -1,28 +1,35 @@
 //! The consumer tasks: receive a batch, have it recorded, acknowledge, tell the gate. In this order, whatever happens.
+//!
+//! A message is parked only for what is known to be wrong with that message. Whatever may pass is waited for, however long.
 
-use std::collections::{HashSet, VecDeque};
+mod aside;
+mod inbox;
+
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::db::{DbError, Round};
+use self::aside::Aside;
+use self::inbox::Inbox;
+use crate::db::{DbError, ErrorClass};
 use crate::metrics::Metrics;
 use crate::model::{ProductId, PurchaseBatch};
 use crate::queue::{Barrier, Delivery, Message};
 use crate::services::{Decision, Rebuilds, Recorder};
+use crate::telemetry::Outage;
 
 /// Pauses before a failed transaction is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MOST: Duration = Duration::from_secs(2);
-/// Tries before a delivery that the database turns away for a reason that does not pass is parked.
+/// Tries before a delivery that a constraint refuses, or that makes us panic, is given up.
 const DEFECT_TRIES: u32 = 5;
-/// With as many orders of a product a round is worth its work.
-const ENOUGH_A_PRODUCT: usize = 50;
+const ABSENT: &str = "there is no such product";
 
 /// One consumer.
 pub struct Consumer {
@@ -32,6 +39,8 @@ pub struct Consumer {
     stop: CancellationToken,
     /// The gate is told while the next transaction runs, one at a time.
     telling: Option<JoinHandle<()>>,
+    aside: Aside,
+    outage: Outage,
 }
 
 /// Deliveries of one product and epoch that are decided together.
@@ -43,8 +52,10 @@ struct Group {
 enum Verdict {
     /// One decision a group; `None`: there is no such product.
     Decided(Vec<Option<Decision>>),
-    /// It fails each time, for a reason that does not pass.
-    Defect(String),
+    /// A constraint refuses it each time.
+    Refused(String),
+    /// It makes us panic each time.
+    Panics(String),
     /// Asked to stop before it was decided; the deliveries come again.
     Stopped,
 }
@@ -57,29 +68,35 @@ impl Consumer {
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Self {
-        Self { recorder, rebuilds, metrics, stop, telling: None }
+        let outage = Outage::new("Could not write orders");
+        Self { recorder, rebuilds, metrics, stop, telling: None, aside: Aside::new(), outage }
     }
 
     /// Runs until it is asked to stop; what it has begun by then it finishes.
     pub async fn run(mut self, deliveries: mpsc::Receiver<Delivery>) {
         let (stop, round) = (self.stop.clone(), self.recorder.round());
-        let mut inbox = Inbox { deliveries, held: None };
-        'receiving: while let Some(received) = stop.run_until_cancelled(inbox.receive(round)).await {
-            if received.is_empty() {
-                break;
-            }
+        let mut inbox = Inbox::new(deliveries);
+        'receiving: loop {
+            let wake = self.aside.due_in();
+            let Some(Some(received)) = stop.run_until_cancelled(inbox.receive(round, wake)).await else { break };
             let mut purchases = Vec::with_capacity(received.len());
             for delivery in received {
                 let Message::Barrier(barrier) = *delivery.message() else {
                     purchases.push(delivery);
                     continue;
                 };
-                if !self.record(std::mem::take(&mut purchases)).await {
+                // What is set aside came before it.
+                let aside = self.aside.take_of(barrier.product_id);
+                if !self.record(std::mem::take(&mut purchases)).await || !self.look_again(aside).await {
                     break 'receiving;
                 }
                 self.meet(barrier, delivery).await;
             }
             if !self.record(purchases).await {
+                break;
+            }
+            let aside = self.aside.take_due();
+            if !self.look_again(aside).await {
                 break;
             }
         }
@@ -101,43 +118,67 @@ impl Consumer {
             match self.decide(&round).await {
                 Verdict::Decided(decisions) => self.finish(round, decisions).await,
                 Verdict::Stopped => return false,
-                Verdict::Defect(reason) => {
-                    let mut deliveries: Vec<Delivery> = round.into_iter().flat_map(|group| group.deliveries).collect();
-                    match deliveries.pop() {
-                        Some(only) if deliveries.is_empty() => only.park(&reason).await,
-                        // One of them is the culprit; the others must not suffer for it.
-                        last => rounds.extend(deliveries.into_iter().chain(last).map(|one| group(vec![one]))),
-                    }
-                }
+                Verdict::Refused(reason) => match alone(round) {
+                    Ok(only) => self.set_aside(only, reason).await,
+                    Err(each) => rounds.extend(each),
+                },
+                Verdict::Panics(reason) => match alone(round) {
+                    Ok(only) => only.park(&reason).await,
+                    Err(each) => rounds.extend(each),
+                },
             }
         }
         true
     }
 
-    async fn decide(&self, round: &[Group]) -> Verdict {
+    /// Has deliveries that were set aside decided once more, one by one.
+    async fn look_again(&mut self, aside: Vec<Delivery>) -> bool {
+        for delivery in aside {
+            if !self.record(vec![delivery]).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A database that is another server than before may not have the product yet, and a constraint that refuses
+    /// everything is not the message's fault: it is parked when it has been looked for for a while, and others were written
+    /// meanwhile.
+    async fn set_aside(&mut self, delivery: Delivery, reason: String) {
+        if !self.recorder.may_lag() {
+            return delivery.park(&reason).await;
+        }
+        for (hopeless, reason) in self.aside.add(delivery, reason) {
+            hopeless.park(&reason).await;
+        }
+    }
+
+    async fn decide(&mut self, round: &[Group]) -> Verdict {
         let mut pause = RETRY_FIRST;
         let mut defects = 0;
         loop {
             let batches = round.iter().map(|group| group.batch.clone()).collect();
-            let purchases: usize = round.iter().map(|group| group.batch.items.len()).sum();
-            let problem = match AssertUnwindSafe(self.recorder.decide(batches)).catch_unwind().await {
-                Ok(Ok(decisions)) => return Verdict::Decided(decisions),
-                Ok(Err(error)) if is_passing(&error) => error.to_string(),
-                Ok(Err(error)) => {
-                    defects += 1;
-                    error.to_string()
+            let error = match AssertUnwindSafe(self.recorder.decide(batches)).catch_unwind().await {
+                Ok(Ok(decisions)) => {
+                    self.outage.ended();
+                    return Verdict::Decided(decisions);
                 }
-                Err(_) => {
-                    self.metrics.consumer_panics.inc();
-                    defects += 1;
-                    "a panic".to_owned()
-                }
+                Ok(Err(error)) => error,
+                Err(_) => DbError::Panicked("a panic".to_owned()),
             };
-            tracing::warn!(purchases, problem, "Could not write orders");
-            if defects == DEFECT_TRIES {
-                return Verdict::Defect(problem);
+            let class = error.class();
+            if let DbError::Panicked(_) = error {
+                self.metrics.consumer_panics.inc();
             }
-            if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            self.outage.failed(class.as_str(), &error, class.advice());
+            defects += u32::from(matches!(error, DbError::Panicked(_)) || class == ErrorClass::Violation);
+            if defects == DEFECT_TRIES {
+                return match error {
+                    DbError::Panicked(problem) => Verdict::Panics(problem),
+                    error => Verdict::Refused(error.to_string()),
+                };
+            }
+            if self.stop.run_until_cancelled(tokio::time::sleep(jittered(pause))).await.is_none() {
                 return Verdict::Stopped;
             }
             pause = (pause * 2).min(RETRY_MOST);
@@ -147,6 +188,7 @@ impl Consumer {
     /// Acknowledges what is in the database: a crash before it delivers again, and the rows are found.
     async fn finish(&mut self, round: Vec<Group>, decisions: Vec<Option<Decision>>) {
         crash_point!("after_commit");
+        let mut absent = Vec::new();
         let mut decided = Vec::with_capacity(round.len());
         let mut done = Vec::new();
         for (group, decision) in round.into_iter().zip(decisions) {
@@ -155,13 +197,16 @@ impl Consumer {
                     done.extend(group.deliveries);
                     decided.push((group.batch.product_id, decision));
                 }
-                None => {
-                    for delivery in group.deliveries {
-                        delivery.park("there is no such product").await;
-                    }
-                }
+                None => absent.extend(group.deliveries),
             }
         }
+        for delivery in &done {
+            self.aside.forget(delivery);
+        }
+        for delivery in absent {
+            self.set_aside(delivery, ABSENT.to_owned()).await;
+        }
+        self.aside.written(decided.len());
         Delivery::ack_all(done).await;
         crash_point!("after_ack");
         if let Some(previous) = self.telling.take() {
@@ -191,65 +236,19 @@ impl Consumer {
     }
 }
 
-/// What one consumer receives.
-struct Inbox {
-    deliveries: mpsc::Receiver<Delivery>,
-    /// The first that had no place in the last round.
-    held: Option<Delivery>,
-}
-
-impl Inbox {
-    /// Waits for a round of deliveries; none when there will be no more. A small one may grow for some moments: its
-    /// buyers have their answer already.
-    async fn receive(&mut self, round: Round) -> Vec<Delivery> {
-        let first = match self.held.take() {
-            Some(held) => Some(held),
-            None => self.deliveries.recv().await,
-        };
-        let Some(first) = first else { return Vec::new() };
-        let mut purchases = weight(&first);
-        let mut received = vec![first];
-        let begun = Instant::now();
-        let mut before = 0;
-        while self.take_waiting(&mut received, &mut purchases, round.orders_most) {
-            let waited = begun.elapsed();
-            let enough = purchases >= products(&received) * ENOUGH_A_PRODUCT;
-            // One that has stopped growing may have all there can be before something is acknowledged.
-            if waited >= round.linger && (enough || received.len() == before || waited >= round.linger_most) {
-                break;
-            }
-            before = received.len();
-            tokio::time::sleep(round.linger).await;
-        }
-        received
-    }
-
-    /// Adds what is there already. Whether there is room for more.
-    fn take_waiting(&mut self, received: &mut Vec<Delivery>, purchases: &mut usize, most: usize) -> bool {
-        while let Ok(delivery) = self.deliveries.try_recv() {
-            if *purchases + weight(&delivery) > most {
-                self.held = Some(delivery);
-                return false;
-            }
-            *purchases += weight(&delivery);
-            received.push(delivery);
-        }
-        true
+/// The only delivery of a round; else each as a round of its own, for the others must not suffer for the culprit.
+fn alone(round: Vec<Group>) -> Result<Delivery, Vec<Vec<Group>>> {
+    let mut deliveries: Vec<Delivery> = round.into_iter().flat_map(|group| group.deliveries).collect();
+    match deliveries.pop() {
+        Some(only) if deliveries.is_empty() => Ok(only),
+        last => Err(deliveries.into_iter().chain(last).map(|one| group(vec![one])).collect()),
     }
 }
 
-fn products(deliveries: &[Delivery]) -> usize {
-    deliveries.iter().map(|delivery| delivery.message().product_id()).collect::<HashSet<_>>().len()
-}
-
-/// How much of a round it takes: its purchases, and at least one, so that barriers cannot pile up without end.
-fn weight(delivery: &Delivery) -> usize {
-    delivery.purchases().len().max(1)
-}
-
-fn is_passing(error: &DbError) -> bool {
-    // A duplicate means that another writer was faster: the next look finds its row.
-    error.is_transient() || matches!(error, DbError::Duplicate(_))
+/// Half to one and a half of `pause`, so that instances do not ask together.
+fn jittered(pause: Duration) -> Duration {
+    let random = uuid::Uuid::new_v4().as_u128() as u32;
+    pause / 2 + pause.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 async fn tell_gate(recorder: &Recorder, decided: Vec<(ProductId, Decision)>) {

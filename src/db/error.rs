@@ -1,4 +1,7 @@
-//! What can go wrong with the database, sorted by what the caller can do about it.
+//! What can go wrong with the database, sorted by what can be done about it.
+//!
+//! Two questions matter. Does it pass? Then whoever has time asks again, however long it takes. Is it the row's own fault?
+//! Only then may a message be set aside. What nobody knows passes: waiting too long costs less than losing a promise.
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 
@@ -11,8 +14,13 @@ pub enum DbError {
     /// No connection could be had; nothing was done.
     #[error("database unreachable: {0}")]
     Unreachable(String),
-    /// The link broke, or the server turned the statement away for a reason that passes (deadlock, shutdown).
-    /// A commit under way may have happened.
+    /// The address of the database, or what client and server agree on, cannot work.
+    #[error("cannot be used: {0}")]
+    Misconfigured(String),
+    /// Too many wait for a connection already; nothing was done.
+    #[error("database overloaded: {0}")]
+    Overloaded(String),
+    /// The link broke in the middle. A commit under way may have happened.
     #[error("database connection or transaction lost: {0}")]
     Lost(String),
     /// No answer in time. What was asked may have happened.
@@ -27,54 +35,199 @@ pub enum DbError {
     /// A unique index turned the row away.
     #[error("unique constraint: {0}")]
     Duplicate(String),
-    /// Anything else: a defect, here or in the schema.
+    /// The database refused the statement.
+    #[error("database: {0}")]
+    Refused(Refused),
+    /// A value that does not fit into its type here, or a statement that cannot be built: a defect.
     #[error(transparent)]
     Query(QueryError),
     /// The schema could not be brought up to date.
-    #[error("migration failed: {0}")]
+    #[error("{0}")]
     Migration(String),
 }
 
-impl DbError {
+/// A database's own words.
+#[derive(Debug, thiserror::Error)]
+#[error("{}{message}", number.map(|number| format!("error {number}: ")).unwrap_or_default())]
+pub struct Refused {
+    /// What it means.
+    pub class: ErrorClass,
+    /// The server's number of the error, if it could be had.
+    pub number: Option<u16>,
+    /// In the language of the server.
+    pub message: String,
+}
+
+/// What an error means for those who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// Nobody answers.
+    Unreachable,
+    /// The connection broke, was killed, or its server stops.
+    Lost,
+    /// It took too long.
+    TimedOut,
+    /// A limit of connections, statements, memory or of the account.
+    Overloaded,
+    /// A replica, a server before or after its time as primary, a file system that may not be written.
+    ReadOnly,
+    /// No room: disk, quota, table.
+    Full,
+    /// Somebody holds a lock.
+    Locked,
+    /// The account may not do this, or may not log in.
+    Denied,
+    /// A table or column is missing, or different: a migration under way, another version, a restored backup.
+    Schema,
+    /// The storage cannot be read or written, or what is in it is damaged.
+    Storage,
+    /// More than the server takes in one message. Less of it will do.
+    TooLarge,
+    /// A unique index turned the row away.
+    Duplicate,
+    /// A constraint or the type of a column turned the row away: the row's own fault.
+    Violation,
+    /// A number that is not in our table.
+    Unknown,
+    /// A defect here.
+    Defect,
+}
+
+impl ErrorClass {
+    /// All of them, for those who count.
+    pub const ALL: [Self; 15] = [
+        Self::Unreachable,
+        Self::Lost,
+        Self::TimedOut,
+        Self::Overloaded,
+        Self::ReadOnly,
+        Self::Full,
+        Self::Locked,
+        Self::Denied,
+        Self::Schema,
+        Self::Storage,
+        Self::TooLarge,
+        Self::Duplicate,
+        Self::Violation,
+        Self::Unknown,
+        Self::Defect,
+    ];
+
+    /// Its name in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Lost => "lost",
+            Self::TimedOut => "timed_out",
+            Self::Overloaded => "overloaded",
+            Self::ReadOnly => "read_only",
+            Self::Full => "full",
+            Self::Locked => "locked",
+            Self::Denied => "denied",
+            Self::Schema => "schema",
+            Self::Storage => "storage",
+            Self::TooLarge => "too_large",
+            Self::Duplicate => "duplicate",
+            Self::Violation => "violation",
+            Self::Unknown => "unknown",
+            Self::Defect => "defect",
+        }
+    }
+
+    /// What an operator does about it; nothing is lost meanwhile.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Unreachable => "start the database, or correct mysql.dsn",
+            Self::Lost => "it reconnects by itself; look for restarts and kills in the database's log",
+            Self::TimedOut => "look for slow statements and a slow disk at the database",
+            Self::Overloaded => "raise the limit that the message names, or lower mysql.pool_size",
+            Self::ReadOnly => "make the primary writable, or lead mysql.dsn to it",
+            Self::Full => "free disk space or raise the quota of the database",
+            Self::Locked => "end the transaction that holds the lock, if it does not end by itself",
+            Self::Denied => "grant the account of mysql.dsn SELECT, INSERT, UPDATE and DELETE on its database",
+            Self::Schema => "run `seckill migrate` with the version that serves, or restore the right backup",
+            Self::Storage => "check the database's disk and its log",
+            Self::TooLarge => "nothing: less is sent at a time; max_allowed_packet of 1 MiB avoids it",
+            Self::Duplicate => "nothing, if it passes",
+            Self::Violation => "look at the dead letters",
+            Self::Unknown => "look the message up in the database's manual",
+            Self::Defect => "report it: this is a defect of seckill",
+        }
+    }
+
     /// Whether asking again later can help.
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Lost(_) | Self::TimedOut | Self::Task(_))
+    pub fn is_passing(self) -> bool {
+        !matches!(self, Self::Duplicate | Self::Violation | Self::Defect)
+    }
+
+    /// Whether another connection could do better, perhaps to another server.
+    pub(super) fn spoils_connection(self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable
+                | Self::Lost
+                | Self::TimedOut
+                | Self::ReadOnly
+                | Self::Denied
+                | Self::Storage
+                | Self::TooLarge
+        )
     }
 }
 
-/// How the messages of passing troubles begin. The driver hands on the text of an error, not its number.
-const PASSING: &[&str] = &[
-    "Input/output error",
-    "Driver error",
-    "Deadlock found",
-    "Lock wait timeout exceeded",
-    "Server shutdown in progress",
-    "Too many connections",
-    "Query execution was interrupted",
-    "Connection was killed",
-    "unable to open database file",
-    "database is locked",
-    "database or disk is full",
-    "disk I/O error",
-];
+impl DbError {
+    /// What it means.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Unreachable(_) => ErrorClass::Unreachable,
+            Self::Overloaded(_) => ErrorClass::Overloaded,
+            Self::Lost(_) | Self::Task(_) => ErrorClass::Lost,
+            Self::TimedOut => ErrorClass::TimedOut,
+            Self::Duplicate(_) => ErrorClass::Duplicate,
+            Self::Refused(refused) => refused.class,
+            Self::Migration(_) => ErrorClass::Schema,
+            Self::Misconfigured(_) => ErrorClass::Denied,
+            Self::Panicked(_) | Self::Query(_) => ErrorClass::Defect,
+        }
+    }
 
+    /// Whether asking again later can help.
+    pub fn is_transient(&self) -> bool {
+        self.class().is_passing()
+    }
+
+    /// An error that the database sent or a driver made, once its class is known.
+    pub(super) fn of_class(class: ErrorClass, number: Option<u16>, message: String) -> Self {
+        match class {
+            ErrorClass::Unreachable => Self::Unreachable(message),
+            ErrorClass::Lost => Self::Lost(message),
+            ErrorClass::Duplicate => Self::Duplicate(message),
+            class => Self::Refused(Refused { class, number, message }),
+        }
+    }
+}
+
+/// What Diesel itself knows, without the number of the error. It sorts the kinds by number, so they hold in any language.
 impl From<QueryError> for DbError {
     fn from(error: QueryError) -> Self {
-        match &error {
-            QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, problem) => {
-                Self::Duplicate(problem.message().to_owned())
+        let (kind, message) = match &error {
+            QueryError::DatabaseError(kind, problem) => (kind, problem.message().to_owned()),
+            QueryError::BrokenTransactionManager | QueryError::AlreadyInTransaction | QueryError::NotInTransaction => {
+                return Self::Lost(error.to_string());
             }
-            QueryError::DatabaseError(DatabaseErrorKind::ClosedConnection, problem) => {
-                Self::Lost(problem.message().to_owned())
-            }
-            QueryError::DatabaseError(DatabaseErrorKind::Unknown, problem)
-                if PASSING.iter().any(|start| problem.message().starts_with(start)) =>
-            {
-                Self::Lost(problem.message().to_owned())
-            }
-            QueryError::BrokenTransactionManager => Self::Lost(error.to_string()),
-            QueryError::RollbackErrorOnCommit { commit_error, .. } => Self::Lost(commit_error.to_string()),
-            _ => Self::Query(error),
-        }
+            QueryError::RollbackErrorOnCommit { commit_error, .. } => return Self::Lost(commit_error.to_string()),
+            _ => return Self::Query(error),
+        };
+        let class = match kind {
+            DatabaseErrorKind::UniqueViolation => ErrorClass::Duplicate,
+            DatabaseErrorKind::NotNullViolation
+            | DatabaseErrorKind::CheckViolation
+            | DatabaseErrorKind::ForeignKeyViolation => ErrorClass::Violation,
+            DatabaseErrorKind::ReadOnlyTransaction => ErrorClass::ReadOnly,
+            DatabaseErrorKind::SerializationFailure => ErrorClass::Locked,
+            DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand => ErrorClass::Lost,
+            _ => ErrorClass::Unknown,
+        };
+        Self::of_class(class, None, message)
     }
 }

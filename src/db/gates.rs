@@ -40,7 +40,7 @@ impl DbConn {
         let query = products::table
             .select((products::gate_epoch, products::gate_fence, products::gate_home))
             .filter(products::id.eq(id));
-        Ok(on_db!(conn, query.get_result(conn).await.optional())?)
+        on_db!(conn, query.get_result(conn).await.optional())
     }
 
     /// Begins the epoch after `epoch`, on the server `home`. False: another instance was faster.

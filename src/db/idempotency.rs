@@ -37,7 +37,7 @@ impl DbConn {
             .select((idempotency_keys::request_hash, idempotency_keys::product_id, idempotency_keys::response))
             .filter(idempotency_keys::user_id.eq(key.user_id))
             .filter(idempotency_keys::idempotency_key.eq(&key.key));
-        Ok(on_db!(conn, query.get_result(conn).await.optional())?)
+        on_db!(conn, query.get_result(conn).await.optional())
     }
 
     /// Notes the use of a key, in the transaction that does what was asked.

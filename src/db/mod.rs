@@ -3,6 +3,8 @@
 //! [`Db::read`], [`Db::transaction`] and [`Db::sell`] are the only ways in. Their work runs on the main runtime, never on
 //! an actix worker's: a request that is given up must not cut a query or a transaction in two.
 
+mod connect;
+mod diagnosis;
 mod error;
 mod gates;
 mod idempotency;
@@ -19,8 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::Runtime;
-use diesel::{Connection, ConnectionError, QueryResult, SqliteConnection};
-use diesel_async::pooled_connection::deadpool::{Object, Pool, PoolError};
+use diesel::{QueryResult, SqliteConnection};
+use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection, AsyncMysqlConnection, SimpleAsyncConnection, TransactionManager};
@@ -33,7 +35,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use crate::config;
 use crate::metrics::PoolUse;
 
-pub use error::{DbError, DbResult};
+pub use error::{DbError, DbResult, ErrorClass, Refused};
 pub use gates::{GateRow, SaleAudit};
 pub use idempotency::{NewKey, StoredKey};
 pub use orders::{NewOrder, SaleCount, WrittenOrder};
@@ -50,33 +52,27 @@ const PAGE_PATIENCE: Duration = Duration::from_millis(500);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest a query or a whole transaction may take.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Each session: what the protocol assumes, and errors instead of silently changed values.
-const MYSQL_SESSION: [&str; 3] = [
-    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO'",
-    "SET SESSION innodb_lock_wait_timeout = 3",
-];
-/// Each connection to the file. FULL: a commit is on disk before it returns, so a 202 survives a power loss. A new file
-/// gets pages of 8 KiB: half as many calls to write the index of a sale, most of whose pages each transaction changes.
-const SQLITE_SESSION: &str = "PRAGMA page_size = 8192; PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-     PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 8192;";
-/// The connection that sells. Buyers come in no order, so a transaction touches pages all over the indexes: they stay in
-/// memory (32 MiB at most), and only every 64 MiB of log (`wal_autocheckpoint`, in pages) are they written to their place.
-const SQLITE_SELLER: &str = "PRAGMA cache_size = -32768;";
 /// One connection writes at a time; the others read.
 const SQLITE_CONNECTIONS: usize = 8;
 
-/// Runs one query text on whichever database the connection is to. `$conn` is a `&mut DbConn`.
+/// Runs one query text on whichever database the connection is to, and has an error diagnosed where it happened. `$conn`
+/// is a `&mut DbConn`.
 macro_rules! on_db {
     ($conn:ident, $query:expr) => {
         match $conn {
-            $crate::db::DbConn::MySql($conn) => {
-                let $conn = &mut **$conn;
-                $query
+            $crate::db::DbConn::MySql(connection) => {
+                let result = {
+                    let $conn = &mut **connection;
+                    $query
+                };
+                $crate::db::diagnosis::diagnosed(&mut **connection, result).await
             }
-            $crate::db::DbConn::Sqlite($conn) => {
-                let $conn = &mut **$conn;
-                $query
+            $crate::db::DbConn::Sqlite(connection) => {
+                let result = {
+                    let $conn = &mut **connection;
+                    $query
+                };
+                $crate::db::diagnosis::diagnosed(&mut **connection, result).await
             }
         }
     };
@@ -133,7 +129,7 @@ impl Db {
     pub fn mysql(settings: &config::MySql) -> Self {
         let connections = |most| {
             let mut manager = ManagerConfig::default();
-            manager.custom_setup = Box::new(|dsn| connect_mysql(dsn).boxed());
+            manager.custom_setup = Box::new(|dsn| connect::pooled_mysql(dsn).boxed());
             let manager = AsyncDieselConnectionManager::new_with_config(settings.dsn.expose_secret(), manager);
             DbPool::MySql(pool(manager, most))
         };
@@ -144,7 +140,7 @@ impl Db {
     pub fn sqlite(file: &Path) -> Self {
         let connections = |most| {
             let mut manager = ManagerConfig::default();
-            manager.custom_setup = Box::new(|file| connect_sqlite(file).boxed());
+            manager.custom_setup = Box::new(|file| connect::pooled_sqlite(file).boxed());
             manager.recycling_method = RecyclingMethod::Fast;
             let manager = AsyncDieselConnectionManager::new_with_config(file.to_string_lossy(), manager);
             let writer = SqliteWriter { file: file.to_owned(), conn: None };
@@ -175,6 +171,11 @@ impl Db {
             DbPool::MySql(_) => Round { orders_most: 2_000, linger: Duration::from_millis(20), linger_most },
             DbPool::Sqlite(..) => Round { orders_most: 8_000, linger: Duration::from_millis(50), linger_most },
         }
+    }
+
+    /// Whether the database can be another server than before, one that lags behind. A file cannot.
+    pub fn may_lag(&self) -> bool {
+        matches!(self.pool, DbPool::MySql(_))
     }
 
     /// Runs `work` with a connection, outside a transaction: it only reads.
@@ -210,7 +211,7 @@ impl Db {
     {
         // Whoever only reads can ask again; a growing queue would make everybody wait.
         if !writes && self.pool_use().waiting >= READERS_WAITING_MOST {
-            return Err(DbError::Unreachable("too many readers wait".to_owned()).into());
+            return Err(DbError::Overloaded("too many readers wait".to_owned()).into());
         }
         let pool = self.pool.clone();
         let task = self.runtime.spawn(async move {
@@ -218,7 +219,14 @@ impl Db {
             let _turn = if writes { pool.take_turn().await? } else { None };
             let mut conn = pool.get().await?;
             match tokio::time::timeout(QUERY_TIMEOUT, work(&mut conn)).await {
-                Ok(result) => result,
+                Ok(result) => {
+                    if conn.is_spoiled() {
+                        // At once, with the locks it may hold. What else is idle leads to the same server.
+                        conn.discard();
+                        pool.forget_idle();
+                    }
+                    result
+                }
                 Err(_) => {
                     // A query cut short leaves its connection unusable.
                     conn.discard();
@@ -259,7 +267,12 @@ impl Db {
         let task = self.runtime.spawn(async move {
             let mut conn = probe.get().await?;
             match tokio::time::timeout(PROBE_TIMEOUT, conn.select_one()).await {
-                Ok(answer) => answer,
+                Ok(answer) => {
+                    if conn.is_spoiled() {
+                        conn.discard();
+                    }
+                    answer
+                }
                 Err(_) => {
                     conn.discard();
                     Err(DbError::TimedOut)
@@ -278,37 +291,38 @@ impl DbPool {
         }
     }
 
+    fn forget_idle(&self) {
+        match self {
+            Self::MySql(pool) => drop(pool.retain(|_, _| false)),
+            Self::Sqlite(pool, _) => drop(pool.retain(|_, _| false)),
+        }
+    }
+
     /// Waits for the turn to write, where there are turns.
     async fn take_turn(&self) -> DbResult<Option<OwnedMutexGuard<SqliteWriter>>> {
         let Self::Sqlite(_, writer) = self else { return Ok(None) };
         let turn = tokio::time::timeout(QUERY_TIMEOUT, writer.clone().lock_owned()).await;
-        turn.map(Some).map_err(|_| DbError::Unreachable("too many writers wait".to_owned()))
+        turn.map(Some).map_err(|_| DbError::Overloaded("too many writers wait".to_owned()))
     }
 }
 
 impl SqliteWriter {
-    /// Runs `work` in a transaction on this thread, which is told that it will block.
-    fn transaction<T>(&mut self, work: impl FnOnce(&mut SqliteConnection) -> QueryResult<T>) -> QueryResult<T> {
+    /// Runs `work` in a transaction on this thread, which is told that it will block. `None`: `work` had it rolled back.
+    fn transaction<T>(&mut self, work: impl FnOnce(&mut SqliteConnection) -> QueryResult<T>) -> DbResult<Option<T>> {
         tokio::task::block_in_place(|| {
             let mut conn = match self.conn.take() {
                 Some(conn) => conn,
-                None => self.connect()?,
+                None => connect::seller(&self.file)?,
             };
-            let done = conn.immediate_transaction(work);
-            // After any other error the connection might still be in the middle of something.
-            if matches!(done, Ok(_) | Err(diesel::result::Error::RollbackTransaction)) {
-                self.conn = Some(conn);
-            }
-            done
+            // After an error the connection might still be in the middle of something: the next one is new.
+            let done = match conn.immediate_transaction(work) {
+                Ok(value) => Some(value),
+                Err(diesel::result::Error::RollbackTransaction) => None,
+                Err(error) => return Err(diagnosis::of_sqlite(error)),
+            };
+            self.conn = Some(conn);
+            Ok(done)
         })
-    }
-
-    fn connect(&self) -> QueryResult<SqliteConnection> {
-        let mut conn = SqliteConnection::establish(&self.file.to_string_lossy())
-            .map_err(|error| diesel::result::Error::QueryBuilderError(error.into()))?;
-        diesel::connection::SimpleConnection::batch_execute(&mut conn, SQLITE_SESSION)?;
-        diesel::connection::SimpleConnection::batch_execute(&mut conn, SQLITE_SELLER)?;
-        Ok(conn)
     }
 }
 
@@ -345,22 +359,30 @@ impl DbConn {
 
     async fn select_one(&mut self) -> DbResult<()> {
         let conn = self;
-        Ok(on_db!(conn, conn.batch_execute("SELECT 1").await)?)
+        on_db!(conn, conn.batch_execute("SELECT 1").await)
     }
 
     async fn begin(&mut self) -> DbResult<()> {
         let conn = self;
-        Ok(on_db!(conn, begin(conn).await)?)
+        on_db!(conn, begin(conn).await)
     }
 
     async fn commit(&mut self) -> DbResult<()> {
         let conn = self;
-        Ok(on_db!(conn, commit(conn).await)?)
+        on_db!(conn, commit(conn).await)
     }
 
     async fn rollback(&mut self) -> DbResult<()> {
         let conn = self;
-        Ok(on_db!(conn, rollback(conn).await)?)
+        on_db!(conn, rollback(conn).await)
+    }
+
+    /// Whether it must not be used again: its server cannot do what is asked, or its transaction was not ended.
+    fn is_spoiled(&mut self) -> bool {
+        match self {
+            Self::MySql(conn) => diesel_async::pooled_connection::PoolableConnection::is_broken(&mut **conn),
+            Self::Sqlite(conn) => diesel_async::pooled_connection::PoolableConnection::is_broken(&mut **conn),
+        }
     }
 
     /// Closes the connection instead of giving it back.
@@ -382,24 +404,4 @@ async fn commit<C: AsyncConnection>(conn: &mut C) -> QueryResult<()> {
 
 async fn rollback<C: AsyncConnection>(conn: &mut C) -> QueryResult<()> {
     C::TransactionManager::rollback_transaction(conn).await
-}
-
-async fn connect_mysql(dsn: &str) -> Result<AsyncMysqlConnection, ConnectionError> {
-    let mut conn = AsyncMysqlConnection::establish(dsn).await?;
-    for statement in MYSQL_SESSION {
-        conn.batch_execute(statement).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
-    }
-    Ok(conn)
-}
-
-async fn connect_sqlite(file: &str) -> Result<AsyncSqliteConnection, ConnectionError> {
-    let mut conn = AsyncSqliteConnection::establish(file).await?;
-    conn.batch_execute(SQLITE_SESSION).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
-    Ok(conn)
-}
-
-impl From<PoolError> for DbError {
-    fn from(error: PoolError) -> Self {
-        Self::Unreachable(error.to_string())
-    }
 }

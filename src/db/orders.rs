@@ -92,7 +92,7 @@ impl DbConn {
     pub async fn written_orders(&mut self, ids: &[OrderId]) -> DbResult<Vec<WrittenOrder>> {
         let conn = self;
         let query = orders::table.select((orders::id, orders::status)).filter(orders::id.eq_any(ids));
-        Ok(on_db!(conn, query.load(conn).await)?)
+        on_db!(conn, query.load(conn).await)
     }
 
     /// Those of the users that hold a live order for the product.
@@ -103,7 +103,7 @@ impl DbConn {
             .filter(orders::product_id.eq(product))
             .filter(orders::user_id.eq_any(users))
             .filter(orders::live_user.is_not_null());
-        Ok(on_db!(conn, query.load(conn).await)?)
+        on_db!(conn, query.load(conn).await)
     }
 
     /// Counts what a sale has come to.
@@ -124,7 +124,7 @@ impl DbConn {
             .select((orders::id, orders::user_id))
             .filter(orders::product_id.eq(product))
             .filter(orders::live_user.is_not_null());
-        Ok(on_db!(conn, query.load(conn).await)?)
+        on_db!(conn, query.load(conn).await)
     }
 
     /// Notes that the gate has given the units of these dead orders back.
@@ -147,7 +147,7 @@ impl DbConn {
     pub async fn find_order(&mut self, id: OrderId) -> DbResult<Option<Order>> {
         let conn = self;
         let query = orders::table.inner_join(products::table).select(order_columns()).filter(orders::id.eq(id));
-        Ok(on_db!(conn, query.get_result(conn).await.optional())?)
+        on_db!(conn, query.get_result(conn).await.optional())
     }
 
     /// Orders of a user with a smaller id than `before`, newest first.

@@ -3,6 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
+use super::diagnosis::diagnosed;
 use super::schema::products;
 use super::{DbConn, DbResult, on_db};
 use crate::model::{Product, ProductId, Sale, SaleState, Timestamp};
@@ -78,8 +79,14 @@ impl DbConn {
         let conn = self;
         on_db!(conn, diesel::insert_into(products::table).values(product).execute(conn).await)?;
         let id = match conn {
-            DbConn::MySql(conn) => diesel::select(last_insert_id()).get_result(&mut **conn).await?,
-            DbConn::Sqlite(conn) => diesel::select(last_insert_rowid()).get_result(&mut **conn).await?,
+            DbConn::MySql(conn) => {
+                let id = diesel::select(last_insert_id()).get_result(&mut **conn).await;
+                diagnosed(&mut **conn, id).await?
+            }
+            DbConn::Sqlite(conn) => {
+                let id = diesel::select(last_insert_rowid()).get_result(&mut **conn).await;
+                diagnosed(&mut **conn, id).await?
+            }
         };
         conn.keep_revision(id).await?;
         Ok(id)
@@ -89,7 +96,7 @@ impl DbConn {
     pub async fn find_product(&mut self, id: ProductId) -> DbResult<Option<Product>> {
         let conn = self;
         let query = products::table.select(product_columns()).filter(products::id.eq(id));
-        Ok(on_db!(conn, query.get_result(conn).await.optional())?)
+        on_db!(conn, query.get_result(conn).await.optional())
     }
 
     /// Products with a smaller id than `before`, newest first; `state` looks at the window only.
@@ -122,7 +129,7 @@ impl DbConn {
     pub async fn find_sale(&mut self, id: ProductId) -> DbResult<Option<Sale>> {
         let conn = self;
         let query = products::table.select(sale_columns()).filter(products::id.eq(id));
-        Ok(on_db!(conn, query.get_result(conn).await.optional())?)
+        on_db!(conn, query.get_result(conn).await.optional())
     }
 
     /// The greatest id of a product; 0 if there is none.
@@ -210,10 +217,16 @@ impl DbConn {
                 products::gate_fence,
             ))
             .filter(products::id.eq(id));
-        Ok(match self {
-            DbConn::MySql(conn) => query.for_update().get_result(&mut **conn).await.optional()?,
-            DbConn::Sqlite(conn) => query.get_result(&mut **conn).await.optional()?,
-        })
+        match self {
+            DbConn::MySql(conn) => {
+                let row = query.for_update().get_result(&mut **conn).await.optional();
+                diagnosed(&mut **conn, row).await
+            }
+            DbConn::Sqlite(conn) => {
+                let row = query.get_result(&mut **conn).await.optional();
+                diagnosed(&mut **conn, row).await
+            }
+        }
     }
 }
 

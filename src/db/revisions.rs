@@ -73,6 +73,6 @@ impl DbConn {
         }
         let query =
             products::table.select((products::ver, products::name, products::price_cents)).filter(products::id.eq(id));
-        Ok(on_db!(conn, query.get_result(conn).await.optional())?)
+        on_db!(conn, query.get_result(conn).await.optional())
     }
 }

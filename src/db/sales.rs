@@ -9,6 +9,7 @@ use diesel::sql_types::{BigInt, Binary, Text};
 use diesel_async::AsyncMysqlConnection;
 use uuid::Uuid;
 
+use super::diagnosis::diagnosed;
 use super::schema::products;
 use super::{Db, DbConn, DbError, DbPool, DbResult};
 use crate::model::{PurchaseBatch, Timestamp};
@@ -49,11 +50,8 @@ impl Db {
     /// Every step to another thread costs more than a query of a local file, so nothing changes threads here.
     async fn sell_in_one_step(&self, batches: Vec<PurchaseBatch>) -> Result<(), Abort> {
         let Some(mut writer) = self.pool.take_turn().await? else { return Err(Abort::Conflict) };
-        let sold = writer.transaction(|conn| batches.iter().try_for_each(|batch| sell_batch_blocking(conn, batch)));
-        sold.map_err(|error| match error {
-            QueryError::RollbackTransaction => Abort::Conflict,
-            error => Abort::Failed(error.into()),
-        })
+        let sold = writer.transaction(|conn| batches.iter().try_for_each(|batch| sell_batch_blocking(conn, batch)))?;
+        sold.ok_or(Abort::Conflict)
     }
 }
 
@@ -62,8 +60,14 @@ async fn sell_together(conn: &mut DbConn, batches: Vec<PurchaseBatch>) -> Result
     let DbConn::MySql(conn) = conn else {
         return Err(DbError::Unreachable("SQLite sells in one step".to_owned()).into());
     };
+    let conn = &mut **conn;
     let units: usize = batches.iter().map(|batch| batch.items.len()).sum();
-    if take_stock(conn, &batches).await? != batches.len() || insert_or_ignore(conn, &batches).await? != units {
+    let taken = take_stock(conn, &batches).await;
+    if diagnosed(conn, taken).await? != batches.len() {
+        return Err(Abort::Conflict);
+    }
+    let inserted = insert_or_ignore(conn, &batches).await;
+    if diagnosed(conn, inserted).await? != units {
         return Err(Abort::Conflict);
     }
     Ok(())
@@ -77,13 +81,13 @@ const TAKE_STOCK: &str = "UPDATE JSON_TABLE(?, '$[*]' COLUMNS \
     WHERE products.sold + batch.units <= products.stock AND products.gate_fence <= batch.epoch";
 
 /// Takes the units of those batches whose product has them and whose epoch is not fenced off; of how many.
-async fn take_stock(conn: &mut AsyncMysqlConnection, batches: &[PurchaseBatch]) -> DbResult<usize> {
+async fn take_stock(conn: &mut AsyncMysqlConnection, batches: &[PurchaseBatch]) -> QueryResult<usize> {
     let mut list = String::with_capacity(batches.len() * 32);
     for PurchaseBatch { product_id, epoch, items } in batches {
         let _ = write!(list, "[{product_id},{},{epoch}],", items.len());
     }
     let update = sql_query(TAKE_STOCK).bind::<Text, _>(json_list(list));
-    Ok(diesel_async::RunQueryDsl::execute(update, conn).await?)
+    diesel_async::RunQueryDsl::execute(update, conn).await
 }
 
 /// One short text whatever the number of rows: they come as one JSON value, a list for each product; each row with its
@@ -99,7 +103,7 @@ const INSERT_OR_IGNORE: &str = "INSERT IGNORE INTO orders \
 
 /// Inserts live orders, leaving out those that a unique key refuses; how many went in. The count is exact, so a
 /// transaction that needs all of them rolls back when it falls short.
-async fn insert_or_ignore(conn: &mut AsyncMysqlConnection, batches: &[PurchaseBatch]) -> DbResult<usize> {
+async fn insert_or_ignore(conn: &mut AsyncMysqlConnection, batches: &[PurchaseBatch]) -> QueryResult<usize> {
     let all = || batches.iter().flat_map(|batch| &batch.items);
     let Some(first) = all().next().map(|item| item.order_id.drawn_at()) else { return Ok(0) };
     let mut list = String::with_capacity(all().count() * 64);
@@ -120,7 +124,7 @@ async fn insert_or_ignore(conn: &mut AsyncMysqlConnection, batches: &[PurchaseBa
         .bind::<diesel::sql_types::Timestamp, _>(first)
         .bind::<diesel::sql_types::Timestamp, _>(Timestamp::now())
         .bind::<Text, _>(json_list(list));
-    Ok(diesel_async::RunQueryDsl::execute(insert, conn).await?)
+    diesel_async::RunQueryDsl::execute(insert, conn).await
 }
 
 /// A list of what stands there, each with a comma behind it.

@@ -22,7 +22,7 @@ impl DbConn {
         );
         on_db!(conn, diesel::insert_into(users::table).values(row).execute(conn).await)?;
         let key = name.key();
-        Ok(on_db!(conn, users::table.select(users::id).filter(users::username_key.eq(key)).get_result(conn).await)?)
+        on_db!(conn, users::table.select(users::id).filter(users::username_key.eq(key)).get_result(conn).await)
     }
 
     /// The account of a name, whatever its case.
@@ -31,7 +31,7 @@ impl DbConn {
         let query = users::table
             .select((users::id, users::username, users::password_hash, users::role))
             .filter(users::username_key.eq(name.key()));
-        Ok(on_db!(conn, query.get_result(conn).await.optional())?)
+        on_db!(conn, query.get_result(conn).await.optional())
     }
 
     /// The account of an id.
@@ -40,6 +40,6 @@ impl DbConn {
         let query = users::table
             .select((users::id, users::username, users::password_hash, users::role))
             .filter(users::id.eq(id));
-        Ok(on_db!(conn, query.get_result(conn).await.optional())?)
+        on_db!(conn, query.get_result(conn).await.optional())
     }
 }

@@ -17,6 +17,7 @@ mod read_limit;
 mod rebuilds;
 mod recorder;
 mod reopening;
+mod round_size;
 mod shown;
 mod sweeper;
 mod tokens;

@@ -6,7 +6,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::db::{Db, DbConn, DbError, NewOrder, Round};
+use super::round_size::{self, RoundSize};
+use crate::db::{Db, DbConn, DbError, ErrorClass, NewOrder, Round};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::{OrderId, OrderIds, ProductId, Purchase, PurchaseBatch, RejectReason, Timestamp, UserId};
@@ -17,6 +18,7 @@ pub struct Recorder {
     db: Db,
     gate: Arc<StockGate>,
     metrics: Arc<Metrics>,
+    size: RoundSize,
 }
 
 /// What became of purchases of one product.
@@ -35,17 +37,28 @@ impl Decision {
     fn all_live(batch: PurchaseBatch) -> Self {
         Self { gate_epoch: batch.epoch, live: batch.items, dead: Vec::new() }
     }
+
+    fn add(&mut self, other: Self) {
+        self.gate_epoch = self.gate_epoch.max(other.gate_epoch);
+        self.live.extend(other.live);
+        self.dead.extend(other.dead);
+    }
 }
 
 impl Recorder {
     /// Writes to `db`; tells `gate` afterwards.
     pub fn new(db: Db, gate: Arc<StockGate>, metrics: Arc<Metrics>) -> Self {
-        Self { db, gate, metrics }
+        Self { db, gate, metrics, size: RoundSize::new() }
     }
 
     /// How many purchases are best decided together.
     pub fn round(&self) -> Round {
         self.db.round()
+    }
+
+    /// Whether a product that is not in the database yet may come into it later than a purchase of it.
+    pub fn may_lag(&self) -> bool {
+        self.db.may_lag()
     }
 
     /// Decides batches, each of another product or epoch. `None`: the product does not exist.
@@ -54,7 +67,7 @@ impl Recorder {
     pub async fn decide(&self, batches: Vec<PurchaseBatch>) -> std::result::Result<Vec<Option<Decision>>, DbError> {
         crash_point!("before_commit");
         let timer = self.metrics.commit_seconds.start_timer();
-        let decisions = self.decide_in_database(batches).await?;
+        let decisions = self.decide_in_pieces(batches).await?;
         timer.observe_duration();
         for decision in decisions.iter().flatten() {
             self.metrics.orders_written.inc_by(decision.live.len() as u64);
@@ -66,6 +79,45 @@ impl Recorder {
             }
         }
         Ok(decisions)
+    }
+
+    /// One transaction, unless the database takes only less at a time. A row that a constraint refuses is found by halving,
+    /// so that the others become orders; the error comes when they have.
+    async fn decide_in_pieces(
+        &self,
+        batches: Vec<PurchaseBatch>,
+    ) -> std::result::Result<Vec<Option<Decision>>, DbError> {
+        let mut decisions: Vec<Option<Decision>> = batches.iter().map(|_| None).collect();
+        let mut refused = None;
+        let mut left = self.size.cut(batches);
+        left.reverse();
+        while let Some(piece) = left.pop() {
+            let (places, batches): (Vec<usize>, Vec<PurchaseBatch>) = piece.iter().cloned().unzip();
+            let error = match self.decide_in_database(batches).await {
+                Ok(decided) => {
+                    self.size.succeeded();
+                    for (place, decision) in places.into_iter().zip(decided) {
+                        let Some(decision) = decision else { continue };
+                        match &mut decisions[place] {
+                            Some(before) => before.add(decision),
+                            none => *none = Some(decision),
+                        }
+                    }
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let purchases = round_size::purchases(&piece);
+            self.size.failed(purchases, error.class());
+            match error.class() {
+                ErrorClass::TooLarge | ErrorClass::Violation if purchases > 1 => {
+                    left.extend(round_size::halves(piece).into_iter().rev());
+                }
+                ErrorClass::Violation => refused = Some(error),
+                _ => return Err(error),
+            }
+        }
+        refused.map_or(Ok(decisions), Err)
     }
 
     async fn decide_in_database(

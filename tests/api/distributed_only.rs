@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::app::TestApp;
 use crate::broker::{Broker, message};
 use crate::client::Client;
-use crate::support::{Stores, eventually};
+use crate::support::{Stores, eventually, eventually_within};
 
 fn order_id() -> String {
     uuid::Uuid::now_v7().to_string()
@@ -57,7 +57,8 @@ async fn what_nobody_can_read_is_parked_and_the_rest_goes_on() {
         app.orders_written(id, 1).await;
         let dead = format!("{queue}.dead");
         let parked = tokio::sync::Mutex::new(Vec::new());
-        eventually("all of them are parked", || async {
+        // A product that is not there is looked for for half a minute, while others are written.
+        eventually_within(45, "all of them are parked", || async {
             if let Some((reason, body)) = broker.take(&dead).await {
                 assert!(reason.is_some(), "parked without a reason");
                 parked.lock().await.push(String::from_utf8(body).unwrap());
@@ -71,6 +72,26 @@ async fn what_nobody_can_read_is_parked_and_the_rest_goes_on() {
         expected.sort();
         assert_eq!(parked, expected);
         app.balanced(id).await;
+    })
+    .await;
+}
+
+/// As after a failover to a replica that lags: the purchase is there before its product. Guards against: parking it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purchase_that_comes_before_its_product_waits_for_it() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(10).await;
+        let (late, order) = (id + 1, order_id());
+        let broker = Broker::connect(&app.config.rabbitmq).await;
+        broker.publish(&app.config.rabbitmq.queue, message(late, 1, &[(order.clone(), 7)])).await;
+        // Others go on meanwhile.
+        app.client.buy(7, id).await.is(202);
+        app.orders_written(id, 1).await;
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        assert_eq!(app.client.new_product(10).await, late);
+        app.orders_written(late, 1).await;
+        assert_eq!(app.client.order(7, &order).await.is(200)["status"], "unpaid");
+        assert!(broker.take(&format!("{}.dead", app.config.rabbitmq.queue)).await.is_none(), "parked");
     })
     .await;
 }

@@ -91,6 +91,12 @@ impl Client {
         (status, body["status"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// A number that the first instance's metrics show.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.http.get(format!("{}/metrics", self.urls[0])).send().await.ok()?.text().await.ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
     /// What can still be bought, if the product is shown.
     pub async fn remaining(&self, product: i64) -> Option<i64> {
         let (status, _, body) = whole(self.http.get(format!("{}/products/{product}", self.urls[0]))).await?;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use diesel_async::{AsyncConnection, AsyncMysqlConnection, SimpleAsyncConnection};
 use seckill::config::Config;
 use secrecy::ExposeSecret;
 use tokio::process::{Child, Command};
@@ -28,18 +29,26 @@ pub struct Daemon {
     child: Option<Child>,
     /// The name server of Erlang, which would stay behind if RabbitMQ started it.
     name_server: Option<Child>,
+    /// More for its command line.
+    arguments: Vec<String>,
 }
 
 impl Daemon {
     /// Starts the server and makes `config` lead to it.
     pub async fn start(link: Link, config: &mut Config) -> Self {
+        Self::start_with(link, config, &[]).await
+    }
+
+    /// The same with more on its command line.
+    pub async fn start_with(link: Link, config: &mut Config, arguments: &[&str]) -> Self {
         let port = free_port();
         link.redirect(config, port);
         let folder = std::env::temp_dir().join(format!("seckill-faults-{}", uuid::Uuid::now_v7().simple()));
         fs::create_dir(&folder).unwrap();
         let cluster_ports = [free_port(), free_port()];
         let config = config.clone();
-        let mut daemon = Self { link, config, folder, port, cluster_ports, child: None, name_server: None };
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut daemon = Self { link, config, folder, port, cluster_ports, child: None, name_server: None, arguments };
         match link {
             Link::MariaDb => daemon.install_mariadb().await,
             Link::Redis => {}
@@ -75,6 +84,19 @@ impl Daemon {
     pub async fn freeze(&self, time: Duration) -> Instant {
         process::freeze(self.child.as_ref().expect("it runs"), time).await;
         Instant::now()
+    }
+
+    /// A connection to MariaDB of somebody who may do everything.
+    pub async fn operator(&self) -> AsyncMysqlConnection {
+        let mut url = Url::parse(self.config.mysql.dsn.expose_secret()).unwrap();
+        url.set_username("operator").unwrap();
+        url.set_password(Some("operator")).unwrap();
+        AsyncMysqlConnection::establish(url.as_str()).await.expect("the operator logs in")
+    }
+
+    /// Has the operator do something to MariaDB.
+    pub async fn operate(&self, statement: &str) {
+        self.operator().await.batch_execute(statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 
     /// Throws away what a Redis that is not running has on disk.
@@ -116,7 +138,9 @@ impl Daemon {
         let access = format!(
             "CREATE DATABASE IF NOT EXISTS {database};\n\
              CREATE USER IF NOT EXISTS '{name}'@'127.0.0.1' IDENTIFIED BY '{password}';\n\
-             GRANT ALL ON {database}.* TO '{name}'@'127.0.0.1';\n"
+             GRANT ALL ON {database}.* TO '{name}'@'127.0.0.1';\n\
+             CREATE USER IF NOT EXISTS 'operator'@'127.0.0.1' IDENTIFIED BY 'operator';\n\
+             GRANT ALL ON *.* TO 'operator'@'127.0.0.1' WITH GRANT OPTION;\n"
         );
         fs::write(self.folder.join("access.sql"), access).unwrap();
     }
@@ -131,6 +155,7 @@ impl Daemon {
         command.arg(format!("--user={}", user())).arg(format!("--port={}", self.port));
         command.arg(format!("--datadir={}", file("data"))).arg(format!("--socket={}", file("socket")));
         command.arg(format!("--pid-file={}", file("pid"))).arg(format!("--init-file={}", file("access.sql")));
+        command.args(&self.arguments);
         command
     }
 

@@ -24,6 +24,7 @@ mod process;
 mod proxy;
 mod rabbitmq;
 mod redis;
+mod refusing_database;
 mod server;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "these tests read the stores by themselves")]
