@@ -1,6 +1,8 @@
 //! The composition root: builds clients, services, routes and consumer tasks, and takes them down again.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -9,16 +11,18 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use secrecy::ExposeSecret;
+use tokio::net::TcpSocket;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Backend, Config};
 use crate::consumers::Consumer;
-use crate::data_dir::{DataDir, random_key, random_password};
+use crate::data_dir::{self, ADMIN_PASSWORD, DataDir, JWT_SECRET, forget_secret, random_key, random_password};
 use crate::db::{Db, DbError, ErrorClass};
 use crate::handlers::{TrustedProxies, routes, with_request_id};
 use crate::metrics::Metrics;
+use crate::model::Username;
 use crate::queue::OrderQueue;
 use crate::services::{
     Accounts, Audits, Catalog, Health, Holdings, KnownProducts, Lane, OnTheWay, Orders, PasswordHasher, Purchases,
@@ -60,6 +64,9 @@ pub struct RunningApp {
     tasks: TaskTracker,
     consumers: TaskTracker,
     supervisor: Supervisor,
+    health: Arc<Health>,
+    /// How long a stop goes on serving after `/readyz` has said so.
+    drain: Duration,
     new_admin: Option<config::Admin>,
     _data_dir: Option<DataDir>,
 }
@@ -107,19 +114,21 @@ impl RunningApp {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let cores = available_parallelism().map_or(1, usize::from);
         let workers = if config.server.workers == 0 { cores } else { config.server.workers };
-        if config.auth.bcrypt_cost < 10 {
-            tracing::warn!(cost = config.auth.bcrypt_cost, "auth.bcrypt_cost under 10 is for tests");
-        }
+        port_is_free(&config.server).await?;
         let mut config = config.clone();
         let (db, gate, queue, data_dir) = match config.backend {
             Backend::Embedded => {
                 let data_dir = DataDir::lock(&config.embedded.data_dir)?;
-                fill_in_secrets(&mut config, &data_dir)?;
+                introduce(&config);
+                if config.auth.jwt_secret.expose_secret().is_empty() {
+                    config.auth.jwt_secret = data_dir.secret(JWT_SECRET, config::check_jwt_secret, random_key)?;
+                }
                 migrate_file(&data_dir).await?;
                 let queue = OrderQueue::embedded(&data_dir.journal())?;
                 (Db::sqlite(&data_dir.database()), StockGate::memory(), queue, Some(data_dir))
             }
             Backend::Distributed => {
+                introduce(&config);
                 migrate_server(&config).await?;
                 let gate = StockGate::redis(&config.redis, cores)?;
                 (Db::mysql(&config.mysql), gate, OrderQueue::rabbitmq(&config.rabbitmq)?, None)
@@ -136,6 +145,7 @@ impl RunningApp {
         let tokens = Arc::new(Tokens::new(&config.auth.jwt_secret, lifetime));
         let passwords = PasswordHasher::new(config.auth.bcrypt_cost, cores);
         let accounts = Accounts::new(db.clone(), tokens.clone(), passwords, config.limits.auth_per_minute);
+        let new_admin = first_admin(&accounts, &db, &mut config, data_dir.as_ref()).await?;
         let stop = CancellationToken::new();
         let (tasks, consumers) = (TaskTracker::new(), TaskTracker::new());
         let metrics = Arc::new(Metrics::new());
@@ -166,7 +176,6 @@ impl RunningApp {
         tasks.close();
 
         let accounts = web::Data::new(accounts);
-        let first_log_in = accounts.clone();
         let tokens = web::Data::from(tokens);
         let known = Arc::new(KnownProducts::new(db.clone()));
         let catalog = web::Data::new(Catalog::new(db.clone(), gate.clone(), known.clone()));
@@ -174,7 +183,8 @@ impl RunningApp {
         tasks.spawn(supervisor.vital("order-looks", looking));
         let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
         let orders = web::Data::new(Orders::new(db_, gate_, queue_, known.clone(), on_the_way, holdings));
-        let health = web::Data::new(Health::new(db.clone(), gate.clone(), queue.clone(), supervisor.clone()));
+        let ready = Arc::new(Health::new(db.clone(), gate.clone(), queue.clone(), supervisor.clone()));
+        let health = web::Data::from(ready.clone());
         let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
         let purchases = Purchases::new(db_, gate_, queue_, rebuilds, known, metrics.clone(), supervisor.clone());
         let purchases = Arc::new(purchases);
@@ -238,7 +248,8 @@ impl RunningApp {
             ended
         });
         tracing::info!(%address, "Serving HTTP");
-        let mut app = Self {
+        let drain = Duration::from_secs(config.server.drain_seconds.into());
+        Ok(Self {
             address,
             http,
             serving,
@@ -247,19 +258,11 @@ impl RunningApp {
             tasks,
             consumers,
             supervisor,
-            new_admin: None,
+            health: ready,
+            drain,
+            new_admin,
             _data_dir: data_dir,
-        };
-        // Hashing its password takes a while; log-ins wait for it, buyers do not.
-        match first_log_in.ensure_admin(&config.admin).await {
-            Ok(true) => app.new_admin = Some(config.admin),
-            Ok(false) => {}
-            Err(error) => {
-                app.stop().await;
-                return Err(StartError(format!("administrator: {error}")));
-            }
-        }
-        Ok(app)
+        })
     }
 
     /// Where HTTP is served.
@@ -267,7 +270,7 @@ impl RunningApp {
         self.address
     }
 
-    /// The administrator's account, if this start has made it.
+    /// The administrator's account, if this start has made it and its password.
     pub fn new_admin(&self) -> Option<&config::Admin> {
         self.new_admin.as_ref()
     }
@@ -277,9 +280,18 @@ impl RunningApp {
         self.supervisor.broken().await
     }
 
-    /// Stops accepting, finishes the replies in flight, then the consumers' batches, then gives the rest back to the
-    /// queue. Takes less than 15 seconds.
+    /// Says on `/readyz` that it is about to stop, and serves on for `server.drain_seconds`. Then stops accepting, finishes
+    /// the replies in flight, then the consumers' batches, then gives the rest back to the queue, which takes less than 15
+    /// seconds.
     pub async fn stop(self) {
+        self.health.begin_stopping();
+        if !self.drain.is_zero() {
+            tracing::info!(
+                seconds = self.drain.as_secs(),
+                "Not ready any more; serving on until balancers have noticed"
+            );
+            tokio::time::sleep(self.drain).await;
+        }
         tracing::info!("Stopping");
         self.supervisor.stopping();
         self.http.stop(true).await;
@@ -326,13 +338,94 @@ fn keep_tasks(
     });
 }
 
-/// Secrets that the configuration leaves to us are made once and kept.
-fn fill_in_secrets(config: &mut Config, data_dir: &DataDir) -> Result<(), StartError> {
-    if config.auth.jwt_secret.expose_secret().is_empty() {
-        config.auth.jwt_secret = data_dir.secret("jwt_secret", random_key)?;
+/// The first line of the log: what runs, and on what. No secrets.
+fn introduce(config: &Config) {
+    let version = env!("CARGO_PKG_VERSION");
+    match config.backend {
+        Backend::Embedded => {
+            let data_dir = std::path::absolute(&config.embedded.data_dir);
+            let data_dir = data_dir.as_deref().unwrap_or(&config.embedded.data_dir).display();
+            tracing::info!(%version, backend = "embedded", %data_dir, "Starting seckill");
+        }
+        Backend::Distributed => {
+            let (mysql, redis, rabbitmq) = config.servers();
+            tracing::info!(%version, backend = "distributed", %mysql, %redis, %rabbitmq, "Starting seckill");
+        }
     }
-    if config.admin.password.expose_secret().is_empty() {
-        config.admin.password = data_dir.secret("admin_password", random_password)?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
     }
-    Ok(())
+}
+
+/// Finds out that the port is taken before anything slow is done. It is opened only when everything else is ready.
+async fn port_is_free(server: &config::Server) -> Result<(), StartError> {
+    let (host, port) = (server.host.as_str(), server.port);
+    let unknown = |error: std::io::Error| StartError(format!("server.host: {host}: {error}"));
+    let mut problem = StartError(format!("server.host: {host} has no address"));
+    for address in tokio::net::lookup_host((host, port)).await.map_err(unknown)? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+        // As the listener will: an address whose old connections are only waiting to be forgotten is free.
+        let bound = socket.and_then(|socket| socket.set_reuseaddr(true).and_then(|()| socket.bind(address)));
+        let Err(error) = bound else { return Ok(()) };
+        problem = StartError(match error.kind() {
+            ErrorKind::AddrInUse => format!("server.port: another program listens on {address}"),
+            ErrorKind::PermissionDenied => format!("server.port: no right to listen on {address}"),
+            _ => format!("server.host: cannot listen on {address}: {error}"),
+        });
+    }
+    Err(problem)
+}
+
+/// Makes the administrator, before anybody can connect. Returns it if the password, too, was made here.
+///
+/// A password is made, and kept in the data folder, only for an account that is made with it: what the file says is
+/// never wrong.
+async fn first_admin(
+    accounts: &Accounts,
+    db: &Db,
+    config: &mut Config,
+    data_dir: Option<&DataDir>,
+) -> Result<Option<config::Admin>, StartError> {
+    let failed = |error: crate::error::Error| StartError(format!("administrator: {error}"));
+    let configured = !config.admin.password.expose_secret().is_empty();
+    let name =
+        Username::parse(&config.admin.username).map_err(|error| StartError(format!("admin.username: {error}")))?;
+    let existing = db.read(|conn| Box::pin(async move { conn.find_user_by_name(&name).await })).await;
+    let existing = existing.map_err(|error: DbError| StartError(format!("administrator: {error}")))?;
+    if let (false, None, Some(data_dir)) = (configured, &existing, data_dir) {
+        config.admin.password = data_dir.secret(ADMIN_PASSWORD, config::check_password, random_password)?;
+    }
+    let made = accounts.ensure_admin(&config.admin).await.map_err(failed)?;
+    if let Some(data_dir) = data_dir {
+        match existing {
+            // What a start that was cut short has made.
+            None if configured => forget_secret(data_dir.path(), ADMIN_PASSWORD)?,
+            None => {}
+            Some(account) => forget_if_false(data_dir.path(), account.password_hash),
+        }
+    }
+    Ok((made && !configured).then(|| config.admin.clone()))
+}
+
+/// Removes a kept password of the administrator that is not, or not any more, the account's. It takes as long as a log-in,
+/// so nobody waits for it.
+fn forget_if_false(folder: &Path, hash: String) {
+    let folder = folder.to_owned();
+    tokio::task::spawn_blocking(move || {
+        let kept = data_dir::kept_secret(&folder, ADMIN_PASSWORD, config::check_password);
+        let is_false = match &kept {
+            Ok(None) => return,
+            Ok(Some(kept)) => bcrypt::verify(kept.expose_secret(), &hash).is_ok_and(|correct| !correct),
+            Err(_) => false,
+        };
+        let outcome = match kept {
+            Err(problem) => Err(problem),
+            Ok(_) if is_false => forget_secret(&folder, ADMIN_PASSWORD)
+                .map(|()| tracing::info!("Removed admin_password: it was not the administrator's password")),
+            Ok(_) => Ok(()),
+        };
+        if let Err(problem) = outcome {
+            tracing::warn!(%problem, "Cannot tell whether admin_password is right");
+        }
+    });
 }

@@ -8,12 +8,12 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use secrecy::ExposeSecret;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{self, RunningApp};
 use crate::bench::{self, BenchArgs, DemoArgs};
 use crate::config::{Backend, Config};
 use crate::data_dir::DataDir;
+use crate::process::{self, StopSignals};
 use crate::queue::{Chosen, DeadLetter, DeadLetters};
 use crate::telemetry;
 
@@ -85,7 +85,6 @@ impl From<Which> for Chosen {
 
 /// Runs a command to its end.
 pub async fn run(cli: Cli) -> ExitCode {
-    telemetry::init();
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     match dispatch(cli).await {
@@ -98,7 +97,16 @@ pub async fn run(cli: Cli) -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<(), String> {
-    let config = || Config::load(cli.config.as_deref()).map_err(|error| error.to_string());
+    // A benchmark's report is no secret.
+    let private = !matches!(cli.command, Some(Command::Bench(_)));
+    let config = || {
+        let config = Config::load(cli.config.as_deref()).map_err(|error| error.to_string())?;
+        telemetry::init(config.log.format);
+        if private {
+            process::keep_to_itself();
+        }
+        Ok::<_, String>(config)
+    };
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(&config()?).await,
         Command::Migrate => app::migrate(&config()?).await.map_err(|error| error.to_string()),
@@ -156,12 +164,17 @@ fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), String> {
 }
 
 async fn serve(config: &Config) -> Result<(), String> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let app = RunningApp::start(config).await.map_err(|error| error.to_string())?;
+    let signals = StopSignals::catch()?;
+    let app = tokio::select! {
+        started = RunningApp::start(config) => started.map_err(|error| error.to_string())?,
+        () = signals.told() => {
+            tracing::info!("Told to stop while starting");
+            return Ok(());
+        }
+    };
     greet(&app, config);
     let broken = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = tokio::signal::ctrl_c() => None,
+        () = signals.told() => None,
         broken = app.broken() => Some(broken),
     };
     app.stop().await;

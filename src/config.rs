@@ -2,6 +2,8 @@
 //!
 //! Layers, later ones win: the `config.yaml` this crate was built with, the file, the environment. Builds no client.
 
+mod layers;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +44,11 @@ pub struct Config {
     pub admin: Admin,
     /// Limits against abuse.
     pub limits: Limits,
+    /// The log.
+    pub log: Log,
+    /// What the operator set that the backend does not use.
+    #[serde(skip)]
+    unused: Option<&'static str>,
 }
 
 /// Which stores the sale runs on.
@@ -64,6 +71,8 @@ pub struct Server {
     pub port: u16,
     /// Threads that serve HTTP; 0 is one a core.
     pub workers: usize,
+    /// How long a stop goes on serving after `/readyz` has said so.
+    pub drain_seconds: u32,
     /// Proxies whose `X-Forwarded-For` is believed.
     #[serde(deserialize_with = "addresses")]
     pub trusted_proxies: Vec<IpAddr>,
@@ -149,6 +158,24 @@ pub struct Limits {
     pub purchases_waiting: usize,
 }
 
+/// `log`: what is written to standard error.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
 /// What is wrong with the configuration, in one line that names the key.
 #[derive(Debug, thiserror::Error)]
 #[error("configuration: {0}")]
@@ -185,13 +212,22 @@ impl Config {
 
     fn load_with(file: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
         let unreadable = |error: config::ConfigError| ConfigError(one_line(&error));
-        let mut builder = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Yaml));
+        let defaults = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Yaml)).build();
+        let defaults = defaults.map_err(unreadable)?;
+        let mut given = config::Config::builder();
         let path = file.unwrap_or_else(|| Path::new(DEFAULT_FILE));
+        // What the configuration names is looked for from where it is itself.
+        let mut base = Path::new("");
         if file.is_some() || path.exists() {
-            builder = builder.add_source(file_layer(path).map_err(unreadable)?);
+            given = given.add_source(file_layer(path).map_err(unreadable)?);
+            base = path.parent().unwrap_or(base);
         }
-        let merged = builder.add_source(environment).build().map_err(unreadable)?;
-        let config: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
+        let given = given.add_source(environment).build().map_err(unreadable)?;
+        let merged = config::Config::builder().add_source(defaults.clone()).add_source(given.clone()).build();
+        let mut tree: layers::Tree = merged.and_then(config::Config::try_deserialize).map_err(unreadable)?;
+        layers::fetch_secrets(&mut tree, base)?;
+        let merged = from_tree(tree).map_err(unreadable)?;
+        let mut config: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
             let path = error.path().to_string();
             let problem = one_line(error.inner());
             // The library adds the key and the file to some messages by itself, but not to all.
@@ -199,7 +235,44 @@ impl Config {
             invalid(&path, problem)
         })?;
         config.validate()?;
-        Ok(config)
+        config.embedded.data_dir = base.join(&config.embedded.data_dir);
+        let (given, defaults) = (given.try_deserialize(), defaults.try_deserialize());
+        let (given, defaults) = (given.map_err(unreadable)?, defaults.map_err(unreadable)?);
+        config.unused = layers::of_other_backend(config.backend, &given, &defaults);
+        match (config.backend, config.unused) {
+            (Backend::Embedded, Some(key)) => {
+                let problem =
+                    "is set, but backend is embedded, which does not use it: set backend: distributed, or remove it";
+                Err(invalid(key, problem))
+            }
+            _ => Ok(config),
+        }
+    }
+
+    /// Where the servers of the distributed backend are: MySQL, Redis, RabbitMQ. No secrets.
+    pub fn servers(&self) -> (String, String, String) {
+        let place = |url: &SecretString, port: u16| match url::Url::parse(url.expose_secret()) {
+            Ok(url) => {
+                let host = url.host_str().unwrap_or_default();
+                format!("{host}:{}{}", url.port().unwrap_or(port), url.path())
+            }
+            Err(_) => String::new(),
+        };
+        let redis = format!("{}/{} {}*", self.redis.addr, self.redis.db, self.redis.key_prefix);
+        let rabbitmq = format!("{} {}", place(&self.rabbitmq.url, 5672), self.rabbitmq.queue);
+        (place(&self.mysql.dsn, 3306), redis, rabbitmq)
+    }
+
+    /// What an operator should know of this configuration, although it is valid.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.auth.bcrypt_cost < 10 {
+            warnings.push(format!("auth.bcrypt_cost: {} is for tests; 10 or more", self.auth.bcrypt_cost));
+        }
+        if let Some(key) = self.unused {
+            warnings.push(format!("{key}: is set, but backend is distributed, which does not use it"));
+        }
+        warnings
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
@@ -207,6 +280,7 @@ impl Config {
             return Err(invalid("server.host", "must not be empty"));
         }
         in_range("server.workers", self.server.workers, 0, 1024)?;
+        in_range("server.drain_seconds", self.server.drain_seconds, 0, 3600)?;
         in_range("limits.purchases_waiting", self.limits.purchases_waiting, 1, 1_000_000)?;
         in_range("auth.token_ttl_seconds", self.auth.token_ttl_seconds, 1, 366 * 86_400)?;
         in_range("auth.bcrypt_cost", self.auth.bcrypt_cost, 4, 15)?;
@@ -252,15 +326,28 @@ impl Config {
         if secret.is_empty() && !made_here {
             return Err(invalid("auth.jwt_secret", "is missing; a random one: openssl rand -hex 32"));
         }
-        if !secret.is_empty() && secret.len() < JWT_SECRET_MIN_BYTES {
-            return Err(invalid("auth.jwt_secret", format!("must be at least {JWT_SECRET_MIN_BYTES} bytes")));
+        if !secret.is_empty() {
+            check_jwt_secret(secret).map_err(|problem| invalid("auth.jwt_secret", problem))?;
         }
         let password = self.admin.password.expose_secret();
         if password.is_empty() {
             return if made_here { Ok(()) } else { Err(invalid("admin.password", "is missing")) };
         }
-        Password::parse(password).map(|_| ()).map_err(|problem| invalid("admin.password", problem))
+        check_password(password).map_err(|problem| invalid("admin.password", problem))
     }
+}
+
+/// What a key of the tokens must be, wherever it is kept.
+pub fn check_jwt_secret(secret: &str) -> Result<(), String> {
+    if secret.len() < JWT_SECRET_MIN_BYTES {
+        return Err(format!("must be at least {JWT_SECRET_MIN_BYTES} bytes"));
+    }
+    Ok(())
+}
+
+/// What a password must be, wherever it is kept.
+pub fn check_password(password: &str) -> Result<(), String> {
+    Password::parse(password).map(|_| ()).map_err(str::to_owned)
 }
 
 fn environment(source: Option<config::Map<String, String>>) -> Environment {
@@ -270,7 +357,7 @@ fn environment(source: Option<config::Map<String, String>>) -> Environment {
 /// The file, with the spelling of the Go original's keys brought to ours.
 fn file_layer(path: &Path) -> Result<config::Config, config::ConfigError> {
     let file = config::Config::builder().add_source(File::from(path).format(FileFormat::Yaml)).build()?;
-    let mut root: config::Map<String, config::Value> = file.try_deserialize()?;
+    let mut root: layers::Tree = file.try_deserialize()?;
     for section in ["mysql", "redis"] {
         let Some(value) = root.get_mut(section) else { continue };
         if let config::ValueKind::Table(keys) = &mut value.kind
@@ -279,8 +366,12 @@ fn file_layer(path: &Path) -> Result<config::Config, config::ConfigError> {
             keys.insert("pool_size".to_owned(), size);
         }
     }
+    from_tree(root)
+}
+
+fn from_tree(tree: layers::Tree) -> Result<config::Config, config::ConfigError> {
     let mut builder = config::Config::builder();
-    for (key, value) in root {
+    for (key, value) in tree {
         builder = builder.set_override(key, value)?;
     }
     builder.build()
@@ -391,6 +482,8 @@ mod tests {
             ("mysql: { pool_size: 2 }", None, "mysql.pool_size"),
             ("limits: { auth_per_minute: -1 }", None, "limits.auth_per_minute"),
             ("limits: { purchases_waiting: 0 }", None, "limits.purchases_waiting"),
+            ("log: { format: xml }", None, "log.format"),
+            ("server: { drain_seconds: 3601 }", None, "server.drain_seconds"),
         ] {
             let message = load(yaml, variable.as_slice()).expect_err(yaml);
             assert!(message.starts_with(&format!("configuration: {key}")), "{yaml} {variable:?}: {message}");
@@ -403,6 +496,77 @@ mod tests {
         let nothing = [("MYSQL__DSN", ""), ("RABBITMQ__URL", ""), ("AUTH__JWT_SECRET", ""), ("ADMIN__PASSWORD", "")];
         let config = load("backend: embedded", &[&nothing[..], &[("BACKEND", "embedded")]].concat()).unwrap();
         assert_eq!(config.backend, Backend::Embedded);
+    }
+
+    #[test]
+    fn what_is_set_for_servers_while_the_backend_is_embedded_is_refused_by_name() {
+        let nothing = [("MYSQL__DSN", ""), ("RABBITMQ__URL", ""), ("AUTH__JWT_SECRET", ""), ("ADMIN__PASSWORD", "")];
+        let embedded = [&nothing[..], &[("BACKEND", "embedded")]].concat();
+        for (yaml, variable, key) in [
+            ("mysql: { dsn: 'mysql://u:p@db/seckill' }", None, "mysql.dsn"),
+            ("redis: { addr: 'redis:6379' }", None, "redis.addr"),
+            ("{}", Some(("REDIS__PASSWORD", "hunter2")), "redis.password"),
+            ("{}", Some(("RABBITMQ__URL", "amqp://u:hunter2@mq:5672/%2f")), "rabbitmq.url"),
+        ] {
+            let mut variables = embedded.clone();
+            if yaml.contains("dsn") {
+                variables.retain(|(name, _)| *name != "MYSQL__DSN");
+            }
+            variables.extend(variable);
+            let set = variables.iter().map(|(key, value)| (format!("SECKILL__{key}"), (*value).to_owned())).collect();
+            let file = std::env::temp_dir().join(format!("seckill-config-{}.yaml", uuid::Uuid::now_v7()));
+            std::fs::write(&file, yaml).unwrap();
+            let message = Config::load_with(Some(&file), environment(Some(set))).unwrap_err().to_string();
+            std::fs::remove_file(file).unwrap();
+            assert!(message.starts_with(&format!("configuration: {key}: ")), "{message}");
+            assert!(message.contains("backend is embedded") && !message.contains("hunter2"), "{message}");
+        }
+        let same_as_default = "redis: { addr: '127.0.0.1:6379', password: '' }";
+        assert!(load(same_as_default, &embedded).is_ok(), "the file that ships with the project sets it");
+        let folder = load("embedded: { data_dir: elsewhere }", &[]).unwrap();
+        assert!(folder.warnings().iter().any(|warning| warning.starts_with("embedded.data_dir")));
+    }
+
+    #[test]
+    fn every_secret_can_be_in_a_file_beside_the_configuration_and_is_checked_there_too() {
+        let folder = std::env::temp_dir().join(format!("seckill-config-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir(&folder).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+        let load = |yaml: &str| {
+            write("config.yaml", yaml);
+            let loaded = Config::load_with(Some(&folder.join("config.yaml")), environment(Some(config::Map::new())));
+            loaded.map_err(|error| error.to_string())
+        };
+        write("dsn", "mysql://u:p@127.0.0.1:3306/seckill\n");
+        write("redis", "redis secret\r\n");
+        write("url", "amqp://u:p@127.0.0.1:5672/%2f");
+        write("jwt", "0123456789abcdef0123456789abcdef\n");
+        write("admin", "correct horse\n");
+        let servers = "backend: distributed\nmysql: { dsn_file: dsn }\nredis: { password_file: redis }\n\
+                       rabbitmq: { url_file: url }\nadmin: { password_file: admin }\n";
+        let config = load(&format!("{servers}auth: {{ jwt_secret_file: jwt }}")).unwrap();
+        assert_eq!(config.redis.password.expose_secret(), "redis secret");
+        assert_eq!(config.admin.password.expose_secret(), "correct horse");
+        assert_eq!(config.auth.jwt_secret.expose_secret(), "0123456789abcdef0123456789abcdef");
+        assert_eq!(config.servers().0, "127.0.0.1:3306/seckill");
+
+        write("short", "short\n");
+        for (auth, key, problem) in [
+            ("{ jwt_secret_file: short }", "auth.jwt_secret", "at least 32 bytes"),
+            ("{ jwt_secret_file: missing }", "auth.jwt_secret_file", "no such file"),
+            (
+                "{ jwt_secret_file: jwt, jwt_secret: 0123456789abcdef0123456789abcdef }",
+                "auth.jwt_secret_file",
+                "set too",
+            ),
+            ("{ bcrypt_cost_file: jwt }", "auth.bcrypt_cost_file", "unknown field"),
+        ] {
+            let message = load(&format!("{servers}auth: {auth}")).unwrap_err();
+            assert!(message.starts_with(&format!("configuration: {key}: ")) && message.contains(problem), "{message}");
+        }
+        assert_eq!(load("embedded: { data_dir: here }").unwrap().embedded.data_dir, folder.join("here"));
+        assert_eq!(load("embedded: { data_dir: /there }").unwrap().embedded.data_dir, Path::new("/there"));
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -6,18 +6,20 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
 
-/// Our own words from `info` on, those of the HTTP server from `warn` on.
-const DEFAULT_FILTER: &str = "info,actix_server=warn";
+use crate::config::LogFormat;
+
+/// Our own words from `info` on, those of the HTTP server from `warn` on. Requests that it cannot read are no errors of ours.
+const DEFAULT_FILTER: &str = "info,actix_server=warn,actix_http::h1=off";
 
 /// Writes the log to standard error. `RUST_LOG` sets the levels.
-pub fn init() {
+pub fn init(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     // Fails only where a log is set up already, as in tests.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(stderr().is_terminal())
-        .with_writer(stderr)
-        .try_init();
+    let _ = match format {
+        LogFormat::Text => log.with_ansi(stderr().is_terminal()).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    };
 }
 
 /// Between two lines about the same trouble.

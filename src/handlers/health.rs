@@ -13,8 +13,13 @@ pub(super) async fn alive() -> HttpResponse {
 
 pub(super) async fn ready(health: web::Data<Health>) -> HttpResponse {
     let checks = health.check().await;
-    let body = json!({"status": if checks.all_up() { "ready" } else { "unavailable" }, "checks": checks});
-    if checks.all_up() { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+    let status = match (health.is_stopping(), checks.all_up()) {
+        (true, _) => "stopping",
+        (false, true) => "ready",
+        (false, false) => "unavailable",
+    };
+    let body = json!({"status": status, "checks": checks});
+    if status == "ready" { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
 }
 
 pub(super) async fn metrics(health: web::Data<Health>, metrics: web::Data<Metrics>) -> Result<HttpResponse> {

@@ -1,6 +1,7 @@
 //! Whether the stores answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
@@ -16,6 +17,7 @@ pub struct Health {
     gate: Arc<StockGate>,
     queue: Arc<OrderQueue>,
     supervisor: Supervisor,
+    stopping: AtomicBool,
 }
 
 /// Whether a store answers.
@@ -53,7 +55,17 @@ impl Checks {
 impl Health {
     /// Asks these stores.
     pub fn new(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>, supervisor: Supervisor) -> Self {
-        Self { db, gate, queue, supervisor }
+        Self { db, gate, queue, supervisor, stopping: AtomicBool::new(false) }
+    }
+
+    /// From now on nobody new should be sent here.
+    pub fn begin_stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the process is about to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Notes what the queue and the pool hold just now.

@@ -1,10 +1,6 @@
 //! The command itself: what it prints and how it ends.
 
-use std::process::Command;
-
-fn seckill() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_seckill"))
-}
+use crate::command::seckill;
 
 #[test]
 fn a_mistake_in_the_configuration_stops_the_start_with_one_line() {
@@ -13,8 +9,20 @@ fn a_mistake_in_the_configuration_stops_the_start_with_one_line() {
         ("SECKILL__SERVER__PROT", "1"),
         ("SECKILL__AUTH__JWT_SECRET", "short"),
         ("SECKILL__MYSQL__DSN", "buyer:hunter2@tcp(127.0.0.1:3306)/seckill"),
+        // Beside the same key itself.
+        ("SECKILL__AUTH__JWT_SECRET_FILE", "/nowhere/jwt_secret"),
     ] {
-        let output = seckill().env("SECKILL__BACKEND", "distributed").env(variable, value).output().unwrap();
+        let mut command = seckill();
+        for (key, value) in [
+            ("BACKEND", "distributed"),
+            ("MYSQL__DSN", "mysql://u:hunter2@127.0.0.1:9/seckill"),
+            ("RABBITMQ__URL", "amqp://u:hunter2@127.0.0.1:9/%2f"),
+            ("AUTH__JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+            ("ADMIN__PASSWORD", "correct horse"),
+        ] {
+            command.env(format!("SECKILL__{key}"), value);
+        }
+        let output = command.env(variable, value).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         let key = variable.trim_start_matches("SECKILL__").to_lowercase().replace("__", ".");
         assert_eq!(output.status.code(), Some(1), "{stderr}");

@@ -8,6 +8,7 @@ mod app;
 mod broker;
 mod catalog;
 mod client;
+mod command;
 mod config_errors;
 mod distributed_only;
 mod operations;
@@ -15,6 +16,7 @@ mod orders;
 mod protocol;
 mod purchases;
 mod recovery;
+mod starting;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -138,6 +138,10 @@ async fn is_ready(url: &str) -> bool {
 
 fn command(settings: &[(&'static str, String)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_seckill"));
+    // The servers of the configuration are an error while the backend is embedded.
+    for key in ["MYSQL__DSN", "REDIS__ADDR", "REDIS__PASSWORD", "RABBITMQ__URL"] {
+        command.env_remove(format!("SECKILL__{key}"));
+    }
     command.arg("serve").envs(settings.iter().cloned()).env_remove("RUST_LOG").kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command

@@ -1,0 +1,60 @@
+//! What this process asks of the system: that its files are private, that a crash writes no memory down, and which
+//! signals tell it to stop.
+
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, setrlimit, umask};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Files that this process makes are its user's alone, and a crash leaves no core file, which would hold every secret.
+///
+/// The limit is hard, so that nothing raises it again; systemd-coredump and apport obey it too. `PR_SET_DUMPABLE` would
+/// go further, but it also hides `/proc/<pid>` from the service's own user: `ss -p`, `lsof` and `perf` would fail there.
+pub fn keep_to_itself() {
+    umask(Mode::RWXG | Mode::RWXO);
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "Cannot switch core dumps off");
+    }
+}
+
+/// SIGTERM, SIGINT (Ctrl-C) and SIGHUP (the terminal was closed).
+///
+/// The first one cancels `told`. A second one ends the process at once, whatever it does: what was acknowledged to a
+/// client is durable, as after a crash.
+pub struct StopSignals {
+    told: CancellationToken,
+}
+
+impl StopSignals {
+    /// Catches them from now on.
+    pub fn catch() -> Result<Self, String> {
+        let catch = |kind| signal(kind).map_err(|error| format!("cannot catch signals: {error}"));
+        let mut signals =
+            [catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?, catch(SignalKind::hangup())?];
+        let told = CancellationToken::new();
+        let first = told.clone();
+        tokio::spawn(async move {
+            any(&mut signals).await;
+            first.cancel();
+            any(&mut signals).await;
+            tracing::warn!("Told to stop a second time: ending at once");
+            std::process::exit(1);
+        });
+        Ok(Self { told })
+    }
+
+    /// Waits for the first one.
+    pub async fn told(&self) {
+        self.told.cancelled().await;
+    }
+}
+
+async fn any(signals: &mut [Signal; 3]) {
+    let [terminate, interrupt, hangup] = signals;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        _ = hangup.recv() => {}
+    }
+}

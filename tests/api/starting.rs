@@ -1,0 +1,255 @@
+//! Starting and stopping, seen as an operator sees them.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection, sql_query, sql_types::Text};
+use serde_json::Value;
+
+use crate::command::{Folder, Server, fails, is_open, mode, seckill};
+
+const PASSWORD: &str = "correct horse";
+
+/// A server on the distributed backend whose database does not answer.
+fn without_database() -> Command {
+    let mut command = seckill();
+    for (key, value) in [
+        ("BACKEND", "distributed"),
+        ("MYSQL__DSN", "mysql://seckill:hunter2@127.0.0.1:9/seckill"),
+        ("REDIS__PASSWORD", "hunter2"),
+        ("RABBITMQ__URL", "amqp://seckill:hunter2@127.0.0.1:9/%2f"),
+        ("AUTH__JWT_SECRET", "hunter2hunter2hunter2hunter2hunter2"),
+        ("ADMIN__PASSWORD", "hunter2 hunter2"),
+    ] {
+        command.env(format!("SECKILL__{key}"), value);
+    }
+    command
+}
+
+fn wait_for_log(server: &Server, words: &str) {
+    let begun = Instant::now();
+    while !server.log().contains(words) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "no `{words}` in {}", server.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[tokio::test]
+async fn nothing_in_the_data_folder_is_for_others_and_no_core_is_dumped() {
+    let folder = Folder::new();
+    fs::DirBuilder::new().mode(0o755).create(folder.data()).unwrap();
+    let mut server = Server::start(&folder, folder.embedded()).await;
+    assert_eq!(mode(&folder.data()), 0o700);
+    let mut files = 0;
+    for entry in fs::read_dir(folder.data()).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path) & 0o077, 0, "{}", path.display());
+        files += 1;
+    }
+    assert!(files >= 5, "databases, secrets and the lock");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let core: Vec<&str> =
+        limits.lines().find(|line| line.starts_with("Max core")).unwrap().split_whitespace().collect();
+    assert_eq!(core[4..6], ["0", "0"], "{core:?}");
+    server.signal("HUP");
+    assert!(server.ended(Duration::from_secs(15)).success(), "SIGHUP stops it as SIGTERM does");
+    assert!(server.log().contains("Stopped"), "{}", server.log());
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_written_is_one_line() {
+    let folder = Folder::new();
+    fs::write(folder.0.join("file"), "").unwrap();
+    let mut below_a_file = folder.embedded();
+    below_a_file.env("SECKILL__EMBEDDED__DATA_DIR", folder.0.join("file/data"));
+    let mut no_room = Command::new("sh");
+    // What a full disk is to a program: each write fails.
+    no_room.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\"", env!("CARGO_BIN_EXE_seckill")]);
+    no_room.env("SECKILL__EMBEDDED__DATA_DIR", folder.data()).env("SECKILL__BACKEND", "embedded");
+    for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("SECKILL__")) {
+        no_room.env_remove(key);
+    }
+    no_room.env("SECKILL__EMBEDDED__DATA_DIR", folder.data()).env("SECKILL__SERVER__PORT", "0");
+    no_room.current_dir(std::env::temp_dir());
+    below_a_file.env("SECKILL__SERVER__PORT", "0");
+    for (command, named) in [(below_a_file, "file/data"), (no_room, "data")] {
+        let said = fails(command);
+        let problems: Vec<&str> = said.lines().filter(|line| !line.contains(" INFO ")).collect();
+        assert!(problems.len() == 1 && problems[0].contains(named), "{said}");
+    }
+}
+
+#[test]
+fn sigterm_while_starting_stops_at_once() {
+    let folder = Folder::new();
+    for signal in ["TERM", "INT", "HUP"] {
+        let mut server = Server::spawn(&folder, without_database());
+        wait_for_log(&server, "Starting seckill");
+        std::thread::sleep(Duration::from_millis(300));
+        server.signal(signal);
+        let status = server.ended(Duration::from_secs(3));
+        assert!(status.success(), "{signal}: {status} {}", server.log());
+    }
+}
+
+#[test]
+fn the_first_line_of_the_log_says_what_runs_on_what_and_no_secret() {
+    let folder = Folder::new();
+    let server = Server::spawn(&folder, without_database());
+    wait_for_log(&server, "Starting seckill");
+    let log = server.log();
+    let first = log.lines().next().unwrap();
+    for word in [env!("CARGO_PKG_VERSION"), "distributed", "127.0.0.1:9/seckill", "127.0.0.1:6379/0", "seckill.orders"]
+    {
+        assert!(first.contains(word), "{word}: {first}");
+    }
+    assert!(!log.contains("hunter2"), "{log}");
+}
+
+#[tokio::test]
+async fn a_log_of_json_is_one_object_a_line() {
+    let folder = Folder::new();
+    let mut command = folder.embedded();
+    command.env("SECKILL__LOG__FORMAT", "json").env("SECKILL__ADMIN__PASSWORD", PASSWORD);
+    let mut server = Server::start(&folder, command).await;
+    server.signal("TERM");
+    assert!(server.ended(Duration::from_secs(15)).success());
+    let log = server.log();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert_eq!(lines[0]["message"], "Starting seckill", "{log}");
+    assert_eq!(lines[0]["backend"], "embedded");
+    assert_eq!(lines[0]["data_dir"], folder.data().to_str().unwrap());
+    assert_eq!(lines.last().unwrap()["message"], "Stopped");
+    assert!(!log.contains(PASSWORD));
+}
+
+#[tokio::test]
+async fn readyz_says_503_before_a_stop_and_a_second_signal_ends_at_once() {
+    let folder = Folder::new();
+    let mut command = folder.embedded();
+    command.env("SECKILL__SERVER__DRAIN_SECONDS", "60");
+    let mut server = Server::start(&folder, command).await;
+    server.signal("TERM");
+    wait_for_log(&server, "serving on until");
+    let (status, body) = server.get("/readyz").await.expect("it still serves");
+    assert_eq!((status, serde_json::from_str::<Value>(&body).unwrap()["status"].as_str()), (503, Some("stopping")));
+    assert_eq!(server.get("/products").await.map(|reply| reply.0), Some(200), "buyers are served as before");
+    server.signal("INT");
+    assert_eq!(server.ended(Duration::from_secs(2)).code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_drained_server_stops_by_itself() {
+    let folder = Folder::new();
+    let mut command = folder.embedded();
+    command.env("SECKILL__SERVER__DRAIN_SECONDS", "1");
+    let mut server = Server::start(&folder, command).await;
+    let begun = Instant::now();
+    server.signal("TERM");
+    assert!(server.ended(Duration::from_secs(10)).success());
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+}
+
+#[test]
+fn a_port_in_use_is_one_line_before_anything_slow() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let mut command = without_database();
+    command.env("SECKILL__SERVER__PORT", &port);
+    let said = fails(command);
+    assert!(said.lines().count() == 1 && said.contains("server.port") && said.contains(&port), "{said}");
+}
+
+#[derive(QueryableByName)]
+struct Hash {
+    #[diesel(sql_type = Text)]
+    password_hash: String,
+}
+
+#[tokio::test]
+async fn the_port_opens_only_when_the_administrator_exists() {
+    let folder = Folder::new();
+    let mut command = folder.embedded();
+    // So that making the account takes long.
+    command.env("SECKILL__AUTH__BCRYPT_COST", "11").env("SECKILL__ADMIN__PASSWORD", PASSWORD);
+    let server = Server::spawn(&folder, command);
+    let begun = Instant::now();
+    while !is_open(server.address) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{}", server.log());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut conn = SqliteConnection::establish(folder.data().join("seckill.db").to_str().unwrap()).unwrap();
+    let admin: Vec<Hash> =
+        sql_query("SELECT password_hash FROM users WHERE username_key = 'admin'").load(&mut conn).unwrap();
+    assert!(admin.len() == 1 && admin[0].password_hash.starts_with("$2"), "{}", server.log());
+    assert_eq!(server.log_in("admin", PASSWORD).await.0, 200);
+}
+
+#[tokio::test]
+async fn admin_password_is_kept_only_when_it_was_made_here_and_is_never_wrong() {
+    let folder = Folder::new();
+    let kept = folder.data().join("admin_password");
+    // Configured: not written, not printed.
+    let mut command = folder.embedded();
+    command.env("SECKILL__ADMIN__PASSWORD", PASSWORD);
+    let mut server = Server::start(&folder, command).await;
+    assert_eq!(server.log_in("admin", PASSWORD).await.0, 200);
+    server.signal("TERM");
+    server.ended(Duration::from_secs(15));
+    assert!(!kept.exists() && !server.out().contains(PASSWORD) && !server.log().contains(PASSWORD), "{}", server.out());
+
+    // The account exists: no other password is made for it.
+    let mut server = Server::start(&folder, folder.embedded()).await;
+    assert_eq!(server.log_in("admin", PASSWORD).await.0, 200);
+    server.signal("TERM");
+    server.ended(Duration::from_secs(15));
+    assert!(!kept.exists() && server.out().is_empty(), "{}", server.out());
+
+    // A false one, as the version before left it, is removed.
+    fs::write(&kept, "0123456789abcdef0123\n").unwrap();
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut server = Server::start(&folder, folder.embedded()).await;
+    wait_for_log(&server, "Removed admin_password");
+    server.signal("TERM");
+    server.ended(Duration::from_secs(15));
+    assert!(!kept.exists());
+}
+
+#[tokio::test]
+async fn a_password_that_is_made_is_printed_kept_and_right() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, folder.embedded()).await;
+    let kept = fs::read_to_string(folder.data().join("admin_password")).unwrap();
+    assert!(server.out().contains(kept.trim()), "{}", server.out());
+    assert!(!server.log().contains(kept.trim()));
+    assert_eq!(server.log_in("admin", kept.trim()).await.0, 200);
+    drop(server);
+    fs::write(folder.data().join("jwt_secret"), "short\n").unwrap();
+    let mut command = folder.embedded();
+    command.env("SECKILL__SERVER__PORT", "0");
+    let said = fails(command);
+    let problem = said.lines().last().unwrap();
+    assert!(problem.contains("jwt_secret") && problem.contains("32 bytes"), "{said}");
+}
+
+#[tokio::test]
+async fn a_request_that_makes_no_sense_is_no_error_of_ours() {
+    use std::io::{Read, Write};
+    let folder = Folder::new();
+    let server = Server::start(&folder, folder.embedded()).await;
+    for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n"[..], b"GET / HTTP/9.9\r\n\r\n", b"GET\r\n\r\n"] {
+        let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        stream.write_all(garbage).unwrap();
+        let _ = stream.read(&mut [0; 512]);
+    }
+    let mut cut = std::net::TcpStream::connect(server.address).unwrap();
+    cut.write_all(b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{").unwrap();
+    drop(cut);
+    std::thread::sleep(Duration::from_millis(300));
+    let log = server.log();
+    assert!(!log.contains("ERROR") && !log.contains("WARN stream"), "{log}");
+}
