@@ -13,7 +13,7 @@ use actix_web::{HttpResponse, ResponseError};
 use futures_util::FutureExt;
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use seckill::error::Error;
-use seckill::model::{ProductId, Purchase, PurchaseBatch, Role, SaleTerms, Timestamp};
+use seckill::model::{ProductId, Purchase, PurchaseBatch, Revision, Role, SaleTerms, Timestamp};
 use seckill::queue::{self, Message};
 use seckill::services::{Identity, Tokens};
 use seckill::stock::{Admission, StockGate};
@@ -98,7 +98,7 @@ fn refuse((gate, sales): GateInput) -> usize {
 
 fn batch() -> &'static PurchaseBatch {
     let (product_id, items) = purchases(7, BATCH);
-    let batch = kept(PurchaseBatch { product_id, epoch: 1, items });
+    let batch = kept(PurchaseBatch { product_id, epoch: 1, revision: Some(Revision::FIRST), items });
     assert_eq!(queue::decode(&queue::encode(batch)), Ok(Message::Purchases(batch.clone())));
     batch
 }

@@ -43,7 +43,7 @@ pub struct Consumer {
     outage: Outage,
 }
 
-/// Deliveries of one product and epoch that are decided together.
+/// Deliveries of one product, epoch and revision that are decided together.
 struct Group {
     batch: PurchaseBatch,
     deliveries: Vec<Delivery>,
@@ -260,16 +260,16 @@ async fn tell_gate(recorder: &Recorder, decided: Vec<(ProductId, Decision)>) {
     }
 }
 
-/// Puts deliveries of one product and epoch together, in the order they came.
+/// Puts deliveries of one product, epoch and revision together, in the order they came.
 fn group(deliveries: Vec<Delivery>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for delivery in deliveries {
         let Message::Purchases(batch) = delivery.message() else { continue };
-        // The product's last group: after one of another epoch comes a new one.
+        // The product's last group: after one of another epoch or revision comes a new one.
         let fitting = groups
             .iter_mut()
             .rfind(|group| group.batch.product_id == batch.product_id)
-            .filter(|group| group.batch.epoch == batch.epoch);
+            .filter(|group| group.batch.epoch == batch.epoch && group.batch.revision == batch.revision);
         match fitting {
             Some(group) => {
                 group.batch.items.extend_from_slice(&batch.items);

@@ -5,8 +5,8 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::schema::{orders, products};
-use super::{DbConn, DbResult, on_db};
-use crate::model::{Order, OrderId, OrderStatus, ProductId, RejectReason, Timestamp, UserId};
+use super::{DbConn, DbResult, RevisionRow, on_db};
+use crate::model::{Order, OrderId, OrderStatus, ProductId, Purchase, RejectReason, Timestamp, UserId};
 
 /// An order that is about to be inserted, live or rejected.
 #[derive(Debug, Clone, Insertable)]
@@ -22,11 +22,13 @@ pub struct NewOrder {
     release_due: Option<bool>,
     created_at: Timestamp,
     updated_at: Timestamp,
+    revision: i64,
 }
 
 impl NewOrder {
-    /// An order that holds a unit.
-    pub fn unpaid(id: OrderId, product_id: ProductId, user_id: UserId, price_cents: i64) -> Self {
+    /// An order that holds a unit, bought as the product was in that revision.
+    pub fn unpaid(purchase: Purchase, product_id: ProductId, bought: &RevisionRow) -> Self {
+        let Purchase { order_id: id, user_id } = purchase;
         Self {
             id,
             product_id,
@@ -34,10 +36,11 @@ impl NewOrder {
             live_user: Some(user_id),
             status: OrderStatus::Unpaid,
             reason: None,
-            price_cents,
+            price_cents: bought.price_cents,
             release_due: None,
             created_at: id.drawn_at(),
             updated_at: Timestamp::now(),
+            revision: bought.revision,
         }
     }
 

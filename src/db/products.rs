@@ -55,8 +55,6 @@ pub struct ProductLock {
     pub stock: i64,
     /// Units that live orders hold.
     pub sold: i64,
-    /// The price that binds.
-    pub price_cents: i64,
     /// Epoch of the gate that may sell.
     pub gate_epoch: i64,
     /// Purchases admitted in an older epoch come too late.
@@ -209,13 +207,7 @@ impl DbConn {
     /// Locks a product's row until the transaction ends. In SQLite a transaction that writes has locked everything.
     pub async fn lock_product(&mut self, id: ProductId) -> DbResult<Option<ProductLock>> {
         let query = products::table
-            .select((
-                products::stock,
-                products::sold,
-                products::price_cents,
-                products::gate_epoch,
-                products::gate_fence,
-            ))
+            .select((products::stock, products::sold, products::gate_epoch, products::gate_fence))
             .filter(products::id.eq(id));
         match self {
             DbConn::MySql(conn) => {

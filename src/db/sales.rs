@@ -14,6 +14,10 @@ use super::schema::products;
 use super::{Db, DbConn, DbError, DbPool, DbResult};
 use crate::model::{PurchaseBatch, Timestamp};
 
+/// Stands for the revision of purchases that name none. An order gets the product's present one then, and if the one it names
+/// is not there: a program of a version that kept none has changed the product.
+const NO_REVISION: i64 = -1;
+
 /// Leaves a transaction that is to be rolled back.
 enum Abort {
     Conflict,
@@ -83,23 +87,24 @@ const TAKE_STOCK: &str = "UPDATE JSON_TABLE(?, '$[*]' COLUMNS \
 /// Takes the units of those batches whose product has them and whose epoch is not fenced off; of how many.
 async fn take_stock(conn: &mut AsyncMysqlConnection, batches: &[PurchaseBatch]) -> QueryResult<usize> {
     let mut list = String::with_capacity(batches.len() * 32);
-    for PurchaseBatch { product_id, epoch, items } in batches {
+    for PurchaseBatch { product_id, epoch, items, .. } in batches {
         let _ = write!(list, "[{product_id},{},{epoch}],", items.len());
     }
     let update = sql_query(TAKE_STOCK).bind::<Text, _>(json_list(list));
     diesel_async::RunQueryDsl::execute(update, conn).await
 }
 
-/// One short text whatever the number of rows: they come as one JSON value, a list for each product; each row with its
-/// id, its buyer and the milliseconds between the first row's time and its own. `IGNORE` hides range and null errors too,
+/// One short text whatever the number of rows: they come as one JSON value, a list for each product with its revision; each
+/// row with its id, its buyer and the milliseconds between the first row's time and its own. `IGNORE` hides range and null errors too,
 /// of which these rows can have none.
 const INSERT_OR_IGNORE: &str = "INSERT IGNORE INTO orders \
-    (id, product_id, user_id, live_user, status, price_cents, created_at, updated_at) \
-    SELECT UNHEX(item.id), item.product_id, item.buyer, item.buyer, 'unpaid', products.price_cents, \
-           DATE_ADD(?, INTERVAL item.later * 1000 MICROSECOND), ? \
-    FROM JSON_TABLE(?, '$[*]' COLUMNS (product_id BIGINT PATH '$[0]', NESTED PATH '$[1][*]' COLUMNS \
+    (id, product_id, user_id, live_user, status, price_cents, created_at, updated_at, revision) \
+    SELECT UNHEX(item.id), item.product_id, item.buyer, item.buyer, 'unpaid', COALESCE(bought.price_cents, products.price_cents), \
+           DATE_ADD(?, INTERVAL item.later * 1000 MICROSECOND), ?, COALESCE(bought.revision, products.ver) \
+    FROM JSON_TABLE(?, '$[*]' COLUMNS (product_id BIGINT PATH '$[0]', revision BIGINT PATH '$[1]', NESTED PATH '$[2][*]' COLUMNS \
            (id CHAR(32) PATH '$[0]', buyer BIGINT PATH '$[1]', later BIGINT PATH '$[2]'))) AS item \
-    STRAIGHT_JOIN products ON products.id = item.product_id";
+    STRAIGHT_JOIN products ON products.id = item.product_id \
+    LEFT JOIN product_revisions AS bought ON bought.product_id = item.product_id AND bought.revision = item.revision";
 
 /// Inserts live orders, leaving out those that a unique key refuses; how many went in. The count is exact, so a
 /// transaction that needs all of them rolls back when it falls short.
@@ -107,8 +112,8 @@ async fn insert_or_ignore(conn: &mut AsyncMysqlConnection, batches: &[PurchaseBa
     let all = || batches.iter().flat_map(|batch| &batch.items);
     let Some(first) = all().next().map(|item| item.order_id.drawn_at()) else { return Ok(0) };
     let mut list = String::with_capacity(all().count() * 64);
-    for PurchaseBatch { product_id, items, .. } in batches {
-        let _ = write!(list, "[{product_id},");
+    for PurchaseBatch { product_id, revision, items, .. } in batches {
+        let _ = write!(list, "[{product_id},{},", revision.map_or(NO_REVISION, i64::from));
         for (place, item) in items.iter().enumerate() {
             list.push_str(if place == 0 { "[[\"" } else { ",[\"" });
             list.push_str(Uuid::from(item.order_id).simple().encode_lower(&mut Uuid::encode_buffer()));
@@ -138,9 +143,13 @@ fn json_list(mut values: String) -> String {
 /// [`INSERT_OR_IGNORE`] of one product for SQLite: ids and times come as two strings of bytes, 16 and 23 a row, the buyers
 /// as a JSON list.
 const INSERT_OR_IGNORE_INTO_FILE: &str = "INSERT OR IGNORE INTO orders \
-    (id, product_id, user_id, live_user, status, price_cents, created_at, updated_at) \
-    SELECT substr(?1, 16 * key + 1, 16), ?2, value, value, 'unpaid', (SELECT price_cents FROM products WHERE id = ?2), \
-           CAST(substr(?3, 23 * key + 1, 23) AS TEXT), ?4 \
+    (id, product_id, user_id, live_user, status, price_cents, created_at, updated_at, revision) \
+    SELECT substr(?1, 16 * key + 1, 16), ?2, value, value, 'unpaid', \
+           COALESCE((SELECT price_cents FROM product_revisions WHERE product_id = ?2 AND revision = ?6), \
+                    (SELECT price_cents FROM products WHERE id = ?2)), \
+           CAST(substr(?3, 23 * key + 1, 23) AS TEXT), ?4, \
+           COALESCE((SELECT revision FROM product_revisions WHERE product_id = ?2 AND revision = ?6), \
+                    (SELECT ver FROM products WHERE id = ?2)) \
     FROM json_each(?5)";
 
 /// [`insert_or_ignore`] in the words of synchronous Diesel.
@@ -161,7 +170,8 @@ fn insert_or_ignore_blocking(conn: &mut SqliteConnection, batch: &PurchaseBatch)
         .bind::<BigInt, _>(batch.product_id)
         .bind::<Binary, _>(times.into_bytes())
         .bind::<diesel::sql_types::Timestamp, _>(Timestamp::now())
-        .bind::<Text, _>(buyers);
+        .bind::<Text, _>(buyers)
+        .bind::<BigInt, _>(batch.revision.map_or(NO_REVISION, i64::from));
     insert.execute(conn)
 }
 

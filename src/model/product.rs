@@ -111,6 +111,11 @@ impl Sale {
 #[serde(try_from = "i64")]
 pub struct Revision(NonZeroU32);
 
+impl Revision {
+    /// That of a new product.
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
+}
+
 impl TryFrom<i64> for Revision {
     type Error = &'static str;
 
@@ -150,7 +155,7 @@ pub struct SaleTerms {
 impl SaleTerms {
     /// The product's revision that they belong to. No product is changed four billion times.
     pub fn revision(&self) -> Revision {
-        Revision(NonZeroU32::new(self.ver.clamp(1, u32::MAX.into()) as u32).unwrap_or(NonZeroU32::MIN))
+        Revision::try_from(self.ver).unwrap_or(Revision(NonZeroU32::MAX))
     }
 
     /// The state at `now` with `remaining` units left. Window before pause before stock, as for a purchase.

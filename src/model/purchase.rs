@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{OrderId, ProductId, UserId};
+use super::{OrderId, ProductId, Revision, UserId};
 
 /// A purchase as the gate and the queue know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -13,13 +13,16 @@ pub struct Purchase {
     pub user_id: UserId,
 }
 
-/// Purchases of one product that one gate admitted, in the order they came.
+/// Purchases of one product that one gate admitted under one revision, in the order they came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PurchaseBatch {
     /// What is bought.
     pub product_id: ProductId,
     /// Epoch of the gate that admitted them.
     pub epoch: i64,
+    /// The product's revision at the click, whose price binds; `None` in messages of a version that knew none: the revision
+    /// of when the order is written.
+    pub revision: Option<Revision>,
     /// The purchases.
     pub items: Vec<Purchase>,
 }

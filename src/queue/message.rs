@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use super::{Barrier, Message};
-use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch};
+use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, Revision};
 
 /// Purchases in one message at most.
 pub const BATCH_MAX: usize = 500;
@@ -24,6 +24,8 @@ struct Wire<'a> {
     kind: Cow<'a, str>,
     product_id: ProductId,
     epoch: i64,
+    /// Of purchases only, and there not in messages of a version that knew no revisions. That version leaves it aside.
+    revision: Option<Revision>,
     /// Of purchases only.
     items: Option<Vec<Purchase>>,
 }
@@ -38,9 +40,13 @@ struct Header<'a> {
 
 /// A batch as JSON. Every purchase passes here, and nothing needs escaping: written without a serializer.
 pub fn encode(batch: &PurchaseBatch) -> Vec<u8> {
-    let PurchaseBatch { product_id, epoch, items } = batch;
+    let PurchaseBatch { product_id, epoch, revision, items } = batch;
     let mut json = head(PURCHASES, *product_id, *epoch);
     json.reserve(items.len() * ITEM_BYTES);
+    if let Some(revision) = revision {
+        json.push_str(r#","revision":"#);
+        json.push_str(itoa::Buffer::new().format(i64::from(*revision)));
+    }
     json.push_str(r#","items":["#);
     for (place, Purchase { order_id, user_id }) in items.iter().enumerate() {
         json.push_str(if place == 0 { r#"{"order_id":""# } else { r#",{"order_id":""# });
@@ -65,7 +71,7 @@ fn head(kind: &str, product_id: ProductId, epoch: i64) -> String {
 
 /// A message from JSON; the error says why it is none of ours.
 pub fn decode(json: &[u8]) -> Result<Message, String> {
-    let Wire { v, kind, product_id, epoch, items } =
+    let Wire { v, kind, product_id, epoch, revision, items } =
         serde_json::from_slice(json).map_err(|error| match serde_json::from_slice(json) {
             Ok(Header { v, kind }) if v != VERSION => unknown(v, &kind),
             _ => error.to_string(),
@@ -83,7 +89,7 @@ pub fn decode(json: &[u8]) -> Result<Message, String> {
     if !(1..=BATCH_MAX).contains(&items.len()) {
         return Err(format!("{} items, not 1 to {BATCH_MAX}", items.len()));
     }
-    Ok(Message::Purchases(PurchaseBatch { product_id, epoch, items }))
+    Ok(Message::Purchases(PurchaseBatch { product_id, epoch, revision, items }))
 }
 
 fn unknown(v: u32, kind: &str) -> String {
@@ -102,7 +108,7 @@ mod tests {
                 user_id: UserId::try_from(user).unwrap(),
             })
             .collect();
-        PurchaseBatch { product_id: 7.try_into().unwrap(), epoch: 2, items }
+        PurchaseBatch { product_id: 7.try_into().unwrap(), epoch: 2, revision: Revision::try_from(3).ok(), items }
     }
 
     #[test]
@@ -111,6 +117,22 @@ mod tests {
         assert_eq!(decode(&encode(&batch)), Ok(Message::Purchases(batch)));
         let barrier = Barrier { product_id: 7.try_into().unwrap(), epoch: 2 };
         assert_eq!(decode(&encode_barrier(barrier)), Ok(Message::Barrier(barrier)));
+    }
+
+    /// In both directions: an upgrade goes from instance to instance, and one may be taken back.
+    #[test]
+    fn messages_of_the_version_before_are_read_and_ours_are_read_by_it() {
+        let batch = batch();
+        let ours = String::from_utf8(encode(&batch)).unwrap();
+        let older = ours.replace(r#","revision":3"#, "");
+        assert_ne!(older, ours);
+        let expected = PurchaseBatch { revision: None, ..batch };
+        assert_eq!(decode(older.as_bytes()), Ok(Message::Purchases(expected.clone())));
+        assert_eq!(encode(&expected), older.into_bytes());
+        // What it looks at is the same and in the same place; it leaves aside what it does not know.
+        let unknown = ours.replace(r#""revision":3"#, r#""revision":3,"another":{"a":[1]}"#);
+        assert!(decode(unknown.as_bytes()).is_ok());
+        assert!(decode(ours.replace(r#""revision":3"#, r#""revision":0"#).as_bytes()).is_err());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::{KnownProducts, Rebuilds};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::model::{OrderId, OrderIds, ProductId, Purchase, PurchaseBatch, Sale, UserId};
+use crate::model::{OrderId, OrderIds, ProductId, Purchase, PurchaseBatch, Revision, Sale, UserId};
 use crate::queue::{BATCH_MAX, OrderQueue};
 use crate::stock::{Admission, Answer, GateError, StockGate};
 use crate::supervision::Supervisor;
@@ -80,7 +80,15 @@ struct Ticket {
 struct Admitted {
     product: ProductId,
     epoch: i64,
-    reserved: Vec<(Ticket, OrderId)>,
+    reserved: Vec<Reserved>,
+}
+
+/// A click that holds a unit.
+struct Reserved {
+    ticket: Ticket,
+    order_id: OrderId,
+    /// The product's revision at the click: at the first one, if this is a repeat.
+    revision: Revision,
 }
 
 impl Lane {
@@ -182,8 +190,8 @@ impl Purchases {
         let admission = self.gate.reserve(product, &purchases).await;
         timer.observe_duration();
         match admission {
-            Ok(Admission::Open { epoch, answers }) => {
-                let reserved = self.answer(tickets, answers);
+            Ok(Admission::Open { epoch, revision, answers }) => {
+                let reserved = self.answer(tickets, answers, revision);
                 return (!reserved.is_empty()).then_some(Admitted { product, epoch, reserved });
             }
             Ok(Admission::NotStarted(at)) => refuse_all(tickets, || Error::NotStarted(at)),
@@ -205,19 +213,19 @@ impl Purchases {
     }
 
     /// Answers the tickets that the gate refuses; the others must be published.
-    fn answer(&self, tickets: Vec<Ticket>, answers: Vec<Answer>) -> Vec<(Ticket, OrderId)> {
+    fn answer(&self, tickets: Vec<Ticket>, answers: Vec<Answer>, revision: Revision) -> Vec<Reserved> {
         let mut to_publish = Vec::with_capacity(tickets.len());
         let mut refused = Vec::new();
         for (ticket, answer) in tickets.into_iter().zip(answers) {
             let refusal = match answer {
                 Answer::Taken => {
                     let order_id = ticket.purchase.order_id;
-                    to_publish.push((ticket, order_id));
+                    to_publish.push(Reserved { ticket, order_id, revision });
                     continue;
                 }
                 // Whoever published it may have died before the confirm: only one that is seen makes it a promise.
-                Answer::Already { order_id, in_flight: true } if !self.confirmed.contains(order_id) => {
-                    to_publish.push((ticket, order_id));
+                Answer::Already { order_id, in_flight: Some(revision) } if !self.confirmed.contains(order_id) => {
+                    to_publish.push(Reserved { ticket, order_id, revision });
                     continue;
                 }
                 Answer::Already { order_id, .. } => Error::AlreadyPurchased(order_id),
@@ -234,14 +242,15 @@ impl Purchases {
     /// publish leaves is decided in the database later (I5).
     async fn publish(&self, Admitted { product, epoch, reserved }: Admitted) {
         // Only a repeat brings an order id that others may bring, too.
-        let repeats = reserved.iter().any(|(ticket, order_id)| *order_id != ticket.purchase.order_id);
+        let repeats = reserved.iter().any(|held| held.order_id != held.ticket.purchase.order_id);
         let mut seen = OrderIds::default();
         let items: Vec<Purchase> = reserved
             .iter()
-            .map(|(ticket, order_id)| Purchase { order_id: *order_id, user_id: ticket.purchase.user_id })
+            .map(|held| Purchase { order_id: held.order_id, user_id: held.ticket.purchase.user_id })
             .filter(|item| !repeats || seen.insert(item.order_id))
             .collect();
-        let batch = PurchaseBatch { product_id: product, epoch, items };
+        let revision = reserved.first().map(|held| held.revision);
+        let batch = PurchaseBatch { product_id: product, epoch, revision, items };
         crash_point!("before_publish");
         let timer = self.metrics.publish_seconds.start_timer();
         let confirmed = self.queue.publish(&batch).await;
@@ -252,14 +261,14 @@ impl Purchases {
                 self.confirmed.remember(batch.items.iter().map(|item| item.order_id));
                 // After the confirm, not before the publish: by this time a rebuilt gate may not know the orders.
                 let now = Instant::now();
-                answer_all(reserved.into_iter().map(|(ticket, order_id)| {
+                answer_all(reserved.into_iter().map(|Reserved { ticket, order_id, .. }| {
                     let answer = ticket.promised(order_id, now);
                     (ticket, answer)
                 }));
             }
             Err(error) => {
                 tracing::warn!(product.id = %product, purchases = batch.items.len(), %error, "A batch was not confirmed");
-                refuse_all(reserved.into_iter().map(|(ticket, _)| ticket), || error.into());
+                refuse_all(reserved.into_iter().map(|held| held.ticket), || error.into());
             }
         }
     }
@@ -291,13 +300,19 @@ impl Purchases {
 }
 
 impl Admitted {
-    /// As many at a time as a message holds.
+    /// As many at a time as a message holds, those of one revision.
     fn into_messages(self) -> impl Iterator<Item = Self> {
-        let Self { product, epoch, reserved } = self;
+        let Self { product, epoch, mut reserved } = self;
+        // Only a repeat after a change of the product brings another revision than the others have.
+        if !reserved.is_sorted_by_key(|held| held.revision) {
+            reserved.sort_by_key(|held| held.revision);
+        }
         let mut reserved = reserved.into_iter();
         std::iter::from_fn(move || {
-            let reserved: Vec<_> = reserved.by_ref().take(BATCH_MAX).collect();
-            (!reserved.is_empty()).then_some(Self { product, epoch, reserved })
+            let waiting = reserved.as_slice();
+            let revision = waiting.first()?.revision;
+            let count = waiting.iter().take(BATCH_MAX).take_while(|held| held.revision == revision).count();
+            Some(Self { product, epoch, reserved: reserved.by_ref().take(count).collect() })
         })
     }
 }

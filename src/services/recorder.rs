@@ -61,7 +61,7 @@ impl Recorder {
         self.db.may_lag()
     }
 
-    /// Decides batches, each of another product or epoch. `None`: the product does not exist.
+    /// Decides batches, each of another product, epoch or revision. `None`: the product does not exist.
     ///
     /// After an error nothing is known; repeating it is safe.
     pub async fn decide(&self, batches: Vec<PurchaseBatch>) -> std::result::Result<Vec<Option<Decision>>, DbError> {
@@ -159,8 +159,9 @@ impl Recorder {
 
 /// The general case: each purchase by itself, in order, behind the lock of the product's row.
 async fn decide_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Result<Option<Decision>, DbError> {
-    let PurchaseBatch { product_id: product, epoch, items: purchases } = batch;
+    let PurchaseBatch { product_id: product, epoch, revision, items: purchases } = batch;
     let Some(row) = conn.lock_product(product).await? else { return Ok(None) };
+    let Some(bought) = conn.find_revision(product, revision).await? else { return Ok(None) };
     let ids: Vec<OrderId> = purchases.iter().map(|purchase| purchase.order_id).collect();
     let users: Vec<UserId> = purchases.iter().map(|purchase| purchase.user_id).collect();
     let written: HashMap<_, _> =
@@ -180,7 +181,7 @@ async fn decide_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Re
             }
             continue;
         }
-        let order = NewOrder::unpaid(purchase.order_id, product, purchase.user_id, row.price_cents);
+        let order = NewOrder::unpaid(purchase, product, &bought);
         let obstacle = if epoch < row.gate_fence {
             Some(RejectReason::Late)
         } else if buyers.contains(&purchase.user_id) {

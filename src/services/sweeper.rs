@@ -11,7 +11,7 @@ use super::{Decision, OnTheWay, Rebuilds, Recorder, Reopening};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::model::{ProductId, Purchase, PurchaseBatch, Sale, Timestamp};
+use crate::model::{ProductId, Purchase, Sale, Timestamp};
 use crate::stock::{GateError, StockGate};
 
 /// Between two sweeps, on average.
@@ -115,8 +115,7 @@ impl Sweeper {
         };
         tracing::warn!(product.id = %product, purchases = stale.purchases.len(), "Deciding purchases that were left");
         self.metrics.swept.inc_by(stale.purchases.len() as u64);
-        let batch = PurchaseBatch { product_id: product, epoch: stale.epoch, items: stale.purchases };
-        for decision in self.recorder.decide(vec![batch]).await?.into_iter().flatten() {
+        for decision in self.recorder.decide(stale.into_batches(product)).await?.into_iter().flatten() {
             self.recorder.tell_gate(product, decision).await?;
         }
         Ok(())

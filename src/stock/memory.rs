@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 
 use super::recent_tries::RecentTries;
 use super::{Admission, Answer, GateError, GateView, HeldUnit, Refusal, Stale, rate_wait};
-use crate::model::{OrderId, ProductId, Purchase, SaleState, SaleTerms, Timestamp, UserId};
+use crate::model::{OrderId, ProductId, Purchase, Revision, SaleState, SaleTerms, Timestamp, UserId};
 
 /// Purchases that are settled under one hold of a sale's lock.
 const SETTLED_AT_A_TIME: usize = 256;
@@ -41,6 +41,14 @@ struct Mark {
     order_id: OrderId,
     /// Until it is settled.
     flight: Option<NonZeroU32>,
+    /// Of the click; of no use once it is settled, for then the order names it.
+    revision: Revision,
+}
+
+impl Mark {
+    fn in_flight(&self) -> Option<Revision> {
+        self.flight.map(|_| self.revision)
+    }
 }
 
 /// A purchase that was admitted. One that was released and admitted again has another number.
@@ -55,10 +63,14 @@ impl Sale {
         (self.terms.stock - self.buyers.len() as i64).max(0)
     }
 
-    /// Whether it still stands.
-    fn is_in_flight(&self, Flight { number, purchase, .. }: &Flight) -> bool {
+    /// The mark of a purchase that is still in flight.
+    fn standing(&self, Flight { number, purchase, .. }: &Flight) -> Option<&Mark> {
         let mark = self.buyers.get(&purchase.user_id);
-        mark.is_some_and(|mark| mark.flight == Some(*number) && mark.order_id == purchase.order_id)
+        mark.filter(|mark| mark.flight == Some(*number) && mark.order_id == purchase.order_id)
+    }
+
+    fn is_in_flight(&self, flight: &Flight) -> bool {
+        self.standing(flight).is_some()
     }
 
     /// Notes that a purchase is in flight no longer.
@@ -77,13 +89,20 @@ impl Sale {
         }
     }
 
-    fn admit(&mut self, product: ProductId, purchase: Purchase, now: Instant, tries: &RecentTries) -> Answer {
+    fn admit(
+        &mut self,
+        product: ProductId,
+        purchase: Purchase,
+        (now, revision): (Instant, Revision),
+        tries: &RecentTries,
+    ) -> Answer {
         let Purchase { order_id, user_id } = purchase;
         if let Some(mark) = self.buyers.get(&user_id) {
-            if mark.order_id == order_id {
+            let in_flight = mark.in_flight();
+            if mark.order_id == order_id && in_flight.is_none_or(|of_click| of_click == revision) {
                 return Answer::Taken;
             }
-            return Answer::Already { order_id: mark.order_id, in_flight: mark.flight.is_some() };
+            return Answer::Already { order_id: mark.order_id, in_flight };
         }
         if self.remaining() == 0 {
             return tries.note(product, user_id, now).map_or_else(Answer::RateLimited, |()| Answer::SoldOut);
@@ -95,7 +114,7 @@ impl Sale {
         // Far more flights than can be under way at once, so a number that comes again is long forgotten.
         let number = self.last_flight.and_then(|last| last.checked_add(1)).unwrap_or(NonZeroU32::MIN);
         self.last_flight = Some(number);
-        self.buyers.insert(user_id, Mark { order_id, flight: Some(number) });
+        self.buyers.insert(user_id, Mark { order_id, flight: Some(number), revision });
         self.flight.push_back(Flight { number, since: now, purchase });
         self.in_flight += 1;
         Answer::Taken
@@ -122,9 +141,10 @@ impl MemoryGate {
             if terms.paused {
                 return Admission::Paused;
             }
-            let now = Instant::now();
-            let answers = purchases.iter().map(|purchase| sale.admit(product, *purchase, now, &self.tries)).collect();
-            Admission::Open { epoch: sale.epoch, answers }
+            let (now, revision) = (Instant::now(), terms.revision());
+            let admit = |purchase: &Purchase| sale.admit(product, *purchase, (now, revision), &self.tries);
+            let answers = purchases.iter().map(admit).collect();
+            Admission::Open { epoch: sale.epoch, revision, answers }
         })
     }
 
@@ -193,8 +213,9 @@ impl MemoryGate {
         terms: &SaleTerms,
         buyers: impl IntoIterator<Item = Purchase>,
     ) -> Result<(), GateError> {
-        let buyers =
-            buyers.into_iter().map(|held| (held.user_id, Mark { order_id: held.order_id, flight: None })).collect();
+        let revision = terms.revision();
+        let settled = |Purchase { order_id, user_id }| (user_id, Mark { order_id, flight: None, revision });
+        let buyers = buyers.into_iter().map(settled).collect();
         let mut sales = self.sales.write().unwrap_or_else(PoisonError::into_inner);
         if sales.contains_key(&product) {
             return Err(GateError::Superseded);
@@ -223,8 +244,9 @@ impl MemoryGate {
         let now = Instant::now();
         self.with_sale(product, |sale| {
             let old = sale.flight.iter().take_while(|flight| now.saturating_duration_since(flight.since) >= age);
-            let purchases = old.filter(|flight| sale.is_in_flight(flight)).map(|flight| flight.purchase);
-            Stale { epoch: sale.epoch, purchases: purchases.take(most).collect() }
+            let standing = |flight: &Flight| Some((flight.purchase, sale.standing(flight)?.revision));
+            let (purchases, revisions) = old.filter_map(standing).take(most).unzip();
+            Stale { epoch: sale.epoch, purchases, revisions }
         })
     }
 
@@ -234,6 +256,16 @@ impl MemoryGate {
             users.iter().map(unit).collect()
         };
         products.iter().map(|product| self.with_sale(*product, held).ok()).collect()
+    }
+
+    pub(super) fn revision_in_flight(
+        &self,
+        product: ProductId,
+        Purchase { order_id, user_id }: Purchase,
+    ) -> Result<Option<Revision>, GateError> {
+        self.with_sale(product, |sale| {
+            sale.buyers.get(&user_id).filter(|mark| mark.order_id == order_id).and_then(Mark::in_flight)
+        })
     }
 
     pub(super) fn buyer_in_flight(&self, product: ProductId, order: OrderId) -> Option<UserId> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
-use crate::model::{OrderId, ProductId, Purchase, SaleState, SaleTerms, Timestamp, UserId};
+use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, Revision, SaleState, SaleTerms, Timestamp, UserId};
 
 use self::memory::MemoryGate;
 use self::redis::RedisGate;
@@ -37,6 +37,8 @@ pub enum Admission {
     Open {
         /// Epoch of the gate that admitted; the message to the consumer carries it.
         epoch: i64,
+        /// Revision of the product under which units were taken just now; the message carries it, too.
+        revision: Revision,
         /// The answers.
         answers: Vec<Answer>,
     },
@@ -53,12 +55,12 @@ pub enum Admission {
 pub enum Answer {
     /// A unit is taken for this order, by this call or by an earlier one with the same order id.
     Taken,
-    /// The buyer holds a unit under this order.
+    /// The buyer holds a unit under this order. It is the purchase's own if that was admitted under another revision.
     Already {
         /// The order that holds it.
         order_id: OrderId,
-        /// It is not known yet to have reached the database.
-        in_flight: bool,
+        /// As long as it is not known to have reached the database: the revision of its click.
+        in_flight: Option<Revision>,
     },
     /// The buyer's last try is less than [`RATE_WINDOW`] ago; this one did not extend the wait.
     RateLimited(Duration),
@@ -103,6 +105,27 @@ pub struct Stale {
     pub epoch: i64,
     /// The purchases, the oldest first.
     pub purchases: Vec<Purchase>,
+    /// The revision of each one's click, in the same order.
+    pub revisions: Vec<Revision>,
+}
+
+impl Stale {
+    /// As batches of the product, one for purchases in a row that have one revision.
+    pub fn into_batches(self, product_id: ProductId) -> Vec<PurchaseBatch> {
+        let mut batches: Vec<PurchaseBatch> = Vec::new();
+        for (purchase, revision) in self.purchases.into_iter().zip(self.revisions) {
+            match batches.last_mut().filter(|batch| batch.revision == Some(revision)) {
+                Some(batch) => batch.items.push(purchase),
+                None => batches.push(PurchaseBatch {
+                    product_id,
+                    epoch: self.epoch,
+                    revision: Some(revision),
+                    items: vec![purchase],
+                }),
+            }
+        }
+        batches
+    }
 }
 
 /// A gate as its server shows it.
@@ -286,6 +309,18 @@ impl StockGate {
         match self {
             Self::Memory(gate) => Ok(gate.buyer_in_flight(product, order)),
             Self::Redis(gate) => gate.buyer_in_flight(product, order).await,
+        }
+    }
+
+    /// The revision of the click of a purchase that is in flight; `None`: it is not.
+    pub async fn revision_in_flight(
+        &self,
+        product: ProductId,
+        purchase: Purchase,
+    ) -> Result<Option<Revision>, GateError> {
+        match self {
+            Self::Memory(gate) => gate.revision_in_flight(product, purchase),
+            Self::Redis(gate) => gate.revision_in_flight(product, purchase).await,
         }
     }
 

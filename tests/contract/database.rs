@@ -38,7 +38,7 @@ async fn new_product(db: &Db, stock: i64) -> ProductId {
 }
 
 async fn sell(db: &Db, product_id: ProductId, epoch: i64, items: &[Purchase]) -> bool {
-    db.sell(vec![PurchaseBatch { product_id, epoch, items: items.to_vec() }]).await.unwrap()
+    db.sell(vec![PurchaseBatch { product_id, epoch, revision: None, items: items.to_vec() }]).await.unwrap()
 }
 
 /// Units sold by the product's row, live orders, and how many users hold them.
@@ -102,6 +102,7 @@ on_both_backends! {
         let batch = |product_id, users: &[i64]| PurchaseBatch {
             product_id,
             epoch: 1,
+            revision: None,
             items: users.iter().map(|user| purchase(*user)).collect(),
         };
         for (batches, why) in [
@@ -123,6 +124,52 @@ on_both_backends! {
             assert_eq!((order.user_id, order.product_id, order.price_cents), (user(buyer), product_id, PRICE_CENTS));
             assert_eq!(order.created_at, order_id.drawn_at());
         }
+    }
+
+    /// The price is that of the revision at the click, whatever became of the product until the order is written.
+    async fn an_order_has_the_price_of_the_revision_it_was_bought_under(stores) {
+        let db = database(stores).await;
+        let (one, other) = (new_product(&db, 10).await, new_product(&db, 10).await);
+        for price_cents in [5, 7] {
+            let change = ProductChange { price_cents: Some(price_cents), ..Default::default() };
+            for id in [one, other] {
+                let change = change.clone();
+                db.transaction(move |conn| Box::pin(async move { conn.update_product(id, &change).await })).await.unwrap();
+            }
+        }
+        let buy = |product_id, revision: Option<i64>, buyer| {
+            let revision = revision.map(|revision| revision.try_into().unwrap());
+            PurchaseBatch { product_id, epoch: 1, revision, items: vec![purchase(buyer)] }
+        };
+        // No revision: a message of an earlier version. Revision 9 was made by a program that kept none.
+        let expected = [(Some(1), PRICE_CENTS, 1), (Some(2), 5, 2), (Some(3), 7, 3), (None, 7, 3), (Some(9), 7, 3)];
+        for (buyer, (revision, price, named)) in (1..).zip(expected) {
+            let batches = vec![buy(one, revision, buyer), buy(other, Some(2), buyer)];
+            let orders = [batches[0].items[0].order_id, batches[1].items[0].order_id];
+            assert!(db.sell(batches).await.unwrap());
+            for (order_id, bought) in orders.into_iter().zip([(price, named), (5, 2)]) {
+                let of = |column| format!("SELECT {column} AS n FROM orders WHERE id = X'{}'", order_id.to_string().replace('-', ""));
+                let written = (stores.number(&of("price_cents")).await, stores.number(&of("revision")).await);
+                assert_eq!(written, bought, "{revision:?}");
+            }
+        }
+    }
+
+    /// Programs of the version before go on for a while beside this one, and keep nothing of what they change.
+    async fn what_a_program_without_revisions_changed_is_kept_before_the_next_change(stores) {
+        let db = database(stores).await;
+        let id = new_product(&db, 1).await;
+        stores.execute(&format!("UPDATE products SET name = 'Boot', price_cents = 5, ver = 2 WHERE id = {id}")).await;
+        let change = ProductChange { price_cents: Some(6), ..Default::default() };
+        db.transaction(move |conn| Box::pin(async move { conn.update_product(id, &change).await })).await.unwrap();
+        db.transaction(move |conn| Box::pin(async move { conn.add_stock(id, 5, 100).await })).await.unwrap();
+        // 0 and 2 are what the other program left.
+        let rows = [(0, 5), (1, PRICE_CENTS), (2, 5), (3, 6), (4, 6)];
+        for (revision, price) in rows {
+            let kept = format!("SELECT COUNT(*) AS n FROM product_revisions WHERE revision = {revision} AND price_cents = {price}");
+            assert_eq!(stores.number(&kept).await, 1, "{revision}");
+        }
+        assert_eq!(stores.number("SELECT COUNT(*) AS n FROM product_revisions").await, rows.len() as i64);
     }
 
     /// Guards against: a dead order that stands in the way of the next one (peers 11).
@@ -173,7 +220,7 @@ on_both_backends! {
             tokio::spawn(async move {
                 for round in 0..10 {
                     let item = purchase(1 + seller * 10 + round);
-                    let batch = PurchaseBatch { product_id: id, epoch: 1, items: vec![item] };
+                    let batch = PurchaseBatch { product_id: id, epoch: 1, revision: None, items: vec![item] };
                     while let Err(error) = db.sell(vec![batch.clone()]).await {
                         assert!(error.is_transient(), "{error}");
                     }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use seckill::config::Backend;
-use seckill::model::{ProductId, Purchase, SaleState, SaleTerms, Timestamp};
+use seckill::model::{ProductId, Purchase, Revision, SaleState, SaleTerms, Timestamp};
 use seckill::stock::{Admission, Answer, GateError, GateView, HeldUnit, RATE_WINDOW, Refusal, StockGate};
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +35,7 @@ async fn open(stores: &Stores, id: i64, terms: SaleTerms) -> (StockGate, Product
 
 async fn answers(gate: &StockGate, id: ProductId, purchases: &[Purchase]) -> Vec<Answer> {
     match gate.reserve(id, purchases).await.unwrap() {
-        Admission::Open { epoch: EPOCH, answers } => answers,
+        Admission::Open { epoch: EPOCH, answers, .. } => answers,
         other => panic!("{other:?}"),
     }
 }
@@ -76,9 +76,10 @@ on_both_backends! {
         let mine = purchase(1);
         answers(&gate, id, &[mine]).await;
         let held = |in_flight| Answer::Already { order_id: mine.order_id, in_flight };
-        assert_eq!(answers(&gate, id, &[purchase(1)]).await, [held(true)], "sold out and too soon, too");
+        let in_flight = held(Some(Revision::FIRST));
+        assert_eq!(answers(&gate, id, &[purchase(1)]).await, [in_flight], "sold out and too soon, too");
         gate.settle(id, &[mine]).await.unwrap();
-        assert_eq!(answers(&gate, id, &[purchase(1)]).await, [held(false)]);
+        assert_eq!(answers(&gate, id, &[purchase(1)]).await, [held(None)]);
     }
 
     async fn the_window_and_the_pause_come_first(stores) {
@@ -259,6 +260,39 @@ on_both_backends! {
         assert_eq!(gate.buyer_in_flight(id, mine.order_id).await.unwrap(), Some(user(7)));
         gate.settle(id, &[mine]).await.unwrap();
         assert_eq!(gate.buyer_in_flight(id, mine.order_id).await.unwrap(), None);
+    }
+
+    /// However the product is changed after the click, and however many clicks of other revisions there are beside.
+    async fn what_is_in_flight_keeps_the_revision_of_its_click(stores) {
+        let (gate, id) = open(stores, 1, terms(50)).await;
+        let mut clicked = Vec::new();
+        for ver in 1..=8 {
+            // Twice without a click, and at once after one another: within a millisecond.
+            gate.configure(id, &SaleTerms { ver: 10 * ver, ..terms(50) }).await.unwrap();
+            gate.configure(id, &SaleTerms { ver: 10 * ver + 1, ..terms(50) }).await.unwrap();
+            let (mine, revision) = (purchase(ver), Revision::try_from(10 * ver + 1).unwrap());
+            let admitted = Admission::Open { epoch: EPOCH, revision, answers: vec![Answer::Taken] };
+            assert_eq!(gate.reserve(id, &[mine]).await, Ok(admitted));
+            clicked.push((mine, revision));
+            if ver == 3 {
+                gate.settle(id, &[clicked.remove(0).0]).await.unwrap();
+            }
+        }
+        for (mine, revision) in &clicked {
+            let held = Answer::Already { order_id: mine.order_id, in_flight: Some(*revision) };
+            assert_eq!(answers(&gate, id, &[purchase(mine.user_id.get())]).await, [held]);
+            assert_eq!(gate.revision_in_flight(id, *mine).await, Ok(Some(*revision)));
+            let again = if *revision == clicked[6].1 { Answer::Taken } else { held };
+            assert_eq!(answers(&gate, id, &[*mine]).await, [again], "the same order again");
+        }
+        let stale = gate.stale(id, Duration::ZERO, 100).await.unwrap();
+        assert_eq!(stale.purchases.iter().copied().zip(stale.revisions.iter().copied()).collect::<Vec<_>>(), clicked);
+        let batches = stale.into_batches(id);
+        assert!(batches.iter().all(|batch| batch.items.len() == 1 && batch.epoch == EPOCH), "{batches:?}");
+        for (mine, _) in &clicked {
+            gate.settle(id, &[*mine]).await.unwrap();
+            assert_eq!(gate.revision_in_flight(id, *mine).await, Ok(None), "then the order names it");
+        }
     }
 
     async fn more_purchases_than_one_script_takes_are_answered_in_order(stores) {

@@ -167,8 +167,8 @@ impl<'a> Trial<'a> {
         let admission = self.gate.reserve(self.id, purchases).await?;
         let call = Span { from, to: Instant::now() };
         match admission {
-            Admission::Open { epoch: EPOCH, answers } if !self.model.terms.paused => {
-                prop_assert_eq!(answers.len(), purchases.len());
+            Admission::Open { epoch: EPOCH, revision, answers } if !self.model.terms.paused => {
+                prop_assert_eq!((revision, answers.len()), (self.model.terms.revision(), purchases.len()));
                 purchases
                     .iter()
                     .zip(answers)
@@ -205,9 +205,12 @@ impl<'a> Trial<'a> {
         let held = self.gate.held_by(user, &[self.id]).await?;
         prop_assert_eq!(held, [Some(self.model.held_by(user))]);
         for order in self.drawn.get(&user.get()).into_iter().flatten() {
-            let in_flight = self.model.order_of(user) == Some(*order) && self.model.is_in_flight(user);
+            let held = self.model.order_of(user) == Some(*order);
+            let in_flight = self.model.in_flight(user).filter(|_| held);
             let buyer = self.gate.buyer_in_flight(self.id, *order).await?;
-            prop_assert_eq!(buyer, in_flight.then_some(user));
+            prop_assert_eq!(buyer, in_flight.map(|_| user));
+            let purchase = Purchase { order_id: *order, user_id: user };
+            prop_assert_eq!(self.gate.revision_in_flight(self.id, purchase).await?, in_flight);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use seckill::config::Backend;
 use seckill::metrics::Metrics;
-use seckill::model::{Purchase, PurchaseBatch};
+use seckill::model::{Purchase, PurchaseBatch, Revision};
 use seckill::queue::{BATCH_MAX, Chosen, DeadLetters, Delivery, Message, OrderQueue};
 use seckill::supervision::Supervisor;
 use tokio::sync::mpsc::Receiver;
@@ -35,7 +35,12 @@ async fn queue(stores: &Stores) -> (Arc<OrderQueue>, Vec<Receiver<Delivery>>) {
 }
 
 fn batch(id: i64, purchases: i64) -> PurchaseBatch {
-    PurchaseBatch { product_id: product(id), epoch: 1, items: (1..=purchases).map(purchase).collect() }
+    PurchaseBatch {
+        product_id: product(id),
+        epoch: 1,
+        revision: Some(Revision::FIRST),
+        items: (1..=purchases).map(purchase).collect(),
+    }
 }
 
 async fn dead_letters(stores: &Stores) -> DeadLetters {

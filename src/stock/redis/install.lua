@@ -10,6 +10,7 @@ end
 redis.call('RENAME', KEYS[4], KEYS[2])
 redis.call('PERSIST', KEYS[2])
 redis.call('DEL', KEYS[3])
+redis.call('HDEL', KEYS[1], 'since', 'past')
 redis.call('HSET', KEYS[1], 'open', '1', 'ver', ARGV[3], 'stock', ARGV[4], 'starts', ARGV[5], 'ends', ARGV[6], 'paused', ARGV[7])
 redis.call('HINCRBY', KEYS[1], 'seq', 1)
 return 'ok'

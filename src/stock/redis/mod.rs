@@ -23,7 +23,7 @@ use self::refusals::Refusals;
 use self::replies::{done, parse_admission};
 use super::{Admission, Answer, GateError, RATE_WINDOW, Refusal, rate_wait};
 use crate::config;
-use crate::model::{OrderId, ProductId, Purchase, SaleTerms, Timestamp, UserId};
+use crate::model::{OrderId, ProductId, Purchase, Revision, SaleTerms, Timestamp, UserId};
 
 /// How often an idle link's server is asked who it is.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -53,6 +53,7 @@ pub struct RedisGate {
     close: Script,
     install: Script,
     stale: Script,
+    in_flight: Script,
 }
 
 impl RedisGate {
@@ -67,13 +68,14 @@ impl RedisGate {
             prober,
             clock: ServerClock::default(),
             refusals: Refusals::default(),
-            reserve: Script::new(include_str!("reserve.lua")),
+            reserve: Script::new(concat!(include_str!("revision_at.lua"), include_str!("reserve.lua"))),
             settle: Script::new(include_str!("settle.lua")),
             release: Script::new(include_str!("release.lua")),
             configure: Script::new(include_str!("configure.lua")),
             close: Script::new(include_str!("close.lua")),
             install: Script::new(include_str!("install.lua")),
-            stale: Script::new(include_str!("stale.lua")),
+            stale: Script::new(concat!(include_str!("revision_at.lua"), include_str!("stale.lua"))),
+            in_flight: Script::new(concat!(include_str!("revision_at.lua"), include_str!("in_flight.lua"))),
         })
     }
 
@@ -99,9 +101,18 @@ impl RedisGate {
         let mut admission = None;
         for chunk in purchases.chunks(CHUNK) {
             match (self.reserve_chunk(product, chunk).await?, &mut admission) {
-                (Admission::Open { epoch, answers }, None) => admission = Some((epoch, answers)),
-                (Admission::Open { epoch, answers }, Some((first_epoch, all))) if epoch == *first_epoch => {
-                    all.extend(answers);
+                (Admission::Open { epoch, revision, answers }, None) => admission = Some((epoch, revision, answers)),
+                (Admission::Open { epoch, revision, answers }, Some((first_epoch, first, all)))
+                    if epoch == *first_epoch =>
+                {
+                    // The product changed between two chunks: whoever has just got a unit holds it under another revision.
+                    let own = |(purchase, answer): (&Purchase, Answer)| match answer {
+                        Answer::Taken if revision != *first => {
+                            Answer::Already { order_id: purchase.order_id, in_flight: Some(revision) }
+                        }
+                        answer => answer,
+                    };
+                    all.extend(chunk.iter().zip(answers).map(own));
                 }
                 // The sale changed between two chunks: the first one's units are in flight, which the sweeper settles.
                 (Admission::Open { .. }, Some(_)) => return Err(GateError::Unclear("rebuilt meanwhile".to_owned())),
@@ -112,12 +123,12 @@ impl RedisGate {
                 (_, Some(_)) => return Err(GateError::Unclear("closed meanwhile".to_owned())),
             }
         }
-        let (epoch, answers) = admission.unwrap_or_default();
+        let (epoch, revision, answers) = admission.unwrap_or((0, Revision::FIRST, Vec::new()));
         if answers.contains(&Answer::SoldOut) {
             let refused = purchases.iter().zip(&answers).filter(|(_, answer)| **answer == Answer::SoldOut);
             self.refusals.watch_sale(product, refused.map(|(purchase, _)| purchase.user_id));
         }
-        Ok(Admission::Open { epoch, answers })
+        Ok(Admission::Open { epoch, revision, answers })
     }
 
     pub(super) fn refusal(&self, product: ProductId, user: UserId) -> Option<Refusal> {
@@ -188,7 +199,7 @@ impl RedisGate {
 
     pub(super) async fn configure(&self, product: ProductId, terms: &SaleTerms) -> Result<(), GateError> {
         let reply = self
-            .invoke(product, &self.configure, &[self.keys.gate(product)], |link, call| {
+            .invoke(product, &self.configure, &[self.keys.gate(product), self.keys.flight(product)], |link, call| {
                 call.arg(&link.home);
                 add_terms(call, terms);
             })
@@ -247,7 +258,17 @@ impl RedisGate {
         keys: &[String],
         args: impl FnOnce(&Link, &mut Cmd),
     ) -> Result<T, GateError> {
-        let slot = self.slot(product);
+        self.invoke_on(self.slot(product), script, keys, args).await
+    }
+
+    /// The same on a link of another kind.
+    async fn invoke_on<T: FromRedisValue>(
+        &self,
+        slot: &Slot,
+        script: &Script,
+        keys: &[String],
+        args: impl FnOnce(&Link, &mut Cmd),
+    ) -> Result<T, GateError> {
         let link = slot.link().await?;
         let mut call = redis::cmd("EVALSHA");
         call.arg(script.get_hash()).arg(keys.len()).arg(keys);

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use deadpool_redis::redis::{self, Value};
 
 use super::link::Slot;
-use super::replies::{OpenGate, nonsense, parse, parse_gate, parse_stale};
+use super::replies::{OpenGate, done, nonsense, parse, parse_gate, parse_revision, parse_stale};
 use super::{GATE_FIELDS, RedisGate, SENTINEL};
-use crate::model::{OrderId, ProductId, Timestamp, UserId};
+use crate::model::{OrderId, ProductId, Purchase, Revision, Timestamp, UserId};
 use crate::stock::{GateError, GateView, HeldUnit, Stale};
 
 /// When gates were asked, by our clock and by their own.
@@ -128,6 +128,27 @@ impl RedisGate {
                 return Ok(None);
             }
             cursor = next;
+        }
+    }
+
+    pub(in crate::stock) async fn revision_in_flight(
+        &self,
+        product: ProductId,
+        purchase: Purchase,
+    ) -> Result<Option<Revision>, GateError> {
+        let keys = [self.keys.gate(product), self.keys.flight(product)];
+        let Purchase { order_id, user_id } = purchase;
+        let reply: String = self
+            .invoke_on(&self.reader, &self.in_flight, &keys, |link, call| {
+                call.arg(&link.home).arg(format!("{order_id}:{user_id}"));
+            })
+            .await?;
+        match reply.as_str() {
+            "landed" => Ok(None),
+            word => match word.parse() {
+                Ok(number) => parse_revision(number).map(Some),
+                Err(_) => done(word).and_then(|()| Err(nonsense(word))),
+            },
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deadpool_redis::redis::{FromRedisValue, Value};
 
-use crate::model::{Purchase, SaleTerms, Timestamp};
+use crate::model::{Purchase, Revision, SaleTerms, Timestamp};
 use crate::stock::{Admission, Answer, GateError, Stale};
 
 pub(super) fn nonsense(what: impl std::fmt::Display) -> GateError {
@@ -33,12 +33,13 @@ pub(super) fn parse_admission(reply: Vec<Value>, purchases: usize) -> Result<(Ad
     match word.as_str() {
         "open" | "taken" => {
             let version = Version { epoch: parse(next()?)?, seq: parse(next()?)? };
+            let revision = parse_revision(parse(next()?)?)?;
             let answers = if word == "taken" {
                 vec![Answer::Taken; purchases]
             } else {
                 (0..purchases).map(|_| parse_answer(next()?)).collect::<Result<_, _>>()?
             };
-            Ok((Admission::Open { epoch: version.epoch, answers }, Some(version)))
+            Ok((Admission::Open { epoch: version.epoch, revision, answers }, Some(version)))
         }
         "not_started" => {
             let starts = Timestamp::from_unix_ms(parse(next()?)?).ok_or_else(|| nonsense("the start"))?;
@@ -57,9 +58,9 @@ fn parse_answer(value: Value) -> Result<Answer, GateError> {
         Value::Int(ms @ 1..) => Ok(Answer::RateLimited(Duration::from_millis(ms as u64))),
         held => {
             let held: String = parse(held)?;
-            let (order, in_flight) = match (held.strip_suffix('+'), held.strip_suffix('-')) {
-                (Some(order), _) => (order, true),
-                (_, Some(order)) => (order, false),
+            let (order, in_flight) = match (held.split_once('+'), held.strip_suffix('-')) {
+                (Some((order, revision)), _) => (order, Some(parse_revision(revision.parse().map_err(nonsense)?)?)),
+                (_, Some(order)) => (order, None),
                 _ => return Err(nonsense(held)),
             };
             Ok(Answer::Already { order_id: order.parse().map_err(nonsense)?, in_flight })
@@ -67,15 +68,22 @@ fn parse_answer(value: Value) -> Result<Answer, GateError> {
     }
 }
 
+pub(super) fn parse_revision(number: i64) -> Result<Revision, GateError> {
+    Revision::try_from(number).map_err(|problem| nonsense(format!("revision {number} {problem}")))
+}
+
 pub(super) fn parse_stale(reply: &[String]) -> Result<Stale, GateError> {
     match reply {
         [word, epoch, members @ ..] if word == "open" => {
-            let purchase = |member: &String| {
+            let parse = |[member, revision]: &[String; 2]| {
                 let (order, user) = member.split_once(':')?;
-                Some(Purchase { order_id: order.parse().ok()?, user_id: user.parse().ok()? })
+                let revision = Revision::try_from(revision.parse::<i64>().ok()?).ok()?;
+                Some((Purchase { order_id: order.parse().ok()?, user_id: user.parse().ok()? }, revision))
             };
-            let purchases = members.iter().map(|member| purchase(member).ok_or_else(|| nonsense(member)));
-            Ok(Stale { epoch: epoch.parse().map_err(nonsense)?, purchases: purchases.collect::<Result<_, _>>()? })
+            let (members, []) = members.as_chunks() else { return Err(nonsense("a member without a revision")) };
+            let parsed = members.iter().map(|member| parse(member).ok_or_else(|| nonsense(&member[0])));
+            let (purchases, revisions) = parsed.collect::<Result<_, _>>()?;
+            Ok(Stale { epoch: epoch.parse().map_err(nonsense)?, purchases, revisions })
         }
         [word] => done(word).and_then(|()| Err(nonsense(word))),
         _ => Err(nonsense("a reply of another form")),

@@ -1,9 +1,11 @@
 -- Takes a unit for each purchase that may have one. Checks everything that can refuse them all before it writes.
 -- KEYS: gate, buyers, flight. The rate keys are built here: they share the product's hash tag, so its slot.
 -- ARGV: home, prefix of the rate keys, rate window in ms, then user and order of each purchase.
--- Reply: lost | closed | not_started, time | ended | paused | taken, epoch, seq: by all | open, epoch, seq, then for each:
---        0 taken, -1 sold out, N > 0 rate limited for N ms, or "ORDER+" (held, in flight) or "ORDER-" (held).
-local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'stock', 'starts', 'ends', 'paused', 'seq', 'tried')
+-- Reply: lost | closed | not_started, time | ended | paused | taken, epoch, seq, revision: by all | open, epoch, seq, revision,
+--        then for each: 0 taken, -1 sold out, N > 0 rate limited for N ms, "ORDER-" (held), or "ORDER+REVISION" (held, in
+--        flight, under that revision; the purchase's own order only if the revision is an earlier one).
+local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'stock', 'starts', 'ends', 'paused', 'seq', 'tried', 'ver',
+  'since')
 local epoch = gate[1]
 if not epoch or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= epoch then
   return {'lost'}
@@ -39,9 +41,10 @@ if gate[9] and now < tonumber(gate[9]) then
 end
 local marks = redis.call('HMGET', KEYS[2], unpack(users))
 local left = tonumber(gate[4]) - (redis.call('HLEN', KEYS[2]) - 1)
-local reply = {'open', epoch, gate[8]}
+local reply = {'open', epoch, gate[8], gate[10]}
 local taken, new_marks, new_flights, new = {}, {}, {}, 0
-local since = string.format('%.0f', now) -- Once: as a number it would be written out for each.
+-- Not before the revision, see revision_at. Written out once: as a number it would be for each.
+local since = string.format('%.0f', math.max(now, tonumber(gate[11] or 0)))
 local others, refused = false, false
 for n = 1, count do
   local user, order = users[n], ARGV[2 * n + 3]
@@ -49,8 +52,14 @@ for n = 1, count do
   local answer = 0
   if held then
     if held ~= order then
-      local in_flight = taken[user] or redis.call('ZSCORE', KEYS[3], held .. ':' .. user)
-      answer = held .. (in_flight and '+' or '-')
+      local admitted = taken[user] and since or redis.call('ZSCORE', KEYS[3], held .. ':' .. user)
+      answer = admitted and held .. '+' .. revision_at(admitted, KEYS[1], gate[10], gate[11]) or held .. '-'
+    elseif gate[11] and not taken[user] then
+      local admitted = redis.call('ZSCORE', KEYS[3], held .. ':' .. user)
+      local revision = admitted and revision_at(admitted, KEYS[1], gate[10], gate[11])
+      if revision and revision ~= gate[10] then
+        answer = held .. '+' .. revision
+      end
     end
   elseif left > 0 and not recent[n] then
     taken[user] = order
@@ -64,7 +73,7 @@ for n = 1, count do
   else
     answer = math.max(1, redis.call('PTTL', ARGV[2] .. user))
   end
-  reply[n + 3] = answer
+  reply[n + 4] = answer
   others = others or answer ~= 0
 end
 if new > 0 then
@@ -75,6 +84,6 @@ if refused then
   redis.call('HSET', KEYS[1], 'tried', now + ARGV[3])
 end
 if not others then
-  return {'taken', epoch, gate[8]}
+  return {'taken', epoch, gate[8], gate[10]}
 end
 return reply

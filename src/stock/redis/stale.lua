@@ -1,6 +1,7 @@
 -- Lists what was reserved long ago and never settled, the oldest first.
--- KEYS: gate, buyers, flight. ARGV: home, age in ms, number. Reply: lost | closed | open, epoch, then "ORDER:USER" each.
-local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open')
+-- KEYS: gate, buyers, flight. ARGV: home, age in ms, number.
+-- Reply: lost | closed | open, epoch, then "ORDER:USER" and the revision of the click each.
+local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'ver', 'since')
 if not gate[1] or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= gate[1] then
   return {'lost'}
 end
@@ -9,7 +10,10 @@ if gate[3] ~= '1' then
 end
 local clock = redis.call('TIME')
 local before = clock[1] * 1000 + math.floor(clock[2] / 1000) - ARGV[2]
-local reply = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', before, 'LIMIT', 0, ARGV[3])
+local reply = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', before, 'WITHSCORES', 'LIMIT', 0, ARGV[3])
+for n = 2, #reply, 2 do
+  reply[n] = revision_at(reply[n], KEYS[1], gate[4], gate[5])
+end
 table.insert(reply, 1, gate[1])
 table.insert(reply, 1, 'open')
 return reply

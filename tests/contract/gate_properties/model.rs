@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::{TestCaseError, prop_assert, prop_assert_eq};
-use seckill::model::{OrderId, Purchase, SaleState, SaleTerms, Timestamp, UserId};
+use seckill::model::{OrderId, Purchase, Revision, SaleState, SaleTerms, Timestamp, UserId};
 use seckill::stock::{Answer, GateView, HeldUnit, RATE_WINDOW, Stale};
 
 use crate::gate::EPOCH;
@@ -22,6 +22,7 @@ pub struct Span {
 struct Unit {
     order_id: OrderId,
     in_flight: bool,
+    revision: Revision,
     taken: Span,
 }
 
@@ -41,8 +42,9 @@ impl Model {
     pub fn admit(&mut self, purchase: Purchase, call: Span, answer: Answer) -> Result<(), TestCaseError> {
         let Purchase { order_id, user_id } = purchase;
         if let Some(unit) = self.held.get(&user_id) {
-            let held = Answer::Already { order_id: unit.order_id, in_flight: unit.in_flight };
-            prop_assert_eq!(answer, if unit.order_id == order_id { Answer::Taken } else { held });
+            let held = Answer::Already { order_id: unit.order_id, in_flight: unit.in_flight.then_some(unit.revision) };
+            let same = unit.order_id == order_id && (!unit.in_flight || unit.revision == self.terms.revision());
+            prop_assert_eq!(answer, if same { Answer::Taken } else { held });
             return Ok(());
         }
         // How long ago the last try was is known only as well as the two calls can be timed.
@@ -61,7 +63,7 @@ impl Model {
             self.tries.insert(user_id, call);
         } else {
             prop_assert_eq!(answer, Answer::Taken);
-            self.held.insert(user_id, Unit { order_id, in_flight: true, taken: call });
+            self.held.insert(user_id, Unit { order_id, in_flight: true, revision: self.terms.revision(), taken: call });
         }
         Ok(())
     }
@@ -131,18 +133,20 @@ impl Model {
         self.order_of(user).map_or(HeldUnit::Nothing, HeldUnit::Order)
     }
 
-    pub fn is_in_flight(&self, user: UserId) -> bool {
-        self.held.get(&user).is_some_and(|unit| unit.in_flight)
+    /// The revision of the click of what a user has in flight.
+    pub fn in_flight(&self, user: UserId) -> Option<Revision> {
+        self.held.get(&user).filter(|unit| unit.in_flight).map(|unit| unit.revision)
     }
 
     /// Checks a list of everything that is in flight: each once, the oldest first.
     pub fn check_stale(&self, stale: &Stale) -> Result<(), TestCaseError> {
         prop_assert_eq!(stale.epoch, EPOCH);
-        let mut listed = stale.purchases.clone();
-        listed.sort_by_key(|purchase| purchase.user_id);
+        prop_assert_eq!(stale.purchases.len(), stale.revisions.len());
+        let mut listed: Vec<_> = stale.purchases.iter().copied().zip(stale.revisions.iter().copied()).collect();
+        listed.sort_by_key(|(purchase, _)| purchase.user_id);
         let in_flight = self.held.iter().filter(|(_, unit)| unit.in_flight);
-        let expected: Vec<_> =
-            in_flight.map(|(user, unit)| Purchase { order_id: unit.order_id, user_id: *user }).collect();
+        let purchase = |user: &UserId, unit: &Unit| Purchase { order_id: unit.order_id, user_id: *user };
+        let expected: Vec<_> = in_flight.map(|(user, unit)| (purchase(user, unit), unit.revision)).collect();
         prop_assert_eq!(listed, expected);
         let taken: Vec<_> = stale.purchases.iter().map(|purchase| self.held[&purchase.user_id].taken).collect();
         prop_assert!(taken.is_sorted_by(|older, newer| older.from <= newer.to + CLOCK_SLACK), "not the oldest first");

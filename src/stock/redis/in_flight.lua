@@ -1,0 +1,11 @@
+-- Under which revision a purchase was admitted that is in flight.
+-- KEYS: gate, flight. ARGV: home, "ORDER:USER". Reply: lost | closed | landed | the revision.
+local gate = redis.call('HMGET', KEYS[1], 'home', 'open', 'ver', 'since')
+if gate[1] ~= ARGV[1] then
+  return 'lost'
+end
+if gate[2] ~= '1' then
+  return 'closed'
+end
+local admitted = redis.call('ZSCORE', KEYS[2], ARGV[2])
+return admitted and revision_at(admitted, KEYS[1], gate[3], gate[4]) or 'landed'
