@@ -29,8 +29,8 @@ pub struct Daemon {
     child: Option<Child>,
     /// The name server of Erlang, which would stay behind if RabbitMQ started it.
     name_server: Option<Child>,
-    /// More for its command line.
-    arguments: Vec<String>,
+    /// More for its command line, at its next start.
+    pub arguments: Vec<String>,
 }
 
 impl Daemon {
