@@ -184,6 +184,11 @@ impl RunningApp {
         let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
         let orders = web::Data::new(Orders::new(db_, gate_, queue_, known.clone(), on_the_way, holdings));
         let ready = Arc::new(Health::new(db.clone(), gate.clone(), queue.clone(), supervisor.clone()));
+        let (watched, watch_stop) = (ready.clone(), stop.clone());
+        supervisor.keep("readiness", &tasks, &stop, move || {
+            let (health, stop) = (watched.clone(), watch_stop.clone());
+            async move { health.watch(stop).await }
+        });
         let health = web::Data::from(ready.clone());
         let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
         let purchases = Purchases::new(db_, gate_, queue_, rebuilds, known, metrics.clone(), supervisor.clone());

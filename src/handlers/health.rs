@@ -12,7 +12,7 @@ pub(super) async fn alive() -> HttpResponse {
 }
 
 pub(super) async fn ready(health: web::Data<Health>) -> HttpResponse {
-    let checks = health.check().await;
+    let checks = health.checks();
     let status = match (health.is_stopping(), checks.all_up()) {
         (true, _) => "stopping",
         (false, true) => "ready",

@@ -1,15 +1,29 @@
 //! Whether the stores answer.
+//!
+//! A task asks them twice a second, over connections of its own; whoever wants to know is told at once what it found last.
+//! So a thousand probes cost no more than one, and a busy pool is not taken for a store that is away. It also writes down,
+//! once each, that a store went away and that it is back.
 
-use std::sync::Arc;
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::db::Db;
 use crate::metrics::Metrics;
 use crate::queue::OrderQueue;
 use crate::stock::StockGate;
 use crate::supervision::Supervisor;
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A store that has not answered by then is away.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+/// What was found longer ago than this counts for nothing.
+const FOUND_GOOD_FOR: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub struct Health {
@@ -18,6 +32,29 @@ pub struct Health {
     queue: Arc<OrderQueue>,
     supervisor: Supervisor,
     stopping: AtomicBool,
+    found: Mutex<Option<Found>>,
+}
+
+/// What the last look has found.
+#[derive(Clone, Copy)]
+struct Found {
+    at: Instant,
+    database: Check,
+    gate: Check,
+}
+
+/// Which stores have been away.
+#[derive(Default)]
+struct Away {
+    database: Option<Absence>,
+    gate: Option<Absence>,
+    queue: Option<Absence>,
+}
+
+struct Absence {
+    since: Instant,
+    /// The log says so: of what is away for a single look only, it says nothing.
+    noted: bool,
 }
 
 /// Whether a store answers.
@@ -55,7 +92,7 @@ impl Checks {
 impl Health {
     /// Asks these stores.
     pub fn new(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>, supervisor: Supervisor) -> Self {
-        Self { db, gate, queue, supervisor, stopping: AtomicBool::new(false) }
+        Self { db, gate, queue, supervisor, stopping: AtomicBool::new(false), found: Mutex::default() }
     }
 
     /// From now on nobody new should be sent here.
@@ -77,20 +114,71 @@ impl Health {
         metrics.pool(self.db.pool_use());
     }
 
-    /// Asks them now.
-    pub async fn check(&self) -> Checks {
-        let (database, gate) = tokio::join!(self.db.ping(), self.gate.ping());
+    /// What is known of them now.
+    pub fn checks(&self) -> Checks {
+        let found = *self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = found.filter(|found| found.at.elapsed() < FOUND_GOOD_FOR);
         let queue_trouble = self.queue.trouble();
         let tasks_down = self.supervisor.down();
         Checks {
-            database: up_if(database.is_ok()),
-            gate: up_if(gate.is_ok()),
+            database: found.map_or(Check::Down, |found| found.database),
+            gate: found.map_or(Check::Down, |found| found.gate),
             queue: up_if(queue_trouble.is_none()),
             queue_trouble,
             tasks: up_if(tasks_down.is_empty()),
             tasks_down,
         }
     }
+
+    /// Asks the stores again and again, until `stop`.
+    pub async fn watch(&self, stop: CancellationToken) {
+        let mut away = Away::default();
+        while stop.run_until_cancelled(self.look(&mut away)).await.is_some() {
+            if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn look(&self, away: &mut Away) {
+        let database = tokio::time::timeout(LOOK_PATIENCE, self.db.ping());
+        let gate = tokio::time::timeout(LOOK_PATIENCE, self.gate.ping());
+        let (database, gate) = tokio::join!(database, gate);
+        let queue = Ok(self.queue.trouble().map_or(Ok(()), Err));
+        let database = note("database", database, &mut away.database);
+        let gate = note("gate", gate, &mut away.gate);
+        note("queue", queue, &mut away.queue);
+        let found = Found { at: Instant::now(), database, gate };
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+    }
+}
+
+/// Writes down what has changed since the last look.
+fn note<E: Display>(
+    store: &'static str,
+    answer: Result<Result<(), E>, tokio::time::error::Elapsed>,
+    away: &mut Option<Absence>,
+) -> Check {
+    let problem = match answer {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("no answer in time".to_owned()),
+    };
+    match (&problem, &mut *away) {
+        (Some(_), None) => *away = Some(Absence { since: Instant::now(), noted: false }),
+        (Some(problem), Some(absence)) if !absence.noted => {
+            absence.noted = true;
+            tracing::warn!(store, problem, "A store is away");
+        }
+        (None, Some(absence)) => {
+            if absence.noted {
+                tracing::info!(store, away_seconds = absence.since.elapsed().as_secs(), "A store is back");
+            }
+            *away = None;
+        }
+        _ => {}
+    }
+    up_if(problem.is_none())
 }
 
 fn up_if(answers: bool) -> Check {

@@ -15,6 +15,7 @@ mod operations;
 mod orders;
 mod protocol;
 mod purchases;
+mod reads;
 mod recovery;
 mod starting;
 #[path = "../support/mod.rs"]
