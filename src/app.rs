@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, web};
 use secrecy::ExposeSecret;
 use tokio::net::TcpSocket;
 use tokio::task::{JoinHandle, spawn_local};
@@ -21,6 +21,7 @@ use crate::consumers::Consumer;
 use crate::data_dir::{self, ADMIN_PASSWORD, DataDir, JWT_SECRET, forget_secret, random_key, random_password};
 use crate::db::{Db, DbError, ErrorClass};
 use crate::handlers::{TrustedProxies, routes, with_request_id};
+use crate::http::{self, Doors};
 use crate::metrics::Metrics;
 use crate::model::Username;
 use crate::queue::OrderQueue;
@@ -33,16 +34,8 @@ use crate::supervision::Supervisor;
 
 /// A database that starts together with us is waited for this long.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
-/// Replies in flight at a stop get this long.
-const HTTP_STOP_SECONDS: u64 = 5;
 /// Everything else at a stop, taken together.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
-/// Longer than the minute after which most proxies close an idle connection: were we the first to close it, a request
-/// could meet its end.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// A client must have sent its request's head by then.
-const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Why the process could not start, in one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -207,7 +200,11 @@ impl RunningApp {
         let metrics = web::Data::from(metrics);
         let audits = web::Data::from(audits);
         let proxies = web::Data::new(TrustedProxies(config.server.trusted_proxies.clone()));
-        let server = HttpServer::new(move || {
+        let listeners = http::bind(&config.server.host, config.server.port).map_err(|error| {
+            StartError(format!("cannot listen on {}:{}: {error}", config.server.host, config.server.port))
+        })?;
+        let address = listeners[0].local_addr().map_err(|error| StartError(format!("server.host: {error}")))?;
+        let server = http::serve(listeners, workers, doors(&config), move || {
             let lane = match &shared_lane {
                 None => {
                     let (lane, work) = Lane::open(&purchases, room);
@@ -234,17 +231,7 @@ impl RunningApp {
                 .wrap(from_fn(with_request_id))
                 .configure(routes)
         })
-        .workers(workers)
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(REQUEST_HEAD_TIMEOUT)
-        .shutdown_timeout(HTTP_STOP_SECONDS)
-        .disable_signals()
-        .bind((config.server.host.as_str(), config.server.port))
-        .map_err(|error| {
-            StartError(format!("cannot listen on {}:{}: {error}", config.server.host, config.server.port))
-        })?;
-        let address = server.addrs()[0];
-        let server = server.run();
+        .map_err(|error| StartError(format!("HTTP server: {error}")))?;
         let http = server.handle();
         let watching = supervisor.clone();
         let serving = tokio::spawn(async move {
@@ -341,6 +328,13 @@ fn keep_tasks(
         let (audits, stop) = (audits.clone(), audit_stop.clone());
         async move { audits.run(stop).await }
     });
+}
+
+/// How many may connect.
+fn doors(config: &Config) -> Doors {
+    let room = config.limits.connections.min(http::raise_descriptor_limit());
+    let proxies = config.server.trusted_proxies.clone();
+    Doors::new(room, config.limits.connections_per_address, move |address| proxies.contains(&address))
 }
 
 /// The first line of the log: what runs, and on what. No secrets.

@@ -156,6 +156,10 @@ pub struct Limits {
     pub auth_per_minute: u32,
     /// Purchases that wait in an HTTP worker for the gate; one more is turned away at once.
     pub purchases_waiting: usize,
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections of one address; 0 is no limit.
+    pub connections_per_address: usize,
 }
 
 /// `log`: what is written to standard error.
@@ -282,6 +286,7 @@ impl Config {
         in_range("server.workers", self.server.workers, 0, 1024)?;
         in_range("server.drain_seconds", self.server.drain_seconds, 0, 3600)?;
         in_range("limits.purchases_waiting", self.limits.purchases_waiting, 1, 1_000_000)?;
+        in_range("limits.connections", self.limits.connections, 1, 10_000_000)?;
         in_range("auth.token_ttl_seconds", self.auth.token_ttl_seconds, 1, 366 * 86_400)?;
         in_range("auth.bcrypt_cost", self.auth.bcrypt_cost, 4, 15)?;
         Username::parse(&self.admin.username).map_err(|problem| invalid("admin.username", problem))?;

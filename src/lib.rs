@@ -2,6 +2,7 @@
 //!
 //! The layers, from the outside in; each calls only the next:
 //!
+//! - [`http`]: the sockets, and what they may do.
 //! - [`handlers`]: HTTP. Extract, one service call, reply.
 //! - [`services`]: the rules of the sale. [`consumers`] call them too, from the other end of the queue.
 //! - [`stock`] admits purchases, [`queue`] carries them, [`db`] decides and keeps them.
@@ -36,6 +37,7 @@ pub mod data_dir;
 pub mod db;
 pub mod error;
 pub mod handlers;
+pub mod http;
 pub mod metrics;
 pub mod model;
 pub mod process;

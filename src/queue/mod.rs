@@ -125,7 +125,9 @@ impl OrderQueue {
     pub fn trouble(&self) -> Option<&'static str> {
         match self {
             Self::Embedded(queue) => queue.trouble(),
-            Self::RabbitMq(queue) => queue.trouble().map(Trouble::as_str).or_else(|| (!queue.is_ready()).then_some("full")),
+            Self::RabbitMq(queue) => {
+                queue.trouble().map(Trouble::as_str).or_else(|| (!queue.is_ready()).then_some("full"))
+            }
         }
     }
 

@@ -22,7 +22,8 @@ impl Catalog {
         let (Error::Unavailable(_), Some(id)) = (error, made) else { return None };
         for _ in 0..LOOKS {
             if !fails!("hide_created")
-                && let Ok(Some(product)) = self.db.read(move |conn| Box::pin(conn.find_product(id))).await {
+                && let Ok(Some(product)) = self.db.read(move |conn| Box::pin(conn.find_product(id))).await
+            {
                 return Some(product);
             }
             tokio::time::sleep(LOOK_PAUSE).await;
@@ -38,8 +39,9 @@ impl Catalog {
             loop {
                 // Waits for the creation's own transaction, should it be still open, so what it finds is final.
                 let pause = ProductChange { paused: Some(true), ..ProductChange::default() };
-                let paused: Result<bool> =
-                    db.transaction(move |conn| Box::pin(async move { Ok(conn.update_product(id, &pause).await?) })).await;
+                let paused: Result<bool> = db
+                    .transaction(move |conn| Box::pin(async move { Ok(conn.update_product(id, &pause).await?) }))
+                    .await;
                 match paused {
                     Ok(true) => {
                         tracing::warn!(product.id = %id, "Paused a product whose creation was answered 503");

@@ -111,7 +111,12 @@ mod tests {
         };
         (1..)
             .zip(sizes)
-            .map(|(id, size)| PurchaseBatch { product_id: id.try_into().unwrap(), epoch: 1, revision: None, items: items(*size, id) })
+            .map(|(id, size)| PurchaseBatch {
+                product_id: id.try_into().unwrap(),
+                epoch: 1,
+                revision: None,
+                items: items(*size, id),
+            })
             .collect()
     }
 

@@ -17,6 +17,7 @@ mod protocol;
 mod purchases;
 mod reads;
 mod recovery;
+mod sockets;
 mod starting;
 #[path = "../support/mod.rs"]
 mod support;

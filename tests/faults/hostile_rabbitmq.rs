@@ -14,7 +14,8 @@ use crate::support::eventually_within;
 use crate::trial::Trial;
 
 /// Slow enough that the fault falls into the middle of it.
-const SALE: Plan = Plan { lasting: Duration::from_secs(20), patience: Duration::from_secs(120), ..Plan::rush(300, 400) };
+const SALE: Plan =
+    Plan { lasting: Duration::from_secs(20), patience: Duration::from_secs(120), ..Plan::rush(300, 400) };
 /// A fault lasts this long at least; a line a second would be as many lines.
 const LASTS: Duration = Duration::from_secs(8);
 
@@ -79,7 +80,9 @@ async fn an_alarm_is_named_and_passes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes; make test-faults"]
 async fn a_permission_that_is_revoked_is_named() {
-    for (permissions, word) in [(["", ".*", ".*"], "configure"), ([".*", "", ".*"], "write"), ([".*", ".*", ""], "read")] {
+    for (permissions, word) in
+        [(["", ".*", ".*"], "configure"), ([".*", "", ".*"], "write"), ([".*", ".*", ""], "read")]
+    {
         let [configure, write, read] = permissions;
         refuses(
             &format!("RabbitMQ: no permission to {word}"),
@@ -147,7 +150,8 @@ async fn a_vhost_and_a_queue_that_are_not_ours_are_named() {
 async fn an_acknowledgement_that_takes_too_long_loses_nothing_and_does_not_loop() {
     let mut trial = Trial::begin("RabbitMQ: consumer_timeout", Backend::Distributed).await;
     let rabbitmq = Daemon::start(Link::RabbitMq, &mut trial.config).await;
-    let limits = "application:set_env(rabbit, consumer_timeout, 1000), application:set_env(rabbit, channel_tick_interval, 500).";
+    let limits =
+        "application:set_env(rabbit, consumer_timeout, 1000), application:set_env(rabbit, channel_tick_interval, 500).";
     rabbitmq.rabbitmqctl(&["eval", limits]).await;
     let mut server = Server::start(&trial.config).await;
     server.terminate().await;

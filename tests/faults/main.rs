@@ -15,6 +15,7 @@ mod distributed;
 mod double_faults;
 mod embedded;
 mod hostile_rabbitmq;
+mod hostile_sockets;
 mod link;
 mod links;
 mod mariadb;

@@ -104,10 +104,31 @@ impl Server {
 
     /// Memory in use, in MiB.
     pub fn memory_mib(&self) -> u64 {
-        let pid = self.child.as_ref().and_then(Child::id).expect("it runs");
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        self.status_mib("VmRSS:")
+    }
+
+    /// The most that ever was in use, in MiB.
+    pub fn peak_memory_mib(&self) -> u64 {
+        self.status_mib("VmHWM:")
+    }
+
+    fn status_mib(&self, key: &str) -> u64 {
+        let line = self.proc("status").lines().find_map(|line| Some(line.strip_prefix(key)?.to_owned())).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    }
+
+    /// Processor time that it has used.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = self.proc("stat");
+        let after_name = stat.rsplit(')').next().unwrap();
+        let ticks =
+            after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>();
+        ticks / 100.0
+    }
+
+    fn proc(&self, file: &str) -> String {
+        let pid = self.child.as_ref().and_then(Child::id).expect("it runs");
+        fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()
     }
 }
 

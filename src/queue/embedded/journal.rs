@@ -181,7 +181,8 @@ mod tests {
         let file = std::env::temp_dir().join(format!("seckill-journal-{}", uuid::Uuid::now_v7()));
         let mut old = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
         old.batch_execute(TABLES).unwrap();
-        old.batch_execute("INSERT INTO dead VALUES (3, 'a', 'because'), (4, 'b', 'because'), (7, 'c', 'because')").unwrap();
+        old.batch_execute("INSERT INTO dead VALUES (3, 'a', 'because'), (4, 'b', 'because'), (7, 'c', 'because')")
+            .unwrap();
         drop(old);
         let mut journal = Journal::open(&file).unwrap();
         let ids = |journal: &mut Journal| -> Vec<String> {

@@ -31,12 +31,8 @@ struct State {
 impl Condition {
     /// Of a connection that was not made yet.
     pub(super) fn new(purpose: &'static str) -> Self {
-        let state = State {
-            trouble: Some(Trouble::Unreachable),
-            since: Instant::now(),
-            told: None,
-            log_says_ill: false,
-        };
+        let state =
+            State { trouble: Some(Trouble::Unreachable), since: Instant::now(), told: None, log_says_ill: false };
         Self { purpose, linked: AtomicBool::new(false), state: Mutex::new(state) }
     }
 

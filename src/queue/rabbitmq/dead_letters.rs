@@ -39,7 +39,8 @@ struct Taken {
 impl DeadLetters {
     pub(in crate::queue) async fn open(settings: &config::RabbitMq) -> Result<Self, String> {
         let place = Place::new(&settings.url, &settings.queue)?;
-        let connection = place.connect("seckill dead-letters").await.map_err(|problem| format!("RabbitMQ: {problem}"))?;
+        let connection =
+            place.connect("seckill dead-letters").await.map_err(|problem| format!("RabbitMQ: {problem}"))?;
         let opening = async {
             let channel = connection.open_channel(None).await.map_err(failed)?;
             let (confirmed, confirms) = mpsc::unbounded_channel();

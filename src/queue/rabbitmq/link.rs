@@ -101,11 +101,7 @@ pub(super) async fn broken(connection: &Connection) -> Problem {
 }
 
 /// Makes both queues, unless they are there.
-pub(super) async fn declare_queues(
-    connection: &Connection,
-    channel: &Channel,
-    place: &Place,
-) -> Result<(), AmqpError> {
+pub(super) async fn declare_queues(connection: &Connection, channel: &Channel, place: &Place) -> Result<(), AmqpError> {
     let mut arguments = FieldTable::new();
     let mut set = |key: &str, value: FieldValue| {
         if let Ok(key) = key.try_into() {

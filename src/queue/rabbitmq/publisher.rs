@@ -57,7 +57,12 @@ impl Publisher {
     }
 
     /// Publishes until the link fails or `stop` is asked for; returns what went wrong.
-    pub(super) async fn run(&self, outbox: &Outbox, condition: &Condition, stop: &CancellationToken) -> Option<Problem> {
+    pub(super) async fn run(
+        &self,
+        outbox: &Outbox,
+        condition: &Condition,
+        stop: &CancellationToken,
+    ) -> Option<Problem> {
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.failure.token().cancelled() => {}

@@ -1,0 +1,231 @@
+//! The connections of one thread: looked at twice a second, and queued for their turn when they send many requests at
+//! once.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::connection::Connection;
+use super::doors::{Doors, Entry};
+use super::refusal::Refusal;
+
+/// How often connections are looked at, which is also their clock.
+const TICK: Duration = Duration::from_millis(500);
+/// The queue moves on this often, by so many requests: 2,000 a second, whoever sends them.
+const TURN: Duration = Duration::from_millis(2);
+const REQUESTS_A_TURN: usize = 4;
+/// Requests sent ahead that do not wait in the queue, each tick.
+const TOKENS: u32 = 64;
+/// From so many on, or so much that is kept for them, those that do not take their replies are given little time.
+const STALLED_CROWD: usize = 500;
+const KEPT_BACK_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Looked at for one that can be closed for a newcomer.
+const EVICTION_SAMPLE: usize = 64;
+/// A summary of what was cut is logged this often at most.
+const LOG_EVERY_TICKS: u32 = seconds(10);
+
+/// A time in ticks.
+pub(super) const fn seconds(seconds: u32) -> u32 {
+    seconds * 1000 / TICK.as_millis() as u32
+}
+
+/// See the module.
+pub(super) struct Worker {
+    doors: Arc<Doors>,
+    now: Cell<u32>,
+    connections: RefCell<Vec<Rc<Connection>>>,
+    /// Where the search for an idle connection goes on.
+    next_look: Cell<usize>,
+    /// Connections that do not take what is sent.
+    pub(super) stalled: Cell<usize>,
+    tokens: Cell<u32>,
+    queue: RefCell<VecDeque<Rc<Connection>>>,
+    queued: Notify,
+    cut: RefCell<Vec<(&'static str, u32)>>,
+    logged_at: Cell<u32>,
+}
+
+impl Worker {
+    /// Begins to look at connections; must be called in the worker's thread.
+    pub(super) fn start(doors: Arc<Doors>) -> Rc<Self> {
+        let worker = Rc::new(Self {
+            doors,
+            now: Cell::new(LOG_EVERY_TICKS),
+            connections: RefCell::default(),
+            next_look: Cell::new(0),
+            stalled: Cell::new(0),
+            tokens: Cell::new(TOKENS),
+            queue: RefCell::default(),
+            queued: Notify::new(),
+            cut: RefCell::default(),
+            logged_at: Cell::new(0),
+        });
+        spawn_local(worker.clone().look());
+        spawn_local(worker.clone().move_queue());
+        worker
+    }
+
+    /// Ticks since the worker began.
+    pub(super) fn now(&self) -> u32 {
+        self.now.get()
+    }
+
+    async fn look(self: Rc<Self>) {
+        let mut ticks = interval(TICK);
+        // After a pause of the whole machine nobody is late twice.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now = self.now.get() + 1;
+            self.now.set(now);
+            self.tokens.set(TOKENS);
+            let crowded = self.is_crowded();
+            for connection in self.connections.borrow().iter().filter(|connection| !connection.is_cut()) {
+                if let Some(why) = connection.check(now, crowded) {
+                    self.count(why);
+                }
+            }
+            self.log(now);
+        }
+    }
+
+    fn is_crowded(&self) -> bool {
+        let kept_back = || self.connections.borrow().iter().map(|connection| connection.kept_back()).sum::<usize>();
+        self.stalled.get() > STALLED_CROWD || (self.stalled.get() > 0 && kept_back() > KEPT_BACK_MAX_BYTES)
+    }
+
+    fn count(&self, why: &'static str) {
+        let mut cut = self.cut.borrow_mut();
+        match cut.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, count)) => *count += 1,
+            None => cut.push((why, 1)),
+        }
+    }
+
+    /// A connection was ended with a reply.
+    pub(super) fn note(&self, refusal: Refusal) {
+        self.count(match refusal {
+            Refusal::Malformed => "malformed",
+            Refusal::SlowHead => "slow head",
+            Refusal::LargeHead => "large head",
+            Refusal::TooMany => "too many of one address",
+            Refusal::Full => "too many",
+        });
+    }
+
+    fn log(&self, now: u32) {
+        let mut cut = self.cut.borrow_mut();
+        if cut.is_empty() || now - self.logged_at.get() < LOG_EVERY_TICKS {
+            return;
+        }
+        let words: Vec<String> = cut.drain(..).map(|(why, count)| format!("{count} {why}")).collect();
+        self.logged_at.set(now);
+        let open = self.connections.borrow().len();
+        tracing::warn!(ended = words.join(", "), open, "Ended connections that misbehave");
+    }
+
+    /// Whether a request that was sent ahead may be read at once.
+    pub(super) fn take_token(&self) -> bool {
+        let left = self.tokens.get();
+        self.tokens.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    /// A connection has sent requests ahead, and waits for its turn.
+    pub(super) fn queue(&self, connection: Rc<Connection>) {
+        if connection.queued.replace(true) {
+            return;
+        }
+        self.queue.borrow_mut().push_back(connection);
+        self.queued.notify_one();
+    }
+
+    async fn move_queue(self: Rc<Self>) {
+        loop {
+            self.queued.notified().await;
+            while !self.queue.borrow().is_empty() {
+                tokio::time::sleep(TURN).await;
+                for _ in 0..REQUESTS_A_TURN {
+                    let Some(connection) = self.queue.borrow_mut().pop_front() else { break };
+                    connection.queued.set(false);
+                    connection.let_in();
+                }
+            }
+        }
+    }
+}
+
+/// Newcomers.
+impl Worker {
+    /// Lets a newcomer in, if need be in the place of a connection that does nothing.
+    pub(super) fn enter(self: &Rc<Self>, address: Option<IpAddr>) -> Result<Entered, Refusal> {
+        match self.doors.enter(address) {
+            Entry::Free => {}
+            Entry::Full if self.evict() => {}
+            Entry::Full => {
+                self.doors.leave(address);
+                self.note(Refusal::Full);
+                return Err(Refusal::Full);
+            }
+            Entry::TooMany => {
+                self.note(Refusal::TooMany);
+                return Err(Refusal::TooMany);
+            }
+        }
+        let connection = Rc::new(Connection::new(self.clone()));
+        let mut connections = self.connections.borrow_mut();
+        connection.place.set(connections.len());
+        connections.push(connection.clone());
+        Ok(Entered { worker: self.clone(), connection, address })
+    }
+
+    /// Closes the idlest of some connections.
+    fn evict(&self) -> bool {
+        let connections = self.connections.borrow();
+        let (now, from) = (self.now.get(), self.next_look.get());
+        let sample = connections.iter().cycle().skip(from % connections.len().max(1));
+        let sample = sample.take(EVICTION_SAMPLE.min(connections.len()));
+        self.next_look.set(from.wrapping_add(EVICTION_SAMPLE));
+        let idlest = sample.filter_map(|connection| Some((connection.idleness(now)?, connection)));
+        let Some((_, connection)) = idlest.max_by_key(|(idleness, _)| *idleness) else { return false };
+        self.count(connection.end("idle, for a newcomer"));
+        true
+    }
+
+    fn leave(&self, connection: &Connection) {
+        let mut connections = self.connections.borrow_mut();
+        let place = connection.place.get();
+        connections.swap_remove(place);
+        if let Some(moved) = connections.get(place) {
+            moved.place.set(place);
+        }
+    }
+}
+
+/// A connection that is open.
+pub(super) struct Entered {
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    address: Option<IpAddr>,
+}
+
+impl Entered {
+    pub(super) fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.connection.closed();
+        self.worker.leave(&self.connection);
+        self.worker.doors.leave(self.address);
+    }
+}
