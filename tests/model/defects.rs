@@ -49,6 +49,10 @@ pub enum Defect {
     ReleaseDoneOnClosedGate,
     /// The gate does not know its server: a failover loses a suffix unnoticed.
     NoServerIdentity,
+    /// An instance whose gate was rebuilt on another server goes on promising from the old one.
+    DeposedNeverTold,
+    /// A purchase that was set aside goes back to the queue though its gate was rebuilt since.
+    ReplayPastTheGate,
     /// A repeat is answered 409 from an unconfirmed reservation.
     RepeatAnsweredUnconfirmed,
 }

@@ -57,6 +57,7 @@ fn promised(s: &State) -> impl Iterator<Item = Order> {
 fn is_kept(s: &State, order: Order) -> bool {
     let is = |message: &Message| matches!(message, Message::Order(its, _) if *its == order);
     s.row(order) != Row::Absent
+        || s.parked.is_some_and(|(its, _)| its == order)
         || s.queue.iter().chain(&s.returned).any(is)
         || s.prefetched.iter().flatten().any(|delivery| is(&delivery.message))
         || s.work.iter().any(|work| work.unacked().is_some_and(|message| is(&message)))

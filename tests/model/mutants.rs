@@ -41,8 +41,8 @@ mutants! {
         AnyDuplicateIsSuccess, sale(2, 2).sweepers(2).cancels(1), breaks NO_PROMISE_LOST after 13;
     restock_at_the_gate_first: RestockGateFirst, sale(2, 3).restocks(1), breaks GATE_NEVER_OVER_OFFERS after 1;
     late_accepted_unconditionally:
-        LateAcceptedUnconditionally, sale(2, 2).losses(1), breaks NEVER_OVERSOLD after 18;
-    late_accepted: LateAccepted, sale(2, 2).losses(1), breaks GATE_COVERS_LIVE_ORDERS after 14;
+        LateAcceptedUnconditionally, sale(2, 2).losses(1), breaks NEVER_OVERSOLD after 20;
+    late_accepted: LateAccepted, sale(2, 2).losses(1), breaks GATE_COVERS_LIVE_ORDERS after 16;
     settle_restores_a_mark:
         SettleRestoresMark, sale(2, 2).sweepers(2).cancels(1), breaks GATE_NEVER_OVER_OFFERS after 8;
     rebuild_without_the_wait: RebuildWithoutWaiting, sale(2, 2).losses(1), breaks NO_PROMISE_TURNED_DOWN after 15;
@@ -56,11 +56,14 @@ mutants! {
     live_orders_read_before_the_fence:
         LiveReadBeforeFence, sale(2, 2).losses(1), breaks GATE_COVERS_LIVE_ORDERS after 13;
     fence_as_a_flag:
-        FenceIsFlag, sale(1, 2).losses(2).sweepers(0), breaks NO_PROMISE_TURNED_DOWN after 27;
-    install_over_an_open_gate: InstallOverOpenGate, sale(2, 1).losses(1), breaks GATE_COVERS_LIVE_ORDERS after 25;
+        FenceIsFlag, sale(1, 2).losses(2).sweepers(0), breaks NO_PROMISE_TURNED_DOWN after 31;
+    install_over_an_open_gate:
+        InstallOverOpenGate, sale(1, 1).losses(1).rebuilders(2).sweepers(0), breaks GATE_COVERS_LIVE_ORDERS after 23;
     release_counted_as_done_on_a_closed_gate:
-        ReleaseDoneOnClosedGate, sale(1, 1).losses(1).cancels(1), breaks QUIET_GATE_EQUALS_DATABASE after 20;
+        ReleaseDoneOnClosedGate, sale(1, 1).losses(1).cancels(1), breaks QUIET_GATE_EQUALS_DATABASE after 24;
     no_server_identity: NoServerIdentity, sale(2, 2).failovers(1), breaks GATE_COVERS_LIVE_ORDERS after 5;
+    deposed_gate_never_told: DeposedNeverTold, sale(2, 2).moves(1), breaks NO_PROMISE_TURNED_DOWN after 16;
+    replay_past_the_gate: ReplayPastTheGate, sale(1, 1).losses(1).parks(1), breaks NO_PROMISE_TURNED_DOWN after 19;
     repeat_answered_from_an_unconfirmed_reservation:
         RepeatAnsweredUnconfirmed, sale(2, 2).losses(1), breaks NO_PROMISE_LOST after 2;
 }

@@ -50,6 +50,13 @@ mod always {
         failed_over = sale(2, 1).failovers(1);
         failed_over_and_cancelled = sale(1, 1).failovers(1).cancels(1);
         flushed = sale(2, 1).flushes(1);
+        parked = sale(2, 1).parks(1);
+        parked_and_lost = sale(1, 1).parks(1).losses(1);
+        parked_and_lost_without_a_sweeper = sale(2, 2).parks(1).losses(1).sweepers(0);
+        moved = sale(2, 1).moves(1);
+        moved_without_a_sweeper = sale(2, 2).moves(1).sweepers(0);
+        moved_and_lost = sale(1, 1).moves(1).losses(1).sweepers(0);
+        moved_twice = sale(1, 1).moves(2);
     }
 }
 
@@ -81,6 +88,12 @@ mod always_in_larger_systems {
         failed_over_and_cancelled_with_two_requests = sale(1, 2).failovers(1).cancels(1);
         #[ignore = "minutes"]
         flushed_with_two_requests = sale(2, 2).flushes(1);
+        #[ignore = "minutes"]
+        moved_with_two_requests = sale(2, 2).moves(1);
+        #[ignore = "minutes"]
+        moved_with_two_rebuilders = sale(1, 2).moves(1).rebuilders(2);
+        #[ignore = "minutes"]
+        moved_and_cancelled = sale(1, 2).moves(1).cancels(1);
     }
 }
 
@@ -91,6 +104,7 @@ mod at_last {
         cancelled = sale(1, 2).cancels(1);
         lost_with_prefetch = sale(2, 1).losses(1).prefetching();
         lost_and_cancelled = sale(1, 1).losses(1).cancels(1);
+        moved = sale(2, 1).moves(1);
         #[ignore = "minutes"]
         restocked_with_three_requests = sale(2, 3).restocks(1);
         #[ignore = "minutes"]

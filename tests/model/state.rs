@@ -101,11 +101,27 @@ pub enum Request {
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub enum Work {
     Idle,
-    Has { message: Message, again: bool, linked: bool, old: bool },
-    Decided { order: Order, dead: bool, epoch: u8, linked: bool, message: Message },
-    Released { order: Order },
-    Fenced { epoch: u8, home: u8, linked: bool },
-    Read { epoch: u8, home: u8, linked: bool, live: Buyers, stock: u8, ver: u8 },
+    Has {
+        message: Message,
+        again: bool,
+        linked: bool,
+        old: bool,
+    },
+    Decided {
+        order: Order,
+        dead: bool,
+        epoch: u8,
+        linked: bool,
+        message: Message,
+    },
+    Released {
+        order: Order,
+    },
+    /// Older purchases are fenced off.
+    Fenced {
+        epoch: u8,
+        linked: bool,
+    },
 }
 
 impl Work {
@@ -113,9 +129,7 @@ impl Work {
     pub fn unacked(&self) -> Option<Message> {
         match *self {
             Self::Has { message, linked: true, .. } | Self::Decided { message, linked: true, .. } => Some(message),
-            Self::Fenced { epoch, linked: true, .. } | Self::Read { epoch, linked: true, .. } => {
-                Some(Message::Barrier(epoch))
-            }
+            Self::Fenced { epoch, linked: true } => Some(Message::Barrier(epoch)),
             _ => None,
         }
     }
@@ -123,10 +137,7 @@ impl Work {
     /// The broker no longer counts its message as unacked here.
     pub fn unlink(&mut self) -> Option<()> {
         match self {
-            Self::Has { linked, .. }
-            | Self::Decided { linked, .. }
-            | Self::Fenced { linked, .. }
-            | Self::Read { linked, .. } => *linked = false,
+            Self::Has { linked, .. } | Self::Decided { linked, .. } | Self::Fenced { linked, .. } => *linked = false,
             Self::Idle | Self::Released { .. } => return None,
         }
         Some(())
@@ -137,11 +148,38 @@ impl Work {
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub enum Rebuild {
     Idle,
-    Inspect { epoch: u8, fence: u8, home: u8 },
-    TakeEpoch { epoch: u8, run: u8 },
-    Close { epoch: u8, run: u8 },
-    Wait { epoch: u8 },
-    Sampled { epoch: u8 },
+    Inspect {
+        epoch: u8,
+        fence: u8,
+        home: u8,
+    },
+    TakeEpoch {
+        epoch: u8,
+        run: u8,
+    },
+    Close {
+        epoch: u8,
+        run: u8,
+    },
+    Wait {
+        epoch: u8,
+    },
+    Sampled {
+        epoch: u8,
+    },
+    /// The fence of the epoch is set: the live orders can be read.
+    Fenced {
+        epoch: u8,
+        run: u8,
+    },
+    /// They are read, to be installed.
+    Read {
+        epoch: u8,
+        run: u8,
+        live: Buyers,
+        stock: u8,
+        ver: u8,
+    },
 }
 
 /// What may still happen from outside.
@@ -151,6 +189,8 @@ pub struct Budget {
     pub losses: u8,
     pub flushes: u8,
     pub failovers: u8,
+    pub moves: u8,
+    pub parks: u8,
     pub cancels: u8,
     pub restocks: u8,
     pub starts: u8,
@@ -163,6 +203,8 @@ pub struct State {
     pub gate: Gate,
     /// What a replica had when it was last in step.
     pub replica: Option<Gate>,
+    /// An open gate on a server that the deployment has left, as long as an instance there has not read so.
+    pub deposed: Option<Gate>,
     pub db: Database,
     pub net: Vec<Sent>,
     pub queue: Vec<Message>,
@@ -178,6 +220,8 @@ pub struct State {
     pub terms: Option<(u8, u8)>,
     /// What a start that resets the gate has read (a mutant's).
     pub start: Option<Buyers>,
+    /// A purchase that was set aside, and its epoch.
+    pub parked: Option<(Order, u8)>,
     /// Orders that a buyer was told of: 202, or 409 with the id.
     pub promised: Orders,
     pub left: Budget,

@@ -29,6 +29,7 @@ pub struct System {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Reserve { request: usize, user: usize },
+    ReserveAtDeposed { request: usize, user: usize },
     Publish(usize),
     Reply(usize),
     GiveUp(usize),
@@ -46,8 +47,6 @@ pub enum Step {
     Sweep(usize, Order),
     Redo(usize, Order),
     Fence(usize),
-    ReadLive(usize),
-    Install(usize),
     BeginRebuild(usize),
     Rebuild(usize),
     CrashRebuild(usize),
@@ -60,6 +59,10 @@ pub enum Step {
     FlushGate,
     Replicate,
     FailOver,
+    Move,
+    Tell,
+    Park(usize),
+    Replay,
     ReadAtStart,
     WriteAtStart,
 }
@@ -75,6 +78,7 @@ impl System {
             run: 0,
             gate: Gate { meta: Some(meta), ..Gate::default() },
             replica: None,
+            deposed: None,
             db: Database {
                 rows: [Row::Absent; ORDERS],
                 due: 0,
@@ -94,6 +98,7 @@ impl System {
             rebuilds: vec![Rebuild::Idle; self.rebuilders],
             terms: None,
             start: None,
+            parked: None,
             promised: 0,
             left: self.budget,
         }
@@ -105,6 +110,7 @@ impl System {
         let s = &mut state;
         match step {
             Step::Reserve { request, user } => self.reserve(s, request, user)?,
+            Step::ReserveAtDeposed { request, user } => self.reserve_at_deposed(s, request, user)?,
             Step::Publish(request) => self.publish(s, request)?,
             Step::Reply(request) => self.reply(s, request)?,
             Step::GiveUp(request) => self.give_up(s, request),
@@ -128,8 +134,6 @@ impl System {
             Step::Sweep(sweeper, order) => self.sweep(s, sweeper, order)?,
             Step::Redo(sweeper, order) => self.redo(s, sweeper, order),
             Step::Fence(consumer) => self.fence(s, consumer)?,
-            Step::ReadLive(consumer) => self.read_live(s, consumer)?,
-            Step::Install(consumer) => self.install(s, consumer)?,
             Step::BeginRebuild(rebuilder) => {
                 let Database { epoch, fence, home, .. } = s.db;
                 s.rebuilds[rebuilder] = Rebuild::Inspect { epoch, fence, home };
@@ -164,6 +168,15 @@ impl System {
                 s.gate = s.replica.take()?;
                 s.run += 1;
             }
+            // Another instance uses another server, or the operator has moved the gate: those of the old one go on.
+            Step::Move => {
+                s.left.moves -= 1;
+                s.deposed = Some(std::mem::take(&mut s.gate));
+                s.run += 1;
+            }
+            Step::Tell => self.tell(s),
+            Step::Park(consumer) => self.park(s, consumer)?,
+            Step::Replay => self.replay(s)?,
             Step::ReadAtStart => {
                 s.left.starts -= 1;
                 s.start = Some(s.live());

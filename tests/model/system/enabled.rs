@@ -53,6 +53,22 @@ impl System {
         if left.flushes > 0 {
             steps.push(Step::FlushGate);
         }
+        if left.requests > 0
+            && s.deposed.is_some()
+            && let Some(request) = s.requests.iter().position(|request| *request == Request::Idle)
+        {
+            steps.extend((0..self.users).map(|user| Step::ReserveAtDeposed { request, user }));
+        }
+        if left.parks > 0 && s.parked.is_none() {
+            let carries = |work: &Work| matches!(work, Work::Has { message: Message::Order(..), linked: true, .. });
+            steps.extend((0..CONSUMERS).filter(|consumer| carries(&s.work[*consumer])).map(Step::Park));
+        }
+        if s.parked.is_some() {
+            steps.push(Step::Replay);
+        }
+        if left.moves > 0 && s.deposed.is_none() && self.open(s).is_some() {
+            steps.push(Step::Move);
+        }
         if left.failovers > 0 {
             steps.push(if s.replica.is_none() { Step::Replicate } else { Step::FailOver });
         }
@@ -75,6 +91,9 @@ impl System {
             steps.push(Step::Configure);
         } else if self.open(s).is_some_and(|meta| meta.ver < s.db.ver) {
             steps.push(Step::ReadTerms);
+        }
+        if s.deposed.is_some() && !self.has(Defect::DeposedNeverTold) {
+            steps.push(Step::Tell);
         }
         if s.start.is_some() {
             steps.push(Step::WriteAtStart);
@@ -148,15 +167,12 @@ impl System {
                 let too_early = self.has(Defect::AckBeforeCommit) && linked;
                 steps.push(if too_early { Step::Ack(worker) } else { Step::Decide(worker) });
             }
-            Work::Has { message: Message::Barrier(_), .. } => {
-                let unfenced = self.has(Defect::LiveReadBeforeFence);
-                steps.push(if unfenced { Step::ReadLive(worker) } else { Step::Fence(worker) });
-            }
-            Work::Decided { linked: true, .. } => steps.push(Step::Ack(worker)),
+            Work::Has { message: Message::Barrier(_), .. } => steps.push(Step::Fence(worker)),
+            Work::Decided { linked: true, .. } | Work::Fenced { linked: true, .. } => steps.push(Step::Ack(worker)),
             Work::Decided { .. } => steps.push(Step::Settle(worker)),
             Work::Released { .. } => steps.push(Step::ClearDue(worker)),
-            Work::Fenced { .. } => steps.push(Step::ReadLive(worker)),
-            Work::Read { .. } => steps.push(Step::Install(worker)),
+            // Its link is gone; the fence stands.
+            Work::Fenced { .. } => {}
         }
         steps.push(Step::Crash(worker));
     }
@@ -176,7 +192,8 @@ impl System {
             let gate = self.valid(s);
             let amiss = s.db.fence < s.db.epoch || gate.is_none_or(|meta| !meta.open || meta.epoch != s.db.epoch);
             let lost_again = gate.is_none_or(|meta| meta.epoch != s.db.epoch);
-            if amiss && (lost_again || !s.barrier_about(s.db.epoch)) {
+            let fenced = s.db.fence == s.db.epoch;
+            if amiss && (lost_again || fenced || !s.barrier_about(s.db.epoch)) {
                 steps.push(Step::BeginRebuild(rebuilder));
             }
             return;
@@ -187,6 +204,7 @@ impl System {
                 let held_since = |work: &Work| matches!(work, Work::Has { old: true, linked: true, .. });
                 !s.something_ready() && !s.work.iter().any(held_since)
             }
+            Rebuild::Read { epoch, .. } => s.db.fence >= epoch,
             _ => true,
         };
         if ready {

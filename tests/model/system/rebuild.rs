@@ -1,8 +1,8 @@
-//! The rebuild of a lost gate, up to its barrier. Whoever does it may die at each step.
+//! The rebuild of a lost gate. Whoever does it may die at each step.
 
 use super::System;
 use crate::defects::Defect;
-use crate::state::{Gate, Message, Meta, NOBODY, Rebuild, Request, State, Work};
+use crate::state::{Buyers, Gate, Message, Meta, NOBODY, Rebuild, Request, State, Work};
 
 impl System {
     /// Takes one step of a rebuild; what comes after it.
@@ -18,6 +18,11 @@ impl System {
             Rebuild::TakeEpoch { .. } => Rebuild::Idle,
             Rebuild::Close { epoch, run } => close(s, epoch, run),
             Rebuild::Wait { epoch } => self.send_barrier(s, epoch),
+            Rebuild::Fenced { epoch, run } => read_live(s, epoch, run),
+            Rebuild::Read { epoch, run, live, stock, ver } => {
+                self.install(s, Meta { epoch, home: run, open: true, stock, ver }, live);
+                Rebuild::Idle
+            }
             Rebuild::Sampled { epoch } => {
                 // Stands for: this rebuilder fences, reads and installs by itself.
                 s.queue.push(Message::Barrier(epoch));
@@ -29,15 +34,10 @@ impl System {
     fn send_barrier(&self, s: &mut State, epoch: u8) -> Rebuild {
         // The wait: by now every request that reserved under an older epoch is past its age limit.
         if !self.has(Defect::RebuildWithoutWaiting) {
-            for request in &mut s.requests {
-                match request {
-                    Request::Reserved { epoch: its, expired, .. } | Request::Published { epoch: its, expired, .. }
-                        if *its < epoch =>
-                    {
-                        *expired = true;
-                    }
-                    _ => {}
-                }
+            expire_older(s, epoch);
+            // And every instance has read from the database that the gate is another one now.
+            if !self.has(Defect::DeposedNeverTold) {
+                s.deposed = None;
             }
         }
         if self.has(Defect::EmptyTwiceForBarrier) {
@@ -49,8 +49,41 @@ impl System {
             return Rebuild::Sampled { epoch };
         }
         s.send(Message::Barrier(epoch), NOBODY);
-        Rebuild::Idle
+        if self.has(Defect::LiveReadBeforeFence) { read_live(s, epoch, s.run) } else { Rebuild::Idle }
     }
+
+    /// An instance of the deposed gate reads that it is deposed: it asks it no more, and gives no promise that came from it.
+    pub(super) fn tell(&self, s: &mut State) {
+        if let Some(Meta { epoch, .. }) = s.deposed.take().and_then(|gate| gate.meta) {
+            expire_older(s, epoch + 1);
+        }
+    }
+
+    /// Gate script.
+    fn install(&self, s: &mut State, meta: Meta, live: Buyers) {
+        let fits = |found: Meta| found.epoch == meta.epoch && (!found.open || self.has(Defect::InstallOverOpenGate));
+        if s.run == meta.home && s.gate.meta.is_some_and(fits) {
+            s.gate = Gate { meta: Some(meta), buyers: live, flight: 0 };
+        }
+    }
+}
+
+/// Requests that reserved under an epoch before this one get no promise any more.
+fn expire_older(s: &mut State, epoch: u8) {
+    for request in &mut s.requests {
+        match request {
+            Request::Reserved { epoch: its, expired, .. } | Request::Published { epoch: its, expired, .. }
+                if *its < epoch =>
+            {
+                *expired = true;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn read_live(s: &State, epoch: u8, run: u8) -> Rebuild {
+    Rebuild::Read { epoch, run, live: s.live(), stock: s.db.stock, ver: s.db.ver }
 }
 
 fn inspect(s: &State, epoch: u8, fence: u8, home: u8) -> Rebuild {
@@ -60,6 +93,7 @@ fn inspect(s: &State, epoch: u8, fence: u8, home: u8) -> Rebuild {
     }
     match s.gate.meta {
         Some(meta) if meta.epoch == epoch && meta.home == run && meta.open => Rebuild::Idle,
+        Some(meta) if meta.epoch == epoch && meta.home == run && fence == epoch => Rebuild::Fenced { epoch, run },
         Some(meta) if meta.epoch == epoch && meta.home == run => Rebuild::Wait { epoch },
         Some(meta) if meta.epoch > epoch => Rebuild::Idle,
         _ if fence < epoch => Rebuild::Close { epoch, run },

@@ -2,24 +2,42 @@
 
 use super::System;
 use crate::defects::Defect;
-use crate::state::{Message, Order, Request, State, TRIES, bit};
+use crate::state::{Gate, Message, Order, Request, State, TRIES, bit};
 
 impl System {
     pub(super) fn reserve(&self, s: &mut State, request: usize, user: usize) -> Option<()> {
-        let meta = *self.open(s)?;
+        self.open(s)?;
+        let mut gate = s.gate;
+        let reserved = self.reserve_in(&mut gate, s, request, user);
+        s.gate = gate;
+        reserved
+    }
+
+    /// The same at the gate that was left: its own server still believes it.
+    pub(super) fn reserve_at_deposed(&self, s: &mut State, request: usize, user: usize) -> Option<()> {
+        let mut gate = s.deposed?;
+        let reserved = self.reserve_in(&mut gate, s, request, user);
+        s.deposed = Some(gate);
+        reserved
+    }
+
+    fn reserve_in(&self, gate: &mut Gate, s: &mut State, request: usize, user: usize) -> Option<()> {
+        let meta = gate.meta?;
         s.left.requests -= 1;
-        let order = match s.gate.buyers[user] {
-            Some(held) if s.gate.flight & bit(held) == 0 || self.has(Defect::RepeatAnsweredUnconfirmed) => {
+        let order = match gate.buyers[user] {
+            Some(held) if gate.flight & bit(held) == 0 || self.has(Defect::RepeatAnsweredUnconfirmed) => {
                 s.promised |= bit(held);
                 return Some(());
             }
             Some(held) => held,
-            None if s.held_count() >= meta.stock as usize || s.drawn[user] as usize >= TRIES => return None,
+            None if gate.buyers.iter().flatten().count() >= meta.stock as usize || s.drawn[user] as usize >= TRIES => {
+                return None;
+            }
             None => {
                 let order = (user * TRIES) as Order + s.drawn[user];
                 s.drawn[user] += 1;
-                s.gate.buyers[user] = Some(order);
-                s.gate.flight |= bit(order);
+                gate.buyers[user] = Some(order);
+                gate.flight |= bit(order);
                 order
             }
         };

@@ -5,7 +5,17 @@ use crate::state::Budget;
 
 /// A sale of one unit to so many users, who try so many times in all; one sweeper, one rebuilder.
 pub fn sale(users: usize, requests: u8) -> System {
-    let budget = Budget { requests, losses: 0, flushes: 0, failovers: 0, cancels: 0, restocks: 0, starts: 1 };
+    let budget = Budget {
+        requests,
+        losses: 0,
+        flushes: 0,
+        failovers: 0,
+        moves: 0,
+        parks: 0,
+        cancels: 0,
+        restocks: 0,
+        starts: 1,
+    };
     System { users, stock: 1, sweepers: 1, rebuilders: 1, budget, prefetch: false, defect: None }
 }
 
@@ -49,6 +59,18 @@ impl System {
         self
     }
 
+    /// The gate's server is left for another one, without its instances being told.
+    pub fn moves(mut self, times: u8) -> Self {
+        self.budget.moves = times;
+        self
+    }
+
+    /// A purchase is set aside, and may be replayed whenever an operator likes.
+    pub fn parks(mut self, times: u8) -> Self {
+        self.budget.parks = times;
+        self
+    }
+
     pub fn cancels(mut self, times: u8) -> Self {
         self.budget.cancels = times;
         self
@@ -60,6 +82,6 @@ impl System {
     }
 
     pub fn may_lose_its_gate(&self) -> bool {
-        self.budget.losses + self.budget.flushes + self.budget.failovers > 0
+        self.budget.losses + self.budget.flushes + self.budget.failovers + self.budget.moves > 0
     }
 }

@@ -2,7 +2,7 @@
 
 use super::System;
 use crate::defects::Defect;
-use crate::state::{Delivery, Gate, Message, Meta, Order, Row, State, Work, bit, every_order, user_of};
+use crate::state::{Delivery, Message, Order, Row, State, Work, bit, every_order, user_of};
 
 impl System {
     pub(super) fn deliver(&self, s: &mut State, consumer: usize) {
@@ -32,6 +32,11 @@ impl System {
     pub(super) fn decide_one(&self, s: &mut State, worker: usize) -> Option<()> {
         let Work::Has { message, linked, .. } = s.work[worker] else { return None };
         let Message::Order(order, epoch) = message else { return None };
+        if s.parked.is_some_and(|(parked, _)| parked == order) {
+            // It cannot be written for anybody, whatever is tried.
+            s.work[worker] = Work::Idle;
+            return Some(());
+        }
         let dead = self.decide(s, order, epoch);
         s.work[worker] = Work::Decided { order, dead, epoch: s.db.epoch, linked, message };
         Some(())
@@ -96,37 +101,43 @@ impl System {
         let Work::Has { message: Message::Barrier(epoch), again, linked, .. } = s.work[consumer] else { return None };
         s.work[consumer] = if s.db.epoch == epoch && (!again || self.has(Defect::RedeliveredBarrierTrusted)) {
             s.db.fence = epoch;
-            Work::Fenced { epoch, home: s.db.home, linked }
+            Work::Fenced { epoch, linked }
         } else {
             Work::Idle
         };
         Some(())
     }
 
-    pub(super) fn read_live(&self, s: &mut State, consumer: usize) -> Option<()> {
-        let (epoch, home, linked) = match s.work[consumer] {
-            Work::Fenced { epoch, home, linked } => (epoch, home, linked),
-            Work::Has { message: Message::Barrier(epoch), linked, .. } => (epoch, s.db.home, linked),
-            _ => return None,
-        };
-        s.work[consumer] = Work::Read { epoch, home, linked, live: s.live(), stock: s.db.stock, ver: s.db.ver };
+    /// A consumer sets its message aside.
+    pub(super) fn park(&self, s: &mut State, consumer: usize) -> Option<()> {
+        let Work::Has { message: Message::Order(order, epoch), .. } = s.work[consumer] else { return None };
+        s.left.parks -= 1;
+        s.parked = Some((order, epoch));
+        s.work[consumer] = Work::Idle;
         Some(())
     }
 
-    pub(super) fn install(&self, s: &mut State, consumer: usize) -> Option<()> {
-        let Work::Read { epoch, home, live, stock, ver, .. } = s.work[consumer] else { return None };
-        s.work[consumer] = Work::Idle;
-        if self.has(Defect::LiveReadBeforeFence) {
-            if s.db.epoch != epoch {
-                return Some(());
-            }
-            s.db.fence = epoch;
+    /// An operator puts it back, under the epoch of the gate that is open now, if that has or still holds a unit for it.
+    pub(super) fn replay(&self, s: &mut State) -> Option<()> {
+        let (order, mut epoch) = s.parked?;
+        // Long after: what was delivered twice was set aside twice.
+        let is = |message: &Message| matches!(message, Message::Order(its, _) if *its == order);
+        let elsewhere = s.net.iter().any(|sent| is(&sent.message))
+            || s.queue.iter().chain(&s.returned).any(is)
+            || s.prefetched.iter().flatten().any(|delivery| is(&delivery.message))
+            || s.work.iter().any(|work| matches!(work, Work::Has { message, .. } if is(message)));
+        (!elsewhere).then_some(())?;
+        if s.row(order) == Row::Absent && !self.has(Defect::ReplayPastTheGate) {
+            let meta = *self.open(s)?;
+            let held = s.gate.buyers[user_of(order)];
+            let full = held.is_none() && s.held_count() >= meta.stock as usize;
+            (held.is_none_or(|held| held == order) && !full).then_some(())?;
+            s.gate.buyers[user_of(order)] = Some(order);
+            s.gate.flight |= bit(order);
+            epoch = meta.epoch;
         }
-        let fits = |meta: Meta| meta.epoch == epoch && (!meta.open || self.has(Defect::InstallOverOpenGate));
-        if s.run == home && s.gate.meta.is_some_and(fits) {
-            let meta = Meta { epoch, home, open: true, stock, ver };
-            s.gate = Gate { meta: Some(meta), buyers: live, flight: 0 };
-        }
+        s.parked = None;
+        s.queue.push(Message::Order(order, epoch));
         Some(())
     }
 }
