@@ -26,8 +26,8 @@ use crate::metrics::Metrics;
 use crate::model::Username;
 use crate::queue::OrderQueue;
 use crate::services::{
-    Accounts, Audits, Catalog, Health, Holdings, KnownProducts, Lane, OnTheWay, Orders, PasswordHasher, Purchases,
-    Rebuilds, Recorder, Reopening, Sweeper, Tokens,
+    Accounts, Audits, Catalog, Deployment, Health, Holdings, KnownProducts, Lane, OnTheWay, Orders, PasswordHasher,
+    Purchases, Rebuilds, Recorder, Reopening, Sweeper, Tokens,
 };
 use crate::stock::{GateError, StockGate};
 use crate::supervision::Supervisor;
@@ -145,8 +145,9 @@ impl RunningApp {
         let supervisor = Supervisor::new(metrics.task_restarts.clone());
         let recorder = Arc::new(Recorder::new(db.clone(), gate.clone(), metrics.clone()));
         let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
-        let rebuilds =
-            Rebuilds::new(db_, gate_, queue_, metrics.clone(), tasks.clone(), stop.clone(), supervisor.clone());
+        let deployment = Arc::new(Deployment::new(db_, gate_, queue_, metrics.clone(), config.redis.place()));
+        deployment.join().await?;
+        let rebuilds = Rebuilds::new(deployment.clone(), tasks.clone(), stop.clone(), supervisor.clone());
         let rebuilds = Arc::new(rebuilds);
         for deliveries in queue.start(config.rabbitmq.consumers, &supervisor) {
             let consumer = Consumer::new(recorder.clone(), rebuilds.clone(), metrics.clone(), stop.clone());
@@ -166,6 +167,11 @@ impl RunningApp {
         let sweeper = Sweeper::new(db_, gate_, recorder, rebuilds.clone(), on_the_way_, metrics.clone());
         let sweeper = Arc::new(sweeper);
         keep_tasks(&supervisor, &tasks, &stop, &gate, sweeper, audits.clone());
+        let (watched, watch_stop) = (deployment.clone(), stop.clone());
+        supervisor.keep("deployment-watcher", &tasks, &stop, move || {
+            let (deployment, stop) = (watched.clone(), watch_stop.clone());
+            async move { deployment.watch(stop).await }
+        });
         tasks.close();
 
         let accounts = web::Data::new(accounts);
@@ -176,7 +182,8 @@ impl RunningApp {
         tasks.spawn(supervisor.vital("order-looks", looking));
         let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
         let orders = web::Data::new(Orders::new(db_, gate_, queue_, known.clone(), on_the_way, holdings));
-        let ready = Arc::new(Health::new(db.clone(), gate.clone(), queue.clone(), supervisor.clone()));
+        let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
+        let ready = Arc::new(Health::new(db_, gate_, queue_, supervisor.clone(), deployment));
         let (watched, watch_stop) = (ready.clone(), stop.clone());
         supervisor.keep("readiness", &tasks, &stop, move || {
             let (health, stop) = (watched.clone(), watch_stop.clone());

@@ -114,6 +114,13 @@ pub struct Redis {
     pub pool_size: usize,
 }
 
+impl Redis {
+    /// Where the gates are, for people and to be compared: address, database, key prefix.
+    pub fn place(&self) -> String {
+        format!("{}/{}/{}", self.addr, self.db, self.key_prefix)
+    }
+}
+
 /// `rabbitmq`: the queue.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

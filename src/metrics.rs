@@ -38,6 +38,10 @@ pub struct Metrics {
     pub swept: IntCounter,
     /// Gates of which this instance began a new epoch.
     pub rebuilds: IntCounter,
+    /// 1: this instance uses the Redis and the queue of its deployment.
+    pub deployment_agrees: IntGauge,
+    /// Open gates that were found to be older than the database says.
+    pub deposed_gates: IntCounter,
     /// Panics that a consumer survived.
     pub consumer_panics: IntCounter,
     /// Units by which gates and database disagree, beyond what is in flight.
@@ -107,6 +111,14 @@ impl Metrics {
             ),
             swept: counter("seckill_swept_purchases_total", "Purchases decided by the sweeper"),
             rebuilds: counter("seckill_gate_rebuilds_total", "Gates of which a new epoch was begun"),
+            deployment_agrees: gauge(
+                "seckill_deployment_agrees",
+                "1: this instance uses the Redis and the queue of its deployment",
+            ),
+            deposed_gates: counter(
+                "seckill_deposed_gates_total",
+                "Open gates that were found to be older than the database says",
+            ),
             consumer_panics: counter("seckill_consumer_panics_total", "Panics that a consumer survived"),
             drift_units: gauge("seckill_drift_units", "Units by which gates and database disagree"),
             in_flight: gauge("seckill_in_flight_purchases", "Purchases admitted and not yet settled"),

@@ -43,15 +43,6 @@ impl DbConn {
         on_db!(conn, query.get_result(conn).await.optional())
     }
 
-    /// Begins the epoch after `epoch`, on the server `home`. False: another instance was faster.
-    pub async fn begin_epoch(&mut self, id: ProductId, epoch: i64, home: &str) -> DbResult<bool> {
-        let conn = self;
-        let product = products::table.filter(products::id.eq(id)).filter(products::gate_epoch.eq(epoch));
-        let change = (products::gate_epoch.eq(epoch + 1), products::gate_home.eq(home));
-        let rows = on_db!(conn, diesel::update(product).set(change).execute(conn).await)?;
-        Ok(rows == 1)
-    }
-
     /// Fences purchases of older epochs off, if `epoch` is still the one that may sell.
     pub async fn fence(&mut self, id: ProductId, epoch: i64) -> DbResult<()> {
         let conn = self;

@@ -4,6 +4,7 @@
 //! an actix worker's: a request that is given up must not cut a query or a transaction in two.
 
 mod connect;
+mod deployment;
 mod diagnosis;
 mod error;
 mod gates;
@@ -35,6 +36,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use crate::config;
 use crate::metrics::PoolUse;
 
+pub use deployment::{DeploymentRow, InstanceUse};
 pub use error::{DbError, DbResult, ErrorClass, Refused};
 pub use gates::{GateRow, SaleAudit};
 pub use idempotency::{NewKey, StoredKey};

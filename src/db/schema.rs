@@ -67,5 +67,16 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    deployment (id) {
+        id -> Integer,
+        deployment_id -> Text,
+        redis_id -> Nullable<Text>,
+        redis_name -> Nullable<Text>,
+        queue_id -> Nullable<Text>,
+        queue_name -> Nullable<Text>,
+    }
+}
+
 diesel::joinable!(orders -> products (product_id));
 diesel::allow_tables_to_appear_in_same_query!(orders, product_revisions, products, users);

@@ -113,6 +113,31 @@ impl OrderQueue {
         }
     }
 
+    /// From now on only a queue of this deployment is used. Reads whose it is, if the broker answers; an error says that it
+    /// is another deployment's.
+    pub async fn join(&self, deployment: &str) -> Result<(), String> {
+        match self {
+            Self::Embedded(_) => Ok(()),
+            Self::RabbitMq(queue) => queue.join(deployment).await,
+        }
+    }
+
+    /// Random id of the queue that is used, as it was read last; another one when the broker has lost it.
+    pub fn identity(&self) -> Option<String> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::RabbitMq(queue) => queue.identity(),
+        }
+    }
+
+    /// Where the queue is, for people.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Embedded(_) => "embedded".to_owned(),
+            Self::RabbitMq(queue) => queue.name(),
+        }
+    }
+
     /// Whether purchases can be published now. Asked before a unit is taken.
     pub fn is_ready(&self) -> bool {
         match self {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use super::Deployment;
 use crate::db::Db;
 use crate::metrics::Metrics;
 use crate::queue::OrderQueue;
@@ -31,6 +32,7 @@ pub struct Health {
     gate: Arc<StockGate>,
     queue: Arc<OrderQueue>,
     supervisor: Supervisor,
+    deployment: Arc<Deployment>,
     stopping: AtomicBool,
     found: Mutex<Option<Found>>,
 }
@@ -67,7 +69,7 @@ pub enum Check {
     Down,
 }
 
-/// One answer a store, and one for the tasks behind it all.
+/// One answer a store, one for the tasks behind it all, and one for whether this instance uses the stores of its deployment.
 #[derive(Debug, Clone, Serialize)]
 pub struct Checks {
     database: Check,
@@ -77,6 +79,7 @@ pub struct Checks {
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_trouble: Option<&'static str>,
     tasks: Check,
+    deployment: Check,
     /// The tasks that are down.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tasks_down: Vec<&'static str>,
@@ -85,14 +88,14 @@ pub struct Checks {
 impl Checks {
     /// Whether purchases can be taken and written.
     pub fn all_up(&self) -> bool {
-        [self.database, self.gate, self.queue, self.tasks].iter().all(|check| *check == Check::Up)
+        [self.database, self.gate, self.queue, self.tasks, self.deployment].iter().all(|check| *check == Check::Up)
     }
 }
 
 impl Health {
     /// Asks these stores.
-    pub fn new(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>, supervisor: Supervisor) -> Self {
-        Self { db, gate, queue, supervisor, stopping: AtomicBool::new(false), found: Mutex::default() }
+    pub fn new(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>, supervisor: Supervisor, deployment: Arc<Deployment>) -> Self {
+        Self { db, gate, queue, supervisor, deployment, stopping: AtomicBool::new(false), found: Mutex::default() }
     }
 
     /// From now on nobody new should be sent here.
@@ -126,6 +129,7 @@ impl Health {
             queue: up_if(queue_trouble.is_none()),
             queue_trouble,
             tasks: up_if(tasks_down.is_empty()),
+            deployment: up_if(self.deployment.agrees()),
             tasks_down,
         }
     }

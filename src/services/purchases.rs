@@ -129,9 +129,13 @@ impl Lane {
         if !self.purchases.queue.is_ready() {
             return Err(Error::Unavailable("the queue is not available".to_owned()));
         }
+        let clicked_at = Instant::now();
+        if !self.purchases.rebuilds.deployment().may_promise(clicked_at) {
+            return Err(left());
+        }
         let (reply, answer) = oneshot::channel();
         let purchase = Purchase { order_id: OrderId::draw(product), user_id };
-        let ticket = Ticket { product, purchase, clicked_at: Instant::now(), reply, desk: self.desk.clone() };
+        let ticket = Ticket { product, purchase, clicked_at, reply, desk: self.desk.clone() };
         self.tickets.try_send(ticket).map_err(|_| Error::Unavailable("too many purchases wait".to_owned()))?;
         answer.await.map_err(|_| Error::Unavailable("nobody answered the purchase".to_owned()))?
     }
@@ -190,6 +194,9 @@ impl Purchases {
         let admission = self.gate.reserve(product, &purchases).await;
         timer.observe_duration();
         match admission {
+            Ok(Admission::Open { epoch, .. }) if !self.rebuilds.deployment().is_current(product, epoch) => {
+                refuse_all(tickets, left);
+            }
             Ok(Admission::Open { epoch, revision, answers }) => {
                 let reserved = self.answer(tickets, answers, revision);
                 return (!reserved.is_empty()).then_some(Admitted { product, epoch, reserved });
@@ -261,6 +268,11 @@ impl Purchases {
                 self.confirmed.remember(batch.items.iter().map(|item| item.order_id));
                 // After the confirm, not before the publish: by this time a rebuilt gate may not know the orders.
                 let now = Instant::now();
+                let deployment = self.rebuilds.deployment();
+                if !deployment.may_promise(now) || !deployment.is_current(product, epoch) {
+                    refuse_all(reserved.into_iter().map(|reserved| reserved.ticket), left);
+                    return;
+                }
                 answer_all(reserved.into_iter().map(|Reserved { ticket, order_id, .. }| {
                     let answer = ticket.promised(order_id, now);
                     (ticket, answer)
@@ -328,6 +340,11 @@ impl Ticket {
             Err(Error::AlreadyPurchased(order_id))
         }
     }
+}
+
+/// What this instance asks may be another gate than that of the deployment.
+fn left() -> Error {
+    Error::Unavailable("the gate was left for another one".to_owned())
 }
 
 fn refuse_all(tickets: impl IntoIterator<Item = Ticket>, why: impl Fn() -> Error) {

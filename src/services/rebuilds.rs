@@ -1,14 +1,14 @@
 //! Rebuilds a gate that was lost: its server restarted, failed over or was emptied.
 //!
 //! Exactly, while purchases that the old gate admitted may still be on their way. Close it under a new epoch, wait until
-//! no promise for an older one can be given any more, send a barrier through the queue; the consumer that meets it fences
-//! older purchases off, reads the live orders and opens the gate with them. Any instance may do any of it, several at
-//! once, and any may die: whoever finds the gate not open begins again.
+//! no promise for an older one can be given any more, send a barrier through the queue. The consumer that meets it fences
+//! older purchases off in the database. After that the live orders are read and the gate is opened with them. Any instance
+//! may do any of it, several at once, and any may die: whoever finds the gate not open goes on from what it finds.
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Deployment;
 use super::purchases::PROMISE_MAX_AGE;
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -27,7 +28,7 @@ use crate::supervision::Supervisor;
 
 /// W of the protocol: after it, no purchase of an older epoch can be promised any more.
 const SETTLING_TIME: Duration = PROMISE_MAX_AGE.saturating_add(Duration::from_secs(1));
-/// When a barrier has not opened the gate by then, another one is sent.
+/// When no consumer has met a barrier by then, another one is sent.
 const BARRIER_PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Gates that are rebuilt at once; most of the time each waits.
@@ -43,6 +44,7 @@ pub struct Rebuilds {
     db: Db,
     gate: Arc<StockGate>,
     queue: Arc<OrderQueue>,
+    deployment: Arc<Deployment>,
     metrics: Arc<Metrics>,
     under_way: Mutex<HashSet<ProductId>>,
     places: Semaphore,
@@ -53,19 +55,30 @@ pub struct Rebuilds {
 }
 
 impl Rebuilds {
-    /// Runs rebuilds on `tasks` until `stop`. Must be called on the main runtime.
+    /// Rebuilds the gates of a deployment, on `tasks`, until `stop`. Must be called on the main runtime.
     pub fn new(
-        db: Db,
-        gate: Arc<StockGate>,
-        queue: Arc<OrderQueue>,
-        metrics: Arc<Metrics>,
+        deployment: Arc<Deployment>,
         tasks: TaskTracker,
         stop: CancellationToken,
         supervisor: Supervisor,
     ) -> Self {
         supervisor.register(TASK);
+        let Deployment { db, gate, queue, metrics, .. } = &*deployment;
+        let (db, gate, queue, metrics) = (db.clone(), gate.clone(), queue.clone(), metrics.clone());
         let (under_way, places) = (Mutex::default(), Semaphore::new(AT_ONCE));
-        Self { db, gate, queue, metrics, under_way, places, tasks, runtime: Handle::current(), stop, supervisor }
+        Self {
+            db,
+            gate,
+            queue,
+            deployment,
+            metrics,
+            under_way,
+            places,
+            tasks,
+            runtime: Handle::current(),
+            stop,
+            supervisor,
+        }
     }
 
     /// Starts the rebuild of a gate that is not open, unless this instance is at it.
@@ -86,6 +99,11 @@ impl Rebuilds {
         self.tasks.spawn_on(rebuilding, &self.runtime);
     }
 
+    /// The deployment whose gates these are.
+    pub(super) fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
     fn under_way(&self) -> std::sync::MutexGuard<'_, HashSet<ProductId>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,79 +111,85 @@ impl Rebuilds {
     async fn run(&self, product: ProductId) -> Result<()> {
         let (Some(gate), Ok(_place)) = (self.gate.shared(), self.places.acquire().await) else { return Ok(()) };
         crash_point!("before_close");
-        while let Some(epoch) = self.close(gate, product).await? {
+        while let Some(Closed { epoch, home, fenced }) = self.close(gate, product).await? {
             crash_point!("after_close");
-            tokio::time::sleep(SETTLING_TIME).await;
-            self.queue.publish_barrier(Barrier { product_id: product, epoch }).await?;
-            let opened = tokio::time::timeout(BARRIER_PATIENCE, self.opened(product)).await;
-            if opened.is_ok() {
-                return Ok(());
+            if !fenced {
+                tokio::time::sleep(SETTLING_TIME).await;
+                self.queue.publish_barrier(Barrier { product_id: product, epoch }).await?;
+                if !self.wait_for_fence(product, epoch).await? {
+                    continue;
+                }
             }
+            self.open(gate, product, &home, epoch).await?;
         }
         Ok(())
     }
 
     /// Closes the gate under the epoch that is to be opened next; `None` when it is open or nobody's.
-    async fn close(&self, gate: SharedGate<'_>, product: ProductId) -> Result<Option<i64>> {
+    async fn close(&self, gate: SharedGate<'_>, product: ProductId) -> Result<Option<Closed>> {
         loop {
             let row = self.db.read(move |conn| Box::pin(conn.gate_row(product))).await?;
             let Some(row) = row else { return Ok(None) };
             let seen = gate.inspect(product).await?;
             let at_home = seen.home == row.home;
-            if at_home && seen.found == Found::Open(row.epoch) {
-                return Ok(None);
-            }
+            let newest = match seen.found {
+                Found::Open(epoch) if at_home && epoch == row.epoch => return Ok(None),
+                Found::Open(epoch) | Found::Closed(epoch) => epoch.max(row.epoch),
+                Found::Nothing => row.epoch,
+            };
             let mut epoch = row.epoch;
-            // Another server, or the gate that was installed is gone: what it admitted belongs to a past epoch.
-            if !at_home || (row.fence == row.epoch && seen.found == Found::Nothing) {
-                let home = seen.home.clone();
-                let begin = self
-                    .db
-                    .transaction(move |conn| Box::pin(async move { conn.begin_epoch(product, epoch, &home).await }));
-                if !begin.await? {
+            // Another server, or the gate that was installed is gone, or the database is older than the gate, from a backup:
+            // what was admitted belongs to a past epoch.
+            if !at_home || (row.fence == row.epoch && seen.found == Found::Nothing) || newest > row.epoch {
+                let (home, next) = (seen.home.clone(), newest + 1);
+                let redis_id = self.deployment.redis_id().await?;
+                let begun = self.db.transaction(move |conn| {
+                    Box::pin(async move { conn.begin_epoch(product, epoch, next, &home, &redis_id).await })
+                });
+                if !begun.await? {
+                    // Another instance was faster, or has left this Redis.
+                    tokio::time::sleep(LOOK_INTERVAL).await;
                     continue;
                 }
-                epoch += 1;
+                epoch = next;
                 self.metrics.rebuilds.inc();
                 tracing::warn!(product.id = %product, epoch, "A gate is lost: rebuilding it");
             }
             match gate.close(product, &seen.home, epoch).await {
-                Ok(()) => return Ok(Some(epoch)),
-                Err(GateError::Superseded) => continue,
+                Ok(()) => return Ok(Some(Closed { epoch, home: seen.home, fenced: row.fence == epoch })),
+                Err(GateError::Superseded) => tokio::time::sleep(LOOK_INTERVAL).await,
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    async fn opened(&self, product: ProductId) {
-        loop {
+    /// Waits until a consumer has met the barrier of this epoch. False: it takes too long, or the epoch is over.
+    async fn wait_for_fence(&self, product: ProductId, epoch: i64) -> Result<bool> {
+        let begun = Instant::now();
+        while begun.elapsed() < BARRIER_PATIENCE {
             tokio::time::sleep(LOOK_INTERVAL).await;
-            if let Ok(views) = self.gate.view(&[product]).await
-                && views.iter().all(Option::is_some)
-            {
-                return;
+            match self.db.read(move |conn| Box::pin(conn.gate_row(product))).await? {
+                Some(row) if row.epoch == epoch && row.fence == epoch => return Ok(true),
+                Some(row) if row.epoch == epoch => {}
+                _ => return Ok(false),
             }
         }
+        Ok(false)
     }
 
-    /// What a consumer does at a barrier, everything before it being in the database. May fail or be skipped: another
-    /// barrier comes.
+    /// What a consumer does at a barrier, everything before it being in the database: purchases of older epochs come too
+    /// late from now on. May fail or be skipped: another barrier comes.
     pub async fn meet(&self, barrier: Barrier) -> Result<()> {
         let Barrier { product_id: product, epoch } = barrier;
-        let Some(gate) = self.gate.shared() else { return Ok(()) };
-        let fenced = self.db.transaction(move |conn| {
-            Box::pin(async move {
-                conn.fence(product, epoch).await?;
-                conn.gate_row(product).await
-            })
-        });
-        let Some(row) = fenced.await?.filter(|row: &crate::db::GateRow| row.epoch == epoch && row.fence == epoch)
-        else {
-            return Ok(());
-        };
+        self.db.transaction(move |conn| Box::pin(conn.fence(product, epoch))).await?;
         crash_point!("after_fence");
-        // Only now: an older purchase that is written after this was not promised, and is rejected.
-        let staging = gate.stage(product, &row.home, epoch).await?;
+        Ok(())
+    }
+
+    /// Opens the closed gate with the live orders. Only after the fence: an older purchase that is written after it was not
+    /// promised, and is rejected. Nothing is done if another instance has opened it meanwhile.
+    async fn open(&self, gate: SharedGate<'_>, product: ProductId, home: &str, epoch: i64) -> Result<()> {
+        let staging = gate.stage(product, home, epoch).await?;
         let mut last_user = 0;
         let mut buyers = 0;
         loop {
@@ -175,7 +199,7 @@ impl Rebuilds {
             buyers += page.len();
             gate.add_staged(&staging, &page).await?;
         }
-        let row = self.db.read(move |conn| Box::pin(conn.find_sale(product))).await?;
+        let row = self.db.read(move |conn| Box::pin(conn.find_product(product))).await?;
         let row = row.ok_or(Error::ProductNotFound)?;
         crash_point!("before_install");
         match gate.install(staging, &row.terms()).await {
@@ -185,4 +209,12 @@ impl Rebuilds {
         }
         Ok(())
     }
+}
+
+/// A gate that is closed, to be opened under this epoch on the server `home`.
+struct Closed {
+    epoch: i64,
+    home: String,
+    /// A consumer has met its barrier already.
+    fenced: bool,
 }

@@ -14,8 +14,8 @@ use crate::metrics::Metrics;
 use crate::model::{ProductId, Purchase, Sale, Timestamp};
 use crate::stock::{GateError, StockGate};
 
-/// Between two sweeps, on average.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// Between two sweeps, at most; half of it at least. What a sweep must find within a second is found.
+const INTERVAL: Duration = Duration::from_millis(900);
 /// S of the protocol: a purchase that was reserved this long ago and is not settled is decided here. No safety depends on
 /// it.
 const STALE_AGE: Duration = Duration::from_secs(10);
@@ -85,6 +85,13 @@ impl Sweeper {
                     None if self.gate.shared().is_none() => self.reopening.open(product).await?,
                     None => self.rebuilds.start(product.id),
                     Some(view) => {
+                        if view.epoch < product.gate_epoch {
+                            self.rebuilds.deployment().note_deposed(product.id, view.epoch, product.gate_epoch);
+                        }
+                        if view.epoch != product.gate_epoch {
+                            // Looks again, and closes it if it is older; newer is one that was opened since the row was read.
+                            self.rebuilds.start(product.id);
+                        }
                         self.on_the_way.saw(product, &view);
                         if view.ver < product.ver {
                             self.configure(product).await?;
@@ -144,8 +151,8 @@ impl Sweeper {
     }
 }
 
-/// Half to one and a half of `pause`, so that instances do not sweep together.
+/// Half to all of `pause`, so that instances do not sweep together.
 fn jittered(pause: Duration) -> Duration {
     let random = uuid::Uuid::new_v4().as_u128() as u32;
-    pause / 2 + pause.mul_f64(f64::from(random) / f64::from(u32::MAX))
+    pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

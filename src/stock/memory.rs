@@ -235,6 +235,7 @@ impl MemoryGate {
                 ver: sale.terms.ver,
                 taken: sale.buyers.len() as i64,
                 in_flight: sale.in_flight,
+                epoch: sale.epoch,
             }
         };
         products.iter().map(|product| self.with_sale(*product, view).ok()).collect()

@@ -96,6 +96,8 @@ pub struct GateView {
     pub taken: i64,
     /// Those of them that are not known yet to have reached the database.
     pub in_flight: i64,
+    /// Its epoch.
+    pub epoch: i64,
 }
 
 /// Purchases that were admitted long ago and never settled.
@@ -137,13 +139,22 @@ pub struct Inspection {
     pub found: Found,
 }
 
+/// Whose gates a Redis holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateOwner {
+    /// The deployment.
+    pub deployment: String,
+    /// Random; another one when it was emptied.
+    pub redis_id: String,
+}
+
 /// What is there of a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     /// Nothing, or something of another server or with parts missing: nothing of it can be used.
     Nothing,
-    /// A closed gate.
-    Closed,
+    /// A closed gate of that epoch.
+    Closed(i64),
     /// An open gate of that epoch.
     Open(i64),
 }
@@ -371,6 +382,11 @@ pub enum HeldUnit {
 pub struct SharedGate<'a>(&'a RedisGate);
 
 impl SharedGate<'_> {
+    /// Reads whose gates the server holds, and says that they are this deployment's if they are nobody's.
+    pub async fn owner(self, deployment: &str) -> Result<GateOwner, GateError> {
+        self.0.owner(deployment).await
+    }
+
     /// Looks at the gate of a product on the server of now.
     pub async fn inspect(self, product: ProductId) -> Result<Inspection, GateError> {
         self.0.inspect(product).await

@@ -180,6 +180,8 @@ impl Subscriber {
         depth: &Arc<DepthKept>,
     ) -> Result<Self, Problem> {
         let connection = place.connect("seckill consumer").await?;
+        // It never publishes here: a broker with an alarm would read nothing more from this connection.
+        place.identity.check(&connection, &place.orders, false).await?;
         let failure = Failure::default();
         let opening = async {
             connection.register_callback(OnConnection(failure.clone())).await?;

@@ -1,5 +1,6 @@
 //! What both connections to the broker have in common: how one logs in, what must be there, how a failure is noticed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use amqprs::callbacks::ConnectionCallback;
@@ -12,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::failure::Failure;
+use super::identity::Identity;
 use super::login::{self, Login};
 use super::problem::Problem;
 
@@ -31,6 +33,7 @@ pub(super) struct Place {
     login: Login,
     pub(super) orders: String,
     pub(super) dead: String,
+    pub(super) identity: Arc<Identity>,
 }
 
 impl Place {
@@ -51,7 +54,22 @@ impl Place {
             password: decode(parsed.password().unwrap_or_default())?,
             vhost: if vhost.is_empty() { "/".to_owned() } else { vhost },
         };
-        Ok(Self { login, orders: queue.to_owned(), dead: format!("{queue}.dead") })
+        Ok(Self { login, orders: queue.to_owned(), dead: format!("{queue}.dead"), identity: Arc::default() })
+    }
+
+    /// Where the queue is, for people: `host:port/vhost/queue`.
+    pub(super) fn name(&self) -> String {
+        let Login { host, port, vhost, .. } = &self.login;
+        format!("{host}:{port}/{}/{}", if vhost == "/" { "%2f" } else { vhost }, self.orders)
+    }
+
+    /// Reads over a connection of its own whose queue this is.
+    pub(super) async fn check_identity(&self) -> Result<(), Problem> {
+        let connection = self.connect("seckill start").await?;
+        let checking = self.identity.check(&connection, &self.orders, true);
+        let checked = tokio::time::timeout(OPEN_TIMEOUT, checking).await.unwrap_or_else(|_| Err(no_answer()));
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close()).await;
+        checked
     }
 
     /// Logs in; `name` is what the broker's own pages call the connection.
@@ -101,7 +119,26 @@ pub(super) async fn broken(connection: &Connection) -> Problem {
 }
 
 /// Makes both queues, unless they are there.
-pub(super) async fn declare_queues(connection: &Connection, channel: &Channel, place: &Place) -> Result<(), AmqpError> {
+pub(super) async fn declare_queues(
+    connection: &Connection,
+    channel: &Channel,
+    place: &Place,
+) -> Result<(), AmqpError> {
+    let mut arguments = queue_arguments(connection);
+    channel.queue_declare(durable_queue(&place.dead, arguments.clone())).await?;
+    if let Ok(key) = "x-single-active-consumer".try_into() {
+        arguments.insert(key, true.into());
+    }
+    channel.queue_declare(durable_queue(&place.orders, arguments)).await?;
+    Ok(())
+}
+
+pub(super) fn durable_queue(name: &str, arguments: FieldTable) -> QueueDeclareArguments {
+    QueueDeclareArguments::durable_client_named(name).arguments(arguments).finish()
+}
+
+/// What all our queues are declared with.
+pub(super) fn queue_arguments(connection: &Connection) -> FieldTable {
     let mut arguments = FieldTable::new();
     let mut set = |key: &str, value: FieldValue| {
         if let Ok(key) = key.try_into() {
@@ -116,15 +153,7 @@ pub(super) async fn declare_queues(connection: &Connection, channel: &Channel, p
     if version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 4) {
         set("x-delivery-limit", FieldValue::l(-1));
     }
-    let declare = |queue: &str, arguments: FieldTable| {
-        QueueDeclareArguments::durable_client_named(queue).arguments(arguments).finish()
-    };
-    channel.queue_declare(declare(&place.dead, arguments.clone())).await?;
-    if let Ok(key) = "x-single-active-consumer".try_into() {
-        arguments.insert(key, true.into());
-    }
-    channel.queue_declare(declare(&place.orders, arguments)).await?;
-    Ok(())
+    arguments
 }
 
 /// Notes why the broker closes a connection.

@@ -9,6 +9,7 @@ mod consumer;
 mod dead_letters;
 mod depth;
 mod failure;
+mod identity;
 mod link;
 mod login;
 mod outbox;
@@ -114,6 +115,29 @@ impl RabbitMqQueue {
             return Err(PublishError::Unavailable);
         }
         self.outbox.send(Destination::Orders, body, None).await
+    }
+
+    /// Only a queue of this deployment is used from now on. Reads whose it is, if the broker answers; an error says that it
+    /// is another deployment's.
+    pub(super) async fn join(&self, deployment: &str) -> Result<(), String> {
+        self.place.identity.expect(deployment);
+        match self.place.check_identity().await {
+            Err(problem) if problem.trouble == Trouble::Misconfigured => Err(problem.text),
+            Err(problem) => {
+                tracing::warn!(%problem, "Starting without RabbitMQ; purchases are refused until it is back");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    pub(super) fn identity(&self) -> Option<String> {
+        self.place.identity.queue()
+    }
+
+    /// Where the queue is, without a secret.
+    pub(super) fn name(&self) -> String {
+        self.place.name()
     }
 
     pub(super) async fn stop(&self) {

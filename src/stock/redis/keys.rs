@@ -16,6 +16,11 @@ impl Keys {
         Self { prefix: prefix.to_owned() }
     }
 
+    /// Which deployment's gates these are.
+    pub(super) fn deployment(&self) -> String {
+        format!("{}deployment", self.prefix)
+    }
+
     /// What describes the gate.
     pub(super) fn gate(&self, product: ProductId) -> String {
         format!("{}{{{product}}}:gate", self.prefix)

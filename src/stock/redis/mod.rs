@@ -1,6 +1,7 @@
 //! The gate in Redis: one Lua script a step, all keys of a product in one hash tag.
 
 mod clock;
+mod identity;
 mod keys;
 mod link;
 mod opening;

@@ -37,7 +37,7 @@ impl RedisGate {
         let found = match (&gate[..], &sentinel[..]) {
             ([Some(epoch), Some(of), Some(open)], [sentinel]) if *of == home => match (open.as_str(), epoch.parse()) {
                 ("1", Ok(number)) if sentinel.as_ref() == Some(epoch) => Found::Open(number),
-                ("0", Ok(_)) => Found::Closed,
+                ("0", Ok(number)) => Found::Closed(number),
                 _ => Found::Nothing,
             },
             _ => Found::Nothing,

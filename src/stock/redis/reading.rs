@@ -24,9 +24,16 @@ impl RedisGate {
             return Ok(Vec::new());
         }
         let (asked, gates) = self.ask_gates(&self.reader, products).await?;
-        let view = |OpenGate { terms, taken, in_flight, .. }: OpenGate| {
+        let view = |OpenGate { terms, version, taken, in_flight }: OpenGate| {
             let remaining = (terms.stock - taken).max(0);
-            GateView { remaining, state: terms.state(remaining, asked.clock), ver: terms.ver, taken, in_flight }
+            GateView {
+                remaining,
+                state: terms.state(remaining, asked.clock),
+                ver: terms.ver,
+                taken,
+                in_flight,
+                epoch: version.epoch,
+            }
         };
         Ok(gates.into_iter().map(|gate| gate.map(view)).collect())
     }

@@ -94,7 +94,7 @@ pub(super) fn parse_stale(reply: &[String]) -> Result<Stale, GateError> {
 /// each epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Version {
-    epoch: i64,
+    pub(super) epoch: i64,
     seq: i64,
 }
 

@@ -1,0 +1,2 @@
+-- Nothing to change: a data folder has one process and no other stores.
+SELECT 1;

@@ -1,0 +1,144 @@
+//! Queries on `deployment` and `instances`: which Redis and which queue belong to this database. MySQL only.
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel_async::RunQueryDsl;
+
+use super::schema::deployment;
+use super::{DbConn, DbError, DbResult};
+use crate::model::ProductId;
+
+/// What the deployment uses, as its database says.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+pub struct DeploymentRow {
+    /// Random, the same for ever.
+    pub deployment_id: String,
+    /// What lies in its Redis.
+    pub redis_id: Option<String>,
+    /// Where that was.
+    pub redis_name: Option<String>,
+    /// What lies in its queue.
+    pub queue_id: Option<String>,
+    /// Where that was.
+    pub queue_name: Option<String>,
+}
+
+/// What an instance uses.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct InstanceUse {
+    /// What lies in its Redis; `None`: it has not been read yet.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub redis_id: Option<String>,
+    /// Where that is.
+    #[diesel(sql_type = Text)]
+    pub redis_name: String,
+    /// What lies in its queue; `None`: it has not been read yet.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub queue_id: Option<String>,
+    /// Where that is.
+    #[diesel(sql_type = Text)]
+    pub queue_name: String,
+}
+
+/// An instance that has not said for so many seconds that it runs counts for nothing.
+const SEEN_WITHIN_SECONDS: u32 = 3;
+
+impl DbConn {
+    /// The one row of `deployment`; made, with `new_id`, if there is none.
+    pub async fn deployment(&mut self, new_id: &str) -> DbResult<DeploymentRow> {
+        let conn = mysql(self)?;
+        let find = || {
+            deployment::table
+                .select((
+                    deployment::deployment_id,
+                    deployment::redis_id,
+                    deployment::redis_name,
+                    deployment::queue_id,
+                    deployment::queue_name,
+                ))
+                .filter(deployment::id.eq(1))
+        };
+        if let Some(row) = find().get_result(conn).await.optional()? {
+            return Ok(row);
+        }
+        let new = (deployment::id.eq(1), deployment::deployment_id.eq(new_id));
+        diesel::insert_or_ignore_into(deployment::table).values(new).execute(conn).await?;
+        Ok(find().get_result(conn).await?)
+    }
+
+    /// Says what this instance uses, now.
+    pub async fn report_instance(&mut self, id: &str, uses: &InstanceUse) -> DbResult<()> {
+        let report = sql_query(
+            "INSERT INTO instances (id, redis_id, redis_name, queue_id, queue_name, seen_at) \
+             VALUES (?, ?, ?, ?, ?, UTC_TIMESTAMP(3)) \
+             ON DUPLICATE KEY UPDATE redis_id = VALUES(redis_id), redis_name = VALUES(redis_name), \
+                 queue_id = VALUES(queue_id), queue_name = VALUES(queue_name), seen_at = VALUES(seen_at)",
+        );
+        let report = report
+            .bind::<Text, _>(id)
+            .bind::<Nullable<Text>, _>(&uses.redis_id)
+            .bind::<Text, _>(&uses.redis_name)
+            .bind::<Nullable<Text>, _>(&uses.queue_id)
+            .bind::<Text, _>(&uses.queue_name);
+        report.execute(mysql(self)?).await?;
+        Ok(())
+    }
+
+    /// What the other instances use that run.
+    pub async fn other_instances(&mut self, id: &str) -> DbResult<Vec<InstanceUse>> {
+        let others = sql_query(format!(
+            "SELECT redis_id, redis_name, queue_id, queue_name FROM instances \
+             WHERE id <> ? AND seen_at > UTC_TIMESTAMP(3) - INTERVAL {SEEN_WITHIN_SECONDS} SECOND"
+        ));
+        Ok(others.bind::<Text, _>(id).load(mysql(self)?).await?)
+    }
+
+    /// Forgets this instance, which stops, and those that have not been seen for a day.
+    pub async fn forget_instance(&mut self, id: &str) -> DbResult<()> {
+        let forget = sql_query("DELETE FROM instances WHERE id = ? OR seen_at < UTC_TIMESTAMP(3) - INTERVAL 1 DAY");
+        forget.bind::<Text, _>(id).execute(mysql(self)?).await?;
+        Ok(())
+    }
+
+    /// Makes this the Redis of the deployment, if `before` still is.
+    pub async fn change_redis(&mut self, before: Option<&str>, id: &str, name: &str) -> DbResult<()> {
+        let change = sql_query("UPDATE deployment SET redis_id = ?, redis_name = ? WHERE redis_id <=> ?");
+        let change = change.bind::<Text, _>(id).bind::<Text, _>(name).bind::<Nullable<Text>, _>(before);
+        change.execute(mysql(self)?).await?;
+        Ok(())
+    }
+
+    /// Makes this the queue of the deployment, if `before` still is.
+    pub async fn change_queue(&mut self, before: Option<&str>, id: &str, name: &str) -> DbResult<()> {
+        let change = sql_query("UPDATE deployment SET queue_id = ?, queue_name = ? WHERE queue_id <=> ?");
+        let change = change.bind::<Text, _>(id).bind::<Text, _>(name).bind::<Nullable<Text>, _>(before);
+        change.execute(mysql(self)?).await?;
+        Ok(())
+    }
+
+    /// Begins epoch `next` after `epoch`, on the server `home`. False: another instance was faster, or `redis_id` is not what
+    /// the deployment uses, so that no two servers can take a product from each other in turn.
+    pub async fn begin_epoch(
+        &mut self,
+        id: ProductId,
+        epoch: i64,
+        next: i64,
+        home: &str,
+        redis_id: &str,
+    ) -> DbResult<bool> {
+        let begin = sql_query(
+            "UPDATE products SET gate_epoch = ?, gate_home = ? WHERE id = ? AND gate_epoch = ? \
+             AND EXISTS (SELECT 1 FROM deployment WHERE redis_id = ?)",
+        );
+        let begin = begin.bind::<BigInt, _>(next).bind::<Text, _>(home).bind::<BigInt, _>(id).bind::<BigInt, _>(epoch);
+        Ok(begin.bind::<Text, _>(redis_id).execute(mysql(self)?).await? == 1)
+    }
+}
+
+fn mysql(conn: &mut DbConn) -> DbResult<&mut diesel_async::AsyncMysqlConnection> {
+    match conn {
+        DbConn::MySql(conn) => Ok(&mut **conn),
+        DbConn::Sqlite(_) => Err(DbError::Unreachable("a data folder knows no other stores".to_owned())),
+    }
+}

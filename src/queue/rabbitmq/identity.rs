@@ -1,0 +1,97 @@
+//! Whose queue this is. Beside it lies another queue, `<queue>.deployment`, with one message: the id of the deployment, and a
+//! random id of the queue itself, another one when the broker has lost its data or is another broker. An instance that
+//! reaches another queue than the others is told so before it publishes anything.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use amqprs::BasicProperties;
+use amqprs::channel::{BasicGetArguments, BasicNackArguments, BasicPublishArguments, Channel, ConfirmSelectArguments};
+use amqprs::connection::Connection;
+use uuid::Uuid;
+
+use super::link::{durable_queue, queue_arguments};
+use super::problem::{Problem, Trouble};
+
+/// Another instance may hold the message for a moment, to read it.
+const LOOKS: u32 = 40;
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
+/// The deployment that a queue must belong to, and what was found in it last.
+#[derive(Default)]
+pub(super) struct Identity {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    deployment: Option<String>,
+    queue: Option<String>,
+}
+
+impl Identity {
+    /// From now on only a queue of this deployment is used.
+    pub(super) fn expect(&self, deployment: &str) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).deployment = Some(deployment.to_owned());
+    }
+
+    /// The queue's own id, as it was read last.
+    pub(super) fn queue(&self) -> Option<String> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).queue.clone()
+    }
+
+    /// Reads whose queue this is, and, if `may_write`, says that it is ours if it is nobody's.
+    pub(super) async fn check(&self, connection: &Connection, queue: &str, may_write: bool) -> Result<(), Problem> {
+        let Some(ours) = self.state.lock().unwrap_or_else(PoisonError::into_inner).deployment.clone() else {
+            return Ok(());
+        };
+        let body = read_or_write(connection, queue, &ours, may_write).await?;
+        let (deployment, id) = body.split_once(' ').ok_or_else(|| foreign(queue))?;
+        if deployment != ours {
+            return Err(foreign(queue));
+        }
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).queue = Some(id.to_owned());
+        Ok(())
+    }
+}
+
+fn foreign(queue: &str) -> Problem {
+    let text = format!("rabbitmq.queue: the queue {queue} belongs to another deployment; choose another name, vhost or broker");
+    Problem { trouble: Trouble::Misconfigured, text }
+}
+
+async fn read_or_write(connection: &Connection, queue: &str, deployment: &str, may_write: bool) -> Result<String, Problem> {
+    let name = format!("{queue}.deployment");
+    let channel = connection.open_channel(None).await?;
+    channel.confirm_select(ConfirmSelectArguments::default()).await?;
+    let mut written = false;
+    let mut found = Err(Problem::unreachable(format!("{name}: no message says whose queue this is")));
+    for _ in 0..LOOKS {
+        let declared =
+            channel.queue_declare(durable_queue(&name, queue_arguments(connection))).await?;
+        if let Some(body) = look(&channel, &name).await? {
+            found = Ok(body);
+            break;
+        }
+        // Two that write at once find the same first message afterwards.
+        if may_write && !written && declared.is_some_and(|(_, messages, _)| messages == 0) {
+            written = true;
+            let body = format!("{deployment} {}", Uuid::new_v4());
+            let properties = BasicProperties::default().with_persistence(true).finish();
+            let target = BasicPublishArguments::new("", &name).finish();
+            channel.basic_publish(properties, body.into_bytes(), target).await?;
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    let _ = channel.close().await;
+    found
+}
+
+/// The first message of a queue, which stays there.
+async fn look(channel: &Channel, name: &str) -> Result<Option<String>, Problem> {
+    let Some((ok, _, body)) = channel.basic_get(BasicGetArguments::new(name)).await? else {
+        return Ok(None);
+    };
+    channel.basic_nack(BasicNackArguments::new(ok.delivery_tag(), false, true)).await?;
+    String::from_utf8(body).map(Some).map_err(|_| foreign(name))
+}

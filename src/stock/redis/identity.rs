@@ -1,0 +1,25 @@
+//! Whose gates these are: one key beside them holds the id of the deployment, and a random id of what this Redis holds,
+//! another one when it was emptied or is another Redis. So the instances of a deployment know that they ask the same one.
+
+use deadpool_redis::redis;
+use uuid::Uuid;
+
+use super::RedisGate;
+use super::replies::nonsense;
+use crate::stock::{GateError, GateOwner};
+
+impl RedisGate {
+    /// Reads whose gates these are, and says that they are this deployment's if they are nobody's.
+    pub(in crate::stock) async fn owner(&self, deployment: &str) -> Result<GateOwner, GateError> {
+        let key = self.keys.deployment();
+        let slot = &self.prober;
+        let link = slot.link().await?;
+        let mut ask = redis::pipe();
+        ask.cmd("SETNX").arg(&key).arg(format!("{deployment} {}", Uuid::new_v4())).ignore();
+        ask.cmd("GET").arg(&key);
+        let reply = ask.query_async::<(String,)>(&mut link.conn()).await;
+        let (found,) = self.answered(slot, &link, reply)?;
+        let (deployment, redis_id) = found.split_once(' ').ok_or_else(|| nonsense(&found))?;
+        Ok(GateOwner { deployment: deployment.to_owned(), redis_id: redis_id.to_owned() })
+    }
+}
