@@ -102,6 +102,14 @@ fn database_problem(error: &DbError) -> String {
     }
 }
 
+/// The deployment that a configuration leads to, for the command line. Must be called on a multi-threaded runtime.
+pub fn deployment(config: &Config) -> Result<Deployment, StartError> {
+    let queue = OrderQueue::rabbitmq(&config.rabbitmq)?;
+    let gate = StockGate::redis(&config.redis, 1)?;
+    let metrics = Arc::new(Metrics::new());
+    Ok(Deployment::new(Db::mysql(&config.mysql), gate.into(), queue.into(), metrics, config.redis.place()))
+}
+
 impl RunningApp {
     /// Starts everything; serves once this returns. Must be called on a multi-threaded runtime.
     pub async fn start(config: &Config) -> Result<Self, StartError> {

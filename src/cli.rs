@@ -39,6 +39,11 @@ enum Command {
         #[command(subcommand)]
         action: DeadLetterAction,
     },
+    /// See or change which Redis and which queue belong to the database. Distributed only.
+    Deployment {
+        #[command(subcommand)]
+        action: DeploymentAction,
+    },
     /// Show a sale: a crowd of simulated buyers, and the proof that nothing was oversold.
     Demo(DemoArgs),
     /// Measure the configured backend, in a server of its own on loopback, with stores of its own (distributed: the database
@@ -47,6 +52,19 @@ enum Command {
     /// Serve the bare endpoint that `bench` compares with.
     #[command(hide = true)]
     Floor { address: SocketAddr },
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum DeploymentAction {
+    /// Print what the deployment uses, and what each instance that runs uses.
+    Show,
+    /// Make the Redis and the queue of this configuration those of the deployment. Instances that use others stop selling
+    /// within a second, until they are started with this configuration. What was promised stays promised.
+    Adopt {
+        /// Also if they belong to another deployment, whose database is gone.
+        #[arg(long)]
+        take: bool,
+    },
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -110,10 +128,39 @@ async fn dispatch(cli: Cli) -> Result<(), String> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(&config()?).await,
         Command::Migrate => app::migrate(&config()?).await.map_err(|error| error.to_string()),
+        Command::Deployment { action } => deployment(&config()?, action).await,
         Command::DeadLetters { action } => dead_letters(&config()?, action).await,
         Command::Demo(args) => bench::demo(config()?, args).await,
         Command::Bench(args) => bench::run(config()?, cli.config.clone(), args).await,
         Command::Floor { address } => bench::serve_floor(address).await,
+    }
+}
+
+async fn deployment(config: &Config, action: DeploymentAction) -> Result<(), String> {
+    if config.backend == Backend::Embedded {
+        return Err("backend: embedded keeps everything in its data folder".to_owned());
+    }
+    let deployment = app::deployment(config).map_err(|error| error.to_string())?;
+    let unknown = || "not known yet".to_owned();
+    match action {
+        DeploymentAction::Show => {
+            let (row, instances) = deployment.show().await?;
+            let mut lines = vec![
+                format!("deployment  {}", row.deployment_id),
+                format!("Redis       {}", row.redis_name.unwrap_or_else(unknown)),
+                format!("queue       {}", row.queue_name.unwrap_or_else(unknown)),
+            ];
+            lines.extend(instances.iter().map(|uses| format!("instance    {} {}", uses.redis_name, uses.queue_name)));
+            print_lines(lines)
+        }
+        DeploymentAction::Adopt { take } => {
+            let before = deployment.adopt(take).await?;
+            let (row, _) = deployment.show().await?;
+            let now = [("Redis", before.redis_name, row.redis_name), ("queue", before.queue_name, row.queue_name)];
+            print_lines(now.map(|(what, before, now)| {
+                format!("{what}: {} (before: {})", now.unwrap_or_else(unknown), before.unwrap_or_else(unknown))
+            }))
+        }
     }
 }
 

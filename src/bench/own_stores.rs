@@ -130,7 +130,7 @@ impl OwnStores {
         let mut conn = servers::redis(&self.config.redis).await?;
         within(REDIS, redis::cmd("FLUSHDB").query_async::<()>(&mut conn)).await?;
         let connection = servers::rabbitmq(&self.config.rabbitmq).await?;
-        for queue in [self.name.clone(), format!("{}.dead", self.name)] {
+        for queue in [self.name.clone(), format!("{}.dead", self.name), format!("{}.deployment", self.name)] {
             delete_queue(&connection, &queue).await?;
         }
         within(RABBITMQ, connection.close()).await

@@ -114,11 +114,11 @@ impl OrderQueue {
     }
 
     /// From now on only a queue of this deployment is used. Reads whose it is, if the broker answers; an error says that it
-    /// is another deployment's.
-    pub async fn join(&self, deployment: &str) -> Result<(), String> {
+    /// is another deployment's, which `take` does not mind.
+    pub async fn join(&self, deployment: &str, take: bool) -> Result<(), String> {
         match self {
             Self::Embedded(_) => Ok(()),
-            Self::RabbitMq(queue) => queue.join(deployment).await,
+            Self::RabbitMq(queue) => queue.join(deployment, take).await,
         }
     }
 

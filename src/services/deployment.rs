@@ -32,6 +32,9 @@ const LOOKED_WITHIN: Duration = Duration::from_secs(2);
 /// At a start, other instances may still have to notice that Redis or the queue was emptied.
 const START_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Why an embedded deployment has nothing to compare.
+const NO_OTHER_STORES: &str = "backend: embedded keeps everything in its data folder";
+
 /// See the module.
 pub struct Deployment {
     pub(super) db: Db,
@@ -111,7 +114,7 @@ impl Deployment {
             return Ok(());
         }
         let id = self.id().await.map_err(|error| format!("reading the deployment: {error}"))?;
-        self.queue.join(&id).await?;
+        self.queue.join(&id, false).await?;
         let begun = Instant::now();
         loop {
             match self.compare(&mut *self.found.lock().await).await {
@@ -130,10 +133,53 @@ impl Deployment {
         Ok(())
     }
 
+    /// Makes what this configuration leads to the deployment's, whatever it was before; what that was. Instances that use
+    /// something else sell nothing from then on. `take`: also if they belong to another deployment, whose database is gone.
+    pub async fn adopt(&self, take: bool) -> std::result::Result<DeploymentRow, String> {
+        let failed = |error: Error| error.to_string();
+        let gate = self.gate.shared().ok_or(NO_OTHER_STORES)?;
+        let id = self.id().await.map_err(failed)?;
+        self.queue.join(&id, take).await?;
+        let owner = if take { gate.take(&id).await } else { gate.owner(&id).await };
+        let owner = owner.map_err(|error| format!("redis.addr: {error}"))?;
+        if owner.deployment != id {
+            return Err(self.foreign());
+        }
+        let uses = InstanceUse {
+            redis_id: Some(owner.redis_id),
+            redis_name: self.redis_name.clone(),
+            queue_id: Some(self.queue.identity().ok_or("rabbitmq.url: RabbitMQ does not answer")?),
+            queue_name: self.queue_name.clone(),
+        };
+        let (row, _) = self.show().await?;
+        self.take_over(&uses, row.clone()).await.map_err(failed)?;
+        Ok(row)
+    }
+
+    /// What the deployment uses, and what the instances that run use.
+    pub async fn show(&self) -> std::result::Result<(DeploymentRow, Vec<InstanceUse>), String> {
+        self.gate.shared().ok_or(NO_OTHER_STORES)?;
+        let (new, instance) = (Uuid::new_v4().to_string(), self.instance.clone());
+        let shown = self.db.read(move |conn| {
+            Box::pin(
+                async move { Ok::<_, Error>((conn.deployment(&new).await?, conn.other_instances(&instance).await?)) },
+            )
+        });
+        shown.await.map_err(|error| error.to_string())
+    }
+
+    fn foreign(&self) -> String {
+        format!(
+            "redis.key_prefix: the Redis {} holds the gates of another deployment; if its database is \
+             gone: seckill deployment adopt --take",
+            self.redis_name
+        )
+    }
+
     /// Looks again and again until `stop`; then this instance is forgotten.
     pub async fn watch(&self, stop: CancellationToken) {
         if self.gate.shared().is_none() {
-            return;
+            return stop.cancelled().await;
         }
         while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
             self.look().await;
@@ -240,9 +286,7 @@ impl Deployment {
         match gate.owner(&id).await {
             Ok(owner) if owner.deployment == id => found.redis_id = Some(owner.redis_id),
             Ok(_) => {
-                let text =
-                    format!("redis.key_prefix: the Redis {} holds the gates of another deployment", self.redis_name);
-                return Ok(Err(Problem::Misconfigured(text)));
+                return Ok(Err(Problem::Misconfigured(self.foreign())));
             }
             Err(_) => found.redis_id = None,
         }

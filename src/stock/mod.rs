@@ -387,6 +387,11 @@ impl SharedGate<'_> {
         self.0.owner(deployment).await
     }
 
+    /// Says that the gates are this deployment's, whoever had them before.
+    pub async fn take(self, deployment: &str) -> Result<GateOwner, GateError> {
+        self.0.take(deployment).await
+    }
+
     /// Looks at the gate of a product on the server of now.
     pub async fn inspect(self, product: ProductId) -> Result<Inspection, GateError> {
         self.0.inspect(product).await

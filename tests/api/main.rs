@@ -10,6 +10,7 @@ mod catalog;
 mod client;
 mod command;
 mod config_errors;
+mod deployment;
 mod distributed_only;
 mod operations;
 mod orders;

@@ -145,7 +145,8 @@ async fn delete_queues(settings: &config::RabbitMq) {
     let arguments = OpenConnectionArguments::new(host, port, url.username(), url.password().unwrap());
     let connection = Connection::open(&arguments).await.expect("RabbitMQ");
     let channel = connection.open_channel(None).await.expect("a channel");
-    for queue in [settings.queue.clone(), format!("{}.dead", settings.queue)] {
+    for queue in [settings.queue.clone(), format!("{}.dead", settings.queue), format!("{}.deployment", settings.queue)]
+    {
         channel.queue_delete(QueueDeleteArguments::new(&queue)).await.expect("the queue is deleted");
     }
 }

@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use amqprs::BasicProperties;
-use amqprs::channel::{BasicGetArguments, BasicNackArguments, BasicPublishArguments, Channel, ConfirmSelectArguments};
+use amqprs::channel::{
+    BasicGetArguments, BasicNackArguments, BasicPublishArguments, Channel, ConfirmSelectArguments, QueuePurgeArguments,
+};
 use amqprs::connection::Connection;
 use uuid::Uuid;
 
@@ -40,6 +42,15 @@ impl Identity {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).queue.clone()
     }
 
+    /// Says that the queue is ours, whoever had it before.
+    pub(super) async fn take(&self, connection: &Connection, queue: &str) -> Result<(), Problem> {
+        let channel = connection.open_channel(None).await?;
+        let name = format!("{queue}.deployment");
+        channel.queue_declare(durable_queue(&name, queue_arguments(connection))).await?;
+        channel.queue_purge(QueuePurgeArguments::new(&name)).await?;
+        self.check(connection, queue, true).await
+    }
+
     /// Reads whose queue this is, and, if `may_write`, says that it is ours if it is nobody's.
     pub(super) async fn check(&self, connection: &Connection, queue: &str, may_write: bool) -> Result<(), Problem> {
         let Some(ours) = self.state.lock().unwrap_or_else(PoisonError::into_inner).deployment.clone() else {
@@ -56,19 +67,25 @@ impl Identity {
 }
 
 fn foreign(queue: &str) -> Problem {
-    let text = format!("rabbitmq.queue: the queue {queue} belongs to another deployment; choose another name, vhost or broker");
+    let text = format!(
+        "rabbitmq.queue: the queue {queue} belongs to another deployment; choose another name, vhost or broker"
+    );
     Problem { trouble: Trouble::Misconfigured, text }
 }
 
-async fn read_or_write(connection: &Connection, queue: &str, deployment: &str, may_write: bool) -> Result<String, Problem> {
+async fn read_or_write(
+    connection: &Connection,
+    queue: &str,
+    deployment: &str,
+    may_write: bool,
+) -> Result<String, Problem> {
     let name = format!("{queue}.deployment");
     let channel = connection.open_channel(None).await?;
     channel.confirm_select(ConfirmSelectArguments::default()).await?;
     let mut written = false;
     let mut found = Err(Problem::unreachable(format!("{name}: no message says whose queue this is")));
     for _ in 0..LOOKS {
-        let declared =
-            channel.queue_declare(durable_queue(&name, queue_arguments(connection))).await?;
+        let declared = channel.queue_declare(durable_queue(&name, queue_arguments(connection))).await?;
         if let Some(body) = look(&channel, &name).await? {
             found = Ok(body);
             break;

@@ -63,10 +63,15 @@ impl Place {
         format!("{host}:{port}/{}/{}", if vhost == "/" { "%2f" } else { vhost }, self.orders)
     }
 
-    /// Reads over a connection of its own whose queue this is.
-    pub(super) async fn check_identity(&self) -> Result<(), Problem> {
+    /// Reads over a connection of its own whose queue this is; `take`: it is ours from now on.
+    pub(super) async fn check_identity(&self, take: bool) -> Result<(), Problem> {
         let connection = self.connect("seckill start").await?;
-        let checking = self.identity.check(&connection, &self.orders, true);
+        let checking = async {
+            if take {
+                return self.identity.take(&connection, &self.orders).await;
+            }
+            self.identity.check(&connection, &self.orders, true).await
+        };
         let checked = tokio::time::timeout(OPEN_TIMEOUT, checking).await.unwrap_or_else(|_| Err(no_answer()));
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close()).await;
         checked
@@ -119,11 +124,7 @@ pub(super) async fn broken(connection: &Connection) -> Problem {
 }
 
 /// Makes both queues, unless they are there.
-pub(super) async fn declare_queues(
-    connection: &Connection,
-    channel: &Channel,
-    place: &Place,
-) -> Result<(), AmqpError> {
+pub(super) async fn declare_queues(connection: &Connection, channel: &Channel, place: &Place) -> Result<(), AmqpError> {
     let mut arguments = queue_arguments(connection);
     channel.queue_declare(durable_queue(&place.dead, arguments.clone())).await?;
     if let Ok(key) = "x-single-active-consumer".try_into() {

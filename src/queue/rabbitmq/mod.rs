@@ -118,10 +118,10 @@ impl RabbitMqQueue {
     }
 
     /// Only a queue of this deployment is used from now on. Reads whose it is, if the broker answers; an error says that it
-    /// is another deployment's.
-    pub(super) async fn join(&self, deployment: &str) -> Result<(), String> {
+    /// is another deployment's, which `take` does not mind.
+    pub(super) async fn join(&self, deployment: &str, take: bool) -> Result<(), String> {
         self.place.identity.expect(deployment);
-        match self.place.check_identity().await {
+        match self.place.check_identity(take).await {
             Err(problem) if problem.trouble == Trouble::Misconfigured => Err(problem.text),
             Err(problem) => {
                 tracing::warn!(%problem, "Starting without RabbitMQ; purchases are refused until it is back");

@@ -11,11 +11,20 @@ use crate::stock::{GateError, GateOwner};
 impl RedisGate {
     /// Reads whose gates these are, and says that they are this deployment's if they are nobody's.
     pub(in crate::stock) async fn owner(&self, deployment: &str) -> Result<GateOwner, GateError> {
+        self.owner_after("SETNX", deployment).await
+    }
+
+    /// Says that the gates are this deployment's, whoever had them before.
+    pub(in crate::stock) async fn take(&self, deployment: &str) -> Result<GateOwner, GateError> {
+        self.owner_after("SET", deployment).await
+    }
+
+    async fn owner_after(&self, set: &str, deployment: &str) -> Result<GateOwner, GateError> {
         let key = self.keys.deployment();
         let slot = &self.prober;
         let link = slot.link().await?;
         let mut ask = redis::pipe();
-        ask.cmd("SETNX").arg(&key).arg(format!("{deployment} {}", Uuid::new_v4())).ignore();
+        ask.cmd(set).arg(&key).arg(format!("{deployment} {}", Uuid::new_v4())).ignore();
         ask.cmd("GET").arg(&key);
         let reply = ask.query_async::<(String,)>(&mut link.conn()).await;
         let (found,) = self.answered(slot, &link, reply)?;
