@@ -78,11 +78,20 @@ pub struct Checks {
     /// What is wrong with it, in one word.
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_trouble: Option<&'static str>,
+    /// Told only when it is down, as the next one.
+    #[serde(skip_serializing_if = "Check::is_up")]
     tasks: Check,
+    #[serde(skip_serializing_if = "Check::is_up")]
     deployment: Check,
     /// The tasks that are down.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tasks_down: Vec<&'static str>,
+}
+
+impl Check {
+    fn is_up(&self) -> bool {
+        *self == Self::Up
+    }
 }
 
 impl Checks {
@@ -94,7 +103,13 @@ impl Checks {
 
 impl Health {
     /// Asks these stores.
-    pub fn new(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>, supervisor: Supervisor, deployment: Arc<Deployment>) -> Self {
+    pub fn new(
+        db: Db,
+        gate: Arc<StockGate>,
+        queue: Arc<OrderQueue>,
+        supervisor: Supervisor,
+        deployment: Arc<Deployment>,
+    ) -> Self {
         Self { db, gate, queue, supervisor, deployment, stopping: AtomicBool::new(false), found: Mutex::default() }
     }
 
