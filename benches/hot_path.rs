@@ -16,7 +16,7 @@ use seckill::error::Error;
 use seckill::model::{ProductId, Purchase, PurchaseBatch, Revision, Role, SaleTerms, Timestamp};
 use seckill::queue::{self, Message};
 use seckill::services::{Identity, Tokens};
-use seckill::stock::{Admission, StockGate};
+use seckill::stock::{Admission, HeldUnits, StockGate};
 use uuid::Uuid;
 
 /// Purchases in a step of the gate and in a message.
@@ -69,7 +69,7 @@ fn gate(stock: i64) -> GateInput {
     let terms = SaleTerms { ver: 1, stock, starts_at, ends_at: None, paused: false };
     // The last thing before the count: the gate forgets a try after a second.
     for (product, buyers) in &sales {
-        gate.open_with(*product, 1, &terms, Vec::new()).expect("is the first");
+        gate.open_with(*product, 1, &terms, HeldUnits::expecting(0, &terms)).expect("is the first");
         step(&gate, *product, &buyers[..EARLIER]);
     }
     kept((gate, sales))

@@ -19,15 +19,15 @@ use tokio_util::task::TaskTracker;
 use crate::config::{self, Backend, Config};
 use crate::consumers::Consumer;
 use crate::data_dir::{self, ADMIN_PASSWORD, DataDir, JWT_SECRET, forget_secret, random_key, random_password};
-use crate::db::{Db, DbError, ErrorClass};
+use crate::db::{Db, DbError, ErrorClass, Pairing};
 use crate::handlers::{TrustedProxies, routes, with_request_id};
 use crate::http::{self, Doors};
 use crate::metrics::Metrics;
 use crate::model::Username;
 use crate::queue::OrderQueue;
 use crate::services::{
-    Accounts, Audits, Catalog, Deployment, Health, Holdings, KnownProducts, Lane, OnTheWay, Orders, PasswordHasher,
-    Purchases, Rebuilds, Recorder, Reopening, Sweeper, Tokens,
+    Accounts, Audits, Catalog, Deployment, Health, Holdings, KeyExpiry, KnownProducts, Lane, OnTheWay, Orders,
+    PasswordHasher, Purchases, Rebuilds, Recorder, Reopening, Sweeper, Tokens,
 };
 use crate::stock::{GateError, StockGate};
 use crate::supervision::Supervisor;
@@ -64,16 +64,34 @@ pub struct RunningApp {
     _data_dir: Option<DataDir>,
 }
 
-/// Brings the schema up to date.
-pub async fn migrate(config: &Config) -> Result<(), StartError> {
+/// Brings the schema up to date. `new_journal`: goes on without what the journal of the embedded backend holds.
+pub async fn migrate(config: &Config, new_journal: bool) -> Result<(), StartError> {
     match config.backend {
-        Backend::Embedded => migrate_file(&DataDir::lock(&config.embedded.data_dir)?).await,
+        Backend::Embedded => {
+            let data_dir = DataDir::lock(&config.embedded.data_dir)?;
+            if !new_journal {
+                return migrate_file(&data_dir).await;
+            }
+            let (pairing, moved) = Pairing::renew(&data_dir.database(), &data_dir.journal())?;
+            if let Some(moved) = moved {
+                tracing::warn!(journal = %moved.display(), "Moved the journal away: what it holds does not become orders");
+            }
+            migrate_paired(&data_dir, pairing).await
+        }
+        Backend::Distributed if new_journal => {
+            Err(StartError("--new-journal is for the embedded backend, which has one".to_owned()))
+        }
         Backend::Distributed => migrate_server(config).await,
     }
 }
 
 async fn migrate_file(data_dir: &DataDir) -> Result<(), StartError> {
-    Db::migrate_sqlite(&data_dir.database()).await.map_err(|error| StartError(format!("database: {error}")))
+    migrate_paired(data_dir, Pairing::check(&data_dir.database(), &data_dir.journal())?).await
+}
+
+async fn migrate_paired(data_dir: &DataDir, pairing: Pairing) -> Result<(), StartError> {
+    Db::migrate_sqlite(&data_dir.database()).await.map_err(|error| StartError(format!("database: {error}")))?;
+    Ok(pairing.seal()?)
 }
 
 async fn migrate_server(config: &Config) -> Result<(), StartError> {
@@ -179,6 +197,11 @@ impl RunningApp {
         supervisor.keep("deployment-watcher", &tasks, &stop, move || {
             let (deployment, stop) = (watched.clone(), watch_stop.clone());
             async move { deployment.watch(stop).await }
+        });
+        let (keys, keys_stop) = (Arc::new(KeyExpiry::new(db.clone())), stop.clone());
+        supervisor.keep("key-expiry", &tasks, &stop, move || {
+            let (keys, stop) = (keys.clone(), keys_stop.clone());
+            async move { keys.run(stop).await }
         });
         tasks.close();
 

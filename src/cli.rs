@@ -33,7 +33,11 @@ enum Command {
     /// Serve the API and write orders (the default).
     Serve,
     /// Bring the database's schema up to date and exit.
-    Migrate,
+    Migrate {
+        /// Embedded: begin a new journal, without what is in the one that does not fit or is lost; that one is moved away.
+        #[arg(long)]
+        new_journal: bool,
+    },
     /// See, repeat or drop purchases that could not be written. Embedded: only while no server runs.
     DeadLetters {
         #[command(subcommand)]
@@ -127,7 +131,9 @@ async fn dispatch(cli: Cli) -> Result<(), String> {
     };
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(&config()?).await,
-        Command::Migrate => app::migrate(&config()?).await.map_err(|error| error.to_string()),
+        Command::Migrate { new_journal } => {
+            app::migrate(&config()?, new_journal).await.map_err(|error| error.to_string())
+        }
         Command::Deployment { action } => deployment(&config()?, action).await,
         Command::DeadLetters { action } => dead_letters(&config()?, action).await,
         Command::Demo(args) => bench::demo(config()?, args).await,

@@ -65,4 +65,22 @@ impl DbConn {
         on_db!(conn, diesel::update(row).set(idempotency_keys::response.eq(response)).execute(conn).await)?;
         Ok(())
     }
+
+    /// Forgets keys that were used before that time, the oldest first and about `most` of them; how many. Safe on several
+    /// instances at once.
+    pub async fn forget_keys(&mut self, before: Timestamp, most: i64) -> DbResult<usize> {
+        let conn = self;
+        let old = idempotency_keys::table.filter(idempotency_keys::created_at.lt(before));
+        // Not every database can delete a number of rows: the age of the last of them bounds it.
+        let last =
+            old.select(idempotency_keys::created_at).order(idempotency_keys::created_at).offset(most - 1).limit(1);
+        let last: Option<Timestamp> = on_db!(conn, last.get_result(conn).await.optional())?;
+        match last {
+            None => on_db!(conn, diesel::delete(old).execute(conn).await),
+            Some(last) => {
+                let oldest = idempotency_keys::table.filter(idempotency_keys::created_at.le(last));
+                on_db!(conn, diesel::delete(oldest).execute(conn).await)
+            }
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod gates;
 mod idempotency;
 mod migrations;
 mod orders;
+mod pairing;
 mod products;
 mod revisions;
 mod sales;
@@ -41,6 +42,7 @@ pub use error::{DbError, DbResult, ErrorClass, Refused};
 pub use gates::{GateRow, SaleAudit};
 pub use idempotency::{NewKey, StoredKey};
 pub use orders::{NewOrder, SaleCount, WrittenOrder};
+pub use pairing::Pairing;
 pub use products::{NewProduct, ProductChange, ProductLock};
 pub use revisions::RevisionRow;
 

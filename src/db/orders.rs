@@ -2,6 +2,7 @@
 
 use diesel::dsl::{count, count_star};
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary};
 use diesel_async::RunQueryDsl;
 
 use super::schema::{orders, products};
@@ -72,6 +73,20 @@ pub struct SaleCount {
     pub buyers: i64,
 }
 
+/// The index of a sale's orders ends with the row's number.
+const LIVE_ORDERS_BY_ROW: &str = "SELECT rowid AS place, id, user_id FROM orders \
+    WHERE product_id = ? AND rowid > ? AND live_user IS NOT NULL ORDER BY rowid LIMIT ?";
+
+#[derive(QueryableByName)]
+struct HeldRow {
+    #[diesel(sql_type = BigInt)]
+    place: i64,
+    #[diesel(sql_type = Binary)]
+    id: OrderId,
+    #[diesel(sql_type = BigInt)]
+    user_id: UserId,
+}
+
 impl DbConn {
     /// Inserts orders, all or none.
     pub async fn insert_orders(&mut self, rows: &[NewOrder]) -> DbResult<()> {
@@ -120,14 +135,28 @@ impl DbConn {
         Ok(SaleCount { stock, sold, live_orders, buyers })
     }
 
-    /// The live orders of a product.
-    pub async fn live_orders(&mut self, product: ProductId) -> DbResult<Vec<(OrderId, UserId)>> {
+    /// Live orders of a product, some at a time, the first ones after `cursor`; 0 begins. With them comes the next cursor;
+    /// `None`: there are no more. In a file they come in the order of their rows, for whoever follows the index of buyers
+    /// reads pages all over the file.
+    pub async fn live_orders_page(
+        &mut self,
+        product: ProductId,
+        cursor: i64,
+        limit: i64,
+    ) -> DbResult<(Vec<Purchase>, Option<i64>)> {
+        let Self::Sqlite(_) = self else {
+            let page = self.live_orders_after(product, cursor, limit).await?;
+            let next = page.last().map(|last| last.user_id.get());
+            return Ok((page, next));
+        };
         let conn = self;
-        let query = orders::table
-            .select((orders::id, orders::user_id))
-            .filter(orders::product_id.eq(product))
-            .filter(orders::live_user.is_not_null());
-        on_db!(conn, query.load(conn).await)
+        let query = diesel::sql_query(LIVE_ORDERS_BY_ROW)
+            .bind::<BigInt, _>(product)
+            .bind::<BigInt, _>(cursor)
+            .bind::<BigInt, _>(limit);
+        let rows: Vec<HeldRow> = on_db!(conn, query.load(conn).await)?;
+        let next = rows.last().map(|last| last.place);
+        Ok((rows.into_iter().map(|HeldRow { id, user_id, .. }| Purchase { order_id: id, user_id }).collect(), next))
     }
 
     /// Notes that the gate has given the units of these dead orders back.

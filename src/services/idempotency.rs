@@ -1,15 +1,23 @@
 //! `Idempotency-Key`: the first answer to a request that changes something is the answer to its repeats.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::Identity;
 use super::catalog::{Catalog, ProductView};
-use crate::db::{DbConn, DbError, NewKey, StoredKey};
+use super::sweeper::jittered;
+use crate::db::{Db, DbConn, DbError, NewKey, StoredKey};
 use crate::error::{Error, Result};
-use crate::model::ProductId;
+use crate::model::{ProductId, Timestamp};
 
 const IDEMPOTENCY_KEY_MOST: usize = 255;
+/// A key is good for this long after its use; then the same request is a new one. Clients repeat within minutes.
+const KEY_LIFETIME: Duration = Duration::from_secs(48 * 3600);
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
+const EXPIRED_AT_A_TIME: i64 = 500;
 
 /// Value of the `Idempotency-Key` header.
 #[derive(Debug, Clone)]
@@ -22,6 +30,45 @@ impl IdempotencyKey {
         match std::str::from_utf8(value) {
             Ok(key) if valid => Ok(Self(key.to_owned())),
             _ => Err(Error::Invalid("Idempotency-Key: must be 1 to 255 visible ASCII characters".to_owned())),
+        }
+    }
+}
+
+/// Forgets keys that are older than their lifetime, so that they do not pile up. Runs in every instance.
+pub struct KeyExpiry {
+    db: Db,
+}
+
+impl KeyExpiry {
+    /// Looks in `db`.
+    pub fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// Forgets now and then, until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        loop {
+            if let Some(Err(error)) = stop.run_until_cancelled(self.forget(Timestamp::now())).await {
+                tracing::debug!(%error, "Could not forget old Idempotency-Keys; the next round does");
+            }
+            // Instances that started together do not ask together for long.
+            if stop.run_until_cancelled(tokio::time::sleep(jittered(EXPIRY_INTERVAL))).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Some at a time, for they are locked meanwhile.
+    async fn forget(&self, now: Timestamp) -> Result<()> {
+        let before = now.before(KEY_LIFETIME);
+        loop {
+            let forgotten = self
+                .db
+                .transaction(move |conn| Box::pin(async move { conn.forget_keys(before, EXPIRED_AT_A_TIME).await }))
+                .await?;
+            if (forgotten as i64) < EXPIRED_AT_A_TIME {
+                return Ok(());
+            }
         }
     }
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use crate::db::Db;
 use crate::error::Result;
-use crate::model::{ProductId, Purchase, Sale};
-use crate::stock::{GateError, StockGate};
+use crate::model::{ProductId, Sale};
+use crate::stock::{GateError, HeldUnits, StockGate};
 
 /// Products read at a time.
 const PAGE: i64 = 500;
+/// Live orders read at a time.
+const ORDERS_PAGE: i64 = 20_000;
 
 /// See the module.
 pub struct Reopening {
@@ -42,15 +44,25 @@ impl Reopening {
     /// Opens the gate of a product if it is not open. Without an open gate nothing of it is on its way, so what the
     /// database holds is all there is.
     pub async fn open(&self, product: &Sale) -> Result<()> {
-        let held = self.held(product.id).await?;
-        match self.gate.open_with(product.id, product.gate_epoch, &product.terms(), held) {
+        let terms = product.terms();
+        let held = self.held(product.id, HeldUnits::expecting(product.sold, &terms)).await?;
+        match self.gate.open_with(product.id, product.gate_epoch, &terms, held) {
             Ok(()) | Err(GateError::Superseded) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn held(&self, product: ProductId) -> Result<Vec<Purchase>> {
-        let orders = self.db.read(move |conn| Box::pin(conn.live_orders(product))).await?;
-        Ok(orders.into_iter().map(|(order_id, user_id)| Purchase { order_id, user_id }).collect())
+    /// Some at a time: one query for ten million would take longer than a query may, and hold them three times.
+    async fn held(&self, product: ProductId, mut held: HeldUnits) -> Result<HeldUnits> {
+        let mut cursor = 0;
+        loop {
+            let page = self.db.read(move |conn| Box::pin(conn.live_orders_page(product, cursor, ORDERS_PAGE)));
+            let (purchases, next) = page.await?;
+            held.extend(purchases);
+            match next {
+                Some(next) => cursor = next,
+                None => return Ok(held),
+            }
+        }
     }
 }

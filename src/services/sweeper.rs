@@ -152,7 +152,7 @@ impl Sweeper {
 }
 
 /// Half to all of `pause`, so that instances do not sweep together.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     let random = uuid::Uuid::new_v4().as_u128() as u32;
     pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

@@ -45,6 +45,27 @@ struct Mark {
     revision: Revision,
 }
 
+/// The units that live orders hold, read some at a time. They are kept as the gate keeps them, and only once.
+pub struct HeldUnits {
+    buyers: HashMap<UserId, Mark, RandomState>,
+    revision: Revision,
+}
+
+impl HeldUnits {
+    /// Of a sale with about that many.
+    pub fn expecting(units: i64, terms: &SaleTerms) -> Self {
+        let room = usize::try_from(units).unwrap_or_default();
+        Self { buyers: HashMap::with_capacity_and_hasher(room, RandomState::default()), revision: terms.revision() }
+    }
+
+    /// Adds some.
+    pub fn extend(&mut self, purchases: impl IntoIterator<Item = Purchase>) {
+        let revision = self.revision;
+        let settled = |Purchase { order_id, user_id }| (user_id, Mark { order_id, flight: None, revision });
+        self.buyers.extend(purchases.into_iter().map(settled));
+    }
+}
+
 impl Mark {
     fn in_flight(&self) -> Option<Revision> {
         self.flight.map(|_| self.revision)
@@ -211,15 +232,13 @@ impl MemoryGate {
         product: ProductId,
         epoch: i64,
         terms: &SaleTerms,
-        buyers: impl IntoIterator<Item = Purchase>,
+        held: HeldUnits,
     ) -> Result<(), GateError> {
-        let revision = terms.revision();
-        let settled = |Purchase { order_id, user_id }| (user_id, Mark { order_id, flight: None, revision });
-        let buyers = buyers.into_iter().map(settled).collect();
         let mut sales = self.sales.write().unwrap_or_else(PoisonError::into_inner);
         if sales.contains_key(&product) {
             return Err(GateError::Superseded);
         }
+        let buyers = held.buyers;
         let sale = Sale { epoch, terms: *terms, buyers, flight: VecDeque::new(), in_flight: 0, last_flight: None };
         sales.insert(product, Mutex::new(sale));
         Ok(())

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config;
 use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, Revision, SaleState, SaleTerms, Timestamp, UserId};
 
+pub use self::memory::HeldUnits;
 use self::memory::MemoryGate;
 use self::redis::RedisGate;
 pub use self::redis::Staging;
@@ -265,7 +266,7 @@ impl StockGate {
         terms: &SaleTerms,
     ) -> Result<(), GateError> {
         match self {
-            Self::Memory(gate) => gate.open(product, epoch, terms, []),
+            Self::Memory(gate) => gate.open(product, epoch, terms, HeldUnits::expecting(0, terms)),
             Self::Redis(gate) => {
                 gate.close(product, home, epoch).await?;
                 let staging = gate.stage(product, home, epoch).await?;
@@ -281,7 +282,7 @@ impl StockGate {
         product: ProductId,
         epoch: i64,
         terms: &SaleTerms,
-        held: Vec<Purchase>,
+        held: HeldUnits,
     ) -> Result<(), GateError> {
         match self {
             Self::Memory(gate) => gate.open(product, epoch, terms, held),

@@ -1,5 +1,5 @@
 use seckill::config::Backend;
-use seckill::db::{Db, DbError, NewProduct, ProductChange};
+use seckill::db::{Db, DbError, NewKey, NewProduct, ProductChange};
 use seckill::model::{ProductId, Purchase, PurchaseBatch, Role, Timestamp, Username};
 
 use crate::support::Stores;
@@ -231,6 +231,51 @@ on_both_backends! {
             seller.unwrap();
         }
         assert_eq!(sold(&db, id).await, (40, 40, 40));
+    }
+
+    /// Guards against: keys that pile up for ever (issue 14, 10).
+    async fn old_keys_are_forgotten_and_young_ones_are_not(stores) {
+        let db = database(stores).await;
+        let id = new_product(&db, 1).await;
+        for place in 0..25 {
+            let key = NewKey { user_id: user(1), key: format!("key-{place}"), request_hash: vec![7; 32] };
+            db.transaction(move |conn| Box::pin(async move { conn.insert_key(&key, id).await })).await.unwrap();
+        }
+        stores
+            .execute("UPDATE idempotency_keys SET created_at = '2026-01-01 00:00:00.000' WHERE idempotency_key <> 'key-3'")
+            .await;
+        let before = Timestamp::now().before(std::time::Duration::from_secs(3600));
+        let forget = || db.transaction(move |conn| Box::pin(async move { conn.forget_keys(before, 10).await }));
+        // Two instances at once.
+        let (one, other) = tokio::join!(forget(), forget());
+        assert_eq!(one.unwrap() + other.unwrap() + forget().await.unwrap() + forget().await.unwrap(), 24);
+        assert_eq!(stores.number("SELECT COUNT(*) AS n FROM idempotency_keys").await, 1);
+    }
+
+    /// Guards against: one query for all orders of a sale (issue 14, 17).
+    async fn live_orders_come_in_pages_and_each_once(stores) {
+        let db = database(stores).await;
+        let id = new_product(&db, 100).await;
+        let other = new_product(&db, 100).await;
+        let mut bought: Vec<Purchase> = (1..=50).rev().map(purchase).collect();
+        assert!(sell(&db, id, 1, &bought).await);
+        assert!(sell(&db, other, 1, &(60..70).map(purchase).collect::<Vec<_>>()).await);
+        stores.execute("UPDATE orders SET status = 'cancelled', live_user = NULL WHERE user_id = 25").await;
+        bought.retain(|purchase| purchase.user_id != user(25));
+        let (mut cursor, mut found, mut pages) = (0, Vec::new(), 0);
+        loop {
+            let page = db.read(move |conn| Box::pin(conn.live_orders_page(id, cursor, 7)));
+            let (purchases, next) = page.await.unwrap();
+            found.extend(purchases);
+            pages += 1;
+            match next {
+                Some(next) => cursor = next,
+                None => break,
+            }
+        }
+        found.sort_by_key(|purchase| purchase.user_id);
+        bought.sort_by_key(|purchase| purchase.user_id);
+        assert_eq!((found, pages), (bought, 8));
     }
 
     async fn orders_are_listed_newest_first(stores) {

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 use seckill::config::Backend;
 use seckill::model::{OrderId, ProductId, Purchase, SaleTerms, UserId};
-use seckill::stock::{Admission, GateError, RATE_WINDOW, StockGate};
+use seckill::stock::{Admission, GateError, HeldUnits, RATE_WINDOW, StockGate};
 use tokio::runtime::Handle;
 
 use self::model::{Model, Span};
@@ -183,7 +183,8 @@ impl<'a> Trial<'a> {
     async fn restart(&mut self) -> Result<(), TestCaseError> {
         self.gate = gate(self.stores);
         if self.stores.config().backend == Backend::Embedded {
-            let held = self.model.reload();
+            let mut held = HeldUnits::expecting(0, &self.model.terms);
+            held.extend(self.model.reload());
             self.gate.open_with(self.id, EPOCH, &self.model.terms, held)?;
         }
         let again = self.gate.open_new(self.id, &self.gate.home().await?, EPOCH, &self.model.terms).await;

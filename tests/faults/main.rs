@@ -27,6 +27,7 @@ mod rabbitmq;
 mod redis;
 mod refusing_database;
 mod server;
+mod start;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "these tests read the stores by themselves")]
 mod support;

@@ -153,17 +153,27 @@ pub async fn run(config: &Config) -> (ExitStatus, String) {
     (output.status, String::from_utf8(output.stderr).unwrap())
 }
 
+/// Brings the schema up to date; how that ended.
+pub async fn migrate(config: &Config, arguments: &[&str]) -> ExitStatus {
+    let mut command = command_of("migrate", &settings(config, 0));
+    command.args(arguments).stderr(Stdio::null()).status().await.expect("the program starts")
+}
+
 async fn is_ready(url: &str) -> bool {
     reqwest::get(format!("{url}/readyz")).await.is_ok_and(|reply| reply.status() == 200)
 }
 
 fn command(settings: &[(&'static str, String)]) -> Command {
+    command_of("serve", settings)
+}
+
+fn command_of(subcommand: &str, settings: &[(&'static str, String)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_seckill"));
     // The servers of the configuration are an error while the backend is embedded.
     for key in ["MYSQL__DSN", "REDIS__ADDR", "REDIS__PASSWORD", "RABBITMQ__URL"] {
         command.env_remove(format!("SECKILL__{key}"));
     }
-    command.arg("serve").envs(settings.iter().cloned()).env_remove("RUST_LOG").kill_on_drop(true);
+    command.arg(subcommand).envs(settings.iter().cloned()).env_remove("RUST_LOG").kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command
 }
