@@ -72,7 +72,7 @@ pub(super) async fn run_sqlite(file: &Path) -> DbResult<()> {
     if !missing.is_empty() {
         conn = apply(AsyncMigrationHarness::new(conn), SQLITE, &missing).map_err(in_file)?.into_inner();
     }
-    check_tables!(&mut conn; users products product_revisions orders idempotency_keys deployment).await.map_err(in_file)
+    check_tables!(&mut conn; users products product_revisions orders idempotency_keys).await.map_err(in_file)
 }
 
 async fn lock(conn: &mut AsyncMysqlConnection) -> DbResult<()> {
