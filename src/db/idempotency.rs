@@ -56,14 +56,15 @@ impl DbConn {
         Ok(())
     }
 
-    /// Keeps the answer that was given.
-    pub async fn store_response(&mut self, key: &NewKey, response: &str) -> DbResult<()> {
+    /// Keeps the answer that is given, unless one is kept; then false.
+    pub async fn store_response(&mut self, key: &NewKey, response: &str) -> DbResult<bool> {
         let conn = self;
         let row = idempotency_keys::table
             .filter(idempotency_keys::user_id.eq(key.user_id))
-            .filter(idempotency_keys::idempotency_key.eq(&key.key));
-        on_db!(conn, diesel::update(row).set(idempotency_keys::response.eq(response)).execute(conn).await)?;
-        Ok(())
+            .filter(idempotency_keys::idempotency_key.eq(&key.key))
+            .filter(idempotency_keys::response.is_null());
+        let kept = on_db!(conn, diesel::update(row).set(idempotency_keys::response.eq(response)).execute(conn).await)?;
+        Ok(kept == 1)
     }
 
     /// Forgets keys that were used before that time, the oldest first and about `most` of them; how many. Safe on several

@@ -5,7 +5,8 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary};
 use diesel_async::RunQueryDsl;
 
-use super::schema::{orders, products};
+use super::revisions::BEFORE_REVISIONS;
+use super::schema::{orders, product_revisions, products};
 use super::{DbConn, DbResult, RevisionRow, on_db};
 use crate::model::{Order, OrderId, OrderStatus, ProductId, Purchase, RejectReason, Timestamp, UserId};
 
@@ -85,6 +86,44 @@ struct HeldRow {
     id: OrderId,
     #[diesel(sql_type = BigInt)]
     user_id: UserId,
+}
+
+diesel::define_sql_function! {
+    /// The first that is not NULL.
+    #[sql_name = "COALESCE"]
+    fn text_or(text: diesel::sql_types::Nullable<diesel::sql_types::Text>, other: diesel::sql_types::Text) -> diesel::sql_types::Text;
+}
+
+diesel::define_sql_function! {
+    /// The first that is not NULL.
+    #[sql_name = "COALESCE"]
+    fn number_or(number: diesel::sql_types::Nullable<diesel::sql_types::BigInt>, other: diesel::sql_types::BigInt) -> diesel::sql_types::BigInt;
+}
+
+/// The columns of [`Order`], in its order. The name is that of the revision at the click; an order that names none has row
+/// [`BEFORE_REVISIONS`]. Only where a program of the version before has left no row the product's present name is shown.
+macro_rules! with_what_was_bought {
+    ($orders:expr) => {
+        $orders
+            .inner_join(products::table)
+            .left_join(
+                product_revisions::table.on(product_revisions::product_id
+                    .eq(orders::product_id)
+                    .and(product_revisions::revision.eq(number_or(orders::revision, BEFORE_REVISIONS)))),
+            )
+            .select((
+                orders::id,
+                orders::user_id,
+                orders::product_id,
+                text_or(product_revisions::name.nullable(), products::name),
+                orders::price_cents,
+                number_or(orders::revision, BEFORE_REVISIONS),
+                orders::status,
+                orders::reason,
+                orders::created_at,
+                orders::updated_at,
+            ))
+    };
 }
 
 impl DbConn {
@@ -178,7 +217,7 @@ impl DbConn {
     /// One order.
     pub async fn find_order(&mut self, id: OrderId) -> DbResult<Option<Order>> {
         let conn = self;
-        let query = orders::table.inner_join(products::table).select(order_columns()).filter(orders::id.eq(id));
+        let query = with_what_was_bought!(orders::table).filter(orders::id.eq(id));
         on_db!(conn, query.get_result(conn).await.optional())
     }
 
@@ -188,9 +227,7 @@ impl DbConn {
         let sales = diesel::alias!(products as sales);
         // The index of buyers begins with the product: this lets SQLite go from sale to sale instead of row by row.
         let of_any_sale = orders::product_id.eq_any(sales.select(sales.field(products::id)));
-        let query = orders::table
-            .inner_join(products::table)
-            .select(order_columns())
+        let query = with_what_was_bought!(orders::table)
             .filter(orders::user_id.eq(user))
             .filter(of_any_sale)
             .order(orders::id.desc())
@@ -200,20 +237,4 @@ impl DbConn {
             Some(before) => on_db!(conn, query.filter(orders::id.lt(before)).load(conn).await)?,
         })
     }
-}
-
-/// The columns of [`Order`], in its order.
-#[diesel::dsl::auto_type]
-fn order_columns() -> _ {
-    (
-        orders::id,
-        orders::user_id,
-        orders::product_id,
-        products::name,
-        orders::price_cents,
-        orders::status,
-        orders::reason,
-        orders::created_at,
-        orders::updated_at,
-    )
 }

@@ -12,7 +12,6 @@ use super::{DbConn, DbResult, on_db};
 use crate::model::{ProductId, Revision, Timestamp};
 
 /// Number of the row for orders that name no revision: they are older than the table.
-#[expect(dead_code, reason = "for the next step")]
 pub(super) const BEFORE_REVISIONS: i64 = 0;
 
 /// What binds for orders of one revision.

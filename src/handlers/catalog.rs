@@ -7,7 +7,9 @@ use serde::Deserialize;
 use super::{Admin, Body, Params, PathId};
 use crate::error::{Error, Result};
 use crate::model::ProductId;
-use crate::services::{Audits, Catalog, CreateProduct, IdempotencyKey, PatchProduct, Rendered, Restock, SaleFilter};
+use crate::services::{
+    Answered, Audits, Catalog, CreateProduct, IdempotencyKey, PatchProduct, Rendered, Restock, SaleFilter,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,9 +69,9 @@ pub(super) async fn create(
     Body(product): Body<CreateProduct>,
     catalog: web::Data<Catalog>,
 ) -> Result<HttpResponse> {
-    let product = catalog.create(admin, idempotency_key(&request)?, product).await?;
-    let location = format!("/products/{}", product.id());
-    Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).json(product))
+    let Answered { product, json } = catalog.create(admin, idempotency_key(&request)?, product).await?;
+    let location = format!("/products/{product}");
+    Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).content_type(ContentType::json()).body(json))
 }
 
 pub(super) async fn patch(
@@ -88,8 +90,8 @@ pub(super) async fn restock(
     Body(restock): Body<Restock>,
     catalog: web::Data<Catalog>,
 ) -> Result<HttpResponse> {
-    let product = catalog.restock(admin, id, idempotency_key(&request)?, restock).await?;
-    Ok(HttpResponse::Ok().json(product))
+    let Answered { json, .. } = catalog.restock(admin, id, idempotency_key(&request)?, restock).await?;
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(json))
 }
 
 fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>> {

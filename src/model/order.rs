@@ -71,10 +71,12 @@ pub struct Order {
     pub user_id: UserId,
     /// What was bought.
     pub product_id: ProductId,
-    /// Its name now.
+    /// What it was called at the click.
     pub product_name: String,
-    /// The price that binds, in minor units.
+    /// The price that binds, in minor units: that of the click.
     pub price_cents: i64,
+    /// The product's revision at the click; 0: the order is older than revisions.
+    pub revision: i64,
     /// Where it stands.
     pub status: OrderStatus,
     /// Why it was rejected.

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::runtime::Handle;
 
-use super::idempotency::{IdempotencyKey, new_key, use_key};
+use super::idempotency::{Answered, IdempotencyKey, new_key, use_key};
 use super::shown::{self, Rendered, Shown};
 use super::{Identity, KnownProducts, Page, Reopening};
 use crate::db::{Db, DbConn, NewProduct, ProductChange};
@@ -34,12 +34,13 @@ pub struct Catalog {
 }
 
 /// A product as everybody sees it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub struct ProductView {
-    id: ProductId,
+    pub(super) id: ProductId,
     name: String,
     description: String,
     price_cents: i64,
+    revision: i64,
     stock: i64,
     remaining: i64,
     state: SaleState,
@@ -47,13 +48,6 @@ pub struct ProductView {
     ends_at: Option<Timestamp>,
     paused: bool,
     created_at: Timestamp,
-}
-
-impl ProductView {
-    /// The product's id.
-    pub fn id(&self) -> ProductId {
-        self.id
-    }
 }
 
 /// Body of `POST /products`.
@@ -161,12 +155,7 @@ impl Catalog {
     }
 
     /// Puts a product on sale.
-    pub async fn create(
-        &self,
-        by: Identity,
-        key: Option<IdempotencyKey>,
-        request: CreateProduct,
-    ) -> Result<ProductView> {
+    pub async fn create(&self, by: Identity, key: Option<IdempotencyKey>, request: CreateProduct) -> Result<Answered> {
         check_name(&request.name)?;
         check_description(&request.description)?;
         check_price(request.price_cents)?;
@@ -231,7 +220,7 @@ impl Catalog {
         self.known.made(product.id);
         self.shown.forget();
         tracing::info!(product.id = %product.id, product.stock, "Put a product on sale");
-        Ok(self.remember(key, self.view_of_change(product).await).await)
+        self.remember(key, self.view_of_change(product).await).await
     }
 
     /// Changes a product.
@@ -271,7 +260,7 @@ impl Catalog {
         id: ProductId,
         key: Option<IdempotencyKey>,
         request: Restock,
-    ) -> Result<ProductView> {
+    ) -> Result<Answered> {
         let units = request.units;
         check_range("units", units, 1, STOCK_MOST)?;
         let key = key.map(|key| new_key(by, key, &format!("POST /products/{id}/restock"), &request));
@@ -298,7 +287,7 @@ impl Catalog {
         };
         tracing::info!(product.id = %id, units, "Restocked a product");
         self.configure_gate(&product).await;
-        Ok(self.remember(key, self.view_of_change(product).await).await)
+        self.remember(key, self.view_of_change(product).await).await
     }
 
     /// A gate in Redis that is lost or closed takes the terms from the database when it is rebuilt; one in this
@@ -355,6 +344,7 @@ fn view_of(product: Product, gate: Option<GateView>, now: Timestamp) -> ProductV
         name: product.name,
         description: product.description,
         price_cents: product.price_cents,
+        revision: product.ver,
         stock: product.stock,
         remaining,
         state,

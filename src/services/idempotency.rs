@@ -73,42 +73,70 @@ impl KeyExpiry {
     }
 }
 
+/// The answer to a request that changes something. It is kept as the text that was sent: a later version shows other fields,
+/// and must repeat this one to the byte all the same.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// The product that was made or changed.
+    pub product: ProductId,
+    /// The product as it was then, as JSON.
+    pub json: String,
+}
+
 impl Catalog {
     /// The answer that the first request with this key was given.
-    pub(super) async fn first_answer(&self, key: Option<&NewKey>) -> Result<Option<ProductView>> {
-        let Some(key) = key.cloned() else { return Ok(None) };
-        let request_hash = key.request_hash.clone();
-        let stored = self.db.read(|conn| Box::pin(async move { conn.find_key(&key).await })).await?;
-        match stored {
+    pub(super) async fn first_answer(&self, key: Option<&NewKey>) -> Result<Option<Answered>> {
+        let Some(key) = key else { return Ok(None) };
+        match self.find_key(key).await? {
             None => Ok(None),
-            Some(stored) if stored.request_hash != request_hash => Err(Error::IdempotencyConflict),
-            Some(StoredKey { response: Some(json), .. }) => serde_json::from_str(&json)
-                .map(Some)
-                .map_err(|error| Error::Internal(format!("a stored answer cannot be read: {error}"))),
-            // It did what was asked and ended before it answered, or is about to.
-            Some(stored) => self.read(stored.product_id).await.map(Some),
+            Some(StoredKey { product_id: product, response: Some(json), .. }) => Ok(Some(Answered { product, json })),
+            // It did what was asked and ended before it answered, or is about to: this is the first answer, unless that one
+            // is faster.
+            Some(stored) => {
+                let view = self.read(stored.product_id).await?;
+                self.remember(Some(key.clone()), view).await.map(Some)
+            }
+        }
+    }
+
+    async fn find_key(&self, key: &NewKey) -> Result<Option<StoredKey>> {
+        let asked = key.clone();
+        let stored = self.db.read(|conn| Box::pin(async move { conn.find_key(&asked).await })).await?;
+        match stored {
+            Some(stored) if stored.request_hash != key.request_hash => Err(Error::IdempotencyConflict),
+            stored => Ok(stored),
         }
     }
 
     /// The same when another request with this key got there first; else the error itself.
-    pub(super) async fn first_answer_after(&self, error: Error, key: Option<&NewKey>) -> Result<ProductView> {
+    pub(super) async fn first_answer_after(&self, error: Error, key: Option<&NewKey>) -> Result<Answered> {
         match error {
             Error::IdempotencyConflict => self.first_answer(key).await?.ok_or(Error::IdempotencyConflict),
             error => Err(error),
         }
     }
 
-    pub(super) async fn remember(&self, key: Option<NewKey>, view: ProductView) -> ProductView {
-        if let Some(key) = key
-            && let Ok(json) = serde_json::to_string(&view)
-        {
-            let stored =
-                self.db.transaction(|conn| Box::pin(async move { conn.store_response(&key, &json).await })).await;
-            if let Err(error) = stored {
+    /// The answer to a request that did what `view` shows, kept if it came with a key. Of two that are kept at once the
+    /// first stands, and is the answer to both.
+    pub(super) async fn remember(&self, key: Option<NewKey>, view: ProductView) -> Result<Answered> {
+        let json =
+            serde_json::to_string(&view).map_err(|error| Error::Internal(format!("rendering an answer: {error}")))?;
+        let answered = Answered { product: view.id, json };
+        let Some(key) = key else { return Ok(answered) };
+        let (of, json) = (key.clone(), answered.json.clone());
+        let stored = self.db.transaction(|conn| Box::pin(async move { conn.store_response(&of, &json).await })).await;
+        match stored {
+            Ok(true) => Ok(answered),
+            Ok(false) => match self.find_key(&key).await {
+                Ok(Some(StoredKey { product_id: product, response: Some(json), .. })) => Ok(Answered { product, json }),
+                // What was asked is done, so there is an answer.
+                _ => Ok(answered),
+            },
+            Err(error) => {
                 tracing::warn!(%error, "Could not keep the answer to an Idempotency-Key");
+                Ok(answered)
             }
         }
-        view
     }
 }
 
@@ -120,7 +148,33 @@ pub(super) async fn use_key(conn: &mut DbConn, key: Option<NewKey>, product: Pro
     })
 }
 
+/// A request is recognised by the hash of its text. A field that is added to it later must be left out of the text when it is
+/// absent (`skip_serializing_if`): else a repeat after the upgrade would be taken for another request.
 pub(super) fn new_key(by: Identity, key: IdempotencyKey, action: &str, request: &impl Serialize) -> NewKey {
     let request = serde_json::to_vec(&(action, request)).unwrap_or_default();
     NewKey { user_id: by.user_id, key: key.0, request_hash: Sha256::digest(request).to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Role;
+    use crate::services::{CreateProduct, Restock};
+
+    /// The texts are those of the first version with keys: kept keys hold their hashes.
+    #[test]
+    fn a_request_is_recognised_after_an_upgrade() {
+        let by = Identity { user_id: 7.try_into().unwrap(), role: Role::Admin };
+        let key = || IdempotencyKey("key".to_owned());
+        let create = r#"{"name":"Boot","price_cents":5,"stock":1}"#;
+        let create: CreateProduct = serde_json::from_str(create).unwrap();
+        let kept = r#"["POST /products",{"name":"Boot","description":"","price_cents":5,"stock":1,"starts_at":null,"ends_at":null}]"#;
+        assert_eq!(new_key(by, key(), "POST /products", &create).request_hash, Sha256::digest(kept).to_vec());
+        let restock: Restock = serde_json::from_str(r#"{"units":5}"#).unwrap();
+        let kept = r#"["POST /products/3/restock",{"units":5}]"#;
+        assert_eq!(
+            new_key(by, key(), "POST /products/3/restock", &restock).request_hash,
+            Sha256::digest(kept).to_vec()
+        );
+    }
 }

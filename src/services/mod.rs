@@ -29,7 +29,7 @@ pub use catalog::{Catalog, CreateProduct, PatchProduct, ProductView, Restock, Sa
 pub use deployment::Deployment;
 pub use health::{Check, Checks, Health};
 pub use holdings::Holdings;
-pub use idempotency::{IdempotencyKey, KeyExpiry};
+pub use idempotency::{Answered, IdempotencyKey, KeyExpiry};
 pub use known_products::KnownProducts;
 pub use on_the_way::OnTheWay;
 pub use orders::Orders;

@@ -10,7 +10,7 @@ use super::read_limit::ReadLimit;
 use super::{Identity, KnownProducts, OnTheWay, Page};
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::model::{Order, OrderId, OrderStatus, ProductId, Role, UserId};
+use crate::model::{Order, OrderId, OrderStatus, ProductId, Purchase, Revision, Role, UserId};
 use crate::queue::OrderQueue;
 use crate::stock::{HeldUnit, StockGate};
 
@@ -58,12 +58,18 @@ impl Orders {
             return visible(order, reader);
         }
         let queued = self.find_queued(reader, id).await?;
+        let revision = match queued {
+            Queued::At(product, user_id) => {
+                self.gate.revision_in_flight(product, Purchase { order_id: id, user_id }).await
+            }
+            _ => Ok(None),
+        };
         // Again: between the two looks a consumer may have written and settled it.
         if let Some(order) = self.find_written(id).await? {
             return visible(order, reader);
         }
         match queued {
-            Queued::At(product, user) => self.queued_order(product, id, user).await,
+            Queued::At(product, user) => self.queued_order(product, id, user, revision?).await,
             Queued::Nowhere => Err(Error::OrderNotFound),
             Queued::Unknown => Err(Error::Unavailable("a gate is lost or closed".to_owned())),
         }
@@ -85,9 +91,11 @@ impl Orders {
         for (product, id) in held {
             let on_page = oldest.is_none_or(|oldest| id > oldest) && cursor.is_none_or(|cursor| id < cursor);
             if on_page && !orders.iter().any(|order| order.id == id) {
+                let purchase = Purchase { order_id: id, user_id: user };
+                let revision = self.gate.revision_in_flight(product, purchase).await;
                 let order = match self.find_written(id).await? {
                     Some(order) => order,
-                    None => self.queued_order(product, id, user).await?,
+                    None => self.queued_order(product, id, user, revision?).await?,
                 };
                 orders.push(order);
             }
@@ -177,18 +185,25 @@ impl Orders {
         Ok(in_flight)
     }
 
-    async fn queued_order(&self, product: ProductId, id: OrderId, user_id: UserId) -> Result<Order> {
-        let product = self
+    /// `revision`: of the click, as the gate said before the database was found not to have the order.
+    async fn queued_order(
+        &self,
+        product_id: ProductId,
+        id: OrderId,
+        user_id: UserId,
+        revision: Option<Revision>,
+    ) -> Result<Order> {
+        let find = self
             .db
-            .read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.find_product(product).await?) }))
-            .await?
-            .ok_or(Error::OrderNotFound)?;
+            .read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.find_revision(product_id, revision).await?) }));
+        let bought = find.await?.ok_or(Error::OrderNotFound)?;
         Ok(Order {
             id,
             user_id,
-            product_id: product.id,
-            product_name: product.name,
-            price_cents: product.price_cents,
+            product_id,
+            product_name: bought.name,
+            price_cents: bought.price_cents,
+            revision: bought.revision,
             status: OrderStatus::Queued,
             reason: None,
             created_at: id.drawn_at(),

@@ -18,6 +18,7 @@ mod protocol;
 mod purchases;
 mod reads;
 mod recovery;
+mod revisions;
 mod sockets;
 mod starting;
 #[path = "../support/mod.rs"]

@@ -47,7 +47,7 @@ on_both_backends! {
         app.client.get("/orders?limit=0", Some(&app.client.buyer(7))).await.is_invalid("limit");
     }
 
-    async fn the_price_that_binds_is_the_one_when_the_order_is_written(app) {
+    async fn the_price_of_an_order_stays(app) {
         let id = app.client.new_product(2).await;
         let first = app.client.buy(7, id).await.is(202)["order_id"].as_str().unwrap().to_owned();
         app.orders_written(id, 1).await;
