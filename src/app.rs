@@ -23,6 +23,7 @@ use crate::db::{Db, DbError, ErrorClass, Pairing};
 use crate::handlers::{TrustedProxies, routes, with_request_id};
 use crate::http::{self, Doors};
 use crate::metrics::Metrics;
+use crate::model::Timestamp;
 use crate::model::Username;
 use crate::queue::OrderQueue;
 use crate::services::{
@@ -131,6 +132,9 @@ pub fn deployment(config: &Config) -> Result<Deployment, StartError> {
 impl RunningApp {
     /// Starts everything; serves once this returns. Must be called on a multi-threaded runtime.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        if Timestamp::is_before_1970() {
+            return Err(StartError("the clock of this machine stands before 1970: set it and start again".to_owned()));
+        }
         let cores = available_parallelism().map_or(1, usize::from);
         let workers = if config.server.workers == 0 { cores } else { config.server.workers };
         port_is_free(&config.server).await?;

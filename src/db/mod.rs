@@ -89,8 +89,10 @@ pub struct Db {
     pool: DbPool,
     /// One connection that nobody else uses, so that a busy pool is not taken for a database that is away.
     probe: DbPool,
-    /// Connections that pages may use at once: half of them all. Log-ins, changes and background work find the others.
-    pages: Arc<Semaphore>,
+    /// Connections that pages may use at once: a quarter of them all for products, which anybody may look at, and a quarter
+    /// for orders. Log-ins, changes and background work find the others.
+    products: Arc<Semaphore>,
+    orders: Arc<Semaphore>,
     runtime: Handle,
 }
 
@@ -108,6 +110,15 @@ struct SqliteWriter {
 }
 
 type AsyncSqliteConnection = SyncConnectionWrapper<SqliteConnection>;
+
+/// What a reader of a page wants to see.
+#[derive(Debug, Clone, Copy)]
+pub enum Page {
+    /// Products.
+    Products,
+    /// Orders.
+    Orders,
+}
 
 /// What is written in one transaction.
 #[derive(Debug, Clone, Copy)]
@@ -137,7 +148,7 @@ impl Db {
             let manager = AsyncDieselConnectionManager::new_with_config(settings.dsn.expose_secret(), manager);
             DbPool::MySql(pool(manager, most))
         };
-        Self::new(connections(settings.pool_size), connections(1), settings.pool_size / 2)
+        Self::new(connections(settings.pool_size), connections(1), settings.pool_size)
     }
 
     /// Makes the pool of a SQLite file, which [`Db::migrate_sqlite`] has made. Must be called on the main runtime.
@@ -150,11 +161,12 @@ impl Db {
             let writer = SqliteWriter { file: file.to_owned(), conn: None };
             DbPool::Sqlite(pool(manager, most), Arc::new(Mutex::new(writer)))
         };
-        Self::new(connections(SQLITE_CONNECTIONS), connections(1), SQLITE_CONNECTIONS / 2)
+        Self::new(connections(SQLITE_CONNECTIONS), connections(1), SQLITE_CONNECTIONS)
     }
 
-    fn new(pool: DbPool, probe: DbPool, pages: usize) -> Self {
-        Self { pool, probe, pages: Arc::new(Semaphore::new(pages.max(1))), runtime: Handle::current() }
+    fn new(pool: DbPool, probe: DbPool, connections: usize) -> Self {
+        let quarter = || Arc::new(Semaphore::new((connections / 4).max(1)));
+        Self { pool, probe, products: quarter(), orders: quarter(), runtime: Handle::current() }
     }
 
     /// Brings a schema in MySQL up to date. Safe when several instances do it at once.
@@ -193,13 +205,17 @@ impl Db {
     }
 
     /// The same for what anybody may ask for as often as they like, with a bounded share of the connections.
-    pub async fn read_page<T, E, F>(&self, work: F) -> Result<T, E>
+    pub async fn read_page<T, E, F>(&self, page: Page, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
-        let place = tokio::time::timeout(PAGE_PATIENCE, self.pages.clone().acquire_owned()).await;
+        let share = match page {
+            Page::Products => &self.products,
+            Page::Orders => &self.orders,
+        };
+        let place = tokio::time::timeout(PAGE_PATIENCE, share.clone().acquire_owned()).await;
         let Ok(Ok(place)) = place else {
             return Err(DbError::Unreachable("too many pages are being read".to_owned()).into());
         };

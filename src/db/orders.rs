@@ -41,7 +41,8 @@ impl NewOrder {
             price_cents: bought.price_cents,
             release_due: None,
             created_at: id.drawn_at(),
-            updated_at: Timestamp::now(),
+            // Drawn by another instance's clock, it can lie in the future of ours.
+            updated_at: Timestamp::now().max(id.drawn_at()),
             revision: bought.revision,
         }
     }

@@ -100,7 +100,8 @@ async fn take_stock(conn: &mut AsyncMysqlConnection, batches: &[PurchaseBatch]) 
 const INSERT_OR_IGNORE: &str = "INSERT IGNORE INTO orders \
     (id, product_id, user_id, live_user, status, price_cents, created_at, updated_at, revision) \
     SELECT UNHEX(item.id), item.product_id, item.buyer, item.buyer, 'unpaid', COALESCE(bought.price_cents, products.price_cents), \
-           DATE_ADD(?, INTERVAL item.later * 1000 MICROSECOND), ?, COALESCE(bought.revision, products.ver) \
+           DATE_ADD(?, INTERVAL item.later * 1000 MICROSECOND), \
+           DATE_ADD(?, INTERVAL GREATEST(item.later, ?) * 1000 MICROSECOND), COALESCE(bought.revision, products.ver) \
     FROM JSON_TABLE(?, '$[*]' COLUMNS (product_id BIGINT PATH '$[0]', revision BIGINT PATH '$[1]', NESTED PATH '$[2][*]' COLUMNS \
            (id CHAR(32) PATH '$[0]', buyer BIGINT PATH '$[1]', later BIGINT PATH '$[2]'))) AS item \
     STRAIGHT_JOIN products ON products.id = item.product_id \
@@ -127,7 +128,8 @@ async fn insert_or_ignore(conn: &mut AsyncMysqlConnection, batches: &[PurchaseBa
     }
     let insert = sql_query(INSERT_OR_IGNORE)
         .bind::<diesel::sql_types::Timestamp, _>(first)
-        .bind::<diesel::sql_types::Timestamp, _>(Timestamp::now())
+        .bind::<diesel::sql_types::Timestamp, _>(first)
+        .bind::<BigInt, _>(Timestamp::now().unix_ms() - first.unix_ms())
         .bind::<Text, _>(json_list(list));
     diesel_async::RunQueryDsl::execute(insert, conn).await
 }
@@ -147,7 +149,7 @@ const INSERT_OR_IGNORE_INTO_FILE: &str = "INSERT OR IGNORE INTO orders \
     SELECT substr(?1, 16 * key + 1, 16), ?2, value, value, 'unpaid', \
            COALESCE((SELECT price_cents FROM product_revisions WHERE product_id = ?2 AND revision = ?6), \
                     (SELECT price_cents FROM products WHERE id = ?2)), \
-           CAST(substr(?3, 23 * key + 1, 23) AS TEXT), ?4, \
+           CAST(substr(?3, 23 * key + 1, 23) AS TEXT), max(CAST(substr(?3, 23 * key + 1, 23) AS TEXT), ?4), \
            COALESCE((SELECT revision FROM product_revisions WHERE product_id = ?2 AND revision = ?6), \
                     (SELECT ver FROM products WHERE id = ?2)) \
     FROM json_each(?5)";

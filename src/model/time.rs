@@ -24,11 +24,12 @@ impl Timestamp {
     /// This machine's clock. Cut rather than rounded, so that it is never in the future.
     /// A clock that stands before 1970 shows 1970.
     pub fn now() -> Self {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let ms = since_1970.as_millis() as i64;
-        #[cfg(feature = "failpoints")]
-        let ms = ms.saturating_add(wrong_clock::ms_ahead());
-        Self(ms.clamp(RANGE_MS.start, RANGE_MS.end - 1))
+        Self(clock_ms().clamp(RANGE_MS.start, RANGE_MS.end - 1))
+    }
+
+    /// Whether this machine's clock stands before 1970, when there were no tokens and no HTTP.
+    pub fn is_before_1970() -> bool {
+        clock_ms() < RANGE_MS.start
     }
 
     /// So much earlier, but not before 1970.
@@ -116,6 +117,15 @@ impl ToSql<diesel::sql_types::Timestamp, Sqlite> for Timestamp {
         out.set_value(text);
         Ok(IsNull::No)
     }
+}
+
+/// Milliseconds between 1970 and what this machine's clock shows.
+fn clock_ms() -> i64 {
+    let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or_else(|before| -ms(before.duration()), ms);
+    #[cfg(feature = "failpoints")]
+    let now = now.saturating_add(wrong_clock::ms_ahead());
+    now
 }
 
 fn whole_ms(time: Duration) -> u64 {

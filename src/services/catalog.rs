@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::idempotency::{Answered, IdempotencyKey, new_key, use_key};
 use super::shown::{self, Rendered, Shown};
 use super::{Identity, KnownProducts, Page, Reopening};
-use crate::db::{Db, DbConn, NewProduct, ProductChange};
+use crate::db::{self, Db, DbConn, NewProduct, ProductChange};
 use crate::error::{Error, Result};
 use crate::model::{Product, ProductId, SaleState, Timestamp};
 use crate::stock::{GateError, GateView, StockGate};
@@ -126,7 +126,7 @@ impl Catalog {
     }
 
     pub(super) async fn read(&self, id: ProductId) -> Result<ProductView> {
-        let product = self.db.read_page(move |conn| Box::pin(conn.find_product(id))).await?;
+        let product = self.db.read_page(db::Page::Products, move |conn| Box::pin(conn.find_product(id))).await?;
         self.view(product.ok_or(Error::ProductNotFound)?).await
     }
 
@@ -149,7 +149,10 @@ impl Catalog {
         let before = cursor.map(ProductId::get);
         let wanted = limit as i64 + 1;
         let now = self.gate.now();
-        let products = self.db.read_page(move |conn| Box::pin(conn.list_products(state, now, before, wanted))).await?;
+        let products = self
+            .db
+            .read_page(db::Page::Products, move |conn| Box::pin(conn.list_products(state, now, before, wanted)))
+            .await?;
         let page = Page::cut(products, limit, |product| product.id.to_string());
         Ok(Page { items: self.views(page.items).await?, next_cursor: page.next_cursor })
     }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Deployment;
 use crate::db::Db;
 use crate::metrics::Metrics;
+use crate::model::Timestamp;
 use crate::queue::OrderQueue;
 use crate::stock::StockGate;
 use crate::supervision::Supervisor;
@@ -167,6 +168,10 @@ impl Health {
         let database = note("database", database, &mut away.database);
         let gate = note("gate", gate, &mut away.gate);
         note("queue", queue, &mut away.queue);
+        if Timestamp::is_before_1970() {
+            // The HTTP server cannot write its date then, and no token can be checked.
+            self.supervisor.ended("clock", "stands before 1970");
+        }
         let found = Found { at: Instant::now(), database, gate };
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
     }

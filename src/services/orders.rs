@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::holdings::Holdings;
 use super::read_limit::ReadLimit;
 use super::{Identity, KnownProducts, OnTheWay, Page};
-use crate::db::Db;
+use crate::db::{self, Db};
 use crate::error::{Error, Result};
 use crate::model::{Order, OrderId, OrderStatus, ProductId, Purchase, Revision, Role, UserId};
 use crate::queue::OrderQueue;
@@ -84,7 +84,9 @@ impl Orders {
         let wanted = limit as i64 + 1;
         let mut orders = self
             .db
-            .read_page(move |conn| Box::pin(async move { conn.list_orders(user, cursor, wanted).await }))
+            .read_page(db::Page::Orders, move |conn| {
+                Box::pin(async move { conn.list_orders(user, cursor, wanted).await })
+            })
             .await?;
         // An order older than the whole page is on a later one, or written long ago.
         let oldest = if orders.len() as i64 == wanted { orders.last().map(|order| order.id) } else { None };
@@ -110,7 +112,7 @@ impl Orders {
     }
 
     async fn find_written(&self, id: OrderId) -> Result<Option<Order>> {
-        self.db.read_page(move |conn| Box::pin(async move { Ok(conn.find_order(id).await?) })).await
+        self.db.read_page(db::Page::Orders, move |conn| Box::pin(async move { Ok(conn.find_order(id).await?) })).await
     }
 
     async fn find_queued(&self, reader: Identity, id: OrderId) -> Result<Queued> {
@@ -160,8 +162,9 @@ impl Orders {
             // Nothing is in flight for a gate in this process that is not open.
             return Ok(false);
         }
-        let sale =
-            self.db.read_page(move |conn| Box::pin(async move { Ok::<_, Error>(conn.find_sale(product).await?) }));
+        let sale = self.db.read_page(db::Page::Orders, move |conn| {
+            Box::pin(async move { Ok::<_, Error>(conn.find_sale(product).await?) })
+        });
         let Some(sale) = sale.await? else {
             self.known.missed(product);
             return Ok(false);

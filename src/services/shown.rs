@@ -14,7 +14,10 @@ use crate::model::ProductId;
 
 /// `remaining` may be 200 ms old; reading takes some of that.
 const LIFETIME: Duration = Duration::from_millis(100);
-const PAGES_MOST: u64 = 1_000;
+/// All pages together, in bytes: a page of a hundred long descriptions has two million.
+const BYTES_MOST: u64 = 32 << 20;
+/// What an entry takes beside its page.
+const ENTRY_BYTES: usize = 500;
 
 /// Which page.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -50,7 +53,9 @@ pub(super) struct Shown {
 
 impl Shown {
     pub(super) fn new() -> Self {
-        let pages = Cache::builder().max_capacity(PAGES_MOST).time_to_live(LIFETIME).build();
+        let weight =
+            |_: &(u64, Page), page: &Rendered| u32::try_from(page.json.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
+        let pages = Cache::builder().weigher(weight).max_capacity(BYTES_MOST).time_to_live(LIFETIME).build();
         Self { pages, changes: AtomicU64::default() }
     }
 

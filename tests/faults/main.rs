@@ -6,6 +6,8 @@
 mod books;
 mod client;
 #[cfg(feature = "failpoints")]
+mod clocks;
+#[cfg(feature = "failpoints")]
 mod crash_points;
 mod creation;
 mod crowd;

@@ -36,6 +36,16 @@ impl Server {
         server
     }
 
+    /// The same, with something more in its environment, also when it is started again.
+    #[cfg(feature = "failpoints")]
+    pub async fn start_with(config: &Config, more: &[(&'static str, String)]) -> Self {
+        let port = process::free_port();
+        let log = std::env::temp_dir().join(format!("seckill-faults-{port}-{}.log", uuid::Uuid::now_v7().simple()));
+        let mut server = Self { settings: [settings(config, port), more.to_vec()].concat(), port, log, child: None };
+        server.restart().await;
+        server
+    }
+
     /// Starts it where it cannot become ready, and waits until it says so.
     pub async fn start_unready(config: &Config) -> Self {
         let port = process::free_port();
@@ -147,7 +157,13 @@ impl Drop for Server {
 
 /// Runs it to its end, which it should meet at once; what it ended with and what it said.
 pub async fn run(config: &Config) -> (ExitStatus, String) {
-    let command = command(&settings(config, process::free_port())).stderr(Stdio::piped()).spawn();
+    run_with(config, &[]).await
+}
+
+/// The same, with something more in its environment.
+pub async fn run_with(config: &Config, more: &[(&'static str, String)]) -> (ExitStatus, String) {
+    let settings = [settings(config, process::free_port()), more.to_vec()].concat();
+    let command = command(&settings).stderr(Stdio::piped()).spawn();
     let ending = command.expect("the program starts").wait_with_output();
     let output = tokio::time::timeout(START_PATIENCE, ending).await.expect("it ends by itself").unwrap();
     (output.status, String::from_utf8(output.stderr).unwrap())
