@@ -1,6 +1,9 @@
 //! The command line.
 
 use std::io::{ErrorKind, Write};
+mod backups;
+mod check_config;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +50,18 @@ enum Command {
     Deployment {
         #[command(subcommand)]
         action: DeploymentAction,
+    },
+    /// Say what a start would do with this configuration, or what is wrong with it. Connects to nothing.
+    CheckConfig,
+    /// Write the embedded backend's database and journal to a new file, also while it sells.
+    Backup {
+        /// Must not exist yet. It holds names and password hashes, so only you may read it.
+        file: PathBuf,
+    },
+    /// Make an empty data folder (embedded.data_dir) what a backup says it was.
+    Restore {
+        /// What `backup` has written.
+        file: PathBuf,
     },
     /// Show a sale: a crowd of simulated buyers, and the proof that nothing was oversold.
     Demo(DemoArgs),
@@ -136,6 +151,9 @@ async fn dispatch(cli: Cli) -> Result<(), String> {
         }
         Command::Deployment { action } => deployment(&config()?, action).await,
         Command::DeadLetters { action } => dead_letters(&config()?, action).await,
+        Command::CheckConfig => check_config::run(&config()?),
+        Command::Backup { file } => backups::back_up(&config()?, &file).await,
+        Command::Restore { file } => backups::restore(&config()?, &file).await,
         Command::Demo(args) => bench::demo(config()?, args).await,
         Command::Bench(args) => bench::run(config()?, cli.config.clone(), args).await,
         Command::Floor { address } => bench::serve_floor(address).await,

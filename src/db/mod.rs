@@ -3,6 +3,7 @@
 //! [`Db::read`], [`Db::transaction`] and [`Db::sell`] are the only ways in. Their work runs on the main runtime, never on
 //! an actix worker's: a request that is given up must not cut a query or a transaction in two.
 
+pub mod backup;
 mod connect;
 mod deployment;
 mod diagnosis;

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod app;
+mod backups;
 mod broker;
 mod catalog;
 mod client;

@@ -11,10 +11,9 @@ use diesel::prelude::*;
 use crate::model::Timestamp;
 use crate::queue::{Chosen, DeadLetter};
 
-/// FULL: a commit is on disk before it returns. EXCLUSIVE: the folder's lock keeps others away, so the file is not locked
-/// for each commit. It stays small, for what is done is deleted.
-const SESSION: &str = "PRAGMA busy_timeout = 5000; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; \
-     PRAGMA synchronous = FULL;";
+/// FULL: a commit is on disk before it returns. Not EXCLUSIVE, although the folder's lock keeps other servers away: a
+/// backup reads the file meanwhile. It stays small, for what is done is deleted.
+const SESSION: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS batches (seq INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS dead (seq INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL, reason TEXT NOT NULL) STRICT;";
