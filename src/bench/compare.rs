@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::BenchArgs;
 use super::measures::{open_db, target};
-use super::own_stores::OwnStores;
+use super::own_stores::{Known, OwnStores};
 use super::report::median;
 use super::sale::{SaleFigures, Shop, Size, hold};
 use super::server::{Server, this_program};
@@ -38,7 +38,7 @@ pub(super) async fn run(config: Config, file: Option<PathBuf>, other: &Path, arg
             let name = if program == &this { "this build" } else { "the other build" };
             let title = format!("pair {pair} of {pairs}, {name}");
             let measuring = async |stores: &OwnStores| measure(stores, file.as_deref(), program, args, &title).await;
-            figures.push(OwnStores::lend(&config, measuring).await?);
+            figures.push(OwnStores::lend(&config, Known::ByAnyBuild, measuring).await?);
         }
         if order[0] == &this {
             figures.swap(0, 1);

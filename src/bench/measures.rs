@@ -10,7 +10,7 @@ use url::Url;
 
 use super::generator::{Load, Pace, request};
 use super::log_ins::Storm;
-use super::own_stores::OwnStores;
+use super::own_stores::{Known, OwnStores};
 use super::proof::Proof;
 use super::report::{Backlog, FixedRate, Measure, Report, Series};
 use super::sale::{Sample, Shop, Size, cpu, expect_only, hold, spent};
@@ -190,7 +190,7 @@ pub(super) async fn run(config: Config, file: Option<PathBuf>, args: &BenchArgs)
                 let bench = Bench::start(stores, file.as_deref()).await?;
                 bench.run(args, config.backend).await
             };
-            OwnStores::lend(&config, measuring).await
+            OwnStores::lend(&config, Known::ByThisBuild, measuring).await
         }
     }
 }

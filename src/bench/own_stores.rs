@@ -1,10 +1,11 @@
-//! Stores of a run's own: a folder, or a database, a queue and an empty logical database of Redis. What a run fills
-//! them with is gone afterwards, millions of orders at once.
+//! Stores of a run's own: a folder, or a database, a queue, and keys in Redis that begin with the run's own prefix. What a
+//! run fills them with is gone afterwards, millions of orders at once; nothing else is touched.
 
 use std::path::Path;
 use std::time::Duration;
 
 use deadpool_redis::redis;
+use deadpool_redis::redis::aio::MultiplexedConnection;
 use diesel::SqliteConnection;
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection, SimpleAsyncConnection};
@@ -19,8 +20,12 @@ use super::unless_stopped;
 use crate::config::{self, Backend, Config};
 use crate::data_dir::random_key;
 
-/// Logical databases of Redis that are tried.
+/// Logical databases of Redis that are tried for one that is empty.
 const REDIS_DATABASES: u16 = 64;
+/// Keys that Redis looks at, and deletes, in one step.
+const SCANNED_AT_ONCE: u32 = 1_000;
+/// What we set ourselves, if it is configured by way of a file.
+const FILES: [&str; 2] = ["SECKILL__MYSQL__DSN_FILE", "SECKILL__AUTH__JWT_SECRET_FILE"];
 
 /// Looks at what Redis holds, until nothing in it is about to expire.
 const LOOKS: u32 = 60;
@@ -28,6 +33,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What a process finds in its environment.
 pub(super) type Settings = Vec<(&'static str, String)>;
+
+/// Who must understand the settings of the stores.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Known {
+    /// Keys in Redis get the run's own prefix.
+    ByThisBuild,
+    /// Builds from before there were prefixes, too: keys are in a logical database that was empty.
+    ByAnyBuild,
+}
 
 /// See the module.
 pub(super) struct OwnStores {
@@ -44,9 +58,10 @@ impl OwnStores {
     /// Makes stores, lets `work` use them, and deletes them whatever became of it.
     pub(super) async fn lend<T>(
         configured: &Config,
+        known: Known,
         work: impl AsyncFnOnce(&Self) -> Result<T, String>,
     ) -> Result<T, String> {
-        let stores = Self::make(configured).await?;
+        let stores = Self::make(configured, known).await?;
         let done = unless_stopped(work(&stores)).await;
         let removed = stores.remove().await;
         let done = done?;
@@ -58,23 +73,30 @@ impl OwnStores {
         &self.folder.0
     }
 
-    async fn make(configured: &Config) -> Result<Self, String> {
+    async fn make(configured: &Config, known: Known) -> Result<Self, String> {
         let mut config = configured.clone();
         let (mut settings, folder) = own_settings(&mut config)?;
         let name = format!("seckill_bench_{}", Uuid::new_v4().simple());
         if config.backend == Backend::Distributed {
-            config.redis.db = empty_database(&config.redis).await?;
+            match known {
+                Known::ByThisBuild => {
+                    config.redis.key_prefix = format!("{name}:");
+                    settings.push(("SECKILL__REDIS__KEY_PREFIX", config.redis.key_prefix.clone()));
+                    // Given as files they would be given twice.
+                    settings.extend(FILES.map(|key| (key, String::new())));
+                }
+                Known::ByAnyBuild => {
+                    config.redis.db = empty_database(&config.redis).await?;
+                    settings.push(("SECKILL__REDIS__DB", config.redis.db.to_string()));
+                }
+            }
             config.rabbitmq.queue = name.clone();
             let mut dsn =
                 Url::parse(config.mysql.dsn.expose_secret()).map_err(|error| format!("mysql.dsn: {error}"))?;
             dsn.set_path(&name);
             servers::mysql(&config.mysql.dsn, &format!("CREATE DATABASE {name}")).await?;
             config.mysql.dsn = dsn.to_string().into();
-            settings.extend([
-                ("SECKILL__MYSQL__DSN", dsn.to_string()),
-                ("SECKILL__REDIS__DB", config.redis.db.to_string()),
-                ("SECKILL__RABBITMQ__QUEUE", name.clone()),
-            ]);
+            settings.extend([("SECKILL__MYSQL__DSN", dsn.to_string()), ("SECKILL__RABBITMQ__QUEUE", name.clone())]);
         }
         Ok(Self { config, settings, outer: configured.clone(), name, folder })
     }
@@ -104,13 +126,13 @@ impl OwnStores {
         // A key with a time to live is a try that counts for the rate limit.
         sum.arg(
             "local sum, expiring = 0, 0
-             for _, key in ipairs(redis.call('KEYS', '*')) do
+             for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
                if redis.call('PTTL', key) >= 0 then expiring = expiring + 1 end
                sum = sum + redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0)
              end
              return {sum, expiring}",
         );
-        sum.arg(0);
+        sum.arg(0).arg(&self.config.redis.key_prefix);
         for _ in 0..LOOKS {
             let (bytes, expiring): (u64, u64) = within(REDIS, sum.query_async(&mut conn)).await?;
             if expiring == 0 {
@@ -128,12 +150,29 @@ impl OwnStores {
         }
         servers::mysql(&self.outer.mysql.dsn, &format!("DROP DATABASE {}", self.name)).await?;
         let mut conn = servers::redis(&self.config.redis).await?;
-        within(REDIS, redis::cmd("FLUSHDB").query_async::<()>(&mut conn)).await?;
+        delete_keys(&mut conn, &self.config.redis.key_prefix).await?;
         let connection = servers::rabbitmq(&self.config.rabbitmq).await?;
         for queue in [self.name.clone(), format!("{}.dead", self.name), format!("{}.deployment", self.name)] {
             delete_queue(&connection, &queue).await?;
         }
         within(RABBITMQ, connection.close()).await
+    }
+}
+
+/// Deletes every key that begins with `prefix`, and no other: somebody may have come to this database meanwhile.
+async fn delete_keys(conn: &mut MultiplexedConnection, prefix: &str) -> Result<(), String> {
+    let mut cursor = 0;
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(SCANNED_AT_ONCE);
+        let (next, keys): (u64, Vec<String>) = within(REDIS, scan.query_async(conn)).await?;
+        if !keys.is_empty() {
+            within(REDIS, redis::cmd("UNLINK").arg(keys).query_async::<()>(conn)).await?;
+        }
+        if next == 0 {
+            return Ok(());
+        }
+        cursor = next;
     }
 }
 
@@ -162,4 +201,32 @@ async fn empty_database(settings: &config::Redis) -> Result<u16, String> {
         }
     }
     Err(format!("{REDIS}: none of the {REDIS_DATABASES} logical databases after the configured one is empty"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guards against: `FLUSHDB` of a database that merely was empty at the start.
+    #[tokio::test]
+    async fn only_keys_of_our_own_are_deleted() {
+        let Ok(config) = Config::load(None) else { return };
+        if config.backend == Backend::Embedded {
+            return;
+        }
+        let mut conn = servers::redis(&config.redis).await.unwrap();
+        let (ours, theirs) =
+            (format!("bench-{}:", Uuid::new_v4().simple()), format!("other-{}", Uuid::new_v4().simple()));
+        for number in 0..2_500 {
+            let set =
+                redis::cmd("SET").arg(format!("{ours}{{{number}}}:gate")).arg(1).query_async::<()>(&mut conn).await;
+            set.unwrap();
+        }
+        redis::cmd("SET").arg(&theirs).arg(1).query_async::<()>(&mut conn).await.unwrap();
+        delete_keys(&mut conn, &ours).await.unwrap();
+        let left: Vec<String> = redis::cmd("KEYS").arg(format!("{ours}*")).query_async(&mut conn).await.unwrap();
+        assert_eq!(left, Vec::<String>::new());
+        let kept: u64 = redis::cmd("DEL").arg(&theirs).query_async(&mut conn).await.unwrap();
+        assert_eq!(kept, 1, "another's key is still there");
+    }
 }

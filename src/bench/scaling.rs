@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 
 use super::generator::{Load, Pace};
 use super::measures::{open_db, target};
-use super::own_stores::OwnStores;
+use super::own_stores::{Known, OwnStores};
 use super::proof::Proof;
 use super::sale::expect_only;
 use super::server::{Server, migrate, this_program};
@@ -72,7 +72,7 @@ pub(super) async fn run(config: &Config, file: Option<&Path>) -> Result<(), Stri
     for (what, size, case) in lines {
         let title = format!("{what}: {size}");
         let measuring = async |stores: &OwnStores| measure(stores, file, case, &title).await;
-        let measured = OwnStores::lend(config, measuring).await?;
+        let measured = OwnStores::lend(config, Known::ByThisBuild, measuring).await?;
         let Figures { per_second, written_per_second, cpu_us, memory_mib, redis_bytes } = measured;
         let redis_bytes = redis_bytes.map_or("-".to_owned(), |bytes| format!("{bytes:.0}"));
         println!(
