@@ -75,12 +75,12 @@ pub(super) async fn create(
 }
 
 pub(super) async fn patch(
-    _: Admin,
+    Admin(admin): Admin,
     PathId(id): PathId<ProductId>,
     Body(change): Body<PatchProduct>,
     catalog: web::Data<Catalog>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(catalog.patch(id, change).await?))
+    Ok(HttpResponse::Ok().json(catalog.patch(admin, id, change).await?))
 }
 
 pub(super) async fn restock(

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::runtime::Handle;
 
+use super::change_log;
 use super::idempotency::{Answered, IdempotencyKey, new_key, use_key};
 use super::shown::{self, Rendered, Shown};
 use super::{Identity, KnownProducts, Page, Reopening};
@@ -222,12 +223,14 @@ impl Catalog {
         }
         self.known.made(product.id);
         self.shown.forget();
-        tracing::info!(product.id = %product.id, product.stock, "Put a product on sale");
+        let what =
+            format!("stock {}, price_cents {}, starts_at {}", product.stock, product.price_cents, product.starts_at);
+        change_log::note(&self.db, by, "Put a product on sale", &product, &what).await;
         self.remember(key, self.view_of_change(product).await).await
     }
 
     /// Changes a product.
-    pub async fn patch(&self, id: ProductId, request: PatchProduct) -> Result<ProductView> {
+    pub async fn patch(&self, by: Identity, id: ProductId, request: PatchProduct) -> Result<ProductView> {
         request.name.as_deref().map_or(Ok(()), check_name)?;
         request.description.as_deref().map_or(Ok(()), check_description)?;
         request.price_cents.map_or(Ok(()), check_price)?;
@@ -239,19 +242,26 @@ impl Catalog {
             ends_at: request.ends_at,
             paused: request.paused,
         };
-        let changed = self
+        let (before, changed) = self
             .db
             .transaction(move |conn| {
                 Box::pin(async move {
+                    let before = find(conn, id).await?;
                     if !conn.update_product(id, &change).await? {
                         return Err(Error::ProductNotFound);
                     }
                     let product = find(conn, id).await?;
                     check_window(product.starts_at, product.ends_at)?;
-                    Ok(product)
+                    Ok((before, product))
                 })
             })
             .await?;
+        let what = match (before.paused, changed.paused) {
+            (false, true) => "Paused a product",
+            (true, false) => "Resumed a product",
+            _ => "Changed a product",
+        };
+        change_log::note(&self.db, by, what, &changed, &change_log::changes(&before, &changed)).await;
         self.configure_gate(&changed).await;
         Ok(self.view_of_change(changed).await)
     }
@@ -288,7 +298,8 @@ impl Catalog {
             Ok(product) => product,
             Err(error) => return self.first_answer_after(error, key.as_ref()).await,
         };
-        tracing::info!(product.id = %id, units, "Restocked a product");
+        let what = format!("stock {} -> {}", product.stock - units, product.stock);
+        change_log::note(&self.db, by, "Restocked a product", &product, &what).await;
         self.configure_gate(&product).await;
         self.remember(key, self.view_of_change(product).await).await
     }

@@ -4,6 +4,7 @@ mod accounts;
 mod audits;
 mod auth_limiter;
 mod catalog;
+mod change_log;
 mod creation;
 mod deployment;
 mod health;

@@ -253,3 +253,43 @@ async fn a_request_that_makes_no_sense_is_no_error_of_ours() {
     let log = server.log();
     assert!(!log.contains("ERROR") && !log.contains("WARN stream"), "{log}");
 }
+
+#[tokio::test]
+async fn the_log_says_who_changed_what_and_nothing_of_a_purchase() {
+    let folder = Folder::new();
+    let mut command = folder.embedded();
+    command.env("SECKILL__ADMIN__PASSWORD", PASSWORD).env("SECKILL__LOG__FORMAT", "json");
+    let server = Server::start(&folder, command).await;
+    let token = server.log_in("admin", PASSWORD).await.1.unwrap();
+    let client = reqwest::Client::new();
+    let send = async |method: &str, path: &str, body: Value| {
+        let url = format!("http://{}{path}", server.address);
+        let request = client.request(method.parse().unwrap(), url).bearer_auth(&token).json(&body);
+        let reply = request.send().await.unwrap();
+        assert!(reply.status().is_success(), "{method} {path}: {}", reply.text().await.unwrap());
+        reply.json::<Value>().await.unwrap()
+    };
+    let new = serde_json::json!({"name": "lamp", "price_cents": 100, "stock": 5});
+    let id = send("POST", "/products", new).await["id"].as_i64().unwrap();
+    let path = format!("/products/{id}");
+    send("PATCH", &path, serde_json::json!({"price_cents": 250, "name": "lamp 2"})).await;
+    send("PATCH", &path, serde_json::json!({"paused": true})).await;
+    send("PATCH", &path, serde_json::json!({"paused": false})).await;
+    send("POST", &format!("{path}/restock"), serde_json::json!({"units": 3})).await;
+    let before = server.log().lines().count();
+    send("POST", &format!("/seckill/{id}"), serde_json::json!({})).await;
+    let log = server.log();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (message, changes) in [
+        ("Put a product on sale", "stock 5, price_cents 100"),
+        ("Changed a product", r#"name "lamp" -> "lamp 2", price_cents 100 -> 250"#),
+        ("Paused a product", "paused false -> true"),
+        ("Resumed a product", "paused true -> false"),
+        ("Restocked a product", "stock 5 -> 8"),
+    ] {
+        let line = lines.iter().find(|line| line["message"] == message).unwrap_or_else(|| panic!("{message}: {log}"));
+        assert!(line["changes"].as_str().unwrap().contains(changes), "{line}");
+        assert_eq!((&line["admin.name"], &line["product.id"]), (&"admin".into(), &id.to_string().into()), "{line}");
+    }
+    assert_eq!(lines.len(), before, "a purchase writes no line: {log}");
+}
