@@ -196,6 +196,8 @@ impl Daemon {
         command.env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1").env("RABBITMQ_NODE_PORT", self.port.to_string());
         command.env("RABBITMQ_DIST_PORT", self.cluster_ports[0].to_string());
         command.env("ERL_EPMD_PORT", self.cluster_ports[1].to_string()).env("ERL_EPMD_ADDRESS", "127.0.0.1");
+        // Its distribution port, too, is for this machine alone.
+        command.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}");
         command.env("RABBITMQ_MNESIA_BASE", self.folder.join("mnesia"));
         command.env("RABBITMQ_LOG_BASE", self.folder.join("logs"));
         command.env("RABBITMQ_PID_FILE", self.folder.join("pid"));
