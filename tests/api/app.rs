@@ -1,7 +1,9 @@
 //! Starts the application for a test, on stores of its own, and takes everything away afterwards.
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use seckill::app::RunningApp;
 use seckill::config::{Backend, Config};
 
@@ -31,9 +33,13 @@ impl TestApp {
         let client = Client::new(running.address(), &config);
         let mut app = Self { client, stores, config, running: Some(running) };
         app.ready().await;
-        test(&mut app).await;
-        app.stop().await;
+        let outcome = AssertUnwindSafe(test(&mut app)).catch_unwind().await;
+        // A test that failed leaves nothing behind either: neither what runs nor its stores.
+        let stopped = AssertUnwindSafe(app.stop()).catch_unwind().await;
         app.stores.remove().await;
+        if let Err(panic) = outcome.and(stopped) {
+            resume_unwind(panic);
+        }
     }
 
     /// Stops the application as a signal would.
@@ -59,11 +65,19 @@ impl TestApp {
         eventually("the application is ready", || async { self.client.get("/readyz", None).await.status == 200 }).await;
     }
 
-    /// Waits until this many orders of a product are in the database, and checks that no more come.
+    /// Waits until this many orders of a product are in the database and nothing of it is on its way any more, and checks
+    /// that there are no more then.
     pub async fn orders_written(&self, product: i64, count: i64) {
         let query = format!("SELECT COUNT(*) AS n FROM orders WHERE product_id = {product}");
         eventually(&format!("{count} orders of product {product} are written"), || async {
             self.stores.number(&query).await >= count
+        })
+        .await;
+        // The gate counts what it has given and the database has not settled: only when that is nothing can no more come.
+        let (path, admin) = (format!("/admin/products/{product}/audit"), self.client.admin());
+        eventually(&format!("nothing of product {product} is on its way"), || async {
+            let audit = self.client.get(&path, Some(&admin)).await;
+            audit.status == 200 && audit.is(200)["pending"] == 0
         })
         .await;
         assert_eq!(self.stores.number(&query).await, count);

@@ -8,6 +8,7 @@ mod app;
 mod backups;
 mod broker;
 mod catalog;
+mod cleaning;
 mod client;
 mod command;
 mod config_errors;
@@ -24,6 +25,7 @@ mod sockets;
 mod starting;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrades;
 
 use app::TestApp;
 use seckill::config::Backend;

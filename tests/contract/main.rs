@@ -10,6 +10,9 @@ mod queue;
 #[macro_use]
 mod support;
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
+
+use futures_util::FutureExt;
 use seckill::config::Backend;
 use seckill::model::{OrderId, ProductId, Purchase, UserId};
 use support::Stores;
@@ -19,8 +22,11 @@ type Subject = Stores;
 
 async fn run(backend: Backend, contract: impl AsyncFnOnce(&mut Stores)) {
     let mut stores = Stores::new(backend).await;
-    contract(&mut stores).await;
+    let outcome = AssertUnwindSafe(contract(&mut stores)).catch_unwind().await;
     stores.remove().await;
+    if let Err(panic) = outcome {
+        resume_unwind(panic);
+    }
 }
 
 fn product(id: i64) -> ProductId {

@@ -1,5 +1,6 @@
 //! The stores of one test: nothing in them is shared with another.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use amqprs::channel::QueueDeleteArguments;
@@ -18,9 +19,13 @@ use secrecy::ExposeSecret;
 /// Databases that `scripts/services` sets Redis up with.
 const REDIS_DATABASES: i64 = 4096;
 
+/// For what a test that has failed leaves.
+const REMOVED_WITHIN: Duration = Duration::from_secs(20);
+
 pub struct Stores {
     config: Config,
     name: String,
+    removed: AtomicBool,
 }
 
 #[derive(QueryableByName)]
@@ -43,7 +48,7 @@ impl Stores {
             config.auth.jwt_secret = name.as_str().into();
             config.admin.password = "correct horse".into();
         }
-        let mut stores = Self { config, name };
+        let mut stores = Self { config, name, removed: AtomicBool::new(false) };
         if backend == Backend::Distributed {
             stores.make_distributed().await;
         }
@@ -51,7 +56,7 @@ impl Stores {
     }
 
     async fn make_distributed(&mut self) {
-        let Self { config, name } = self;
+        let Self { config, name, .. } = self;
         assert!(
             !config.mysql.dsn.expose_secret().is_empty(),
             "these tests need servers: `make test` starts them and passes their settings"
@@ -113,6 +118,7 @@ impl Stores {
 
     /// Deletes everything. The application must have been stopped.
     pub async fn remove(&self) {
+        self.removed.store(true, Ordering::Relaxed);
         match self.config.backend {
             Backend::Embedded => {
                 // A contract of the gate or the queue alone has made no folder.
@@ -124,6 +130,25 @@ impl Stores {
                 delete_queues(&self.config.rabbitmq).await;
             }
         }
+    }
+}
+
+/// A test that panics leaves nothing behind either.
+impl Drop for Stores {
+    fn drop(&mut self) {
+        if AtomicBool::load(&self.removed, Ordering::Relaxed) {
+            return;
+        }
+        // On a thread of its own: the test's runtime may be unwinding.
+        std::thread::scope(|scope| {
+            let removing = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async { tokio::time::timeout(REMOVED_WITHIN, self.remove()).await.unwrap() });
+            });
+            if removing.join().is_err() {
+                eprintln!("{} is left behind", self.name);
+            }
+        });
     }
 }
 
