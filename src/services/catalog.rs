@@ -261,8 +261,8 @@ impl Catalog {
             (true, false) => "Resumed a product",
             _ => "Changed a product",
         };
-        change_log::note(&self.db, by, what, &changed, &change_log::changes(&before, &changed)).await;
         self.configure_gate(&changed).await;
+        change_log::note(&self.db, by, what, &changed, &change_log::changes(&before, &changed)).await;
         Ok(self.view_of_change(changed).await)
     }
 
@@ -299,8 +299,8 @@ impl Catalog {
             Err(error) => return self.first_answer_after(error, key.as_ref()).await,
         };
         let what = format!("stock {} -> {}", product.stock - units, product.stock);
-        change_log::note(&self.db, by, "Restocked a product", &product, &what).await;
         self.configure_gate(&product).await;
+        change_log::note(&self.db, by, "Restocked a product", &product, &what).await;
         self.remember(key, self.view_of_change(product).await).await
     }
 
