@@ -172,6 +172,10 @@ impl RunningApp {
         let stop = CancellationToken::new();
         let (tasks, consumers) = (TaskTracker::new(), TaskTracker::new());
         let metrics = Arc::new(Metrics::new());
+        metrics.build(match config.backend {
+            Backend::Embedded => "embedded",
+            Backend::Distributed => "distributed",
+        });
         let supervisor = Supervisor::new(metrics.task_restarts.clone());
         let recorder = Arc::new(Recorder::new(db.clone(), gate.clone(), metrics.clone()));
         let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
@@ -319,7 +323,7 @@ impl RunningApp {
     /// seconds.
     pub async fn stop(self) {
         self.health.begin_stopping();
-        if !self.drain.is_zero() {
+        if !self.drain.is_zero() && !self.supervisor.is_broken() {
             tracing::info!(
                 seconds = self.drain.as_secs(),
                 "Not ready any more; serving on until balancers have noticed"

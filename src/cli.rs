@@ -224,6 +224,12 @@ fn described(letter: &DeadLetter) -> String {
     .to_string()
 }
 
+/// Prints to standard output, if anybody still reads it.
+pub(crate) fn print(text: std::fmt::Arguments<'_>) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_fmt(text).and_then(|()| out.flush());
+}
+
 /// Prints lines to standard output. Whoever reads them may stop before the end, as `head` does.
 fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
@@ -259,7 +265,7 @@ async fn serve(config: &Config) -> Result<(), String> {
 fn greet(app: &RunningApp, config: &Config) {
     let (Some(admin), Backend::Embedded) = (app.new_admin(), config.backend) else { return };
     let password = admin.password.expose_secret();
-    println!(
+    say!(
         "\nseckill listens on http://{address}\n\n  administrator  {username}\n  password       {password}\n                 \
          (shown this once; kept in {folder}/admin_password)\n\nTry next:\n  curl http://{address}/readyz\n  \
          curl http://{address}/login -H 'content-type: application/json' \\\n    \

@@ -327,7 +327,15 @@ impl Config {
             return Err(invalid("redis.password", "is missing; redis.username needs it"));
         }
         // A queue's name is at most 255 bytes, and ours gets `.dead` appended.
-        in_range("rabbitmq.queue (length)", self.rabbitmq.queue.len(), 1, 200)
+        in_range("rabbitmq.queue (length)", self.rabbitmq.queue.len(), 1, 200)?;
+        if self.rabbitmq.queue.starts_with("amq.") {
+            return Err(invalid("rabbitmq.queue", "must not begin with `amq.`: RabbitMQ keeps these names for itself"));
+        }
+        if self.rabbitmq.queue.ends_with(".dead") {
+            let problem = "must not end in `.dead`: it could be the dead-letter queue of another deployment";
+            return Err(invalid("rabbitmq.queue", problem));
+        }
+        Ok(())
     }
 
     /// The embedded backend makes the secrets that are missing; the distributed one cannot, for its instances must
@@ -491,6 +499,8 @@ mod tests {
             ("redis: { key_prefix: '' }", None, "redis.key_prefix"),
             ("redis: { username: seckill }", None, "redis.password"),
             ("rabbitmq: { consumers: 0 }", None, "rabbitmq.consumers"),
+            ("rabbitmq: { queue: shop.dead }", None, "rabbitmq.queue"),
+            ("rabbitmq: { queue: amq.orders }", None, "rabbitmq.queue"),
             ("mysql: { pool_size: 2 }", None, "mysql.pool_size"),
             ("limits: { auth_per_minute: -1 }", None, "limits.auth_per_minute"),
             ("limits: { purchases_waiting: 0 }", None, "limits.purchases_waiting"),

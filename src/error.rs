@@ -10,6 +10,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 
 use crate::db::DbError;
+use crate::metrics;
 use crate::model::{OrderId, Timestamp};
 use crate::queue::PublishError;
 use crate::stock::{GateError, Refusal};
@@ -205,6 +206,7 @@ impl Error {
 
 impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
+        metrics::database_error(error.class());
         if error.is_transient() { Self::Unavailable(error.to_string()) } else { Self::Internal(error.to_string()) }
     }
 }

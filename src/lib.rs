@@ -28,6 +28,13 @@ macro_rules! fails {
     };
 }
 
+/// Prints a line to standard output. Whoever reads it may stop before the end, as `head` does: that is no error of ours.
+macro_rules! say {
+    ($($line:tt)*) => {
+        $crate::cli::print(format_args!("{}\n", format_args!($($line)*)))
+    };
+}
+
 pub mod app;
 pub mod bench;
 pub mod cli;

@@ -1,18 +1,57 @@
 //! What Prometheus is told at `/metrics`. Times are in seconds, as its conventions ask.
+//!
+//! A counter is there from the start, at 0; a histogram of times knows only what succeeded, for a try that fails at once
+//! would look excellent; a gauge that cannot be read is absent, never old.
+
+mod process;
+mod reading;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
+pub use self::reading::Reading;
+use crate::db::ErrorClass;
+
 /// Bounds of the histograms' buckets.
 const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// What a click can be answered: `accepted`, and the codes of its refusals.
+const OUTCOMES: [&str; 10] = [
+    "accepted",
+    "already_purchased",
+    "ended",
+    "internal",
+    "not_started",
+    "paused",
+    "product_not_found",
+    "rate_limited",
+    "sold_out",
+    "unavailable",
+];
+/// Why a message was not confirmed.
+const PUBLISH_FAILURES: [&str; 3] = ["refused", "unavailable", "unclear"];
+
+/// Of the process, not of one application: errors are made where nobody holds the metrics.
+static DATABASE_ERRORS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let name = Opts::new("seckill_database_errors_total", "Errors of the database by what they mean");
+    let errors = IntCounterVec::new(name, &["class"]).expect("the name is well formed");
+    ErrorClass::ALL.iter().for_each(|class| drop(errors.with_label_values(&[class.as_str()])));
+    errors
+});
+
+/// Counts an error of the database where it is handled.
+pub fn database_error(class: ErrorClass) {
+    DATABASE_ERRORS.with_label_values(&[class.as_str()]).inc();
+}
 
 /// The metrics of one application.
 pub struct Metrics {
@@ -28,12 +67,18 @@ pub struct Metrics {
     pub publish_seconds: Histogram,
     /// Time to decide one round of purchases in the database.
     pub commit_seconds: Histogram,
+    /// Rounds that could not be decided; each is tried again.
+    pub commit_failures: IntCounter,
+    /// Messages that were not confirmed, by why.
+    pub publish_failures: IntCounterVec,
+    /// Steps at the gate that failed.
+    pub gate_failures: IntCounter,
     /// Purchases that became live orders.
     pub orders_written: IntCounter,
     /// Purchases that became rejected orders.
     pub orders_rejected: IntCounter,
     /// From the click to the order in the database, of the newest purchase written.
-    pub consumer_lag_seconds: Gauge,
+    pub consumer_lag_seconds: Reading,
     /// Purchases that the sweeper decided because nobody else had.
     pub swept: IntCounter,
     /// Gates of which this instance began a new epoch.
@@ -44,16 +89,25 @@ pub struct Metrics {
     pub deposed_gates: IntCounter,
     /// Panics that a consumer survived.
     pub consumer_panics: IntCounter,
+    /// Gates that this instance is rebuilding.
+    pub rebuilding: IntGauge,
     /// Units by which gates and database disagree, beyond what is in flight.
-    pub drift_units: IntGauge,
+    pub drift_units: Reading,
+    /// Sales that do not fit, in any way.
+    pub unbalanced_sales: Reading,
     /// Purchases admitted and not yet settled.
-    pub in_flight: IntGauge,
+    pub in_flight: Reading,
     /// Age of the oldest of them.
-    pub in_flight_oldest_seconds: Gauge,
+    pub in_flight_oldest_seconds: Reading,
     /// Messages in the queue.
-    pub queue_messages: IntGauge,
+    pub queue_messages: Reading,
     /// Messages set aside.
-    pub dead_letters: IntGauge,
+    pub dead_letters: Reading,
+    /// Messages that are to be set aside and cannot be.
+    pub dead_letters_refused: Reading,
+    /// Whether what we depend on can be used.
+    dependency_up: IntGaugeVec,
+    build_info: IntGaugeVec,
     database_connections: IntGaugeVec,
     /// Failures of background tasks, by task; each is followed by a restart.
     pub task_restarts: IntCounterVec,
@@ -81,14 +135,21 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let counter = |name, help| registered(&registry, IntCounter::new(name, help));
-        let gauge = |name, help| registered(&registry, IntGauge::new(name, help));
-        let real_gauge = |name, help| registered(&registry, Gauge::new(name, help));
+        let reading = |name, help| registered(&registry, Reading::new(name, help));
+        let labelled = |name: &str, help: &str, label: &str, values: &[&str]| {
+            let counters = registered(&registry, IntCounterVec::new(Opts::new(name, help), &[label]));
+            values.iter().for_each(|value| drop(counters.with_label_values(&[value])));
+            counters
+        };
         let seconds = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
         let histogram = |name, help| registered(&registry, Histogram::with_opts(seconds(name, help)));
-        let purchases = registered(
-            &registry,
-            IntCounterVec::new(Opts::new("seckill_purchases_total", "Clicks by what they were answered"), &["outcome"]),
-        );
+        let gauge = |name, help| registered(&registry, IntGauge::new(name, help));
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
+        };
+        registered(&registry, Ok(DATABASE_ERRORS.clone()));
+        process::register(&registry).expect("the names of the process's metrics are well formed");
+        let purchases = labelled("seckill_purchases_total", "Clicks by what they were answered", "outcome", &OUTCOMES);
         Self {
             accepted: purchases.with_label_values(&["accepted"]),
             sold_out: purchases.with_label_values(&["sold_out"]),
@@ -103,9 +164,17 @@ impl Metrics {
             gate_seconds: histogram("seckill_gate_step_seconds", "Time of one step at the gate"),
             publish_seconds: histogram("seckill_publish_seconds", "From a publish to its confirm"),
             commit_seconds: histogram("seckill_commit_seconds", "Time to decide one round of purchases"),
+            commit_failures: counter("seckill_commit_failures_total", "Rounds of purchases that could not be decided"),
+            publish_failures: labelled(
+                "seckill_publish_failures_total",
+                "Messages that were not confirmed",
+                "reason",
+                &PUBLISH_FAILURES,
+            ),
+            gate_failures: counter("seckill_gate_failures_total", "Steps at the gate that failed"),
             orders_written: counter("seckill_orders_written_total", "Purchases that became live orders"),
             orders_rejected: counter("seckill_orders_rejected_total", "Purchases that became rejected orders"),
-            consumer_lag_seconds: real_gauge(
+            consumer_lag_seconds: reading(
                 "seckill_consumer_lag_seconds",
                 "From the click to the order in the database, of the newest purchase written",
             ),
@@ -120,27 +189,39 @@ impl Metrics {
                 "Open gates that were found to be older than the database says",
             ),
             consumer_panics: counter("seckill_consumer_panics_total", "Panics that a consumer survived"),
-            drift_units: gauge("seckill_drift_units", "Units by which gates and database disagree"),
-            in_flight: gauge("seckill_in_flight_purchases", "Purchases admitted and not yet settled"),
-            in_flight_oldest_seconds: real_gauge(
+            rebuilding: gauge("seckill_gates_rebuilding", "Gates that this instance is rebuilding"),
+            unbalanced_sales: reading(
+                "seckill_unbalanced_sales",
+                "Sales of which gate, queue and database do not fit together",
+            ),
+            drift_units: reading("seckill_drift_units", "Units by which gates and database disagree"),
+            in_flight: reading("seckill_in_flight_purchases", "Purchases admitted and not yet settled"),
+            in_flight_oldest_seconds: reading(
                 "seckill_in_flight_oldest_seconds",
                 "Age of the oldest purchase admitted and not yet settled",
             ),
-            queue_messages: gauge("seckill_queue_messages", "Messages in the queue"),
-            dead_letters: gauge("seckill_dead_letters", "Messages set aside"),
-            database_connections: registered(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new("seckill_database_connections", "Pooled connections; waiting: tasks without one"),
-                    &["state"],
-                ),
+            queue_messages: reading("seckill_queue_messages", "Messages in the queue"),
+            dead_letters: reading("seckill_dead_letters", "Messages set aside"),
+            dead_letters_refused: reading(
+                "seckill_dead_letters_refused",
+                "Messages that cannot be written and cannot be set aside either",
             ),
-            task_restarts: registered(
-                &registry,
-                IntCounterVec::new(
-                    Opts::new("seckill_task_restarts_total", "Background tasks that failed and were started again"),
-                    &["task"],
-                ),
+            dependency_up: gauges(
+                "seckill_dependency_up",
+                "Whether what the sale depends on can be used: 1 or 0",
+                &["dependency"],
+            ),
+            build_info: gauges("seckill_build_info", "Version and backend", &["version", "backend"]),
+            database_connections: gauges(
+                "seckill_database_connections",
+                "Pooled connections; waiting: tasks without one",
+                &["state"],
+            ),
+            task_restarts: labelled(
+                "seckill_task_restarts_total",
+                "Background tasks that failed and were started again",
+                "task",
+                &[],
             ),
             registry,
         }
@@ -158,6 +239,16 @@ impl Metrics {
             "sold_out" => self.sold_out.inc(),
             outcome => self.purchases.with_label_values(&[outcome]).inc(),
         }
+    }
+
+    /// Notes what runs.
+    pub fn build(&self, backend: &str) {
+        self.build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), backend]).set(1);
+    }
+
+    /// Notes whether something we depend on can be used.
+    pub fn dependency(&self, name: &str, up: bool) {
+        self.dependency_up.with_label_values(&[name]).set(up.into());
     }
 
     /// Notes the state of the pool.
@@ -222,9 +313,34 @@ mod tests {
             r#"http_request_duration_seconds_bucket{method="POST",route="/seckill/{id}",status="202",le="0.005"} 1"#,
             r#"http_request_duration_seconds_bucket{method="POST",route="/seckill/{id}",status="202",le="0.0025"} 0"#,
             r#"seckill_database_connections{state="used"} 2"#,
-            "seckill_drift_units 0",
+            r#"seckill_purchases_total{outcome="internal"} 0"#,
+            r#"seckill_publish_failures_total{reason="unclear"} 0"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
+        assert!(!text.contains("\nseckill_drift_units "), "nobody has looked yet\n{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_shown() {
+        let metrics = Metrics::new();
+        metrics.drift_units.set(0.0);
+        assert!(metrics.render().unwrap().contains("\nseckill_drift_units 0\n"));
+        metrics.drift_units.unknown();
+        assert!(!metrics.render().unwrap().contains("seckill_drift_units"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_process_says_what_it_takes() {
+        let text = Metrics::new().render().unwrap();
+        let value = |name: &str| -> f64 {
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok()).expect(name)
+        };
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!(value("process_resident_memory_bytes") > 1e6);
+        assert!(value("process_open_fds") >= 3.0 && value("process_open_fds") <= value("process_max_fds"));
+        assert!((now - 3600.0..=now + 2.0).contains(&value("process_start_time_seconds")));
+        assert!(value("process_cpu_seconds_total") >= 0.0);
     }
 }

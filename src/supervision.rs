@@ -146,6 +146,11 @@ impl Supervisor {
         down
     }
 
+    /// Whether a task has ended that cannot be started again.
+    pub fn is_broken(&self) -> bool {
+        self.0.broke.is_cancelled()
+    }
+
     /// Waits until a task has ended that cannot be started again; which, and how.
     pub async fn broken(&self) -> String {
         self.0.broke.cancelled().await;

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 use std::io::{IsTerminal, stderr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
@@ -60,6 +62,32 @@ impl Outage {
             tracing::info!(tries = self.tries, seconds, "Works again: {}", self.what);
         }
         self.tries = 0;
+    }
+}
+
+/// The same for many who do it at once: while it works, nobody waits for another.
+pub struct SharedOutage {
+    outage: Mutex<Outage>,
+    fails: AtomicBool,
+}
+
+impl SharedOutage {
+    /// `what` is a sentence: what cannot be done.
+    pub fn new(what: &'static str) -> Self {
+        Self { outage: Mutex::new(Outage::new(what)), fails: AtomicBool::new(false) }
+    }
+
+    /// [`Outage::failed`].
+    pub fn failed(&self, class: &str, problem: &dyn Display, advice: &str) {
+        self.fails.store(true, Ordering::Relaxed);
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner).failed(class, problem, advice);
+    }
+
+    /// [`Outage::ended`].
+    pub fn worked(&self) {
+        if self.fails.load(Ordering::Relaxed) && self.fails.swap(false, Ordering::Relaxed) {
+            self.outage.lock().unwrap_or_else(PoisonError::into_inner).ended();
+        }
     }
 }
 

@@ -48,13 +48,13 @@ pub(super) async fn run(config: Config, file: Option<PathBuf>, other: &Path, arg
             ratios.push(figure(now) / figure(before));
         }
     }
-    println!("this build / {}, medians of {pairs} pairs", other.display());
-    println!("| {:<28} | ratio | lowest | highest |\n|:{:-<28}-|------:|-------:|--------:|", "", "");
+    say!("this build / {}, medians of {pairs} pairs", other.display());
+    say!("| {:<28} | ratio | lowest | highest |\n|:{:-<28}-|------:|-------:|--------:|", "", "");
     for ((name, _), ratios) in FIGURES.iter().zip(ratios) {
         let (least, most) =
             (ratios.iter().copied().fold(f64::MAX, f64::min), ratios.iter().copied().fold(0.0, f64::max));
         let middle = median(ratios).unwrap_or(f64::NAN);
-        println!("| {name:<28} | {middle:>5.2} | {least:>6.2} | {most:>7.2} |");
+        say!("| {name:<28} | {middle:>5.2} | {least:>6.2} | {most:>7.2} |");
     }
     Ok(())
 }

@@ -41,7 +41,7 @@ pub(super) async fn run(mut config: Config, args: &DemoArgs) -> Result<(), Strin
     let target = Target::new(app.address(), tokens);
     let product = target.new_product(args.stock as usize).await?;
 
-    println!("{} units go on sale, {} buyers click twice each.", args.stock, args.buyers);
+    say!("{} units go on sale, {} buyers click twice each.", args.stock, args.buyers);
     let first = target.clicks(product, 0, args.buyers as usize)?;
     let requests: Vec<_> = first.iter().flat_map(|click| [click.clone(), click.clone()]).collect();
     let count = requests.len();
@@ -67,7 +67,7 @@ pub(super) async fn run(mut config: Config, args: &DemoArgs) -> Result<(), Strin
         ("oversold", proof.oversold().to_string()),
     ];
     for (name, value) in rows {
-        println!("  {name:28}{value:>12}");
+        say!("  {name:28}{value:>12}");
     }
     let known = ["202", "409 sold_out", "409 already_purchased", "429 rate_limited"];
     let others = volley.total() - known.iter().map(|reply| volley.count(reply)).sum::<u64>();

@@ -300,7 +300,7 @@ impl Report {
             }
         }
         write("report.md", &page)?;
-        println!("- {} has this as a page with pictures, and report.json", folder.join("report.md").display());
+        say!("- {} has this as a page with pictures, and report.json", folder.join("report.md").display());
         Ok(())
     }
 

@@ -67,15 +67,15 @@ pub(super) async fn run(config: &Config, file: Option<&Path>) -> Result<(), Stri
     lines.extend(instances.into_iter().filter(|_| distributed));
     lines.extend(orders);
 
-    println!("| {:<19} | {:>9} | purchases/s | written/s | server CPU us | memory MiB | Redis B/buyer |", "", "");
-    println!("|:{:-<19}-|{:->10}:|------------:|----------:|--------------:|-----------:|--------------:|", "", "");
+    say!("| {:<19} | {:>9} | purchases/s | written/s | server CPU us | memory MiB | Redis B/buyer |", "", "");
+    say!("|:{:-<19}-|{:->10}:|------------:|----------:|--------------:|-----------:|--------------:|", "", "");
     for (what, size, case) in lines {
         let title = format!("{what}: {size}");
         let measuring = async |stores: &OwnStores| measure(stores, file, case, &title).await;
         let measured = OwnStores::lend(config, Known::ByThisBuild, measuring).await?;
         let Figures { per_second, written_per_second, cpu_us, memory_mib, redis_bytes } = measured;
         let redis_bytes = redis_bytes.map_or("-".to_owned(), |bytes| format!("{bytes:.0}"));
-        println!(
+        say!(
             "| {what:<19} | {size:>9} | {per_second:>11.0} | {written_per_second:>9.0} | {cpu_us:>13.1} | \
              {memory_mib:>10.0} | {redis_bytes:>13} |"
         );

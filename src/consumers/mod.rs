@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use self::aside::Aside;
 use self::inbox::Inbox;
 use crate::db::{DbError, ErrorClass};
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::model::{ProductId, PurchaseBatch};
 use crate::queue::{Barrier, Delivery, Message};
 use crate::services::{Decision, Rebuilds, Recorder};
@@ -167,6 +167,7 @@ impl Consumer {
                 Err(_) => DbError::Panicked("a panic".to_owned()),
             };
             let class = error.class();
+            metrics::database_error(class);
             if let DbError::Panicked(_) = error {
                 self.metrics.consumer_panics.inc();
             }

@@ -25,6 +25,10 @@ pub struct SaleAudit {
     pub stock: i64,
     /// Units that live orders hold, as the product's row says.
     pub sold: i64,
+    /// Version of its terms.
+    pub ver: i64,
+    /// Epoch of the gate that may sell.
+    pub gate_epoch: i64,
     /// Live orders there are.
     pub live_orders: i64,
     /// Rejected orders.
@@ -87,8 +91,9 @@ impl DbConn {
     /// Counts what a sale has come to. `None`: there is no such product.
     pub async fn audit_sale(&mut self, id: ProductId) -> DbResult<Option<SaleAudit>> {
         let conn = self;
-        let row = products::table.select((products::stock, products::sold)).filter(products::id.eq(id));
-        let Some((stock, sold)) = on_db!(conn, row.get_result(conn).await.optional())? else { return Ok(None) };
+        let columns = (products::stock, products::sold, products::ver, products::gate_epoch);
+        let row = products::table.select(columns).filter(products::id.eq(id));
+        let Some((stock, sold, ver, gate_epoch)) = on_db!(conn, row.get_result(conn).await.optional())? else { return Ok(None) };
         let of_sale = orders::table.filter(orders::product_id.eq(id));
         let live = of_sale.filter(orders::live_user.is_not_null()).count();
         let live_orders = on_db!(conn, live.get_result(conn).await)?;
@@ -97,6 +102,6 @@ impl DbConn {
         let rejected = on_db!(conn, rejected.get_result(conn).await)?;
         let due = dead.filter(orders::release_due.eq(true)).count();
         let release_due = on_db!(conn, due.get_result(conn).await)?;
-        Ok(Some(SaleAudit { stock, sold, live_orders, rejected, release_due }))
+        Ok(Some(SaleAudit { stock, sold, ver, gate_epoch, live_orders, rejected, release_due }))
     }
 }

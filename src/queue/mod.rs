@@ -55,6 +55,17 @@ pub enum PublishError {
     Unclear,
 }
 
+impl PublishError {
+    /// One word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
+            Self::Unclear => "unclear",
+        }
+    }
+}
+
 /// What travels through the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {

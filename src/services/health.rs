@@ -124,12 +124,18 @@ impl Health {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Notes what the queue and the pool hold just now.
+    /// Notes what can be used just now, and what the queue and the pool hold.
     pub fn measure(&self, metrics: &Metrics) {
-        if let Some(depth) = self.queue.depth() {
-            metrics.queue_messages.set(depth.messages);
-            metrics.dead_letters.set(depth.dead);
+        let checks = self.checks();
+        for (name, check) in
+            [("database", checks.database), ("gate", checks.gate), ("queue", checks.queue), ("tasks", checks.tasks)]
+        {
+            metrics.dependency(name, check == Check::Up);
         }
+        let depth = self.queue.depth();
+        metrics.queue_messages.note(depth.map(|depth| depth.messages as f64));
+        metrics.dead_letters.note(depth.map(|depth| depth.dead as f64));
+        metrics.dead_letters_refused.note(depth.map(|depth| depth.unparked as f64));
         metrics.pool(self.db.pool_use());
     }
 

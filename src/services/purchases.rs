@@ -23,6 +23,7 @@ use crate::model::{OrderId, OrderIds, ProductId, Purchase, PurchaseBatch, Revisi
 use crate::queue::{BATCH_MAX, OrderQueue};
 use crate::stock::{Admission, Answer, GateError, StockGate};
 use crate::supervision::Supervisor;
+use crate::telemetry::SharedOutage;
 
 /// T of the protocol: a confirm that comes later than this after the click earns no 202.
 pub(super) const PROMISE_MAX_AGE: Duration = Duration::from_secs(2);
@@ -48,6 +49,9 @@ pub struct Purchases {
     metrics: Arc<Metrics>,
     known: Arc<KnownProducts>,
     supervisor: Supervisor,
+    /// What the log is told when many purchases fail.
+    reserving: SharedOutage,
+    publishing: SharedOutage,
     confirmed: ConfirmedOrders,
     /// Products that the database did not know a moment ago.
     unknown: Cache<ProductId, ()>,
@@ -154,7 +158,9 @@ impl Purchases {
     ) -> Self {
         let unknown = Cache::builder().max_capacity(UNKNOWN_MOST).time_to_live(UNKNOWN_FOR).build();
         let confirmed = ConfirmedOrders::default();
-        Self { db, gate, queue, rebuilds, metrics, known, supervisor, confirmed, unknown }
+        let reserving = SharedOutage::new("Could not take units at the gate");
+        let publishing = SharedOutage::new("Purchases were not confirmed");
+        Self { db, gate, queue, rebuilds, metrics, known, supervisor, reserving, publishing, confirmed, unknown }
     }
 
     async fn serve_all(self: Arc<Self>, mut tickets: mpsc::Receiver<Ticket>) {
@@ -190,9 +196,15 @@ impl Purchases {
         }
         crash_point!("before_reserve");
         let purchases: Vec<Purchase> = tickets.iter().map(|ticket| ticket.purchase).collect();
-        let timer = self.metrics.gate_seconds.start_timer();
+        let begun = Instant::now();
         let admission = self.gate.reserve(product, &purchases).await;
-        timer.observe_duration();
+        match &admission {
+            Ok(_) => {
+                self.reserving.worked();
+                self.metrics.gate_seconds.observe(begun.elapsed().as_secs_f64());
+            }
+            Err(_) => self.metrics.gate_failures.inc(),
+        }
         match admission {
             Ok(Admission::Open { epoch, .. }) if !self.rebuilds.deployment().is_current(product, epoch) => {
                 refuse_all(tickets, left);
@@ -212,7 +224,7 @@ impl Purchases {
                 tokio::spawn(async move { purchases.explain_missing_gate(product, tickets).await });
             }
             Err(error) => {
-                tracing::warn!(product.id = %product, %error, "The gate did not answer");
+                self.reserving.failed("gate", &error, "look for what the log says of Redis");
                 refuse_all(tickets, || error.clone().into());
             }
         }
@@ -259,9 +271,15 @@ impl Purchases {
         let revision = reserved.first().map(|held| held.revision);
         let batch = PurchaseBatch { product_id: product, epoch, revision, items };
         crash_point!("before_publish");
-        let timer = self.metrics.publish_seconds.start_timer();
+        let begun = Instant::now();
         let confirmed = self.queue.publish(&batch).await;
-        timer.observe_duration();
+        match &confirmed {
+            Ok(()) => {
+                self.publishing.worked();
+                self.metrics.publish_seconds.observe(begun.elapsed().as_secs_f64());
+            }
+            Err(error) => self.metrics.publish_failures.with_label_values(&[error.as_str()]).inc(),
+        }
         match confirmed {
             Ok(()) => {
                 crash_point!("before_reply");
@@ -279,7 +297,7 @@ impl Purchases {
                 }));
             }
             Err(error) => {
-                tracing::warn!(product.id = %product, purchases = batch.items.len(), %error, "A batch was not confirmed");
+                self.publishing.failed(error.as_str(), &error, "look for what the log says of the queue");
                 refuse_all(reserved.into_iter().map(|held| held.ticket), || error.into());
             }
         }

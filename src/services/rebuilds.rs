@@ -86,6 +86,7 @@ impl Rebuilds {
         if self.gate.shared().is_none() || !self.under_way().insert(product) {
             return;
         }
+        self.metrics.rebuilding.inc();
         let rebuilds = self.clone();
         let rebuilding = async move {
             match rebuilds.stop.run_until_cancelled(AssertUnwindSafe(rebuilds.run(product)).catch_unwind()).await {
@@ -95,6 +96,7 @@ impl Rebuilds {
                 Some(Err(_)) => rebuilds.supervisor.survived(TASK),
             }
             rebuilds.under_way().remove(&product);
+            rebuilds.metrics.rebuilding.dec();
         };
         self.tasks.spawn_on(rebuilding, &self.runtime);
     }

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::round_size::{self, RoundSize};
 use crate::db::{Db, DbConn, DbError, ErrorClass, NewOrder, Round};
@@ -22,7 +23,7 @@ pub struct Recorder {
 }
 
 /// What became of purchases of one product.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decision {
     /// The product's epoch as the deciding transaction read it, for the gate to know who gives units back; that of the
     /// purchases if none of them is dead.
@@ -31,17 +32,23 @@ pub struct Decision {
     pub live: Vec<Purchase>,
     /// Orders that do not; the gate owes their units back.
     pub dead: Vec<Purchase>,
+    /// How many of the live were not there before.
+    pub written: usize,
+    /// How many of the dead were not there before.
+    pub rejected: usize,
 }
 
 impl Decision {
     fn all_live(batch: PurchaseBatch) -> Self {
-        Self { gate_epoch: batch.epoch, live: batch.items, dead: Vec::new() }
+        Self { gate_epoch: batch.epoch, written: batch.items.len(), live: batch.items, dead: Vec::new(), rejected: 0 }
     }
 
     fn add(&mut self, other: Self) {
         self.gate_epoch = self.gate_epoch.max(other.gate_epoch);
         self.live.extend(other.live);
         self.dead.extend(other.dead);
+        self.written += other.written;
+        self.rejected += other.rejected;
     }
 }
 
@@ -66,12 +73,13 @@ impl Recorder {
     /// After an error nothing is known; repeating it is safe.
     pub async fn decide(&self, batches: Vec<PurchaseBatch>) -> std::result::Result<Vec<Option<Decision>>, DbError> {
         crash_point!("before_commit");
-        let timer = self.metrics.commit_seconds.start_timer();
-        let decisions = self.decide_in_pieces(batches).await?;
-        timer.observe_duration();
+        let begun = Instant::now();
+        let decided = self.decide_in_pieces(batches).await;
+        let decisions = decided.inspect_err(|_| self.metrics.commit_failures.inc())?;
+        self.metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
         for decision in decisions.iter().flatten() {
-            self.metrics.orders_written.inc_by(decision.live.len() as u64);
-            self.metrics.orders_rejected.inc_by(decision.dead.len() as u64);
+            self.metrics.orders_written.inc_by(decision.written as u64);
+            self.metrics.orders_rejected.inc_by(decision.rejected as u64);
             if let Some(last) = decision.live.last() {
                 // By another instance's clock it can have been drawn in our future.
                 let lag = Timestamp::now().since(last.order_id.drawn_at());
@@ -168,7 +176,7 @@ async fn decide_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Re
         conn.written_orders(&ids).await?.into_iter().map(|order| (order.id, order.status)).collect();
     let mut buyers: HashSet<UserId> = conn.live_buyers(product, &users).await?.into_iter().collect();
 
-    let mut decision = Decision { gate_epoch: row.gate_epoch, live: Vec::new(), dead: Vec::new() };
+    let mut decision = Decision { gate_epoch: row.gate_epoch, ..Decision::default() };
     let mut new = Vec::new();
     let mut left = row.stock - row.sold;
     let mut taken = 0;
@@ -195,6 +203,7 @@ async fn decide_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Re
             Some(reason) => {
                 tracing::warn!(order.id = %purchase.order_id, reason = reason.as_str(), "Rejected a purchase");
                 new.push(order.rejected(reason));
+                decision.rejected += 1;
                 decision.dead.push(purchase);
             }
             None => {
@@ -202,6 +211,7 @@ async fn decide_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Re
                 left -= 1;
                 taken += 1;
                 new.push(order);
+                decision.written += 1;
                 decision.live.push(purchase);
             }
         }

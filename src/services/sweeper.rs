@@ -139,7 +139,7 @@ impl Sweeper {
             }
         }
         for (product, gate_epoch, dead) in by_product {
-            let told = self.recorder.tell_gate(product, Decision { gate_epoch, live: Vec::new(), dead }).await;
+            let told = self.recorder.tell_gate(product, Decision { gate_epoch, dead, ..Decision::default() }).await;
             // A gate that is not open takes them from the database when it opens; other products go on.
             if let Err(error) = told
                 && !matches!(error, Error::Unavailable(_))

@@ -252,6 +252,7 @@ impl MemoryGate {
                 remaining,
                 state: sale.terms.state(remaining, now),
                 ver: sale.terms.ver,
+                stock: sale.terms.stock,
                 taken: sale.buyers.len() as i64,
                 in_flight: sale.in_flight,
                 epoch: sale.epoch,

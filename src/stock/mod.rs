@@ -93,6 +93,8 @@ pub struct GateView {
     pub state: SaleState,
     /// Version of its terms.
     pub ver: i64,
+    /// Units in all, as its terms say.
+    pub stock: i64,
     /// Units that are taken.
     pub taken: i64,
     /// Those of them that are not known yet to have reached the database.

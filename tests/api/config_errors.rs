@@ -40,19 +40,3 @@ fn help_names_every_command() {
         assert!(help.contains(word), "{help}");
     }
 }
-
-#[test]
-fn dead_letters_are_dropped_only_when_that_is_meant() {
-    let folder = std::env::temp_dir().join(format!("seckill-letters-{}", uuid::Uuid::now_v7()));
-    let run = |arguments: &[&str]| {
-        let mut command = seckill();
-        command.env("SECKILL__BACKEND", "embedded").env("SECKILL__EMBEDDED__DATA_DIR", &folder);
-        command.args(arguments).output().unwrap()
-    };
-    let listed = run(&["dead-letters", "list"]);
-    assert!(listed.status.success() && listed.stdout.is_empty(), "{listed:?}");
-    assert!(!run(&["dead-letters", "drop"]).status.success());
-    assert_eq!(run(&["dead-letters", "drop", "--yes"]).stdout, b"0 dropped\n");
-    assert_eq!(run(&["dead-letters", "replay"]).stdout, b"0 put back\n");
-    std::fs::remove_dir_all(folder).unwrap();
-}

@@ -12,6 +12,7 @@ mod cleaning;
 mod client;
 mod command;
 mod config_errors;
+mod dead_letters;
 mod deployment;
 mod distributed_only;
 mod operations;

@@ -58,7 +58,8 @@ on_both_backends! {
         let (gate, id) = open(stores, 1, terms(2)).await;
         let purchases = [purchase(1), purchase(2), purchase(3)];
         assert_eq!(answers(&gate, id, &purchases).await, [Answer::Taken, Answer::Taken, Answer::SoldOut]);
-        let seen = GateView { remaining: 0, state: SaleState::SoldOut, ver: 1, taken: 2, in_flight: 2, epoch: EPOCH };
+        let state = SaleState::SoldOut;
+        let seen = GateView { remaining: 0, state, epoch: EPOCH, ver: 1, stock: 2, taken: 2, in_flight: 2 };
         assert_eq!(view(&gate, id).await, Some(seen));
     }
 

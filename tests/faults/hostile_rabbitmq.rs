@@ -51,7 +51,10 @@ async fn refuses(fault: &str, harm: &[&[&str]], mend: &[&[&str]], trouble: &str,
     .await;
     eventually_within(10, "the log says so", || async { lines(&server, words) > 0 }).await;
     tokio::time::sleep(LASTS).await;
-    assert_eq!(lines(&server, words), 1, "said once: {}", server.log());
+    for purpose in ["publish", "consume"] {
+        let told = lines(&server, &[words, &[&format!("purpose=\"{purpose}\"")]].concat());
+        assert!(told <= 1, "said {told} times: {}", server.log());
+    }
     for arguments in mend {
         command(arguments).await;
     }
@@ -162,5 +165,39 @@ async fn an_acknowledgement_that_takes_too_long_loses_nothing_and_does_not_loop(
     trial.judge(crowd).await;
     assert!(lines(&server, &["consumer_timeout"]) <= 3, "{}", server.log());
     eventually_within(20, "it is ready", || async { server.readiness().await.0 == 200 }).await;
+    trial.finish(vec![server]).await;
+}
+
+/// Guards against: a full dead-letter queue that stops the writing, refuses purchases, or loses what has no place in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes; make test-faults"]
+async fn a_full_dead_letter_queue_stops_nothing_and_loses_nothing() {
+    let mut trial = Trial::begin("RabbitMQ: dead-letter queue full", Backend::Distributed).await;
+    let rabbitmq = Daemon::start(Link::RabbitMq, &mut trial.config).await;
+    let server = Server::start(&trial.config).await;
+    let full = r#"{"max-length":1,"overflow":"reject-publish"}"#;
+    rabbitmq.rabbitmqctl(&["set_policy", "full", "dead$", full, "--apply-to", "queues"]).await;
+    let number = async |name: &str| {
+        let metrics = reqwest::get(format!("{}/metrics", server.url())).await.unwrap().text().await.unwrap();
+        metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<f64>().ok())
+    };
+    for body in 0..6 {
+        crate::link::publish(&trial.config, &trial.config.rabbitmq.queue, &format!("nonsense {body}")).await;
+    }
+    trial.injected += 1;
+    eventually_within(30, "some cannot be set aside", || async {
+        number("seckill_dead_letters_refused").await.is_some_and(|refused| refused > 0.0)
+    })
+    .await;
+    // Meanwhile everything else goes on.
+    let crowd = trial.open_sale(&[&server], Plan { lasting: Duration::from_secs(5), ..SALE }).await;
+    trial.judge(crowd).await;
+    assert_eq!(server.readiness().await.0, 200, "{:?}", server.readiness().await);
+    assert_eq!(lines(&server, &["cannot be set aside either"]), 1, "{}", server.log());
+    rabbitmq.rabbitmqctl(&["clear_policy", "full"]).await;
+    eventually_within(30, "all of them are set aside", || async {
+        number("seckill_dead_letters").await == Some(6.0) && number("seckill_dead_letters_refused").await == Some(0.0)
+    })
+    .await;
     trial.finish(vec![server]).await;
 }

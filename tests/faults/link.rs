@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use amqprs::channel::{QueueDeclareArguments, QueueDeleteArguments};
+use amqprs::BasicProperties;
+use amqprs::channel::{BasicPublishArguments, QueueDeclareArguments, QueueDeleteArguments};
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{Client as RedisClient, IntoConnectionInfo, RedisConnectionInfo, cmd};
@@ -98,5 +99,16 @@ pub async fn delete_queue(config: &Config, name: &str) {
     let connection = Connection::open(&amqp(config)).await.unwrap();
     let channel = connection.open_channel(None).await.unwrap();
     channel.queue_delete(QueueDeleteArguments::new(name)).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// Puts anything into a queue.
+pub async fn publish(config: &Config, queue: &str, body: &str) {
+    let connection = Connection::open(&amqp(config)).await.unwrap();
+    let channel = connection.open_channel(None).await.unwrap();
+    let target = BasicPublishArguments::new("", queue);
+    channel.basic_publish(BasicProperties::default(), body.into(), target).await.unwrap();
+    // Answers come in the order of the questions: when the channel is closed the message is there.
+    channel.close().await.unwrap();
     connection.close().await.unwrap();
 }

@@ -21,6 +21,7 @@ mod hostile_sockets;
 mod link;
 mod links;
 mod mariadb;
+mod observed;
 mod outages;
 mod overload;
 mod process;

@@ -16,6 +16,7 @@ pub use self::journal::Journal;
 use super::{Message, PublishError, message};
 use crate::model::PurchaseBatch;
 use crate::supervision::Supervisor;
+use crate::telemetry::Outage;
 
 /// Purchases that are published and not yet acknowledged, at most.
 const CAPACITY: usize = 50_000;
@@ -77,6 +78,7 @@ struct Writer {
     left: Vec<(i64, Vec<u8>)>,
     entries: mpsc::Receiver<Entry>,
     state: Arc<State>,
+    outage: Outage,
 }
 
 impl EmbeddedQueue {
@@ -88,7 +90,8 @@ impl EmbeddedQueue {
         let (entries, receiver) = mpsc::channel(CAPACITY);
         let state = Arc::new(State::new());
         state.dead.store(journal.count_dead().map_err(failed)?, Ordering::Relaxed);
-        let writer = Writer { journal, last_seq, left, entries: receiver, state: state.clone() };
+        let outage = Outage::new("Could not write the journal");
+        let writer = Writer { journal, last_seq, left, entries: receiver, state: state.clone(), outage };
         Ok(Self { entries, writer: Mutex::new(Some(writer)), state, stopped: Arc::default() })
     }
 
@@ -256,12 +259,13 @@ impl Writer {
         let mut pause = RETRY_FIRST;
         self.state.commit_begins(COMMIT_HANGS_AFTER);
         while let Err(error) = self.journal.commit(&done, rows) {
-            tracing::error!(%error, "Could not write the journal");
+            self.outage.failed("journal", &error, "is the disk of embedded.data_dir full, or read-only?");
             self.state.commit_begins(Duration::ZERO);
             std::thread::sleep(pause);
             pause = (pause * 2).min(RETRY_MOST);
         }
         self.state.commit_done();
+        self.outage.ended();
     }
 
     fn deliver(&self, seq: i64, batch: PurchaseBatch, deliveries: &mpsc::Sender<super::Delivery>) {

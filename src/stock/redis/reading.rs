@@ -29,10 +29,11 @@ impl RedisGate {
             GateView {
                 remaining,
                 state: terms.state(remaining, asked.clock),
+                epoch: version.epoch,
                 ver: terms.ver,
+                stock: terms.stock,
                 taken,
                 in_flight,
-                epoch: version.epoch,
             }
         };
         Ok(gates.into_iter().map(|gate| gate.map(view)).collect())

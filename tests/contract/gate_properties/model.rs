@@ -126,7 +126,8 @@ impl Model {
             (false, _) => SaleState::Live,
         };
         let in_flight = self.held.values().filter(|unit| unit.in_flight).count() as i64;
-        GateView { remaining, state, ver: self.terms.ver, taken: self.held.len() as i64, in_flight, epoch: EPOCH }
+        let SaleTerms { ver, stock, .. } = self.terms;
+        GateView { remaining, state, epoch: EPOCH, ver, stock, taken: self.held.len() as i64, in_flight }
     }
 
     pub fn held_by(&self, user: UserId) -> HeldUnit {
