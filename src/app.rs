@@ -28,7 +28,7 @@ use crate::model::Username;
 use crate::queue::OrderQueue;
 use crate::services::{
     Accounts, Audits, Catalog, Deployment, Health, Holdings, KeyExpiry, KnownProducts, Lane, OnTheWay, Orders,
-    PasswordHasher, Purchases, Rebuilds, Recorder, Reopening, Sweeper, Tokens,
+    PasswordHasher, Purchases, Rebuilds, Recorder, Reopening, Replay, Sweeper, Tokens,
 };
 use crate::stock::{GateError, StockGate};
 use crate::supervision::Supervisor;
@@ -118,6 +118,18 @@ fn database_problem(error: &DbError) -> String {
     match error {
         DbError::Misconfigured(problem) | DbError::Migration(problem) => format!("mysql.dsn: {problem}"),
         error => format!("mysql.dsn: {error}; {}", error.class().advice()),
+    }
+}
+
+/// What puts dead letters back under the gate of now; `None` where there is no gate outside a server's process. Must be called
+/// on a multi-threaded runtime.
+pub fn replay(config: &Config) -> Result<Option<Replay>, StartError> {
+    match config.backend {
+        Backend::Embedded => Ok(None),
+        Backend::Distributed => {
+            let gate = StockGate::redis(&config.redis, 1)?;
+            Ok(Some(Replay::new(Db::mysql(&config.mysql), Arc::new(gate))))
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::bench::{self, BenchArgs, DemoArgs};
 use crate::config::{Backend, Config};
 use crate::data_dir::DataDir;
 use crate::process::{self, StopSignals};
-use crate::queue::{Chosen, DeadLetter, DeadLetters};
+use crate::queue::{Chosen, DeadLetter, DeadLetters, PutBack, Replayed};
 use crate::telemetry;
 
 /// Sells a limited stock exactly once.
@@ -199,8 +199,16 @@ async fn dead_letters(config: &Config, action: DeadLetterAction) -> Result<(), S
     let done = match action {
         DeadLetterAction::List => letters.list().await.and_then(|listed| print_lines(listed.iter().map(described))),
         DeadLetterAction::Replay(which) => {
-            let done = letters.replay(&which.into()).await;
-            done.and_then(|count| print_lines([format!("{count} put back")]))
+            let replay = app::replay(config).map_err(|error| error.to_string())?;
+            let which = which.into();
+            let done = letters.replay(&which, async |letter| match &replay {
+                Some(replay) => replay.readmit(letter).await,
+                None => Ok(PutBack { message: Some(letter.body.clone()), kept: None }),
+            });
+            done.await.and_then(|Replayed { letters, kept }| {
+                let kept = kept.into_iter().map(|reason| format!("stays set aside: {reason}"));
+                print_lines(std::iter::once(format!("{letters} put back")).chain(kept))
+            })
         }
         DeadLetterAction::Drop { which, .. } => {
             let done = letters.remove(&which.into()).await;

@@ -36,6 +36,24 @@ pub enum Chosen {
     Ids(Vec<String>),
 }
 
+/// What becomes of a dead letter that is replayed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutBack {
+    /// Goes back into the queue.
+    pub message: Option<Vec<u8>>,
+    /// Stays set aside, and why.
+    pub kept: Option<(Vec<u8>, String)>,
+}
+
+/// What replaying came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// Letters that were put back, or found to be done.
+    pub letters: usize,
+    /// Why purchases in them stay set aside.
+    pub kept: Vec<String>,
+}
+
 /// The dead letters of the backend that was configured.
 pub enum DeadLetters {
     /// In the journal, which no server may be using.
@@ -105,12 +123,16 @@ impl DeadLetters {
         }
     }
 
-    /// Puts them back where they came from; returns how many. A purchase that is repeated is found to be done, or
-    /// becomes an order now. An id that is not there is an error, and nothing is done.
-    pub async fn replay(&mut self, chosen: &Chosen) -> Result<usize, String> {
+    /// Puts them back where they came from, as `readmit` says. A purchase that is repeated is found to be done, or becomes
+    /// an order now. An id that is not there is an error, and nothing is done. A journal knows no gate that could be newer.
+    pub async fn replay(
+        &mut self,
+        chosen: &Chosen,
+        readmit: impl AsyncFn(&DeadLetter) -> Result<PutBack, String>,
+    ) -> Result<Replayed, String> {
         match self {
-            Self::Embedded(journal) => journal.replay_dead(chosen),
-            Self::RabbitMq(letters) => letters.replay(chosen).await,
+            Self::Embedded(journal) => Ok(Replayed { letters: journal.replay_dead(chosen)?, kept: Vec::new() }),
+            Self::RabbitMq(letters) => letters.replay(chosen, readmit).await,
         }
     }
 

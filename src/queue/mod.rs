@@ -16,7 +16,7 @@ use crate::config;
 use crate::model::{ProductId, Purchase, PurchaseBatch};
 use crate::supervision::Supervisor;
 
-pub use dead_letters::{Chosen, DeadLetter, DeadLetters};
+pub use dead_letters::{Chosen, DeadLetter, DeadLetters, PutBack, Replayed};
 pub use embedded::EmbeddedQueue;
 pub use message::{BATCH_MAX, decode, encode};
 pub use rabbitmq::RabbitMqQueue;

@@ -406,6 +406,12 @@ impl SharedGate<'_> {
         self.0.close(product, home, epoch).await
     }
 
+    /// Gives units to purchases that were promised and set aside, under their own order ids: window, pause and rate do not
+    /// count. The gate's epoch, and an answer for each. Repeating it takes nothing twice.
+    pub async fn readmit(self, product: ProductId, purchases: &[Purchase]) -> Result<(i64, Vec<Answer>), GateError> {
+        self.0.readmit(product, purchases).await
+    }
+
     /// Begins to load buyers beside the closed gate.
     pub async fn stage(self, product: ProductId, home: &str, epoch: i64) -> Result<Staging, GateError> {
         self.0.stage(product, home, epoch).await

@@ -13,11 +13,11 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::link::Place;
-use super::publisher::REASON_HEADER;
+use super::publisher::{REASON_HEADER, reason_header};
 use crate::config;
 use crate::model::Timestamp;
 use crate::queue::dead_letters::id_of;
-use crate::queue::{Chosen, DeadLetter};
+use crate::queue::{Chosen, DeadLetter, PutBack, Replayed};
 
 /// For each answer of the broker.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,16 +62,28 @@ impl DeadLetters {
         Ok(letters)
     }
 
-    /// Publishes each to the queue of purchases again, and takes it away once that is confirmed.
-    pub(in crate::queue) async fn replay(&mut self, chosen: &Chosen) -> Result<usize, String> {
+    /// Publishes of each what `readmit` says to the queue of purchases again, and takes it away once that is confirmed.
+    pub(in crate::queue) async fn replay(
+        &mut self,
+        chosen: &Chosen,
+        readmit: impl AsyncFn(&DeadLetter) -> Result<PutBack, String>,
+    ) -> Result<Replayed, String> {
         let taken = self.take_chosen(chosen).await?;
-        let mut done = 0;
+        let mut replayed = Replayed::default();
         for Taken { letter, tag } in taken {
-            self.put_back(&letter).await.map_err(|problem| format!("{done} put back, then: {problem}"))?;
+            let after = |problem| format!("{} put back, then letter {}: {problem}", replayed.letters, letter.id);
+            let PutBack { message, kept } = readmit(&letter).await.map_err(after)?;
+            if let Some(message) = message {
+                self.publish(self.place.orders.clone(), message, None).await.map_err(after)?;
+            }
+            if let Some((rest, reason)) = kept {
+                self.publish(self.place.dead.clone(), rest, Some(&reason)).await.map_err(after)?;
+                replayed.kept.push(reason);
+            }
             self.acknowledge(tag).await?;
-            done += 1;
+            replayed.letters += 1;
         }
-        Ok(done)
+        Ok(replayed)
     }
 
     /// Takes them away for good.
@@ -83,16 +95,18 @@ impl DeadLetters {
         Ok(taken.len())
     }
 
-    /// Returns once the queue of purchases has it.
-    async fn put_back(&mut self, letter: &DeadLetter) -> Result<(), String> {
-        let properties =
-            BasicProperties::default().with_content_type("application/json").with_persistence(true).finish();
-        let target = BasicPublishArguments::new("", &self.place.orders).mandatory(true).finish();
-        self.channel.basic_publish(properties, letter.body.clone(), target).await.map_err(failed)?;
+    /// Returns once the queue has it.
+    async fn publish(&mut self, queue: String, body: Vec<u8>, reason: Option<&str>) -> Result<(), String> {
+        let mut properties = BasicProperties::default();
+        properties.with_content_type("application/json").with_persistence(true);
+        if let Some(reason) = reason {
+            properties.with_headers(reason_header(reason)).with_timestamp(Timestamp::now().unix_ms() as u64 / 1000);
+        }
+        let target = BasicPublishArguments::new("", &queue).mandatory(true).finish();
+        self.channel.basic_publish(properties.finish(), body, target).await.map_err(failed)?;
         let confirm = tokio::time::timeout(TIMEOUT, self.confirms.recv()).await.map_err(|_| no_answer())?;
         if confirm != Some(true) {
-            let id = &letter.id;
-            return Err(format!("the queue {} refused the letter {id}; it stays set aside", self.place.orders));
+            return Err(format!("the queue {queue} refused it; it stays set aside"));
         }
         Ok(())
     }

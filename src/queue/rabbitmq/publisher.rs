@@ -153,7 +153,7 @@ impl Probe {
     }
 }
 
-fn reason_header(reason: &str) -> FieldTable {
+pub(super) fn reason_header(reason: &str) -> FieldTable {
     let mut headers = FieldTable::new();
     if let Ok(key) = REASON_HEADER.try_into() {
         headers.insert(key, reason.into());

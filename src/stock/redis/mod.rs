@@ -54,6 +54,7 @@ pub struct RedisGate {
     close: Script,
     install: Script,
     stale: Script,
+    readmit: Script,
     in_flight: Script,
 }
 
@@ -75,6 +76,7 @@ impl RedisGate {
             configure: Script::new(include_str!("configure.lua")),
             close: Script::new(include_str!("close.lua")),
             install: Script::new(include_str!("install.lua")),
+            readmit: Script::new(include_str!("readmit.lua")),
             stale: Script::new(concat!(include_str!("revision_at.lua"), include_str!("stale.lua"))),
             in_flight: Script::new(concat!(include_str!("revision_at.lua"), include_str!("in_flight.lua"))),
         })

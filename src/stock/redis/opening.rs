@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use deadpool_redis::redis;
+use deadpool_redis::redis::{self, Value};
 use uuid::Uuid;
 
+use super::replies::parse_readmitted;
 use super::{CHUNK, RedisGate, SENTINEL, add_terms};
 use crate::model::{ProductId, Purchase, SaleTerms};
-use crate::stock::{Found, GateError, Inspection};
+use crate::stock::{Answer, Found, GateError, Inspection};
 
 /// A staged set of buyers that nobody installs goes away by itself.
 const STAGING_TTL: Duration = Duration::from_secs(600);
@@ -54,6 +55,24 @@ impl RedisGate {
             })
             .await;
         self.changed(product, reply)
+    }
+
+    /// Gives units to purchases that were promised and set aside, under their own order ids.
+    pub(in crate::stock) async fn readmit(
+        &self,
+        product: ProductId,
+        purchases: &[Purchase],
+    ) -> Result<(i64, Vec<Answer>), GateError> {
+        let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product)];
+        let reply = self
+            .invoke::<Vec<Value>>(product, &self.readmit, &keys, |link, call| {
+                call.arg(&link.home);
+                for purchase in purchases {
+                    call.arg(purchase.user_id.get()).arg(purchase.order_id.to_string());
+                }
+            })
+            .await?;
+        parse_readmitted(reply)
     }
 
     /// Begins to load the buyers of the gate of `epoch` on the server `home`.

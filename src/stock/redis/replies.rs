@@ -72,6 +72,26 @@ pub(super) fn parse_revision(number: i64) -> Result<Revision, GateError> {
     Revision::try_from(number).map_err(|problem| nonsense(format!("revision {number} {problem}")))
 }
 
+/// What a step that gives units to purchases of long ago answered: the gate's epoch, and an answer for each.
+pub(super) fn parse_readmitted(reply: Vec<Value>) -> Result<(i64, Vec<Answer>), GateError> {
+    let mut reply = reply.into_iter();
+    let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
+    let word: String = parse(next()?)?;
+    if word != "open" {
+        return done(&word).and_then(|()| Err(nonsense(word)));
+    }
+    let epoch = parse(next()?)?;
+    let answers = reply.map(|value| match value {
+        Value::Int(0) => Ok(Answer::Taken),
+        Value::Int(-1) => Ok(Answer::SoldOut),
+        held => {
+            let order_id = parse::<String>(held)?.parse().map_err(nonsense)?;
+            Ok(Answer::Already { order_id, in_flight: None })
+        }
+    });
+    Ok((epoch, answers.collect::<Result<_, _>>()?))
+}
+
 pub(super) fn parse_stale(reply: &[String]) -> Result<Stale, GateError> {
     match reply {
         [word, epoch, members @ ..] if word == "open" => {

@@ -1,0 +1,30 @@
+-- Gives units to purchases that were promised and set aside, under their own order ids: window, pause and rate do not count.
+-- KEYS: gate, buyers, flight. ARGV: home, then user and order of each purchase.
+-- Reply: lost | closed | open, epoch, then for each: 0 it holds a unit now, -1 sold out, or the other ORDER that the user holds.
+local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'stock')
+if not gate[1] or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= gate[1] then
+  return {'lost'}
+end
+if gate[3] ~= '1' then
+  return {'closed'}
+end
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local left = tonumber(gate[4]) - (redis.call('HLEN', KEYS[2]) - 1)
+local reply = {'open', gate[1]}
+for i = 2, #ARGV, 2 do
+  local user, order = ARGV[i], ARGV[i + 1]
+  local held = redis.call('HGET', KEYS[2], user)
+  local answer = 0
+  if held and held ~= order then
+    answer = held
+  elseif not held and left <= 0 then
+    answer = -1
+  elseif not held then
+    redis.call('HSET', KEYS[2], user, order)
+    redis.call('ZADD', KEYS[3], string.format('%.0f', now), order .. ':' .. user)
+    left = left - 1
+  end
+  reply[#reply + 1] = answer
+end
+return reply
