@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::config::{self, Backend, Config};
 use crate::consumers::Consumer;
 use crate::data_dir::{self, ADMIN_PASSWORD, DataDir, JWT_SECRET, forget_secret, random_key, random_password};
 use crate::db::{Db, DbError, ErrorClass, Pairing};
-use crate::handlers::{TrustedProxies, routes, with_request_id};
+use crate::handlers::{Cors, TrustedProxies, routes, with_request_id};
 use crate::http::{self, Doors};
 use crate::metrics::Metrics;
 use crate::model::Timestamp;
@@ -258,6 +259,7 @@ impl RunningApp {
         let metrics = web::Data::from(metrics);
         let audits = web::Data::from(audits);
         let proxies = web::Data::new(TrustedProxies(config.server.trusted_proxies.clone()));
+        let cors = Cors::new(&config.server.cors_origins);
         let listeners = http::bind(&config.server.host, config.server.port).map_err(|error| {
             StartError(format!("cannot listen on {}:{}: {error}", config.server.host, config.server.port))
         })?;
@@ -275,6 +277,7 @@ impl RunningApp {
                     lane
                 }
             };
+            let cors = cors.clone().map(Rc::new);
             App::new()
                 .app_data(accounts.clone())
                 .app_data(tokens.clone())
@@ -286,7 +289,7 @@ impl RunningApp {
                 .app_data(metrics.of_worker())
                 .app_data(proxies.clone())
                 .app_data(audits.clone())
-                .wrap(from_fn(with_request_id))
+                .wrap(from_fn(move |request, next| with_request_id(cors.clone(), request, next)))
                 .configure(routes)
         })
         .map_err(|error| StartError(format!("HTTP server: {error}")))?;

@@ -11,6 +11,7 @@ use config::{Environment, File, FileFormat};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
+use crate::complaint::Complaint;
 use crate::model::{Password, Username};
 
 /// The annotated defaults, which are also the file that ships with the project.
@@ -52,8 +53,7 @@ pub struct Config {
 }
 
 /// Which stores the sale runs on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// Everything in this process, its data in one folder.
     Embedded,
@@ -71,6 +71,9 @@ pub struct Server {
     pub port: u16,
     /// Threads that serve HTTP; 0 is one a core.
     pub workers: usize,
+    /// Origins of web pages that may use the API from elsewhere, as browsers write them.
+    #[serde(deserialize_with = "list")]
+    pub cors_origins: Vec<String>,
     /// How long a stop goes on serving after `/readyz` has said so.
     pub drain_seconds: u32,
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -178,8 +181,7 @@ pub struct Log {
 }
 
 /// How a line of the log looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     Text,
@@ -194,6 +196,41 @@ pub struct ConfigError(String);
 
 fn invalid(key: &str, problem: impl std::fmt::Display) -> ConfigError {
     ConfigError(format!("{key}: {problem}"))
+}
+
+macro_rules! words {
+    ($type:ty { $($word:literal => $variant:path),+ }) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+                let word = String::deserialize(value)?;
+                match word.as_str() {
+                    $($word => Ok($variant),)+
+                    _ => {
+                        let known = [$($word),+].join(" or ");
+                        Err(serde::de::Error::custom(format!("must be {known}, not `{word}`")))
+                    }
+                }
+            }
+        }
+    };
+}
+
+words!(Backend { "embedded" => Backend::Embedded, "distributed" => Backend::Distributed });
+words!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
+
+/// A list of words; in the environment, with commas between them.
+fn list<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "must be a list")]
+    enum Written {
+        List(Vec<String>),
+        Line(String),
+    }
+    let words = match Written::deserialize(value)? {
+        Written::List(list) => list,
+        Written::Line(line) => line.split(',').map(str::to_owned).collect(),
+    };
+    Ok(words.into_iter().map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect())
 }
 
 /// A list of addresses; in the environment, with commas between them.
@@ -239,11 +276,15 @@ impl Config {
         layers::fetch_secrets(&mut tree, base)?;
         let merged = from_tree(tree).map_err(unreadable)?;
         let mut config: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
+            let complaint = Complaint::of(&one_line(error.inner()));
             let path = error.path().to_string();
-            let problem = one_line(error.inner());
-            // The library adds the key and the file to some messages by itself, but not to all.
-            let problem = problem.split(" for key `").next().unwrap_or_default().to_owned();
-            invalid(&path, problem)
+            match complaint.field {
+                Some(field) if path == "." => invalid(&field, complaint.problem),
+                Some(field) if path.split('.').next_back() != Some(&field) => {
+                    invalid(&format!("{path}.{field}"), complaint.problem)
+                }
+                _ => invalid(&path, complaint.problem),
+            }
         })?;
         config.validate()?;
         config.embedded.data_dir = base.join(&config.embedded.data_dir);
@@ -289,6 +330,12 @@ impl Config {
     fn validate(&self) -> Result<(), ConfigError> {
         if self.server.host.is_empty() {
             return Err(invalid("server.host", "must not be empty"));
+        }
+        for origin in &self.server.cors_origins {
+            let is_origin = url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
+            if !is_origin {
+                return Err(invalid("server.cors_origins", format!("`{origin}` is not as https://shop.example")));
+            }
         }
         in_range("server.workers", self.server.workers, 0, 1024)?;
         in_range("server.drain_seconds", self.server.drain_seconds, 0, 3600)?;
@@ -511,6 +558,38 @@ mod tests {
             assert!(message.starts_with(&format!("configuration: {key}")), "{yaml} {variable:?}: {message}");
             assert!(!message.contains('\n'), "{message}");
         }
+    }
+
+    #[test]
+    fn mistakes_are_told_in_words_of_people() {
+        for (yaml, variable, message) in [
+            ("{}", Some(("BACKEND", "sqlite")), "backend: must be embedded or distributed, not `sqlite`"),
+            ("log: { format: xml }", None, "log.format: must be text or json, not `xml`"),
+            ("server: { port: many }", None, "server.port: must be a whole number"),
+            ("server: { port: 70000 }", None, "server.port: is out of range"),
+            ("server: { port: -1 }", None, "server.port: is out of range"),
+            ("server: { host: [1] }", None, "server.host: must be text"),
+            ("limits: { auth_per_minute: 1.5 }", None, "limits.auth_per_minute: must be a whole number"),
+            ("server: []", None, "server: must be an object"),
+            (
+                "server: { cors_origins: [shop.example] }",
+                None,
+                "server.cors_origins: `shop.example` is not as https://shop.example",
+            ),
+            (
+                "{}",
+                Some(("SERVER__CORS_ORIGINS", "https://a.example, https://a.example/")),
+                "server.cors_origins: `https://a.example/` is not as https://shop.example",
+            ),
+        ] {
+            let said = load(yaml, variable.as_slice()).expect_err(yaml);
+            assert_eq!(said, format!("configuration: {message}"), "{yaml} {variable:?}");
+        }
+        let unknown = load("server: { prot: 1 }", &[]).unwrap_err();
+        assert!(
+            unknown.starts_with("configuration: server.prot: is not known here; known are host, port"),
+            "{unknown}"
+        );
     }
 
     #[test]

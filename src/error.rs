@@ -39,6 +39,9 @@ pub enum Error {
     /// 404 `not_found`: no such path.
     #[error("There is nothing here.")]
     NotFound,
+    /// 404 `not_found`: no such path, but there may be one without the slash.
+    #[error("There is nothing here; paths do not end with a slash.")]
+    NotFoundWithSlash,
     /// 404 `product_not_found`.
     #[error("There is no such product.")]
     ProductNotFound,
@@ -73,8 +76,11 @@ pub enum Error {
     #[error("The body is larger than 64 KiB.")]
     PayloadTooLarge,
     /// 415 `unsupported_media_type`.
-    #[error("The body must be application/json.")]
+    #[error("The body must be application/json, in UTF-8.")]
     UnsupportedMediaType,
+    /// 415 `unsupported_media_type`: compressed in another way.
+    #[error("A body may be compressed by gzip only.")]
+    UnsupportedEncoding,
     /// 429 `rate_limited`.
     #[error("Too many tries.")]
     RateLimited(Duration),
@@ -94,7 +100,7 @@ impl Error {
             Self::Unauthorized => "unauthorized",
             Self::InvalidCredentials => "invalid_credentials",
             Self::Forbidden => "forbidden",
-            Self::NotFound => "not_found",
+            Self::NotFound | Self::NotFoundWithSlash => "not_found",
             Self::ProductNotFound => "product_not_found",
             Self::OrderNotFound => "order_not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -106,7 +112,7 @@ impl Error {
             Self::AlreadyPurchased(_) => "already_purchased",
             Self::SoldOut => "sold_out",
             Self::PayloadTooLarge => "payload_too_large",
-            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::UnsupportedMediaType | Self::UnsupportedEncoding => "unsupported_media_type",
             Self::RateLimited(_) => "rate_limited",
             Self::Unavailable(_) => "unavailable",
             Self::Internal(_) => "internal",
@@ -151,7 +157,9 @@ impl ResponseError for Error {
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized | Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::NotFound | Self::ProductNotFound | Self::OrderNotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NotFoundWithSlash | Self::ProductNotFound | Self::OrderNotFound => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UsernameTaken
             | Self::IdempotencyConflict
@@ -161,7 +169,7 @@ impl ResponseError for Error {
             | Self::AlreadyPurchased(_)
             | Self::SoldOut => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UnsupportedMediaType | Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -175,6 +183,9 @@ impl ResponseError for Error {
             // Whole seconds, rounded up: who waits that long has waited long enough.
             let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
             reply.insert_header((header::RETRY_AFTER, HeaderValue::from(seconds)));
+        }
+        if let Self::UnsupportedEncoding = self {
+            reply.insert_header((header::ACCEPT_ENCODING, "gzip"));
         }
         if status == StatusCode::UNAUTHORIZED {
             reply.insert_header((header::WWW_AUTHENTICATE, "Bearer"));

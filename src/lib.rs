@@ -38,6 +38,7 @@ macro_rules! say {
 pub mod app;
 pub mod bench;
 pub mod cli;
+mod complaint;
 pub mod config;
 pub mod consumers;
 pub mod data_dir;

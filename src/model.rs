@@ -5,6 +5,7 @@ mod ids;
 mod order;
 mod product;
 mod purchase;
+mod text;
 mod time;
 
 pub use account::{Account, Password, Role, Username};
@@ -12,6 +13,7 @@ pub use ids::{OrderId, OrderIds, ProductId, UserId};
 pub use order::{Order, OrderStatus, RejectReason};
 pub use product::{Product, Revision, Sale, SaleState, SaleTerms};
 pub use purchase::{Purchase, PurchaseBatch};
+pub use text::{is_plain, is_visible};
 pub use time::Timestamp;
 
 /// Makes an enum of words storable in a text column, the same words that JSON shows.

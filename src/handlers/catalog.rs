@@ -4,6 +4,7 @@ use actix_web::http::header::{self, ContentType, ETag, EntityTag, Header, IfNone
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 
+use super::body::{accepts_gzip, gzip};
 use super::{Admin, Body, Params, PathId};
 use crate::error::{Error, Result};
 use crate::model::ProductId;
@@ -12,7 +13,6 @@ use crate::services::{
 };
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct ListParams {
     state: Option<SaleFilter>,
     limit: Option<usize>,
@@ -33,9 +33,14 @@ pub(super) fn page_cursor<T: std::str::FromStr>(cursor: Option<String>) -> Resul
     cursor.map(|cursor| cursor.parse().map_err(invalid)).transpose()
 }
 
+/// Pages from this size on are compressed for those who take it.
+const COMPRESSED_FROM_BYTES: usize = 1024;
+
 /// A page, or 304 to a client that has it already.
 fn page(request: &HttpRequest, page: Rendered) -> HttpResponse {
-    let tag = EntityTag::new_strong(page.tag);
+    let is_gzip = page.json.len() >= COMPRESSED_FROM_BYTES && accepts_gzip(request);
+    // Other bytes, so another tag.
+    let tag = EntityTag::new_strong(if is_gzip { format!("{}-gzip", page.tag) } else { page.tag });
     let known = match IfNoneMatch::parse(request) {
         Ok(IfNoneMatch::Any) => true,
         Ok(IfNoneMatch::Items(known)) => known.iter().any(|known| known.weak_eq(&tag)),
@@ -43,7 +48,26 @@ fn page(request: &HttpRequest, page: Rendered) -> HttpResponse {
     };
     let mut reply = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     reply.insert_header(ETag(tag)).insert_header((header::CACHE_CONTROL, "no-cache"));
-    if known { reply.finish() } else { reply.content_type(ContentType::json()).body(page.json) }
+    reply.append_header((header::VARY, "Accept-Encoding"));
+    if known {
+        return reply.finish();
+    }
+    reply.content_type(ContentType::json());
+    if is_gzip {
+        let compressed = page.gzip.get_or_init(|| gzip(&page.json)).clone();
+        return reply.insert_header((header::CONTENT_ENCODING, "gzip")).body(compressed);
+    }
+    reply.body(page.json)
+}
+
+/// A condition that would not be looked at must not seem to hold.
+fn without_condition(request: &HttpRequest) -> Result<()> {
+    for condition in [header::IF_MATCH, header::IF_UNMODIFIED_SINCE] {
+        if request.headers().contains_key(&condition) {
+            return Err(Error::Invalid(format!("{condition}: conditions are not supported here")));
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn list(
@@ -69,6 +93,7 @@ pub(super) async fn create(
     Body(product): Body<CreateProduct>,
     catalog: web::Data<Catalog>,
 ) -> Result<HttpResponse> {
+    without_condition(&request)?;
     let Answered { product, json } = catalog.create(admin, idempotency_key(&request)?, product).await?;
     let location = format!("/products/{product}");
     Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).content_type(ContentType::json()).body(json))
@@ -77,9 +102,11 @@ pub(super) async fn create(
 pub(super) async fn patch(
     Admin(admin): Admin,
     PathId(id): PathId<ProductId>,
+    request: HttpRequest,
     Body(change): Body<PatchProduct>,
     catalog: web::Data<Catalog>,
 ) -> Result<HttpResponse> {
+    without_condition(&request)?;
     Ok(HttpResponse::Ok().json(catalog.patch(admin, id, change).await?))
 }
 
@@ -90,6 +117,7 @@ pub(super) async fn restock(
     Body(restock): Body<Restock>,
     catalog: web::Data<Catalog>,
 ) -> Result<HttpResponse> {
+    without_condition(&request)?;
     let Answered { json, .. } = catalog.restock(admin, id, idempotency_key(&request)?, restock).await?;
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(json))
 }

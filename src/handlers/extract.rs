@@ -2,23 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
-use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, web};
-use futures_util::future::{LocalBoxFuture, Ready, ready};
+use futures_util::future::{Ready, ready};
 use serde::de::DeserializeOwned;
 
+use crate::complaint::Complaint;
 use crate::error::{Error, Result};
 use crate::model::Role;
 use crate::services::{Identity, Tokens};
-
-/// A body may be this large.
-pub(super) const BODY_MAX_BYTES: usize = 64 * 1024;
-
-/// A body must have arrived by then.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whoever sends a valid token.
 pub struct Caller(pub Identity);
@@ -109,7 +103,7 @@ impl<T: FromStr<Err = &'static str>> FromRequest for PathId<T> {
     }
 }
 
-/// The query string.
+/// The query string. What is not known in it is ignored: links carry all sorts of marks. What is known is given once.
 pub struct Params<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequest for Params<T> {
@@ -119,61 +113,23 @@ impl<T: DeserializeOwned> FromRequest for Params<T> {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let pairs = url::form_urlencoded::parse(request.query_string().as_bytes());
         let parsed = serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs));
-        ready(parsed.map(Self).map_err(|error| invalid(error.path(), error.inner())))
+        let refused = |error: serde_path_to_error::Error<serde::de::value::Error>| {
+            invalid(error.path(), "query", &Complaint::of(&error.inner().to_string()))
+        };
+        ready(parsed.map(Self).map_err(refused))
     }
 }
 
-/// A body that nobody reads, but that must not be too large either.
-pub struct UnreadBody;
-
-impl FromRequest for UnreadBody {
-    type Error = Error;
-    type Future = Ready<Result<Self>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        let length = length.and_then(|length| length.parse::<usize>().ok()).unwrap_or(0);
-        ready(if length <= BODY_MAX_BYTES { Ok(Self) } else { Err(Error::PayloadTooLarge) })
-    }
-}
-
-/// A JSON body.
-pub struct Body<T>(pub T);
-
-impl<T: DeserializeOwned> FromRequest for Body<T> {
-    type Error = Error;
-    type Future = LocalBoxFuture<'static, Result<Self>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let is_json = mime_essence(request).is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
-        let bytes = web::Bytes::from_request(request, payload);
-        Box::pin(async move {
-            if !is_json {
-                return Err(Error::UnsupportedMediaType);
-            }
-            let slow = |_| Error::Invalid("body: did not arrive in time".to_owned());
-            let bytes = tokio::time::timeout(BODY_TIMEOUT, bytes).await.map_err(slow)?;
-            let bytes = bytes.map_err(|error| match error.as_response_error().status_code().as_u16() {
-                413 => Error::PayloadTooLarge,
-                _ => Error::Invalid("body: could not be read to its end".to_owned()),
-            })?;
-            let mut json = serde_json::Deserializer::from_slice(&bytes);
-            let value =
-                serde_path_to_error::deserialize(&mut json).map_err(|error| invalid(error.path(), error.inner()))?;
-            json.end().map_err(|error| Error::Invalid(format!("body: {error}")))?;
-            Ok(Self(value))
-        })
-    }
-}
-
-fn mime_essence(request: &HttpRequest) -> Option<&str> {
-    let value = request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
-    Some(value.split(';').next().unwrap_or_default().trim())
-}
-
-fn invalid(path: &serde_path_to_error::Path, problem: &impl std::fmt::Display) -> Error {
-    let path = path.to_string();
-    if path == "." { Error::Invalid(format!("body: {problem}")) } else { Error::Invalid(format!("{path}: {problem}")) }
+/// Refuses what was found at `path`, which is called `whole` at its top.
+pub(super) fn invalid(path: &serde_path_to_error::Path, whole: &str, complaint: &Complaint) -> Error {
+    let place = match (path.to_string().as_str(), &complaint.field) {
+        // The path may end with the field that the complaint names.
+        (path, Some(field)) if path == "." || path.split('.').next_back() == Some(field) => field.clone(),
+        (path, Some(field)) => format!("{path}.{field}"),
+        (".", None) => whole.to_owned(),
+        (path, None) => path.to_owned(),
+    };
+    Error::Invalid(format!("{place}: {}", complaint.problem))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! HTTP: extract, one service call, reply. No SQL, Redis or AMQP.
 
 mod accounts;
+mod body;
 mod catalog;
+mod cors;
 mod extract;
 mod health;
 mod orders;
@@ -10,18 +12,20 @@ mod request_id;
 
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::{Handler, HttpResponse, Resource, ResponseError, web};
+use actix_web::{Handler, HttpRequest, HttpResponse, Resource, ResponseError, guard, web};
 
 use self::request_id::Route;
-use crate::error::Error;
+use crate::error::{Error, Result};
 
-pub use extract::{Admin, Body, Caller, ClientAddress, Params, PathId, TrustedProxies, UnreadBody};
+pub use body::{Body, UnreadBody};
+pub use cors::Cors;
+pub use extract::{Admin, Caller, ClientAddress, Params, PathId, TrustedProxies};
 pub use request_id::with_request_id;
 
 /// Adds every path of the API.
 pub fn routes(config: &mut web::ServiceConfig) {
     config
-        .app_data(web::PayloadConfig::new(extract::BODY_MAX_BYTES))
+        .app_data(web::PayloadConfig::new(body::BODY_MAX_BYTES))
         // First, for paths are tried in this order, and a scope, for `/seckill/{id}` would be a regular expression.
         .service(purchases::scope())
         .service(Path::new("/seckill/{id}").allow(Method::POST).resource())
@@ -37,7 +41,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(Path::new("/metrics").on(Method::GET, health::metrics).resource())
         .service(Path::new("/healthz").on(Method::GET, health::alive).resource())
         .service(Path::new("/readyz").on(Method::GET, health::ready).resource())
-        .default_service(web::to(|| async { Err::<String, _>(Error::NotFound) }));
+        .default_service(web::to(nowhere));
 }
 
 /// A path, and the methods it answers.
@@ -57,8 +61,15 @@ impl Path {
         Args: actix_web::FromRequest + 'static,
         F::Output: actix_web::Responder + 'static,
     {
-        self.resource = self.resource.route(web::method(method.clone()).to(handler));
-        self.allow(method)
+        let is_get = method == Method::GET;
+        let mut guard = guard::Any(guard::Method(method.clone()));
+        if is_get {
+            // The server leaves the body out of its reply.
+            guard = guard.or(guard::Head());
+        }
+        self.resource = self.resource.route(web::route().guard(guard).to(handler));
+        let path = self.allow(method);
+        if is_get { path.allow(Method::HEAD) } else { path }
     }
 
     fn allow(mut self, method: Method) -> Self {
@@ -66,14 +77,22 @@ impl Path {
         self
     }
 
-    /// Every other method is refused with a list of these.
+    /// OPTIONS is answered, and every other method refused, with a list of these.
     fn resource(self) -> Resource {
-        let names: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
+        let names: Vec<&str> = self.methods.iter().chain([&Method::OPTIONS]).map(Method::as_str).collect();
         let allowed = HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""));
-        self.resource.default_service(web::to(move || {
-            let mut refusal: HttpResponse = Error::MethodNotAllowed.error_response();
-            refusal.headers_mut().insert(header::ALLOW, allowed.clone());
-            async move { refusal }
+        self.resource.default_service(web::to(move |method: Method| {
+            let mut reply: HttpResponse = match method {
+                Method::OPTIONS => HttpResponse::NoContent().finish(),
+                _ => Error::MethodNotAllowed.error_response(),
+            };
+            reply.headers_mut().insert(header::ALLOW, allowed.clone());
+            async move { reply }
         }))
     }
+}
+
+async fn nowhere(request: HttpRequest) -> Result<HttpResponse> {
+    let is_with_slash = request.path().len() > 1 && request.path().ends_with('/');
+    Err(if is_with_slash { Error::NotFoundWithSlash } else { Error::NotFound })
 }

@@ -10,7 +10,6 @@ use crate::model::OrderId;
 use crate::services::Orders;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct ListParams {
     limit: Option<usize>,
     cursor: Option<String>,

@@ -1,16 +1,19 @@
-//! `X-Request-Id` on every reply, and in the log of every reply that is our fault; every reply is counted.
+//! What every reply has: `X-Request-Id`, which is also in the log of what is our fault, `Cache-Control`, and the headers for
+//! pages of other origins. Every reply is counted.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use actix_web::Error as ActixError;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::Cors;
 use crate::metrics::RequestMetrics;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -21,10 +24,12 @@ pub(super) struct Route(pub(super) &'static str);
 
 /// Middleware: takes the caller's id if it sent a sane one, else makes one; counts the request.
 pub async fn with_request_id(
+    cors: Option<Rc<Cors>>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, ActixError> {
     let id = request.headers().get(&X_REQUEST_ID).filter(|id| is_sane(id)).cloned().unwrap_or_else(new_id);
+    let origin = cors.as_ref().map(|cors| cors.origin(request.headers()));
     let begun = Instant::now();
     let mut reply = if tracing::enabled!(tracing::Level::DEBUG) {
         Box::pin(traced(request, next, &id)).await?
@@ -45,7 +50,15 @@ pub async fn with_request_id(
             tracing::error!(request.id = id, %method, path, status, cause, "Request failed");
         }
     }
-    reply.headers_mut().insert(X_REQUEST_ID.clone(), id);
+    if let Some(origin) = origin {
+        Cors::allow(origin, &mut reply);
+    }
+    let headers = reply.headers_mut();
+    if !headers.contains_key(CACHE_CONTROL) {
+        // Most depends on who asks; what does not says so.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    headers.insert(X_REQUEST_ID.clone(), id);
     Ok(reply)
 }
 

@@ -15,6 +15,10 @@ use uuid::Uuid;
 
 use super::Timestamp;
 
+/// Browsers read larger numbers wrongly, as another id.
+const ID_MAX: i64 = (1 << 53) - 1;
+const ID_PROBLEM: &str = "must be a whole number from 1 to 9007199254740991";
+
 macro_rules! integer_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -34,7 +38,7 @@ macro_rules! integer_id {
             type Error = &'static str;
 
             fn try_from(id: i64) -> Result<Self, Self::Error> {
-                if id > 0 { Ok(Self(id)) } else { Err("must be a positive integer") }
+                if (1..=ID_MAX).contains(&id) { Ok(Self(id)) } else { Err(ID_PROBLEM) }
             }
         }
 
@@ -47,13 +51,12 @@ macro_rules! integer_id {
         impl FromStr for $name {
             type Err = &'static str;
 
-            /// Digits only: no sign, no space.
+            /// Digits only: no sign, no space, no leading zero. An id has one spelling, so a page has one address.
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                const PROBLEM: &str = "must be a positive integer";
-                if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-                    return Err(PROBLEM);
+                if text.is_empty() || text.starts_with('0') || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+                    return Err(ID_PROBLEM);
                 }
-                text.parse::<i64>().map_err(|_| PROBLEM)?.try_into()
+                text.parse::<i64>().map_err(|_| ID_PROBLEM)?.try_into()
             }
         }
 
@@ -181,8 +184,8 @@ impl FromStr for OrderId {
 
     /// The hyphenated form only: one order has one address.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() != Self::LENGTH {
-            return Err("must be a UUID");
+        if text.len() != Self::LENGTH || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err("must be a UUID in small letters");
         }
         Uuid::try_parse(text).map_err(|_| "must be a UUID")?.try_into()
     }
@@ -220,7 +223,8 @@ mod tests {
     #[test]
     fn an_id_is_plain_positive_digits() {
         assert_eq!("7".parse::<ProductId>().unwrap().get(), 7);
-        for bad in ["", "0", "-1", "+1", " 1", "1.0", "abc", "9223372036854775808"] {
+        assert_eq!("9007199254740991".parse::<ProductId>().unwrap().get(), 9_007_199_254_740_991);
+        for bad in ["", "0", "-1", "+1", " 1", "1.0", "abc", "007", "9007199254740992", "9223372036854775808"] {
             assert!(bad.parse::<ProductId>().is_err(), "{bad:?}");
         }
     }
@@ -235,6 +239,8 @@ mod tests {
         assert!(first < second);
         assert_eq!(first.to_string().parse::<OrderId>(), Ok(first));
         assert!(first.to_string().replace('-', "").parse::<OrderId>().is_err());
+        let loud = "01A222DE-76B9-7552-ACAB-B84D04B4E19A";
+        assert!(loud.parse::<OrderId>().is_err() && loud.to_lowercase().parse::<OrderId>().is_ok());
         let uuid = Uuid::from(first);
         assert_eq!((uuid.get_version_num(), uuid.get_variant()), (7, uuid::Variant::RFC4122));
     }

@@ -97,10 +97,10 @@ impl<'de> Deserialize<'de> for Timestamp {
     /// RFC 3339 with any offset.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'_, str>>::deserialize(deserializer)?;
-        DateTime::parse_from_rfc3339(&text)
-            .ok()
-            .and_then(|time| Self::from_unix_ms(time.timestamp_millis()))
-            .ok_or_else(|| serde::de::Error::custom("must be an RFC 3339 time such as 2026-11-27T09:00:00Z"))
+        let time = DateTime::parse_from_rfc3339(&text)
+            .map_err(|_| serde::de::Error::custom("must be an RFC 3339 time such as 2026-11-27T09:00:00Z"))?;
+        Self::from_unix_ms(time.timestamp_millis())
+            .ok_or_else(|| serde::de::Error::custom("must be a time in the years 1970 to 9999"))
     }
 }
 

@@ -13,7 +13,7 @@ use super::shown::{self, Rendered, Shown};
 use super::{Identity, KnownProducts, Page, Reopening};
 use crate::db::{self, Db, DbConn, NewProduct, ProductChange};
 use crate::error::{Error, Result};
-use crate::model::{Product, ProductId, SaleState, Timestamp};
+use crate::model::{Product, ProductId, SaleState, Timestamp, is_plain, is_visible};
 use crate::stock::{GateError, GateView, StockGate};
 
 /// Units a sale can have in all.
@@ -370,17 +370,24 @@ fn view_of(product: Product, gate: Option<GateView>, now: Timestamp) -> ProductV
 }
 
 fn check_name(name: &str) -> Result<()> {
-    if name.trim().is_empty() || name.chars().count() > NAME_MOST_CHARS {
-        return Err(Error::Invalid(format!("name: must be 1 to {NAME_MOST_CHARS} characters")));
+    if !is_visible(name) || name.chars().count() > NAME_MOST_CHARS {
+        return Err(Error::Invalid(format!("name: must be 1 to {NAME_MOST_CHARS} characters, and not all invisible")));
     }
-    Ok(())
+    check_text("name", name)
 }
 
 fn check_description(description: &str) -> Result<()> {
     if description.chars().count() > DESCRIPTION_MOST_CHARS {
         return Err(Error::Invalid(format!("description: must be at most {DESCRIPTION_MOST_CHARS} characters")));
     }
-    Ok(())
+    if !description.is_empty() && !is_visible(description) {
+        return Err(Error::Invalid("description: must not be all invisible".to_owned()));
+    }
+    check_text("description", description)
+}
+
+fn check_text(field: &str, text: &str) -> Result<()> {
+    is_plain(text).map_err(|problem| Error::Invalid(format!("{field}: {problem}")))
 }
 
 fn check_price(price_cents: i64) -> Result<()> {

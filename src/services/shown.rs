@@ -3,6 +3,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use moka::future::Cache;
@@ -33,6 +34,8 @@ pub struct Rendered {
     pub json: actix_web::web::Bytes,
     /// Another one for another page.
     pub tag: String,
+    /// The same compressed, once somebody has asked for it.
+    pub gzip: Arc<OnceLock<actix_web::web::Bytes>>,
 }
 
 impl Rendered {
@@ -40,7 +43,7 @@ impl Rendered {
         let json = serde_json::to_vec(page).map_err(|error| Error::Internal(format!("rendering a page: {error}")))?;
         let mut hasher = DefaultHasher::new();
         json.hash(&mut hasher);
-        Ok(Self { tag: format!("{:016x}", hasher.finish()), json: json.into() })
+        Ok(Self { tag: format!("{:016x}", hasher.finish()), json: json.into(), gzip: Arc::default() })
     }
 }
 

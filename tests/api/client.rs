@@ -151,6 +151,11 @@ impl Client {
         self.call(Method::POST, &format!("/seckill/{product}"), Some(&self.buyer(user)), None).await
     }
 
+    /// The same at an address as it is written.
+    pub async fn buy_at(&self, user: i64, id: &str) -> Reply {
+        self.call(Method::POST, &format!("/seckill/{id}"), Some(&self.buyer(user)), None).await
+    }
+
     pub async fn order(&self, user: i64, order: &str) -> Reply {
         self.get(&format!("/orders/{order}"), Some(&self.buyer(user))).await
     }

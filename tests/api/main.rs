@@ -15,6 +15,7 @@ mod config_errors;
 mod dead_letters;
 mod deployment;
 mod distributed_only;
+mod http;
 mod operations;
 mod orders;
 mod protocol;
