@@ -12,6 +12,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::{ProductId, Purchase, Sale, Timestamp};
+use crate::telemetry::Outage;
 use crate::stock::{GateError, StockGate};
 
 /// Between two sweeps, at most; half of it at least. What a sweep must find within a second is found.
@@ -53,10 +54,12 @@ impl Sweeper {
 
     /// Sweeps until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
+        let mut outage = Outage::new("Could not look for what was left");
         while stop.run_until_cancelled(tokio::time::sleep(jittered(INTERVAL))).await.is_some() {
             // Not cut short: what is decided is told.
-            if let Err(error) = self.sweep().await {
-                tracing::debug!(%error, "Could not sweep");
+            match self.sweep().await {
+                Ok(()) => outage.ended(),
+                Err(error) => outage.failed(error.code(), &error, "see what that store is lacking; nothing is lost"),
             }
         }
     }

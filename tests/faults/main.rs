@@ -29,6 +29,7 @@ mod proxy;
 mod rabbitmq;
 mod redis;
 mod refusing_database;
+mod refusing_file;
 mod server;
 mod start;
 #[path = "../support/mod.rs"]
