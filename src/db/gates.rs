@@ -93,7 +93,9 @@ impl DbConn {
         let conn = self;
         let columns = (products::stock, products::sold, products::ver, products::gate_epoch);
         let row = products::table.select(columns).filter(products::id.eq(id));
-        let Some((stock, sold, ver, gate_epoch)) = on_db!(conn, row.get_result(conn).await.optional())? else { return Ok(None) };
+        let Some((stock, sold, ver, gate_epoch)) = on_db!(conn, row.get_result(conn).await.optional())? else {
+            return Ok(None);
+        };
         let of_sale = orders::table.filter(orders::product_id.eq(id));
         let live = of_sale.filter(orders::live_user.is_not_null()).count();
         let live_orders = on_db!(conn, live.get_result(conn).await)?;

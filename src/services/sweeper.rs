@@ -12,8 +12,8 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::{ProductId, Purchase, Sale, Timestamp};
-use crate::telemetry::Outage;
 use crate::stock::{GateError, StockGate};
+use crate::telemetry::Outage;
 
 /// Between two sweeps, at most; half of it at least. What a sweep must find within a second is found.
 const INTERVAL: Duration = Duration::from_millis(900);

@@ -20,6 +20,27 @@ async fn metrics(app: &TestApp) -> String {
 }
 
 on_both_backends! {
+    /// A database that is up and refuses is no defect of ours. Guards against: 500 for what passes (issue 14, 2).
+    async fn a_database_that_refuses_is_told_as_unavailable_and_passes(app) {
+        let admin = app.client.admin();
+        app.stores.execute("ALTER TABLE idempotency_keys RENAME TO away").await;
+        app.stores.execute("ALTER TABLE users RENAME TO away_too").await;
+        let product = json!({"name": "Sneaker", "price_cents": 1, "stock": 1});
+        let create = || async {
+            let request = app.client.request(Method::POST, "/products").header("idempotency-key", "once");
+            app.client.send(request.bearer_auth(&admin).json(&product)).await
+        };
+        let credentials = json!({"username": "nobody", "password": "correct horse"});
+        for refused in [create().await, app.client.post("/login", None, credentials.clone()).await] {
+            refused.is_problem(503, "unavailable");
+            assert_eq!(refused.headers["retry-after"], "1");
+        }
+        app.stores.execute("ALTER TABLE away RENAME TO idempotency_keys").await;
+        app.stores.execute("ALTER TABLE away_too RENAME TO users").await;
+        create().await.is(201);
+        app.client.post("/login", None, credentials).await.is_problem(401, "invalid_credentials");
+    }
+
     /// Guards against: a stop that waits for connections that are only kept alive (peers 19).
     async fn a_stop_ends_idle_and_busy_connections(app) {
         let mut busy = app.client.connect().await;
