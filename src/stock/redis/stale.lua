@@ -9,7 +9,9 @@ if gate[3] ~= '1' then
   return {'closed'}
 end
 local clock = redis.call('TIME')
-local before = clock[1] * 1000 + math.floor(clock[2] / 1000) - ARGV[2]
+-- No purchase is admitted before the revision began, see revision_at.
+local now = math.max(clock[1] * 1000 + math.floor(clock[2] / 1000), tonumber(gate[5] or 0))
+local before = now - ARGV[2]
 local reply = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', before, 'WITHSCORES', 'LIMIT', 0, ARGV[3])
 for n = 2, #reply, 2 do
   reply[n] = revision_at(reply[n], KEYS[1], gate[4], gate[5])
