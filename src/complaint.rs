@@ -49,7 +49,9 @@ fn problem(said: &str) -> String {
     }
     for beginning in ["invalid type: ", "invalid value: "] {
         if let Some((found, expected)) = said.strip_prefix(beginning).and_then(|rest| rest.rsplit_once(", expected ")) {
-            let is_whole = found.starts_with("integer") && expected_integer(expected);
+            // One library says "integer", another one "unsigned integer 64 bit".
+            let kind_found = found.split('`').next().unwrap_or_default();
+            let is_whole = kind_found.contains("integer") && expected_integer(expected);
             return if is_whole { "is out of range".to_owned() } else { format!("must be {}", kind(expected)) };
         }
     }
@@ -118,6 +120,11 @@ mod tests {
             ("invalid type: string \"a\", expected i64 at line 1 column 3", None, "must be a whole number"),
             ("invalid type: floating point `1.5`, expected i64", None, "must be a whole number"),
             ("invalid value: integer `9223372036854775808`, expected i64", None, "is out of range"),
+            (
+                "invalid type: unsigned integer 64 bit `70000`, expected an unsigned 16 bit integer",
+                None,
+                "is out of range",
+            ),
             ("invalid type: integer `5`, expected a string", None, "must be text"),
             ("invalid type: null, expected a string", None, "must be text"),
             ("invalid type: string \"yes\", expected a boolean", None, "must be true or false"),

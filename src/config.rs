@@ -660,7 +660,7 @@ mod tests {
                 "auth.jwt_secret_file",
                 "set too",
             ),
-            ("{ bcrypt_cost_file: jwt }", "auth.bcrypt_cost_file", "unknown field"),
+            ("{ bcrypt_cost_file: jwt }", "auth.bcrypt_cost_file", "is not known here"),
         ] {
             let message = load(&format!("{servers}auth: {auth}")).unwrap_err();
             assert!(message.starts_with(&format!("configuration: {key}: ")) && message.contains(problem), "{message}");

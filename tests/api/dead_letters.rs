@@ -58,12 +58,10 @@ async fn dead_letters_are_listed_and_chosen_by_their_ids() {
     let letters = listed(&folder);
     assert_eq!(letters.len(), LETTERS);
     let first = &letters[0];
-    assert_eq!((&first["id"], &first["reason"], &first["product_id"], &first["purchases"]), (
-        &json!("1"),
-        &json!("because"),
-        &json!(7),
-        &json!(2)
-    ));
+    assert_eq!(
+        (&first["id"], &first["reason"], &first["product_id"], &first["purchases"]),
+        (&json!("1"), &json!("because"), &json!(7), &json!(2))
+    );
     assert_eq!(first["parked_at"], "2027-01-15T08:00:00.000Z");
 
     let said = fails(dead_letters(&folder, &["drop", "--yes", "1", "nobody"]));

@@ -180,8 +180,10 @@ mod tests {
         let file = std::env::temp_dir().join(format!("seckill-journal-{}", uuid::Uuid::now_v7()));
         let mut old = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
         old.batch_execute(TABLES).unwrap();
-        old.batch_execute("INSERT INTO dead VALUES (3, x'61', 'because'), (4, x'62', 'because'), (7, x'63', 'because')")
-            .unwrap();
+        old.batch_execute(
+            "INSERT INTO dead VALUES (3, x'61', 'because'), (4, x'62', 'because'), (7, x'63', 'because')",
+        )
+        .unwrap();
         drop(old);
         let mut journal = Journal::open(&file).unwrap();
         let ids = |journal: &mut Journal| -> Vec<String> {
