@@ -204,7 +204,11 @@ impl RunningApp {
         consumers.close();
         if config.backend == Backend::Embedded {
             // First what an earlier process confirmed, then the gate from what the database holds.
-            queue.drained().await;
+            tokio::select! {
+                () = queue.drained() => {}
+                // Nobody would ever drain it.
+                broken = supervisor.broken() => return Err(StartError(broken)),
+            }
             let reopening = Reopening::new(db.clone(), gate.clone());
             reopening.open_all().await.map_err(|error| StartError(format!("reading the sales: {error}")))?;
         }
