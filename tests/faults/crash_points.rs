@@ -193,6 +193,22 @@ async fn a_task_that_cannot_be_started_again_ends_the_process() {
     }
 }
 
+/// Guards against: a start that waits for ever for a consumer that has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_ends_while_the_journal_is_drained_ends_the_start() {
+    let (mut trial, mut server) = start_with(Backend::Embedded, "before_commit=return").await;
+    let crowd = trial.open_sale(&[&server], STREAM).await;
+    server.died(DIES_WITHIN).await;
+    let status = server.restart_in_vain(&[("FAILPOINTS", "after_commit=panic".to_owned())]).await;
+    assert_eq!(status.code(), Some(1), "{}", server.log());
+    assert!(server.log().contains("task consumer panicked"), "{}", server.log());
+    trial.injected += 2;
+    trial.unanswered_allowed = true;
+    server.restart().await;
+    trial.judge(crowd).await;
+    trial.finish(vec![server]).await;
+}
+
 /// A panic in a consumer ends neither it nor the sale (peers 15).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_survives_a_panic() {

@@ -95,6 +95,14 @@ impl Server {
         process::kill(&mut self.child.take().expect("it runs")).await;
     }
 
+    /// Starts it where it cannot start; how it ended, which it must by itself.
+    #[cfg(feature = "failpoints")]
+    pub async fn restart_in_vain(&mut self, more: &[(&str, String)]) -> ExitStatus {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
+        let mut child = command(&self.settings).envs(more.iter().cloned()).stderr(log).spawn().unwrap();
+        tokio::time::timeout(START_PATIENCE, child.wait()).await.expect("it ends by itself").unwrap()
+    }
+
     /// Waits until it has died by itself.
     #[cfg(feature = "failpoints")]
     pub async fn died(&mut self, patience: Duration) -> ExitStatus {
