@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use amqprs::BasicProperties;
-use amqprs::channel::{BasicPublishArguments, QueueDeclareArguments, QueueDeleteArguments};
+use amqprs::channel::{BasicPublishArguments, QueueDeclareArguments};
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{Client as RedisClient, IntoConnectionInfo, RedisConnectionInfo, cmd};
@@ -92,13 +92,6 @@ pub async fn declare_classic_queue(config: &Config, name: &str) {
     let connection = Connection::open(&amqp(config)).await.unwrap();
     let channel = connection.open_channel(None).await.unwrap();
     channel.queue_declare(QueueDeclareArguments::durable_client_named(name)).await.unwrap();
-    connection.close().await.unwrap();
-}
-
-pub async fn delete_queue(config: &Config, name: &str) {
-    let connection = Connection::open(&amqp(config)).await.unwrap();
-    let channel = connection.open_channel(None).await.unwrap();
-    channel.queue_delete(QueueDeleteArguments::new(name)).await.unwrap();
     connection.close().await.unwrap();
 }
 
