@@ -1,6 +1,9 @@
+use std::time::{Duration, Instant};
+
 use seckill::config::Backend;
 use seckill::db::{Db, DbError, NewKey, NewProduct, ProductChange};
 use seckill::model::{ProductId, Purchase, PurchaseBatch, Role, Timestamp, Username};
+use seckill::services::KnownProducts;
 
 use crate::support::Stores;
 use crate::{on_both_backends, product, purchase, user};
@@ -276,6 +279,25 @@ on_both_backends! {
         found.sort_by_key(|purchase| purchase.user_id);
         bought.sort_by_key(|purchase| purchase.user_id);
         assert_eq!((found, pages), (bought, 8));
+    }
+
+    /// A query each would take seconds.
+    async fn product_ids_that_nobody_gave_out_cost_no_query(stores) {
+        let db = database(stores).await;
+        let id = new_product(&db, 1).await;
+        let known = KnownProducts::new(db.clone());
+        assert!(known.may_exist(id).await.unwrap());
+        let begun = Instant::now();
+        for invented in 0..20_000 {
+            assert!(!known.may_exist(product(id.get() + 1 + invented)).await.unwrap());
+        }
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        // Another instance makes one.
+        let next = new_product(&db, 1).await;
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        assert!(known.may_exist(next).await.unwrap());
+        known.missed(id);
+        assert!(!known.may_exist(id).await.unwrap());
     }
 
     async fn orders_are_listed_newest_first(stores) {
