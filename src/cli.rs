@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 mod backups;
 mod check_config;
+mod set_password;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -50,6 +51,11 @@ enum Command {
     Deployment {
         #[command(subcommand)]
         action: DeploymentAction,
+    },
+    /// Look after administrators.
+    Admin {
+        #[command(subcommand)]
+        action: AdminAction,
     },
     /// Say what a start would do with this configuration, or what is wrong with it. Connects to nothing.
     CheckConfig,
@@ -102,6 +108,16 @@ enum DeadLetterAction {
     },
 }
 
+#[derive(Debug, Clone, Subcommand)]
+enum AdminAction {
+    /// Give an account another password: asks for it, or reads a line of standard input. Also while servers run.
+    SetPassword {
+        /// Whose [default: admin.username].
+        #[arg(long, value_name = "NAME")]
+        username: Option<String>,
+    },
+}
+
 /// Which dead letters.
 #[derive(Debug, Clone, Args)]
 #[group(required = true, multiple = false)]
@@ -151,6 +167,9 @@ async fn dispatch(cli: Cli) -> Result<(), String> {
         }
         Command::Deployment { action } => deployment(&config()?, action).await,
         Command::DeadLetters { action } => dead_letters(&config()?, action).await,
+        Command::Admin { action: AdminAction::SetPassword { username } } => {
+            set_password::run(&config()?, username).await
+        }
         Command::CheckConfig => check_config::run(&config()?),
         Command::Backup { file } => backups::back_up(&config()?, &file).await,
         Command::Restore { file } => backups::restore(&config()?, &file).await,

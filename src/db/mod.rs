@@ -13,6 +13,7 @@ mod idempotency;
 mod migrations;
 mod orders;
 mod pairing;
+mod passwords;
 mod products;
 mod revisions;
 mod sales;

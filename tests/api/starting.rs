@@ -293,3 +293,44 @@ async fn the_log_says_who_changed_what_and_nothing_of_a_purchase() {
     }
     assert_eq!(lines.len(), before, "a purchase writes no line: {log}");
 }
+
+fn set_password(mut command: Command, arguments: &[&str], password: &str) -> std::process::Output {
+    use std::io::Write;
+    command.args(["admin", "set-password"]).args(arguments).stdin(std::process::Stdio::piped());
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // It may have ended without reading.
+    let _ = child.stdin.take().unwrap().write_all(password.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[tokio::test]
+async fn an_administrator_s_password_is_set_beside_a_running_server_and_from_no_command_line() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, folder.embedded()).await;
+    let kept = folder.data().join("admin_password");
+    let first = fs::read_to_string(&kept).unwrap();
+    assert_eq!(server.log_in("admin", first.trim()).await.0, 200);
+    let done = set_password(folder.embedded(), &[], "a better password\n");
+    assert!(done.status.success(), "{done:?}");
+    let said = format!("{done:?}");
+    assert!(!said.contains("a better password"), "{said}");
+    assert_eq!(server.log_in("admin", "a better password").await.0, 200);
+    assert_eq!(server.log_in("admin", first.trim()).await.0, 401);
+    assert!(!kept.exists(), "what it says is not true any more");
+
+    for (arguments, password, problem) in [
+        (&["--username", "nobody"][..], "a better password\n", "no account named nobody"),
+        (&[], "short\n", "password"),
+        (&[], "", "no password"),
+    ] {
+        let refused = set_password(folder.embedded(), arguments, password);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success() && said.lines().count() == 1 && said.contains(problem), "{said}");
+    }
+    assert_eq!(server.log_in("admin", "a better password").await.0, 200, "a refusal changes nothing");
+    let mut elsewhere = folder.embedded();
+    elsewhere.env("SECKILL__EMBEDDED__DATA_DIR", folder.0.join("mistyped"));
+    let refused = set_password(elsewhere, &[], "a better password\n");
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("embedded.data_dir"));
+    assert!(!folder.0.join("mistyped").exists());
+}
