@@ -456,6 +456,8 @@ async fn first_admin(
         Username::parse(&config.admin.username).map_err(|error| StartError(format!("admin.username: {error}")))?;
     let existing = db.read(|conn| Box::pin(async move { conn.find_user_by_name(&name).await })).await;
     let existing = existing.map_err(|error: DbError| StartError(format!("administrator: {error}")))?;
+    // One whose password is still to be hashed is not there yet.
+    let existing = existing.filter(|account| account.password_hash.starts_with('$'));
     if let (false, None, Some(data_dir)) = (configured, &existing, data_dir) {
         config.admin.password = data_dir.secret(ADMIN_PASSWORD, config::check_password, random_password)?;
     }
