@@ -47,7 +47,7 @@ fn problem(said: &str) -> String {
     {
         return format!("must be {}, not `{}`", one_of(known), quoted(rest));
     }
-    for beginning in ["invalid type: ", "invalid value: "] {
+    for beginning in ["invalid type: ", "invalid value: ", "invalid length "] {
         if let Some((found, expected)) = said.strip_prefix(beginning).and_then(|rest| rest.rsplit_once(", expected ")) {
             // One library says "integer", another one "unsigned integer 64 bit".
             let kind_found = found.split('`').next().unwrap_or_default();
