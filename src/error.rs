@@ -223,11 +223,9 @@ impl From<DbError> for Error {
 }
 
 impl From<GateError> for Error {
+    /// Whatever a gate or its server says is no defect of this process, and passes: the buyer comes again.
     fn from(error: GateError) -> Self {
-        match error {
-            GateError::Protocol(_) => Self::Internal(error.to_string()),
-            _ => Self::Unavailable(error.to_string()),
-        }
+        Self::Unavailable(error.to_string())
     }
 }
 

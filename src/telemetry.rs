@@ -91,6 +91,35 @@ impl SharedOutage {
     }
 }
 
+/// Lets a line into the log once in a while, and counts those that it kept back.
+pub struct Seldom {
+    every: Duration,
+    told: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Seldom {
+    /// One line in `every`.
+    pub const fn new(every: Duration) -> Self {
+        Self { every, told: Mutex::new(None) }
+    }
+
+    /// Whether it is time for a line; then, how many were kept back since the last one.
+    pub fn now(&self) -> Option<u64> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *told {
+            Some((at, kept_back)) if at.elapsed() < self.every => {
+                *kept_back += 1;
+                None
+            }
+            before => {
+                let kept_back = before.take().map_or(0, |(_, kept_back)| kept_back);
+                *before = Some((Instant::now(), 0));
+                Some(kept_back)
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

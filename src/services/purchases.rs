@@ -250,6 +250,7 @@ impl Purchases {
                 Answer::Already { order_id, .. } => Error::AlreadyPurchased(order_id),
                 Answer::RateLimited(wait) => Error::RateLimited(wait),
                 Answer::SoldOut => Error::SoldOut,
+                Answer::Unreadable => Error::Unavailable("the buyer's mark cannot be read".to_owned()),
             };
             refused.push((ticket, Err(refusal)));
         }

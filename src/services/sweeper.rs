@@ -12,8 +12,8 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::{ProductId, Purchase, Sale, Timestamp};
-use crate::stock::{GateError, StockGate};
-use crate::telemetry::Outage;
+use crate::stock::{GateError, GateView, StockGate};
+use crate::telemetry::{Outage, Seldom};
 
 /// Between two sweeps, at most; half of it at least. What a sweep must find within a second is found.
 const INTERVAL: Duration = Duration::from_millis(900);
@@ -36,6 +36,7 @@ pub struct Sweeper {
     on_the_way: Arc<OnTheWay>,
     reopening: Reopening,
     metrics: Arc<Metrics>,
+    told: Seldom,
 }
 
 impl Sweeper {
@@ -49,7 +50,8 @@ impl Sweeper {
         metrics: Arc<Metrics>,
     ) -> Self {
         let reopening = Reopening::new(db.clone(), gate.clone());
-        Self { db, gate, recorder, rebuilds, on_the_way, reopening, metrics }
+        let told = Seldom::new(Duration::from_secs(10));
+        Self { db, gate, recorder, rebuilds, on_the_way, reopening, metrics, told }
     }
 
     /// Sweeps until `stop`.
@@ -81,33 +83,51 @@ impl Sweeper {
             let ids: Vec<ProductId> = page.iter().map(|product| product.id).collect();
             let views = self.gate.view(&ids).await?;
             for (product, view) in page.iter().zip(views) {
-                match view {
-                    // Of a sale that ended long ago nobody needs the gate any more.
-                    None if product.had_ended(lately) => {}
-                    // In this process a gate is missing only if its making was cut short.
-                    None if self.gate.shared().is_none() => self.reopening.open(product).await?,
-                    None => self.rebuilds.start(product.id),
-                    Some(view) => {
-                        if view.epoch < product.gate_epoch {
-                            self.rebuilds.deployment().note_deposed(product.id, view.epoch, product.gate_epoch);
-                        }
-                        if view.epoch != product.gate_epoch {
-                            // Looks again, and closes it if it is older; newer is one that was opened since the row was read.
-                            self.rebuilds.start(product.id);
-                        }
-                        self.on_the_way.saw(product, &view);
-                        if view.ver < product.ver {
-                            self.configure(product).await?;
-                        }
-                        if view.in_flight > 0 {
-                            self.decide_stale(product.id).await?;
-                        }
-                    }
+                // What is wrong with one product must not keep the others waiting.
+                if let Err(error) = self.sweep_product(product, view, lately).await {
+                    self.skipped(product.id, &error);
                 }
             }
         }
         self.on_the_way.swept();
         Ok(())
+    }
+
+    async fn sweep_product(&self, product: &Sale, view: Option<GateView>, lately: Timestamp) -> Result<()> {
+        match view {
+            // Of a sale that ended long ago nobody needs the gate any more.
+            None if product.had_ended(lately) => {}
+            // In this process a gate is missing only if its making was cut short.
+            None if self.gate.shared().is_none() => self.reopening.open(product).await?,
+            None => self.rebuilds.start(product.id),
+            Some(view) => {
+                if view.epoch < product.gate_epoch {
+                    self.rebuilds.deployment().note_deposed(product.id, view.epoch, product.gate_epoch);
+                }
+                if view.epoch != product.gate_epoch {
+                    // Looks again, and closes it if it is older; newer is one that was opened since the row was read.
+                    self.rebuilds.start(product.id);
+                }
+                self.on_the_way.saw(product, &view);
+                if view.ver < product.ver {
+                    self.configure(product).await?;
+                }
+                if view.in_flight > 0 {
+                    self.decide_stale(product.id).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores that are away are told by themselves; a product that cannot be swept is a defect, or a row or key that
+    /// somebody has spoiled.
+    fn skipped(&self, product: ProductId, error: &Error) {
+        if matches!(error, Error::Unavailable(_)) {
+            tracing::debug!(product.id = %product, %error, "Could not sweep a product");
+        } else if let Some(untold) = self.told.now() {
+            tracing::warn!(product.id = %product, %error, untold, "Could not sweep a product; others go on");
+        }
     }
 
     async fn configure(&self, product: &Sale) -> Result<()> {
@@ -144,10 +164,8 @@ impl Sweeper {
         for (product, gate_epoch, dead) in by_product {
             let told = self.recorder.tell_gate(product, Decision { gate_epoch, dead, ..Decision::default() }).await;
             // A gate that is not open takes them from the database when it opens; other products go on.
-            if let Err(error) = told
-                && !matches!(error, Error::Unavailable(_))
-            {
-                return Err(error);
+            if let Err(error) = told {
+                self.skipped(product, &error);
             }
         }
         Ok(())

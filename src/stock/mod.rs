@@ -67,6 +67,8 @@ pub enum Answer {
     RateLimited(Duration),
     /// No unit is left.
     SoldOut,
+    /// The buyer has a mark that nobody can read: it may stand for a promise.
+    Unreadable,
 }
 
 /// Why nobody, or nobody but the buyers, is asked for at the gate.
@@ -180,12 +182,22 @@ pub enum GateError {
     /// The link broke or no answer came in time; the step may have been done.
     #[error("gate did not answer: {0}")]
     Unclear(String),
+    /// The server answers, but does not do it as it is now: which refusal, what it means, what to look at.
+    #[error("Redis refuses: {0}")]
+    Refused(String),
     /// The server must not keep a gate as it is set up.
     #[error("gate refused: {0}")]
     Misconfigured(String),
     /// The server answered what it never should.
     #[error("gate answered nonsense: {0}")]
     Protocol(String),
+}
+
+impl GateError {
+    /// Whether it is about the server, and so about all its gates.
+    pub fn is_of_server(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Unclear(_) | Self::Refused(_) | Self::Misconfigured(_))
+    }
 }
 
 impl StockGate {
@@ -354,7 +366,7 @@ impl StockGate {
         }
     }
 
-    /// Whether the store answers.
+    /// Whether the store does what a purchase needs. Tried at most once a second, however many ask.
     pub async fn ping(&self) -> Result<(), GateError> {
         match self {
             Self::Memory(_) => Ok(()),

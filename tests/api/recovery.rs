@@ -1,7 +1,10 @@
 //! What was lost or left half done is put right while the sale goes on.
 
+use std::time::Duration;
+
 use deadpool_redis::redis;
 use seckill::config::Backend;
+use seckill::model::Role;
 use serde_json::json;
 
 use crate::app::TestApp;
@@ -174,6 +177,121 @@ async fn two_instances_rebuild_one_gate() {
         app.orders_written(id, 3).await;
         app.balanced(id).await;
         other.stop().await;
+    })
+    .await;
+}
+
+/// What is wrong with one product's keys is seen by nobody else, and mends itself.
+async fn spoil_one_gate(spoil: impl AsyncFn(&TestApp, i64)) {
+    run(async |app: &mut TestApp| {
+        let (broken, sound) = (app.client.new_product(5).await, app.client.new_product(5).await);
+        let order = app.client.buy(1, broken).await.is(202)["order_id"].as_str().unwrap().to_owned();
+        let other = app.client.buy(2, sound).await.is(202)["order_id"].as_str().unwrap().to_owned();
+        app.orders_written(broken, 1).await;
+        app.orders_written(sound, 1).await;
+        spoil(app, broken).await;
+        // At once, and again and again until it is mended.
+        eventually_within(15, "the broken gate sells again", || async {
+            // Orders may be asked for a few times a second.
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            assert_eq!(app.client.get("/products", None).await.is(200)["items"].as_array().unwrap().len(), 2);
+            assert_eq!(app.client.order(2, &other).await.is(200)["status"], "unpaid");
+            assert_eq!(app.client.get("/orders", Some(&app.client.token(2, Role::Buyer))).await.status, 200);
+            app.client.buy(2, sound).await.is_problem(409, "already_purchased");
+            let clicked = app.client.buy(3, broken).await;
+            assert!([202, 409, 503].contains(&clicked.status), "{clicked:?}");
+            clicked.status == 409
+        })
+        .await;
+        app.client.buy(1, broken).await.is_problem(409, "already_purchased");
+        assert_eq!(app.client.order(1, &order).await.is(200)["status"], "unpaid");
+        app.orders_written(broken, 2).await;
+        app.balanced(broken).await;
+        app.balanced(sound).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_of_the_wrong_type_is_rebuilt_and_others_sell_on() {
+    spoil_one_gate(async |app, id| {
+        redis(app, &["SET", &format!("seckill:{{{id}}}:gate"), "x"]).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buyers_of_the_wrong_type_are_rebuilt_and_others_sell_on() {
+    spoil_one_gate(async |app, id| {
+        redis(app, &["SET", &format!("seckill:{{{id}}}:buyers"), "x"]).await;
+    })
+    .await;
+}
+
+/// Guards against: a mark without its flight, a unit that nobody gives back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flight_of_the_wrong_type_is_rebuilt_and_others_sell_on() {
+    spoil_one_gate(async |app, id| {
+        redis(app, &["SET", &format!("seckill:{{{id}}}:flight"), "x"]).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_with_half_its_fields_is_rebuilt_and_others_sell_on() {
+    spoil_one_gate(async |app, id| {
+        redis(app, &["HDEL", &format!("seckill:{{{id}}}:gate"), "stock", "seq"]).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_with_nonsense_in_it_is_rebuilt_and_others_sell_on() {
+    spoil_one_gate(async |app, id| {
+        redis(app, &["HSET", &format!("seckill:{{{id}}}:gate"), "starts", "soon"]).await;
+    })
+    .await;
+}
+
+/// Guards against: purchases that were reserved and never published, whose units nobody looks for any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_that_lost_what_is_in_flight_leaks_nothing() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(5).await;
+        app.client.buy(1, id).await.is(202);
+        app.orders_written(id, 1).await;
+        // Reserved by an instance that died before it published.
+        let order = seckill::model::OrderId::draw(id.try_into().unwrap()).to_string();
+        redis(app, &["HSET", &format!("seckill:{{{id}}}:buyers"), "9", &order]).await;
+        redis(app, &["DEL", &format!("seckill:{{{id}}}:flight")]).await;
+        eventually_within(15, "the unit is for sale again", || async {
+            app.client.product(id).await["remaining"] == 4
+        })
+        .await;
+        eventually_within(15, "its buyer may have it", || async { app.client.buy(9, id).await.status == 202 }).await;
+        app.orders_written(id, 2).await;
+        app.balanced(id).await;
+    })
+    .await;
+}
+
+/// Guards against: one mark or member that nobody can read, which fails every purchase it happens to be asked with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mark_that_nobody_can_read_costs_its_own_buyer_alone() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(100).await;
+        redis(app, &["HSET", &format!("seckill:{{{id}}}:buyers"), "7", "nonsense"]).await;
+        redis(app, &["ZADD", &format!("seckill:{{{id}}}:flight"), "1", "nonsense"]).await;
+        let clicks = (1..=20).map(|user| app.client.buy(user, id));
+        for (user, reply) in (1..=20).zip(futures_util::future::join_all(clicks).await) {
+            assert_eq!(reply.status, if user == 7 { 503 } else { 202 }, "{user}: {reply:?}");
+        }
+        // Reserved long ago, behind the member that nobody can read.
+        let order = seckill::model::OrderId::draw(id.try_into().unwrap()).to_string();
+        redis(app, &["HSET", &format!("seckill:{{{id}}}:buyers"), "99", &order]).await;
+        let old = format!("{}", seckill::model::Timestamp::now().unix_ms() - 11_000);
+        redis(app, &["ZADD", &format!("seckill:{{{id}}}:flight"), &old, &format!("{order}:99")]).await;
+        app.orders_written(id, 20).await;
     })
     .await;
 }

@@ -1,10 +1,14 @@
--- Writes a closed gate of an epoch over nothing or over an older one.
+-- Writes a closed gate of an epoch over nothing, over an older one, or over what is no gate at all.
 -- KEYS: gate, buyers, flight. ARGV: home, epoch. Reply: ok | superseded.
-local epoch = redis.call('HGET', KEYS[1], 'epoch')
-if epoch and tonumber(epoch) > tonumber(ARGV[2]) then
+local epoch
+if redis.call('TYPE', KEYS[1]).ok == 'hash' then
+  epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch'))
+end
+if epoch and epoch > tonumber(ARGV[2]) then
   return 'superseded'
 end
-if not epoch or tonumber(epoch) < tonumber(ARGV[2]) then
+if not epoch or epoch < tonumber(ARGV[2]) then
+  -- Of whatever type they are. Stopped after this, the gate is lost, which closes it as well.
   redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
   redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'home', ARGV[1], 'open', '0', 'seq', '0')
 end

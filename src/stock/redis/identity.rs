@@ -22,7 +22,7 @@ impl RedisGate {
     async fn owner_after(&self, set: &str, deployment: &str) -> Result<GateOwner, GateError> {
         let key = self.keys.deployment();
         let slot = &self.prober;
-        let link = slot.link().await?;
+        let link = self.link(slot).await?;
         let mut ask = redis::pipe();
         ask.cmd(set).arg(&key).arg(format!("{deployment} {}", Uuid::new_v4())).ignore();
         ask.cmd("GET").arg(&key);

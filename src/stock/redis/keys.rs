@@ -5,6 +5,9 @@ use std::fmt::Display;
 
 use crate::model::ProductId;
 
+/// Stands in the place of a product's id in keys of nobody: only a number is one.
+const PROBE: &str = "probe";
+
 /// See the module.
 pub(super) struct Keys {
     prefix: String,
@@ -39,6 +42,12 @@ impl Keys {
     /// A user's id behind it names the key of that user's last try.
     pub(super) fn rate_prefix(&self, product: ProductId) -> String {
         format!("{}{{{product}}}:rate:", self.prefix)
+    }
+
+    /// Keys as a product has them, which belong to none: gate, buyers, flight, staging; and the prefix of the rate keys.
+    pub(super) fn probe(&self) -> ([String; 4], String) {
+        let key = |end| format!("{}{{{PROBE}}}:{end}", self.prefix);
+        ([key("gate"), key("buyers"), key("flight"), key("load:0")], key("rate:"))
     }
 
     /// Buyers that are loaded beside a closed gate.

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{self, AsyncConnectionConfig, IntoConnectionInfo, RedisConnectionInfo, RedisError};
-use deadpool_redis::{Manager, Pool, Runtime};
+use deadpool_redis::{Manager, Pool, PoolError, Runtime};
 use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
+use super::failure::{refused, sort_connect};
 use crate::config;
 use crate::stock::GateError;
 
@@ -130,7 +131,7 @@ impl Slot {
         let pool = self.pool.clone();
         // A connection lives on the runtime that made it, and an HTTP worker's ends before ours.
         let connecting = self.runtime.spawn(async move {
-            let pooled = pool.get().await.map_err(|error| GateError::Unreachable(error.to_string()))?;
+            let pooled = pool.get().await.map_err(|error| sort_connect(&error))?;
             let mut shared: MultiplexedConnection = (*pooled).clone();
             let home = read_home(&mut shared).await?;
             Ok(Link { pooled: Some(pooled), shared, home })
@@ -141,13 +142,16 @@ impl Slot {
 
 /// Asks a server who it is, and refuses one that must not keep a gate.
 pub(super) async fn read_home(conn: &mut MultiplexedConnection) -> Result<String, GateError> {
-    let unreachable = |error: RedisError| GateError::Unreachable(error.to_string());
+    let unreachable = |error: RedisError| sort_connect(&PoolError::Backend(error));
     let info: String = redis::cmd("INFO").query_async(conn).await.map_err(unreachable)?;
     let field = |name: &str| {
         info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).unwrap_or_default()
     };
+    if field("loading") == "1" {
+        return Err(refused("LOADING", ""));
+    }
     if field("role") != "master" {
-        return Err(GateError::Unreachable(format!("this Redis is a {}, not the master", field("role"))));
+        return Err(refused("READONLY", &format!("its role is {}", field("role"))));
     }
     let policy = field("maxmemory_policy");
     if policy != "noeviction" {

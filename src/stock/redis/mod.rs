@@ -1,6 +1,7 @@
 //! The gate in Redis: one Lua script a step, all keys of a product in one hash tag.
 
 mod clock;
+mod failure;
 mod identity;
 mod keys;
 mod link;
@@ -8,26 +9,31 @@ mod opening;
 mod reading;
 mod refusals;
 mod replies;
+mod troubles;
 
 pub use self::opening::Staging;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind, Value};
 use tokio_util::sync::CancellationToken;
 
 use self::clock::ServerClock;
+use self::failure::{Failure, sort};
 use self::keys::Keys;
 use self::link::{Link, Slot, pool, read_home};
 use self::refusals::Refusals;
 use self::replies::{done, parse_admission};
+use self::troubles::Troubles;
 use super::{Admission, Answer, GateError, RATE_WINDOW, Refusal, rate_wait};
 use crate::config;
 use crate::model::{OrderId, ProductId, Purchase, Revision, SaleTerms, Timestamp, UserId};
 
 /// How often an idle link's server is asked who it is.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// What a purchase needs is tried once in this time at most.
+const PROBED_FOR: Duration = Duration::from_secs(1);
 /// Purchases a script takes at most: Lua's stack holds a few thousand arguments, and other clients wait meanwhile.
 const CHUNK: usize = 500;
 /// Field of `buyers` that holds the epoch, so that the loss of this key alone is noticed. No user has the id 0.
@@ -47,6 +53,9 @@ pub struct RedisGate {
     prober: Slot,
     clock: ServerClock,
     refusals: Refusals,
+    troubles: Troubles,
+    probed: tokio::sync::Mutex<Option<(Instant, Result<(), GateError>)>>,
+    probe: Script,
     reserve: Script,
     settle: Script,
     release: Script,
@@ -70,6 +79,9 @@ impl RedisGate {
             prober,
             clock: ServerClock::default(),
             refusals: Refusals::default(),
+            troubles: Troubles::default(),
+            probed: tokio::sync::Mutex::default(),
+            probe: Script::new(include_str!("probe.lua")),
             reserve: Script::new(concat!(include_str!("revision_at.lua"), include_str!("reserve.lua"))),
             settle: Script::new(include_str!("settle.lua")),
             release: Script::new(include_str!("release.lua")),
@@ -84,7 +96,7 @@ impl RedisGate {
 
     pub(super) async fn home(&self) -> Result<String, GateError> {
         let slot = &self.slots[0];
-        let link = slot.link().await?;
+        let link = self.link(slot).await?;
         // Asked anew: the link may be older than a failover.
         let home = read_home(&mut link.conn()).await;
         if home.as_ref() != Ok(&link.home) {
@@ -148,8 +160,13 @@ impl RedisGate {
                 }
             })
             .await?;
-        let (admission, version) = parse_admission(reply, purchases.len())?;
+        let parsed = parse_admission(reply, purchases.len());
+        let (admission, version) = parsed.map_err(|error| self.unreadable(product, error))?;
         if let (Admission::Open { answers, .. }, Some(version)) = (&admission, version) {
+            if let Some(at) = answers.iter().position(|answer| *answer == Answer::Unreadable) {
+                let problem = format!("the mark of buyer {} is no order; rebuild the gate", purchases[at].user_id);
+                self.troubles.broken(product, &problem);
+            }
             let taken = purchases.iter().zip(answers).filter(|(_, answer)| **answer == Answer::Taken);
             self.refusals.admitted(product, version, taken.map(|(purchase, _)| purchase.user_id));
         }
@@ -216,11 +233,32 @@ impl RedisGate {
         done(&reply?)
     }
 
+    /// Those who ask while somebody finds out wait for the same answer.
     pub(super) async fn ping(&self) -> Result<(), GateError> {
-        let slot = &self.prober;
-        let link = slot.link().await?;
-        let reply = redis::cmd("PING").query_async::<()>(&mut link.conn()).await;
-        self.answered(slot, &link, reply)
+        let mut probed = self.probed.lock().await;
+        if let Some((at, result)) = &*probed
+            && at.elapsed() < PROBED_FOR
+        {
+            return result.clone();
+        }
+        let result = self.try_a_purchase().await;
+        *probed = Some((Instant::now(), result.clone()));
+        result
+    }
+
+    /// Does what a purchase needs, without touching a sale.
+    async fn try_a_purchase(&self) -> Result<(), GateError> {
+        let (keys, rate_prefix) = self.keys.probe();
+        let reply: Result<String, _> = self
+            .invoke_on(&self.prober, &self.probe, &keys, |_, call| {
+                call.arg(rate_prefix);
+            })
+            .await;
+        let tried = reply.and_then(|reply| done(&reply));
+        if tried.is_ok() {
+            self.troubles.over();
+        }
+        tried
     }
 
     pub(super) async fn watch(&self, stop: CancellationToken) {
@@ -229,18 +267,23 @@ impl RedisGate {
 
     async fn watch_links(&self, stop: &CancellationToken) {
         let mut tick = tokio::time::interval(WATCH_INTERVAL);
+        let mut known_home = None;
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             let _ = self.ask_gates(&self.reader, &[]).await;
+            let _ = self.ping().await;
             for slot in self.slots.iter().chain([&self.reader, &self.prober]) {
                 let Some(link) = slot.current() else { continue };
                 match read_home(&mut link.conn()).await {
-                    Ok(home) if home == link.home => {}
-                    Ok(_) => {
-                        tracing::warn!("Redis is another server than before: connecting anew");
+                    Ok(home) if home == link.home => known_home = Some(home),
+                    Ok(home) => {
+                        // Each of the links finds out by itself.
+                        if known_home.replace(home.clone()).is_some_and(|known| known != home) {
+                            tracing::warn!("Redis is another server than before: connecting anew");
+                        }
                         slot.drop_link(&link);
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "Lost a connection to Redis");
+                        self.troubles.note(&error);
                         slot.drop_link(&link);
                     }
                 }
@@ -261,7 +304,15 @@ impl RedisGate {
         keys: &[String],
         args: impl FnOnce(&Link, &mut Cmd),
     ) -> Result<T, GateError> {
-        self.invoke_on(self.slot(product), script, keys, args).await
+        let reply = self.invoke_on(self.slot(product), script, keys, args).await;
+        reply.map_err(|error| self.unreadable(product, error))
+    }
+
+    /// What cannot be read of a product's gate makes it lost: it is rebuilt, and other products go on.
+    fn unreadable(&self, product: ProductId, error: GateError) -> GateError {
+        let GateError::Protocol(problem) = error else { return error };
+        self.troubles.broken(product, &problem);
+        GateError::Lost
     }
 
     /// The same on a link of another kind.
@@ -272,7 +323,7 @@ impl RedisGate {
         keys: &[String],
         args: impl FnOnce(&Link, &mut Cmd),
     ) -> Result<T, GateError> {
-        let link = slot.link().await?;
+        let link = self.link(slot).await?;
         let mut call = redis::cmd("EVALSHA");
         call.arg(script.get_hash()).arg(keys.len()).arg(keys);
         args(&link, &mut call);
@@ -297,24 +348,26 @@ impl RedisGate {
         keys: &[String],
         args: impl FnOnce(&mut Cmd),
     ) -> Result<T, GateError> {
-        if self.slot(product).link().await?.home != home {
+        if self.link(self.slot(product)).await?.home != home {
             return Err(GateError::Lost);
         }
         self.invoke(product, script, keys, |_, call| args(call)).await
     }
 
+    /// The link of a slot.
+    async fn link(&self, slot: &Slot) -> Result<Arc<Link>, GateError> {
+        slot.link().await.inspect_err(|error| self.troubles.note(error))
+    }
+
     /// Sorts errors, and drops a link that can no longer be trusted to answer.
     fn answered<T>(&self, slot: &Slot, link: &Arc<Link>, reply: Result<T, RedisError>) -> Result<T, GateError> {
-        reply.map_err(|error| match error.kind() {
-            ErrorKind::Io | ErrorKind::AuthenticationFailed => {
+        reply.map_err(|error| {
+            let Failure { error, connect_anew } = sort(&error);
+            if connect_anew {
                 slot.drop_link(link);
-                GateError::Unclear(error.to_string())
             }
-            _ if error.is_unrecoverable_error() => {
-                slot.drop_link(link);
-                GateError::Unclear(error.to_string())
-            }
-            _ => GateError::Protocol(error.to_string()),
+            self.troubles.note(&error);
+            error
         })
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use deadpool_redis::redis::{self, Value};
 use uuid::Uuid;
 
-use super::replies::parse_readmitted;
+use super::replies::{GateReply, parse_readmitted};
 use super::{CHUNK, RedisGate, SENTINEL, add_terms};
 use crate::model::{ProductId, Purchase, SaleTerms};
-use crate::stock::{Answer, Found, GateError, Inspection};
+use crate::stock::{Answer, GateError, Inspection};
 
 /// A staged set of buyers that nobody installs goes away by itself.
 const STAGING_TTL: Duration = Duration::from_secs(600);
@@ -28,21 +28,12 @@ impl RedisGate {
         if let Some(link) = slot.current() {
             slot.drop_link(&link);
         }
-        let link = slot.link().await?;
+        let link = self.link(slot).await?;
         let mut ask = redis::pipe();
-        ask.cmd("HMGET").arg(self.keys.gate(product)).arg(&["epoch", "home", "open"]);
-        ask.cmd("HMGET").arg(self.keys.buyers(product)).arg(&[SENTINEL]);
-        let reply = ask.query_async::<(Vec<Option<String>>, Vec<Option<String>>)>(&mut link.conn()).await;
-        let (gate, sentinel) = self.answered(slot, &link, reply)?;
+        self.ask_gate(&mut ask, product);
+        let mut reply = self.ask_each(slot, &link, &mut ask).await?.into_iter();
         let home = link.home.clone();
-        let found = match (&gate[..], &sentinel[..]) {
-            ([Some(epoch), Some(of), Some(open)], [sentinel]) if *of == home => match (open.as_str(), epoch.parse()) {
-                ("1", Ok(number)) if sentinel.as_ref() == Some(epoch) => Found::Open(number),
-                ("0", Ok(number)) => Found::Closed(number),
-                _ => Found::Nothing,
-            },
-            _ => Found::Nothing,
-        };
+        let found = GateReply::read(&mut reply)?.found(&home);
         Ok(Inspection { home, found })
     }
 
@@ -100,7 +91,7 @@ impl RedisGate {
 
     async fn load(&self, staging: &Staging, fields: &[(String, String)]) -> Result<(), GateError> {
         let slot = self.slot(staging.product);
-        let link = slot.link().await?;
+        let link = self.link(slot).await?;
         if link.home != staging.home {
             return Err(GateError::Lost);
         }

@@ -1,11 +1,13 @@
 //! What the gate in Redis tells of itself. Nothing here changes it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_redis::redis::{self, Value};
+use deadpool_redis::redis::{self, Pipeline, Value};
 
-use super::link::Slot;
-use super::replies::{OpenGate, done, nonsense, parse, parse_gate, parse_revision, parse_stale};
+use super::failure::WRONG_TYPE;
+use super::link::{Link, Slot};
+use super::replies::{GateReply, OpenGate, done, nonsense, parse, parse_held, parse_revision, parse_stale};
 use super::{GATE_FIELDS, RedisGate, SENTINEL};
 use crate::model::{OrderId, ProductId, Purchase, Revision, Timestamp, UserId};
 use crate::stock::{GateError, GateView, HeldUnit, Stale};
@@ -39,38 +41,60 @@ impl RedisGate {
         Ok(gates.into_iter().map(|gate| gate.map(view)).collect())
     }
 
-    /// What the gates of these products hold, `None` for one that is lost or closed; and the server's time.
+    /// What the gates of these products hold, `None` for one that is lost, closed or cannot be read; and the server's time.
     pub(super) async fn ask_gates(
         &self,
         slot: &Slot,
         products: &[ProductId],
     ) -> Result<(Asked, Vec<Option<OpenGate>>), GateError> {
-        let link = slot.link().await?;
+        let link = self.link(slot).await?;
         let mut ask = redis::pipe();
         ask.cmd("TIME");
         for product in products {
-            ask.cmd("HMGET").arg(self.keys.gate(*product)).arg(&GATE_FIELDS);
-            ask.hget(self.keys.buyers(*product), SENTINEL)
-                .hlen(self.keys.buyers(*product))
-                .zcard(self.keys.flight(*product));
+            self.ask_gate(&mut ask, *product);
         }
         let sent = Instant::now();
-        let reply = ask.query_async::<Vec<Value>>(&mut link.conn()).await;
-        let mut reply = self.answered(slot, &link, reply)?.into_iter();
+        let mut reply = self.ask_each(slot, &link, &mut ask).await?.into_iter();
         let received = Instant::now();
-        let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
-        let (seconds, micros): (i64, i64) = parse(next()?)?;
+        let (seconds, micros): (i64, i64) = parse(reply.next().ok_or_else(|| nonsense("a short reply"))?)?;
         let clock = Timestamp::from_unix_ms(seconds * 1000 + micros / 1000).ok_or_else(|| nonsense("the time"))?;
-        let gate = |_| {
-            let fields: Vec<Option<String>> = parse(next()?)?;
-            let sentinel: Option<String> = parse(next()?)?;
-            let (marks, in_flight): (i64, i64) = (parse(next()?)?, parse(next()?)?);
-            parse_gate(&fields, sentinel.as_deref(), (marks, in_flight), &link.home)
-        };
+        let gate = |product: &ProductId| self.readable(*product, GateReply::read(&mut reply)?.open(&link.home));
         let gates = products.iter().map(gate).collect::<Result<_, _>>()?;
         let asked = Asked { sent, received, clock };
         self.clock.set(asked);
         Ok((asked, gates))
+    }
+
+    /// What [`GateReply::read`] reads.
+    pub(super) fn ask_gate(&self, ask: &mut Pipeline, product: ProductId) {
+        let (buyers, flight) = (self.keys.buyers(product), self.keys.flight(product));
+        ask.cmd("HMGET").arg(self.keys.gate(product)).arg(&GATE_FIELDS);
+        ask.hget(&buyers, SENTINEL).hlen(buyers).zscore(&flight, SENTINEL).zcard(flight);
+    }
+
+    /// The answers to all questions. An error about one key is an answer, for that key alone; any other is the server's.
+    pub(super) async fn ask_each(
+        &self,
+        slot: &Slot,
+        link: &Arc<Link>,
+        ask: &mut Pipeline,
+    ) -> Result<Vec<Value>, GateError> {
+        let reply = ask.ignore_errors().query_async::<Vec<Value>>(&mut link.conn()).await.and_then(|answers| {
+            let refusal = answers.iter().find_map(|answer| match answer {
+                Value::ServerError(error) if error.code() != WRONG_TYPE => Some(error.clone()),
+                _ => None,
+            });
+            refusal.map_or(Ok(answers), |error| Err(error.into()))
+        });
+        self.answered(slot, link, reply)
+    }
+
+    /// A gate that cannot be read is not open, which is all that it costs others.
+    fn readable<T>(&self, product: ProductId, read: Result<Option<T>, GateError>) -> Result<Option<T>, GateError> {
+        match read.map_err(|error| self.unreadable(product, error)) {
+            Err(GateError::Lost) => Ok(None),
+            other => other,
+        }
     }
 
     pub(in crate::stock) async fn held_by(
@@ -82,7 +106,7 @@ impl RedisGate {
             return Ok(Vec::new());
         }
         let slot = &self.reader;
-        let link = slot.link().await?;
+        let link = self.link(slot).await?;
         let mut ask = redis::pipe();
         for product in products {
             ask.cmd("HMGET").arg(self.keys.gate(*product)).arg(&["epoch", "home", "open"]);
@@ -91,23 +115,13 @@ impl RedisGate {
                 ask.arg(user.get());
             }
         }
-        let reply = ask.query_async::<Vec<Vec<Option<String>>>>(&mut link.conn()).await;
-        let reply = self.answered(slot, &link, reply)?;
-        let unit = |order: &Option<String>| match order {
-            Some(order) => Ok(HeldUnit::Order(order.parse().map_err(nonsense)?)),
-            None => Ok(HeldUnit::Nothing),
+        let mut reply = self.ask_each(slot, &link, &mut ask).await?.into_iter();
+        let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
+        let held = |product: &ProductId| {
+            let (gate, mark) = (next()?, next()?);
+            self.readable(*product, parse_held(gate, mark, &link.home))
         };
-        reply
-            .chunks_exact(2)
-            .map(|pair| match (&pair[0][..], &pair[1][..]) {
-                ([Some(epoch), Some(home), Some(open)], [Some(sentinel), orders @ ..])
-                    if *home == link.home && open == "1" && epoch == sentinel =>
-                {
-                    orders.iter().map(unit).collect::<Result<_, _>>().map(Some)
-                }
-                _ => Ok(None),
-            })
-            .collect()
+        products.iter().map(held).collect()
     }
 
     pub(in crate::stock) async fn buyer_in_flight(
@@ -116,7 +130,7 @@ impl RedisGate {
         order: OrderId,
     ) -> Result<Option<UserId>, GateError> {
         let slot = &self.reader;
-        let link = slot.link().await?;
+        let link = self.link(slot).await?;
         let mut cursor = 0_u64;
         loop {
             let mut scan = redis::cmd("ZSCAN");
@@ -150,7 +164,8 @@ impl RedisGate {
             .invoke_on(&self.reader, &self.in_flight, &keys, |link, call| {
                 call.arg(&link.home).arg(format!("{order_id}:{user_id}"));
             })
-            .await?;
+            .await
+            .map_err(|error| self.unreadable(product, error))?;
         match reply.as_str() {
             "landed" => Ok(None),
             word => match word.parse() {
@@ -172,6 +187,10 @@ impl RedisGate {
                 call.arg(&link.home).arg(age.as_millis() as u64).arg(most);
             })
             .await?;
-        parse_stale(&reply)
+        let (stale, unreadable) = parse_stale(&reply).map_err(|error| self.unreadable(product, error))?;
+        if let Some(member) = unreadable {
+            self.troubles.broken(product, &format!("`{member}` in flight is no purchase; rebuild the gate"));
+        }
+        Ok(stale)
     }
 }

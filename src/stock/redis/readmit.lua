@@ -8,6 +8,10 @@ end
 if gate[3] ~= '1' then
   return {'closed'}
 end
+-- Changes nothing, and meets whatever could stop the script between a mark and its flight: see reserve.
+if not (tonumber(gate[4]) and redis.call('ZADD', KEYS[3], 'XX', 'INCR', '0', '0')) then
+  return {'lost'}
+end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local left = tonumber(gate[4]) - (redis.call('HLEN', KEYS[2]) - 1)

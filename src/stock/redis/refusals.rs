@@ -343,7 +343,7 @@ impl RedisGate {
 
     async fn scan_buyers(&self, product: ProductId) -> Result<HashSet<UserId, RandomState>, GateError> {
         let slot = &self.slots[0];
-        let link = slot.link().await?;
+        let link = self.link(slot).await?;
         let mut buyers = HashSet::default();
         let mut cursor = 0_u64;
         loop {

@@ -2,8 +2,13 @@
 -- KEYS: gate, buyers, flight. The rate keys are built here, as when units are taken.
 -- ARGV: home, epoch, prefix of the rate keys, then order, user and what is left of the rate window in ms of each purchase.
 -- Reply: lost | closed | superseded | ok.
-local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'tried')
+local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'tried', 'seq')
 if not gate[1] or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= gate[1] then
+  return 'lost'
+end
+-- Before the first write: whatever could stop the script later. HDEL is done also when the memory is full, and after it
+-- nothing is refused any more.
+if gate[3] == '1' and not (redis.call('ZSCORE', KEYS[3], '0') and tonumber(gate[5])) then
   return 'lost'
 end
 if gate[3] ~= '1' then
@@ -28,7 +33,7 @@ end
 if longest > 0 then
   local clock = redis.call('TIME')
   local tried = clock[1] * 1000 + math.floor(clock[2] / 1000) + longest
-  redis.call('HSET', KEYS[1], 'tried', math.max(tried, tonumber(gate[4] or 0)))
+  redis.call('HSET', KEYS[1], 'tried', math.max(tried, tonumber(gate[4]) or 0))
 end
 if freed > 0 then
   redis.call('HINCRBY', KEYS[1], 'seq', 1)

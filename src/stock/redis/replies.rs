@@ -5,7 +5,7 @@ use std::time::Duration;
 use deadpool_redis::redis::{FromRedisValue, Value};
 
 use crate::model::{Purchase, Revision, SaleTerms, Timestamp};
-use crate::stock::{Admission, Answer, GateError, Stale};
+use crate::stock::{Admission, Answer, Found, GateError, HeldUnit, Stale};
 
 pub(super) fn nonsense(what: impl std::fmt::Display) -> GateError {
     GateError::Protocol(what.to_string())
@@ -37,7 +37,10 @@ pub(super) fn parse_admission(reply: Vec<Value>, purchases: usize) -> Result<(Ad
             let answers = if word == "taken" {
                 vec![Answer::Taken; purchases]
             } else {
-                (0..purchases).map(|_| parse_answer(next()?)).collect::<Result<_, _>>()?
+                // A mark that cannot be read is one buyer's trouble.
+                (0..purchases)
+                    .map(|_| Ok(parse_answer(next()?).unwrap_or(Answer::Unreadable)))
+                    .collect::<Result<_, _>>()?
             };
             Ok((Admission::Open { epoch: version.epoch, revision, answers }, Some(version)))
         }
@@ -92,7 +95,8 @@ pub(super) fn parse_readmitted(reply: Vec<Value>) -> Result<(i64, Vec<Answer>), 
     Ok((epoch, answers.collect::<Result<_, _>>()?))
 }
 
-pub(super) fn parse_stale(reply: &[String]) -> Result<Stale, GateError> {
+/// What was left in flight, and the first member that nobody can read, which is left out.
+pub(super) fn parse_stale(reply: &[String]) -> Result<(Stale, Option<&str>), GateError> {
     match reply {
         [word, epoch, members @ ..] if word == "open" => {
             let parse = |[member, revision]: &[String; 2]| {
@@ -101,9 +105,9 @@ pub(super) fn parse_stale(reply: &[String]) -> Result<Stale, GateError> {
                 Some((Purchase { order_id: order.parse().ok()?, user_id: user.parse().ok()? }, revision))
             };
             let (members, []) = members.as_chunks() else { return Err(nonsense("a member without a revision")) };
-            let parsed = members.iter().map(|member| parse(member).ok_or_else(|| nonsense(&member[0])));
-            let (purchases, revisions) = parsed.collect::<Result<_, _>>()?;
-            Ok(Stale { epoch: epoch.parse().map_err(nonsense)?, purchases, revisions })
+            let unreadable = members.iter().find(|member| parse(member).is_none()).map(|[member, _]| member.as_str());
+            let (purchases, revisions) = members.iter().filter_map(parse).unzip();
+            Ok((Stale { epoch: epoch.parse().map_err(nonsense)?, purchases, revisions }, unreadable))
         }
         [word] => done(word).and_then(|()| Err(nonsense(word))),
         _ => Err(nonsense("a reply of another form")),
@@ -126,29 +130,82 @@ pub(super) struct OpenGate {
     pub(super) in_flight: i64,
 }
 
-/// `fields`: those of [`super::GATE_FIELDS`]; `marks`, `in_flight`: fields of `buyers`, members of `flight`. `None`: closed, lost, or of another server.
-pub(super) fn parse_gate(
-    fields: &[Option<String>],
-    sentinel: Option<&str>,
-    (marks, in_flight): (i64, i64),
-    home: &str,
-) -> Result<Option<OpenGate>, GateError> {
-    let all: Option<Vec<&str>> = fields.iter().map(Option::as_deref).collect();
-    let Some(&[epoch, gate_home, open, ver, stock, starts, ends, paused, seq]) = all.as_deref() else {
-        return Ok(None);
-    };
-    if gate_home != home || open != "1" || sentinel != Some(epoch) {
-        return Ok(None);
+/// What a gate's keys answered.
+pub(super) struct GateReply {
+    /// Those of [`super::GATE_FIELDS`].
+    fields: Value,
+    mark_sentinel: Value,
+    marks: Value,
+    flight_sentinel: Value,
+    flights: Value,
+}
+
+impl GateReply {
+    /// Takes the answers to [`super::RedisGate::ask_gate`].
+    pub(super) fn read(reply: &mut impl Iterator<Item = Value>) -> Result<Self, GateError> {
+        let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
+        let (fields, mark_sentinel, marks) = (next()?, next()?, next()?);
+        Ok(Self { fields, mark_sentinel, marks, flight_sentinel: next()?, flights: next()? })
     }
-    let number = |text: &str| text.parse::<i64>().map_err(|_| nonsense(format!("`{text}` is no number")));
-    let time = |text: &str| Timestamp::from_unix_ms(number(text)?).ok_or_else(|| nonsense(format!("time {text}")));
-    let terms = SaleTerms {
-        ver: number(ver)?,
-        stock: number(stock)?,
-        starts_at: time(starts)?,
-        ends_at: if ends.is_empty() { None } else { Some(time(ends)?) },
-        paused: paused == "1",
+
+    /// What there is of it on the server `home`. Something that cannot be read cannot be used, and is nothing.
+    pub(super) fn found(self, home: &str) -> Found {
+        let fields: Vec<Option<String>> = parse(self.fields.clone()).unwrap_or_default();
+        if let [Some(epoch), Some(of), Some(open), ..] = &fields[..]
+            && of == home
+            && open == "0"
+            && let Ok(epoch) = epoch.parse()
+        {
+            return Found::Closed(epoch);
+        }
+        match self.open(home) {
+            Ok(Some(gate)) => Found::Open(gate.version.epoch),
+            _ => Found::Nothing,
+        }
+    }
+
+    /// The gate if it is open; `None`: closed, lost, or of another server.
+    pub(super) fn open(self, home: &str) -> Result<Option<OpenGate>, GateError> {
+        let fields: Vec<Option<String>> = parse(self.fields)?;
+        let sentinel: Option<String> = parse(self.mark_sentinel)?;
+        let flight_sentinel: Option<String> = parse(self.flight_sentinel)?;
+        let (marks, flights): (i64, i64) = (parse(self.marks)?, parse(self.flights)?);
+        let all: Option<Vec<&str>> = fields.iter().map(Option::as_deref).collect();
+        let Some(&[epoch, gate_home, open, ver, stock, starts, ends, paused, seq]) = all.as_deref() else {
+            return Ok(None);
+        };
+        if gate_home != home || open != "1" || sentinel.as_deref() != Some(epoch) || flight_sentinel.is_none() {
+            return Ok(None);
+        }
+        let number = |text: &str| text.parse::<i64>().map_err(|_| nonsense(format!("`{text}` is no number")));
+        let time =
+            |text: &str| Timestamp::from_unix_ms(number(text)?).ok_or_else(|| nonsense(format!("`{text}` is no time")));
+        let terms = SaleTerms {
+            ver: number(ver)?,
+            stock: number(stock)?,
+            starts_at: time(starts)?,
+            ends_at: if ends.is_empty() { None } else { Some(time(ends)?) },
+            paused: paused == "1",
+        };
+        let version = Version { epoch: number(epoch)?, seq: number(seq)? };
+        // Less the sentinels.
+        Ok(Some(OpenGate { terms, version, taken: marks - 1, in_flight: flights - 1 }))
+    }
+}
+
+/// Users' marks, behind the first three fields of a gate; `None`: the gate is not open.
+pub(super) fn parse_held(gate: Value, marks: Value, home: &str) -> Result<Option<Vec<HeldUnit>>, GateError> {
+    let (gate, marks): (Vec<Option<String>>, Vec<Option<String>>) = (parse(gate)?, parse(marks)?);
+    let unit = |order: &Option<String>| match order {
+        Some(order) => Ok(HeldUnit::Order(order.parse().map_err(nonsense)?)),
+        None => Ok(HeldUnit::Nothing),
     };
-    let version = Version { epoch: number(epoch)?, seq: number(seq)? };
-    Ok(Some(OpenGate { terms, version, taken: marks - 1, in_flight }))
+    match (&gate[..], &marks[..]) {
+        ([Some(epoch), Some(of), Some(open)], [Some(sentinel), orders @ ..])
+            if of == home && open == "1" && epoch == sentinel =>
+        {
+            orders.iter().map(unit).collect::<Result<_, _>>().map(Some)
+        }
+        _ => Ok(None),
+    }
 }

@@ -13,12 +13,16 @@ end
 if gate[3] ~= '1' then
   return {'closed'}
 end
+local stock, starts, ends = tonumber(gate[4]), tonumber(gate[5]), tonumber(gate[6])
+if not (stock and starts and (ends or gate[6] == '') and gate[7] and tonumber(gate[8]) and tonumber(gate[10])) then
+  return {'lost'}
+end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-if now < tonumber(gate[5]) then
+if now < starts then
   return {'not_started', gate[5]}
 end
-if gate[6] ~= '' and now >= tonumber(gate[6]) then
+if ends and now >= ends then
   return {'ended'}
 end
 if gate[7] == '1' then
@@ -32,7 +36,7 @@ for n = 1, count do
   users[n] = ARGV[2 * n + 2]
 end
 local recent = {}
-if gate[9] and now < tonumber(gate[9]) then
+if now < (tonumber(gate[9]) or 0) then
   local rates = {}
   for n = 1, count do
     rates[n] = ARGV[2] .. users[n]
@@ -40,12 +44,12 @@ if gate[9] and now < tonumber(gate[9]) then
   recent = redis.call('MGET', unpack(rates))
 end
 local marks = redis.call('HMGET', KEYS[2], unpack(users))
-local left = tonumber(gate[4]) - (redis.call('HLEN', KEYS[2]) - 1)
+local left = stock - (redis.call('HLEN', KEYS[2]) - 1)
 local reply = {'open', epoch, gate[8], gate[10]}
 local taken, new_marks, new_flights, new = {}, {}, {}, 0
 -- Not before the revision, see revision_at. Written out once: as a number it would be for each.
-local since = string.format('%.0f', math.max(now, tonumber(gate[11] or 0)))
-local others, refused = false, false
+local since = string.format('%.0f', math.max(now, tonumber(gate[11]) or 0))
+local others, refused, whole = false, false, false
 for n = 1, count do
   local user, order = users[n], ARGV[2 * n + 3]
   local held = taken[user] or marks[n]
@@ -53,6 +57,13 @@ for n = 1, count do
   if held then
     if held ~= order then
       local admitted = taken[user] and since or redis.call('ZSCORE', KEYS[3], held .. ':' .. user)
+      if not admitted and not whole then
+        -- Only a set that has lost nothing can say that an order is not in flight.
+        whole = redis.call('ZSCORE', KEYS[3], '0')
+        if not whole then
+          return {'lost'}
+        end
+      end
       answer = admitted and held .. '+' .. revision_at(admitted, KEYS[1], gate[10], gate[11]) or held .. '-'
     elseif gate[11] and not taken[user] then
       local admitted = redis.call('ZSCORE', KEYS[3], held .. ':' .. user)
@@ -77,6 +88,13 @@ for n = 1, count do
   others = others or answer ~= 0
 end
 if new > 0 then
+  -- A mark without its flight would be a unit that nobody gives back, so nothing may stop the script between the two. A full
+  -- memory, missing replicas, a failing disk and a replica's refusal stop only the first write of a script (Redis 7:
+  -- SCRIPT_WRITE_DIRTY), the type of `buyers` is known to be right; what is left is that of `flight`, its loss, and a user
+  -- who may not ZADD. This adds 0 to the score of its sentinel, which changes nothing and meets all of them.
+  if not redis.call('ZADD', KEYS[3], 'XX', 'INCR', '0', '0') then
+    return {'lost'}
+  end
   redis.call('HSET', KEYS[2], unpack(new_marks))
   redis.call('ZADD', KEYS[3], unpack(new_flights))
 end

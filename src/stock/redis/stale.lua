@@ -8,9 +8,12 @@ end
 if gate[3] ~= '1' then
   return {'closed'}
 end
+if not redis.call('ZSCORE', KEYS[3], '0') then
+  return {'lost'}
+end
 local clock = redis.call('TIME')
 -- No purchase is admitted before the revision began, see revision_at.
-local now = math.max(clock[1] * 1000 + math.floor(clock[2] / 1000), tonumber(gate[5] or 0))
+local now = math.max(clock[1] * 1000 + math.floor(clock[2] / 1000), tonumber(gate[5]) or 0)
 local before = now - ARGV[2]
 local reply = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', before, 'WITHSCORES', 'LIMIT', 0, ARGV[3])
 for n = 2, #reply, 2 do

@@ -1,0 +1,26 @@
+-- Does what purchases need, on keys of its own, and leaves nothing: a server that refuses one of these cannot sell.
+-- KEYS: gate, buyers, flight, staging; shaped as those of a product. ARGV: prefix of the rate keys. Reply: ok.
+-- First a write that a full memory refuses: a script that has written anything is refused no more.
+redis.call('HSET', KEYS[1], 'seq', '0')
+redis.call('PEXPIRE', KEYS[1], 1000)
+redis.call('HINCRBY', KEYS[1], 'seq', 1)
+redis.call('HMGET', KEYS[1], 'seq')
+redis.call('HSET', KEYS[4], '0', '1')
+redis.call('PEXPIRE', KEYS[4], 1000)
+redis.call('RENAME', KEYS[4], KEYS[2])
+redis.call('HGET', KEYS[2], '0')
+redis.call('HLEN', KEYS[2])
+redis.call('HDEL', KEYS[2], '1')
+redis.call('ZADD', KEYS[3], '0', '0')
+redis.call('PEXPIRE', KEYS[3], 1000)
+redis.call('ZSCORE', KEYS[3], '0')
+redis.call('ZCARD', KEYS[3])
+redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '0', 'LIMIT', 0, 1)
+redis.call('ZREM', KEYS[3], '1')
+redis.call('SET', ARGV[1] .. '0', '', 'PX', '1000', 'NX')
+redis.call('MGET', ARGV[1] .. '0')
+redis.call('PTTL', ARGV[1] .. '0')
+redis.call('TIME')
+redis.call('PERSIST', KEYS[1])
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], ARGV[1] .. '0')
+return 'ok'

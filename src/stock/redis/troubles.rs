@@ -1,0 +1,94 @@
+//! What the log says of Redis: once when a trouble begins, seldom while it lasts, once when it is over.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::model::ProductId;
+use crate::stock::GateError;
+use crate::telemetry::Seldom;
+
+/// A trouble that lasts is told again after this.
+const TOLD_AGAIN: Duration = Duration::from_secs(10);
+/// Another trouble is told at once, but not more often than this.
+const TOLD_MOST: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(super) struct Troubles {
+    /// So that those who have none need no lock.
+    some: AtomicBool,
+    now: Mutex<Option<Trouble>>,
+    /// Broken gates.
+    broken: Seldom,
+}
+
+struct Trouble {
+    begun: Instant,
+    last: Instant,
+    told: Instant,
+    /// Of the error that was told.
+    kind: String,
+    failures: u64,
+}
+
+impl Default for Troubles {
+    fn default() -> Self {
+        Self { some: AtomicBool::default(), now: Mutex::default(), broken: Seldom::new(TOLD_MOST) }
+    }
+}
+
+impl Troubles {
+    /// A step failed. Only what is the server's own trouble counts.
+    pub(super) fn note(&self, error: &GateError) {
+        let (refuses, problem) = match error {
+            GateError::Refused(problem) | GateError::Misconfigured(problem) => (true, problem),
+            GateError::Unreachable(problem) | GateError::Unclear(problem) => (false, problem),
+            _ => return,
+        };
+        let kind = if refuses { problem.split(':').next().unwrap_or_default() } else { "" };
+        let at = Instant::now();
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = match &mut *now {
+            Some(trouble) => {
+                trouble.last = at;
+                trouble.failures += 1;
+                let since = at.saturating_duration_since(trouble.told);
+                if since < if trouble.kind == kind { TOLD_AGAIN } else { TOLD_MOST } {
+                    return;
+                }
+                trouble
+            }
+            None => {
+                self.some.store(true, Ordering::Relaxed);
+                now.insert(Trouble { begun: at, last: at, told: at, kind: String::new(), failures: 1 })
+            }
+        };
+        trouble.told = at;
+        trouble.kind = kind.to_owned();
+        let failures = trouble.failures;
+        if refuses {
+            tracing::warn!(failures, "Redis refuses; purchases are answered 503. {problem}");
+        } else {
+            tracing::warn!(failures, "Redis does not answer; purchases are answered 503. {problem}");
+        }
+    }
+
+    /// Something of a product's gate cannot be read.
+    pub(super) fn broken(&self, product: ProductId, problem: &str) {
+        let Some(untold) = self.broken.now() else { return };
+        tracing::warn!(product.id = %product, untold, "A key of a gate in Redis cannot be read; other products go on. {problem}");
+    }
+
+    /// What a purchase needs has just been done. A trouble of this very moment is not over yet.
+    pub(super) fn over(&self) {
+        if !self.some.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(trouble) = now.take_if(|trouble| trouble.last.elapsed() >= TOLD_MOST) {
+            self.some.store(false, Ordering::Relaxed);
+            let seconds = trouble.last.duration_since(trouble.begun).as_secs_f32();
+            tracing::info!(failures = trouble.failures, seconds, "Redis serves purchases again");
+        }
+    }
+}
