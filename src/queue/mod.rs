@@ -25,7 +25,7 @@ use rabbitmq::Trouble;
 /// The queue of the backend that was configured.
 pub enum OrderQueue {
     /// In this process; durable through a journal beside the database.
-    Embedded(EmbeddedQueue),
+    Embedded(Box<EmbeddedQueue>),
     /// RabbitMQ, one quorum queue with a single active consumer.
     RabbitMq(Arc<RabbitMqQueue>),
 }
@@ -105,7 +105,7 @@ pub enum Delivery {
 impl OrderQueue {
     /// A queue in this process, with its journal in `file`, which is made if there is none.
     pub fn embedded(file: &Path) -> Result<Self, String> {
-        Ok(Self::Embedded(EmbeddedQueue::open(file)?))
+        Ok(Self::Embedded(Box::new(EmbeddedQueue::open(file)?)))
     }
 
     /// A queue in RabbitMQ; its tasks start with [`OrderQueue::start`].

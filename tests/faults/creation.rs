@@ -52,7 +52,6 @@ async fn sells(trial: &mut Trial, server: &Server, product: i64) {
 }
 
 /// Between the commit and the gate nothing is lost: the product exists, the answer says so, and it sells.
-#[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_product_whose_gate_did_not_open_sells_without_a_restart() {
     for backend in [Backend::Embedded, Backend::Distributed] {
@@ -66,7 +65,6 @@ async fn a_product_whose_gate_did_not_open_sells_without_a_restart() {
 }
 
 /// An answer to the commit that was lost is found out.
-#[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_product_whose_commit_was_not_confirmed_is_looked_for() {
     for backend in [Backend::Embedded, Backend::Distributed] {
@@ -81,7 +79,6 @@ async fn a_product_whose_commit_was_not_confirmed_is_looked_for() {
 
 /// Where it cannot be found out the answer is 503; then a repeat with the same key finds the product, and without a key
 /// nothing goes on sale by itself.
-#[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_product_that_was_answered_503_does_not_go_on_sale_unasked() {
     for backend in [Backend::Embedded, Backend::Distributed] {

@@ -9,6 +9,7 @@ mod client;
 mod clocks;
 #[cfg(feature = "failpoints")]
 mod crash_points;
+#[cfg(feature = "failpoints")]
 mod creation;
 mod crowd;
 mod daemon;
