@@ -208,8 +208,14 @@ impl Deployment {
         self.agrees.load(Ordering::Relaxed)
     }
 
-    /// The database has that epoch, and the gate here is open with an older one.
-    pub(super) fn note_deposed(&self, product: ProductId, gate: i64, database: i64) {
+    /// Compares the epoch of an open gate here with that in the database. An older gate must not sell.
+    pub(super) fn saw_gate(&self, product: ProductId, gate: i64, database: i64) {
+        if gate >= database {
+            if self.has_deposed_gates() {
+                self.deposed.write().unwrap_or_else(PoisonError::into_inner).remove(&product);
+            }
+            return;
+        }
         let before = self.deposed.write().unwrap_or_else(PoisonError::into_inner).insert(product, database);
         if before != Some(database) {
             self.metrics.deposed_gates.inc();
@@ -218,6 +224,11 @@ impl Deployment {
                 "An open gate is older than the database says: closing it. Does another instance use another Redis?"
             );
         }
+    }
+
+    /// Whether a gate here was found to be older than the database says, and not rebuilt since.
+    pub fn has_deposed_gates(&self) -> bool {
+        !self.deposed.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Compares now, for whoever wants to begin an epoch. The id of what lies in Redis, if that is the deployment's.

@@ -101,9 +101,7 @@ impl Sweeper {
             None if self.gate.shared().is_none() => self.reopening.open(product).await?,
             None => self.rebuilds.start(product.id),
             Some(view) => {
-                if view.epoch < product.gate_epoch {
-                    self.rebuilds.deployment().note_deposed(product.id, view.epoch, product.gate_epoch);
-                }
+                self.rebuilds.deployment().saw_gate(product.id, view.epoch, product.gate_epoch);
                 if view.epoch != product.gate_epoch {
                     // Looks again, and closes it if it is older; newer is one that was opened since the row was read.
                     self.rebuilds.start(product.id);

@@ -96,7 +96,7 @@ async fn a_gate_that_is_older_than_the_database_is_closed_and_rebuilt() {
         // As an instance would begin it that uses another Redis.
         app.stores.execute(&format!("UPDATE products SET gate_epoch = gate_epoch + 1 WHERE id = {id}")).await;
         let begun = Instant::now();
-        let (mut closed, mut user) = (None, 2);
+        let (mut closed, mut unready, mut user) = (None, false, 2);
         loop {
             let reply = app.client.buy(user, id).await;
             if reply.status == 202 {
@@ -107,6 +107,7 @@ async fn a_gate_that_is_older_than_the_database_is_closed_and_rebuilt() {
             } else {
                 reply.is_problem(503, "unavailable");
                 closed = closed.or(Some(begun.elapsed()));
+                unready |= app.client.get("/readyz", None).await.body["checks"]["deployment"] == "down";
             }
             user += 1;
             assert!(begun.elapsed() < Duration::from_secs(15), "it does not sell again");
@@ -116,6 +117,10 @@ async fn a_gate_that_is_older_than_the_database_is_closed_and_rebuilt() {
         assert!(closed < Duration::from_millis(1500), "closed after {closed:?}");
         are_kept(&app.client, &promised).await;
         app.balanced(id).await;
+        // While it was closed, no balancer would have sent anybody here.
+        assert!(unready, "readiness has not told");
+        eventually_within(5, "it is ready again", || async { app.client.get("/readyz", None).await.status == 200 })
+            .await;
         let metrics: String = metrics(&app.client).await;
         assert!(metrics.contains("seckill_deposed_gates_total 1"), "{metrics}");
     })
