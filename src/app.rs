@@ -21,15 +21,14 @@ use crate::config::{self, Backend, Config};
 use crate::consumers::Consumer;
 use crate::data_dir::{self, ADMIN_PASSWORD, DataDir, JWT_SECRET, forget_secret, random_key, random_password};
 use crate::db::{Db, DbError, ErrorClass, Pairing};
-use crate::handlers::{Cors, TrustedProxies, routes, with_request_id};
+use crate::handlers::{Cors, routes, with_request_id};
 use crate::http::{self, Doors};
 use crate::metrics::Metrics;
-use crate::model::Timestamp;
-use crate::model::Username;
+use crate::model::{Account, Timestamp, Username};
 use crate::queue::OrderQueue;
 use crate::services::{
-    Accounts, Audits, Catalog, Deployment, Health, Holdings, KeyExpiry, KnownProducts, Lane, OnTheWay, Orders,
-    PasswordHasher, Purchases, Rebuilds, Recorder, Reopening, Replay, Sweeper, Tokens,
+    Accounts, Audits, Authenticator, Catalog, Deployment, Health, Holdings, KeyExpiry, KnownProducts, Lane, OnTheWay,
+    Orders, PasswordHasher, Purchases, Rebuilds, Recorder, Reopening, Replay, Sweeper, Tokens,
 };
 use crate::stock::{GateError, StockGate};
 use crate::supervision::Supervisor;
@@ -180,8 +179,6 @@ impl RunningApp {
         let lifetime = Duration::from_secs(config.auth.token_ttl_seconds.into());
         let tokens = Arc::new(Tokens::new(&config.auth.jwt_secret, lifetime));
         let passwords = PasswordHasher::new(config.auth.bcrypt_cost, cores);
-        let accounts = Accounts::new(db.clone(), tokens.clone(), passwords, config.limits.auth_per_minute);
-        let new_admin = first_admin(&accounts, &db, &mut config, data_dir.as_ref()).await?;
         let stop = CancellationToken::new();
         let (tasks, consumers) = (TaskTracker::new(), TaskTracker::new());
         let metrics = Arc::new(Metrics::new());
@@ -190,6 +187,9 @@ impl RunningApp {
             Backend::Distributed => "distributed",
         });
         let supervisor = Supervisor::new(metrics.task_restarts.clone());
+        let authenticator = Authenticator::new(&config.auth, tokens.clone(), db.clone()).await?;
+        let accounts = Accounts::new(db.clone(), tokens, authenticator.clone(), passwords, metrics.clone(), &config);
+        let new_admin = first_admin(&accounts, &db, &mut config, data_dir.as_ref()).await?;
         let recorder = Arc::new(Recorder::new(db.clone(), gate.clone(), metrics.clone()));
         let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
         let deployment = Arc::new(Deployment::new(db_, gate_, queue_, metrics.clone(), config.redis.place()));
@@ -218,6 +218,7 @@ impl RunningApp {
         let sweeper = Sweeper::new(db_, gate_, recorder, rebuilds.clone(), on_the_way_, metrics.clone());
         let sweeper = Arc::new(sweeper);
         keep_tasks(&supervisor, &tasks, &stop, &gate, sweeper, audits.clone());
+        authenticator.keep_fresh(&supervisor, &tasks, &stop);
         let (watched, watch_stop) = (deployment.clone(), stop.clone());
         supervisor.keep("deployment-watcher", &tasks, &stop, move || {
             let (deployment, stop) = (watched.clone(), watch_stop.clone());
@@ -231,7 +232,7 @@ impl RunningApp {
         tasks.close();
 
         let accounts = web::Data::new(accounts);
-        let tokens = web::Data::from(tokens);
+        let authenticator = web::Data::from(authenticator);
         let known = Arc::new(KnownProducts::new(db.clone()));
         let catalog = web::Data::new(Catalog::new(db.clone(), gate.clone(), known.clone()));
         let (holdings, looking) = Holdings::open(db.clone(), gate.clone(), on_the_way.clone());
@@ -262,7 +263,7 @@ impl RunningApp {
         };
         let metrics = web::Data::from(metrics);
         let audits = web::Data::from(audits);
-        let proxies = web::Data::new(TrustedProxies(config.server.trusted_proxies.clone()));
+        let proxies = web::Data::new(config.server.trusted_proxies.clone());
         let cors = Cors::new(&config.server.cors_origins);
         let listeners = http::bind(&config.server.host, config.server.port).map_err(|error| {
             StartError(format!("cannot listen on {}:{}: {error}", config.server.host, config.server.port))
@@ -284,7 +285,7 @@ impl RunningApp {
             let cors = cors.clone().map(Rc::new);
             App::new()
                 .app_data(accounts.clone())
-                .app_data(tokens.clone())
+                .app_data(authenticator.clone())
                 .app_data(catalog.clone())
                 .app_data(orders.clone())
                 .app_data(web::Data::new(lane))
@@ -399,7 +400,7 @@ fn keep_tasks(
 fn doors(config: &Config) -> Doors {
     let room = config.limits.connections.min(http::raise_descriptor_limit());
     let proxies = config.server.trusted_proxies.clone();
-    Doors::new(room, config.limits.connections_per_address, move |address| proxies.contains(&address))
+    Doors::new(room, config.limits.connections_per_address, move |address| proxies.trust(address))
 }
 
 /// The first line of the log: what runs, and on what. No secrets.
@@ -457,7 +458,7 @@ async fn first_admin(
     let existing = db.read(|conn| Box::pin(async move { conn.find_user_by_name(&name).await })).await;
     let existing = existing.map_err(|error: DbError| StartError(format!("administrator: {error}")))?;
     // One whose password is still to be hashed is not there yet.
-    let existing = existing.filter(|account| account.password_hash.starts_with('$'));
+    let existing = existing.filter(Account::has_password);
     if let (false, None, Some(data_dir)) = (configured, &existing, data_dir) {
         config.admin.password = data_dir.secret(ADMIN_PASSWORD, config::check_password, random_password)?;
     }

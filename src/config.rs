@@ -4,7 +4,6 @@
 
 mod layers;
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use config::{Environment, File, FileFormat};
@@ -12,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
 use crate::complaint::Complaint;
-use crate::model::{Password, Username};
+use crate::model::{Password, TrustedProxies, Username};
 
 /// The annotated defaults, which are also the file that ships with the project.
 const DEFAULTS: &str = include_str!("../config.yaml");
@@ -22,6 +21,8 @@ const DEFAULT_FILE: &str = "config.yaml";
 const JWT_SECRET_MIN_BYTES: usize = 32;
 /// It is part of each key's name, which is sent with each purchase.
 const KEY_PREFIX_MOST: usize = 64;
+/// `iss` of the tokens that we issue.
+pub const OWN_ISSUER: &str = "seckill";
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Deserialize)]
@@ -77,8 +78,8 @@ pub struct Server {
     /// How long a stop goes on serving after `/readyz` has said so.
     pub drain_seconds: u32,
     /// Proxies whose `X-Forwarded-For` is believed.
-    #[serde(deserialize_with = "addresses")]
-    pub trusted_proxies: Vec<IpAddr>,
+    #[serde(deserialize_with = "proxies")]
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// `embedded`: the backend in this process.
@@ -146,6 +147,48 @@ pub struct Auth {
     pub token_ttl_seconds: u32,
     /// Work factor of bcrypt.
     pub bcrypt_cost: u32,
+    /// Whose users buy.
+    pub users: Users,
+    /// Who may register.
+    pub registration: Registration,
+    /// The shop's own directory.
+    pub external: External,
+}
+
+/// `auth.users`: whose users buy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Users {
+    /// Those who registered here; only tokens that we issued are believed.
+    Local,
+    /// Those of the shop's own directory, whose tokens are believed.
+    External,
+}
+
+/// `auth.registration`: who may register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// Anybody.
+    Open,
+    /// Nobody.
+    Closed,
+}
+
+/// `auth.external`: the directory whose tokens are believed with `auth.users: external`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct External {
+    /// `iss` of its tokens.
+    pub issuer: String,
+    /// What `aud` must name; empty: tokens that are for a certain audience are not for us.
+    pub audience: String,
+    /// Key of its signatures, for HS256.
+    pub secret: SecretString,
+    /// A JWK Set of its keys, for RS256, ES256 and EdDSA.
+    pub jwks_file: PathBuf,
+    /// The same at an address.
+    pub jwks_url: String,
+    /// Whether its `role: admin` makes an administrator.
+    pub trust_role: bool,
 }
 
 /// `admin`: the account made at the first start.
@@ -216,6 +259,8 @@ macro_rules! words {
 }
 
 words!(Backend { "embedded" => Backend::Embedded, "distributed" => Backend::Distributed });
+words!(Users { "local" => Users::Local, "external" => Users::External });
+words!(Registration { "open" => Registration::Open, "closed" => Registration::Closed });
 words!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
 
 /// A list of words; in the environment, with commas between them.
@@ -233,23 +278,10 @@ fn list<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<String>, D::Error> {
     Ok(words.into_iter().map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect())
 }
 
-/// A list of addresses; in the environment, with commas between them.
-fn addresses<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<IpAddr>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        List(Vec<String>),
-        Line(String),
-    }
-    let written = match Written::deserialize(value)? {
-        Written::List(list) => list,
-        Written::Line(line) => line.split(',').map(str::to_owned).filter(|part| !part.trim().is_empty()).collect(),
-    };
-    let parse = |text: &String| {
-        let problem = format!("`{text}` is not an IP address");
-        text.trim().parse().map_err(|_| serde::de::Error::custom(problem))
-    };
-    written.iter().map(parse).collect()
+/// A list of proxies; in the environment, with commas between them.
+fn proxies<'de, D: Deserializer<'de>>(value: D) -> Result<TrustedProxies, D::Error> {
+    let parsed = TrustedProxies::parse(list(value)?.iter().map(String::as_str));
+    parsed.map_err(serde::de::Error::custom)
 }
 
 impl Config {
@@ -345,6 +377,7 @@ impl Config {
         in_range("auth.bcrypt_cost", self.auth.bcrypt_cost, 4, 15)?;
         Username::parse(&self.admin.username).map_err(|problem| invalid("admin.username", problem))?;
         self.validate_secrets()?;
+        self.validate_directory()?;
         match self.backend {
             Backend::Embedded if self.embedded.data_dir.as_os_str().is_empty() => {
                 Err(invalid("embedded.data_dir", "must not be empty"))
@@ -381,6 +414,55 @@ impl Config {
         if self.rabbitmq.queue.ends_with(".dead") {
             let problem = "must not end in `.dead`: it could be the dead-letter queue of another deployment";
             return Err(invalid("rabbitmq.queue", problem));
+        }
+        Ok(())
+    }
+
+    /// Only what is used is looked at, so that a directory can be prepared.
+    fn validate_directory(&self) -> Result<(), ConfigError> {
+        if self.auth.users == Users::Local {
+            return Ok(());
+        }
+        let External { issuer, secret, jwks_file, jwks_url, .. } = &self.auth.external;
+        let key = |name: &str| format!("auth.external.{name}");
+        if issuer.is_empty() {
+            return Err(invalid(
+                &key("issuer"),
+                "is missing; auth.users: external needs the `iss` of the shop's tokens",
+            ));
+        }
+        in_range(&key("issuer (length)"), issuer.len(), 1, 255)?;
+        if issuer == OWN_ISSUER {
+            return Err(invalid(&key("issuer"), format!("must not be `{OWN_ISSUER}`, which is ours")));
+        }
+        let sources = [
+            ("secret", secret.expose_secret()),
+            ("jwks_file", jwks_file.to_str().unwrap_or("?")),
+            ("jwks_url", jwks_url),
+        ];
+        match sources.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| *name).collect::<Vec<_>>()[..] {
+            ["secret"] => self.validate_directory_secret(secret.expose_secret()),
+            ["jwks_url"] => match url::Url::parse(jwks_url) {
+                Ok(url) if matches!(url.scheme(), "https" | "http") && url.has_host() => Ok(()),
+                _ => Err(invalid(&key("jwks_url"), "must be https://host/path")),
+            },
+            [] => Err(invalid(
+                &key("secret"),
+                "is missing; give it, or auth.external.jwks_file, or auth.external.jwks_url",
+            )),
+            [_] => Ok(()),
+            [first, second, ..] => {
+                Err(invalid(&key(second), format!("must be empty beside auth.external.{first}: one source of keys")))
+            }
+        }
+    }
+
+    fn validate_directory_secret(&self, secret: &str) -> Result<(), ConfigError> {
+        if secret.len() < JWT_SECRET_MIN_BYTES {
+            return Err(invalid("auth.external.secret", format!("must be at least {JWT_SECRET_MIN_BYTES} bytes")));
+        }
+        if secret == self.auth.jwt_secret.expose_secret() {
+            return Err(invalid("auth.external.secret", "must be another one than auth.jwt_secret"));
         }
         Ok(())
     }
@@ -501,12 +583,42 @@ mod tests {
 
     #[test]
     fn proxies_are_a_list_in_the_file_and_a_line_in_the_environment() {
-        let proxies = ["10.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()];
-        let file = load("server: { trusted_proxies: [10.0.0.1, '::1'] }", &[]).unwrap();
+        let proxies = TrustedProxies::parse(["10.0.0.0/8", "::1"]).unwrap();
+        let file = load("server: { trusted_proxies: [10.0.0.0/8, '::1'] }", &[]).unwrap();
         assert_eq!(file.server.trusted_proxies, proxies);
-        let line = load("{}", &[("SERVER__TRUSTED_PROXIES", "10.0.0.1, ::1")]).unwrap();
+        let line = load("{}", &[("SERVER__TRUSTED_PROXIES", "10.0.0.0/8, ::1")]).unwrap();
         assert_eq!(line.server.trusted_proxies, proxies);
-        assert!(load("{}", &[("SERVER__TRUSTED_PROXIES", "")]).unwrap().server.trusted_proxies.is_empty());
+        let none = load("{}", &[("SERVER__TRUSTED_PROXIES", "")]).unwrap();
+        assert_eq!(none.server.trusted_proxies, TrustedProxies::default());
+    }
+
+    #[test]
+    fn a_directory_needs_an_issuer_and_one_source_of_keys() {
+        const SECRET: &str = "fedcba9876543210fedcba9876543210";
+        let load = |settings: &[(&str, &str)]| {
+            let settings = settings.iter().map(|(key, value)| (format!("AUTH__EXTERNAL__{key}"), *value));
+            let mut settings: Vec<(String, &str)> = settings.collect();
+            settings.push(("AUTH__USERS".to_owned(), "external"));
+            load("{}", &settings.iter().map(|(key, value)| (key.as_str(), *value)).collect::<Vec<_>>())
+        };
+        load(&[("ISSUER", "https://shop.example"), ("SECRET", SECRET)]).unwrap();
+        load(&[("ISSUER", "shop"), ("JWKS_URL", "https://shop.example/keys"), ("AUDIENCE", "seckill")]).unwrap();
+        for (settings, key) in [
+            (&[][..], "issuer"),
+            (&[("SECRET", SECRET)], "issuer"),
+            (&[("ISSUER", "seckill"), ("SECRET", SECRET)], "issuer"),
+            (&[("ISSUER", "shop")], "secret"),
+            (&[("ISSUER", "shop"), ("SECRET", "short")], "secret"),
+            (&[("ISSUER", "shop"), ("SECRET", "0123456789abcdef0123456789abcdef")], "secret"),
+            (&[("ISSUER", "shop"), ("SECRET", SECRET), ("JWKS_FILE", "keys.json")], "jwks_file"),
+            (&[("ISSUER", "shop"), ("JWKS_FILE", "keys.json"), ("JWKS_URL", "https://shop.example/")], "jwks_url"),
+            (&[("ISSUER", "shop"), ("JWKS_URL", "ftp://shop.example/")], "jwks_url"),
+            (&[("ISSUER", "shop"), ("SECRET", SECRET), ("TRUST_ROLE", "perhaps")], "trust_role"),
+        ] {
+            let message = load(settings).expect_err(key);
+            assert!(message.starts_with(&format!("configuration: auth.external.{key}")), "{settings:?}: {message}");
+            assert!(!message.contains('\n') && !message.contains(SECRET), "{message}");
+        }
     }
 
     #[test]
@@ -539,6 +651,10 @@ mod tests {
             ("{}", Some(("AUTH__JWT_SECRET", "short")), "auth.jwt_secret"),
             ("{}", Some(("ADMIN__PASSWORD", "")), "admin.password"),
             ("{}", Some(("ADMIN__USERNAME", "a b")), "admin.username"),
+            ("{}", Some(("ADMIN__PASSWORD", "correct\0horse")), "admin.password"),
+            ("{}", Some(("AUTH__USERS", "theirs")), "auth.users"),
+            ("auth: { registration: ajar }", None, "auth.registration"),
+            ("server: { trusted_proxies: [10.0.0.0/33] }", None, "server.trusted_proxies"),
             ("auth: { bcrypt_cost: 3 }", None, "auth.bcrypt_cost"),
             ("auth: { bcrypt_cost: 16 }", None, "auth.bcrypt_cost"),
             ("redis: { addr: localhost }", None, "redis.addr"),

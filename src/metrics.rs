@@ -111,7 +111,11 @@ pub struct Metrics {
     database_connections: IntGaugeVec,
     /// Failures of background tasks, by task; each is followed by a restart.
     pub task_restarts: IntCounterVec,
+    log_ins: IntCounterVec,
 }
+
+/// What a log-in can come to.
+const LOG_INS: [&str; 5] = ["success", "invalid_credentials", "rate_limited", "unavailable", "internal"];
 
 /// State of the pool of database connections.
 #[derive(Debug, Clone, Copy)]
@@ -223,8 +227,19 @@ impl Metrics {
                 "task",
                 &[],
             ),
+            log_ins: {
+                let opts = Opts::new("seckill_log_ins_total", "Log-ins by what they came to");
+                let log_ins = registered(&registry, IntCounterVec::new(opts, &["outcome"]));
+                LOG_INS.iter().for_each(|outcome| log_ins.with_label_values(&[outcome]).reset());
+                log_ins
+            },
             registry,
         }
+    }
+
+    /// Counts a log-in: one of [`LOG_INS`].
+    pub fn log_in(&self, outcome: &str) {
+        self.log_ins.with_label_values(&[outcome]).inc();
     }
 
     /// For the requests of one HTTP worker.

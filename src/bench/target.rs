@@ -17,9 +17,12 @@ use crate::services::{Identity, Tokens};
 const STRIDE: u64 = 2_654_435_761;
 const USERS: u64 = 1 << 32;
 
+/// The administrator of the first start is the first user.
+const ADMIN: u64 = 1;
+
 /// The user id of a buyer; another one for each number.
 pub(super) fn buyer(number: u32) -> u64 {
-    1 + u64::from(number).wrapping_mul(STRIDE) % USERS
+    2 + u64::from(number).wrapping_mul(STRIDE) % USERS
 }
 
 /// Where the shop is, and what its tokens are signed with.
@@ -41,7 +44,7 @@ impl Target {
     /// Ends all sales that it has begun, so that none stays open in a database that outlives the bench.
     pub(super) async fn end_sales(&self) -> Result<(), String> {
         let products = std::mem::take(&mut *self.products.lock().unwrap_or_else(PoisonError::into_inner));
-        let admin = self.token(i64::MAX as u64, Role::Admin)?;
+        let admin = self.token(ADMIN, Role::Admin)?;
         let end = format!(r#"{{"ends_at":"{}"}}"#, Timestamp::now());
         for product in products {
             let patch = request("PATCH", &format!("/products/{product}"), Some(&admin), Some(&end));
@@ -55,7 +58,7 @@ impl Target {
 
     /// Puts a product on sale.
     pub(super) async fn new_product(&self, stock: usize) -> Result<ProductId, String> {
-        let admin = self.token(i64::MAX as u64, Role::Admin)?;
+        let admin = self.token(ADMIN, Role::Admin)?;
         let product = format!(r#"{{"name":"Sneaker, limited","price_cents":19900,"stock":{stock}}}"#);
         let request = request("POST", "/products", Some(&admin), Some(&product));
         let problem = |what: &dyn std::fmt::Display| format!("a new product: {what}");

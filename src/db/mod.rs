@@ -8,6 +8,7 @@ mod connect;
 mod deployment;
 mod diagnosis;
 mod error;
+mod external_users;
 mod gates;
 mod idempotency;
 mod migrations;
@@ -18,6 +19,7 @@ mod products;
 mod revisions;
 mod sales;
 mod schema;
+mod token_withdrawals;
 mod users;
 
 use std::path::{Path, PathBuf};
@@ -41,12 +43,14 @@ use crate::metrics::PoolUse;
 
 pub use deployment::{DeploymentRow, InstanceUse};
 pub use error::{DbError, DbResult, ErrorClass, Refused};
+pub use external_users::ExternalUser;
 pub use gates::{GateRow, SaleAudit};
 pub use idempotency::{NewKey, StoredKey};
 pub use orders::{NewOrder, SaleCount, WrittenOrder};
 pub use pairing::Pairing;
 pub use products::{NewProduct, ProductChange, ProductLock};
 pub use revisions::RevisionRow;
+pub use token_withdrawals::TokenWithdrawal;
 
 /// Wait for a free connection, and for a new one to be made.
 const POOL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -203,6 +207,20 @@ impl Db {
         E: From<DbError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
+        // Whoever only reads can ask again; a growing queue would make everybody wait.
+        if self.pool_use().waiting >= READERS_WAITING_MOST {
+            return Err(DbError::Overloaded("too many readers wait".to_owned()).into());
+        }
+        self.run(false, None, work).await
+    }
+
+    /// The same, however many readers wait: for the few reads on which who may come in depends.
+    pub async fn read_first<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
+    {
         self.run(false, None, work).await
     }
 
@@ -231,10 +249,6 @@ impl Db {
         E: From<DbError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
-        // Whoever only reads can ask again; a growing queue would make everybody wait.
-        if !writes && self.pool_use().waiting >= READERS_WAITING_MOST {
-            return Err(DbError::Overloaded("too many readers wait".to_owned()).into());
-        }
         let pool = self.pool.clone();
         let task = self.runtime.spawn(async move {
             let _place = place;

@@ -8,6 +8,26 @@ diesel::table! {
         password_hash -> Text,
         role -> Text,
         created_at -> Timestamp,
+        token_generation -> BigInt,
+    }
+}
+
+diesel::table! {
+    external_users (id) {
+        id -> BigInt,
+        issuer -> Binary,
+        subject -> Binary,
+        tokens_valid_from -> BigInt,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    token_withdrawals (id) {
+        id -> BigInt,
+        user_id -> BigInt,
+        valid_from -> BigInt,
+        created_at -> Timestamp,
     }
 }
 

@@ -7,6 +7,10 @@ use super::schema::users;
 use super::{DbConn, DbResult, on_db};
 use crate::model::{Account, Role, Timestamp, UserId, Username};
 
+/// The columns of [`Account`].
+const ACCOUNT: (users::id, users::username, users::password_hash, users::role, users::token_generation) =
+    (users::id, users::username, users::password_hash, users::role, users::token_generation);
+
 impl DbConn {
     /// Inserts an account.
     ///
@@ -28,18 +32,40 @@ impl DbConn {
     /// The account of a name, whatever its case.
     pub async fn find_user_by_name(&mut self, name: &Username) -> DbResult<Option<Account>> {
         let conn = self;
-        let query = users::table
-            .select((users::id, users::username, users::password_hash, users::role))
-            .filter(users::username_key.eq(name.key()));
+        let query = users::table.select(ACCOUNT).filter(users::username_key.eq(name.key()));
         on_db!(conn, query.get_result(conn).await.optional())
     }
 
     /// The account of an id.
     pub async fn find_user(&mut self, id: UserId) -> DbResult<Option<Account>> {
         let conn = self;
-        let query = users::table
-            .select((users::id, users::username, users::password_hash, users::role))
-            .filter(users::id.eq(id));
+        let query = users::table.select(ACCOUNT).filter(users::id.eq(id));
         on_db!(conn, query.get_result(conn).await.optional())
+    }
+
+    /// Gives an account another password if it still has the old one; says whether it did.
+    pub async fn replace_password(&mut self, id: UserId, old_hash: &str, new_hash: &str) -> DbResult<bool> {
+        let conn = self;
+        let account = users::table.filter(users::id.eq(id)).filter(users::password_hash.eq(old_hash));
+        let change = users::password_hash.eq(new_hash);
+        Ok(on_db!(conn, diesel::update(account).set(change).execute(conn).await)? > 0)
+    }
+
+    /// Begins the generation after this one, if it is the account's; says whether it did.
+    pub async fn begin_token_generation(&mut self, id: UserId, after: i64) -> DbResult<bool> {
+        let conn = self;
+        let account = users::table.filter(users::id.eq(id)).filter(users::token_generation.eq(after));
+        let change = users::token_generation.eq(after + 1);
+        Ok(on_db!(conn, diesel::update(account).set(change).execute(conn).await)? > 0)
+    }
+
+    /// Begins the next generation of an account, whichever that is; says which.
+    pub async fn next_token_generation(&mut self, id: UserId) -> DbResult<i64> {
+        let conn = self;
+        let account = users::table.filter(users::id.eq(id));
+        let change = users::token_generation.eq(users::token_generation + 1);
+        on_db!(conn, diesel::update(account).set(change).execute(conn).await)?;
+        let generation = users::table.select(users::token_generation).filter(users::id.eq(id));
+        on_db!(conn, generation.get_result(conn).await)
     }
 }

@@ -1,18 +1,23 @@
-//! `/register`, `/login`, `/me`.
+//! `/register`, `/login`, `/logout`, `/me`, `/me/password`.
 
 use actix_web::{HttpResponse, web};
 
-use super::{Body, Caller, ClientAddress};
+use super::extract::OpenRegistration;
+use super::{Body, Caller, ClientAddress, SignedIn, UnreadBody};
 use crate::error::Result;
-use crate::services::{Accounts, Credentials};
+use crate::services::{Accounts, Credentials, PasswordChange};
+
+/// On what only the asker may see.
+const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
 
 pub(super) async fn register(
+    _: OpenRegistration,
     ClientAddress(address): ClientAddress,
     Body(credentials): Body<Credentials>,
     accounts: web::Data<Accounts>,
 ) -> Result<HttpResponse> {
-    let profile = accounts.register(credentials, address).await?;
-    Ok(HttpResponse::Created().json(profile))
+    let registered = accounts.register(credentials, address).await?;
+    Ok(HttpResponse::Created().insert_header(NO_STORE).json(registered))
 }
 
 pub(super) async fn log_in(
@@ -21,9 +26,28 @@ pub(super) async fn log_in(
     accounts: web::Data<Accounts>,
 ) -> Result<HttpResponse> {
     let token = accounts.log_in(credentials, address).await?;
-    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(token))
+    Ok(HttpResponse::Ok().insert_header(NO_STORE).json(token))
+}
+
+pub(super) async fn log_out(
+    SignedIn(session): SignedIn,
+    _: UnreadBody,
+    accounts: web::Data<Accounts>,
+) -> Result<HttpResponse> {
+    accounts.log_out(session).await?;
+    Ok(HttpResponse::NoContent().finish())
 }
 
 pub(super) async fn me(Caller(identity): Caller, accounts: web::Data<Accounts>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(accounts.profile(identity).await?))
+}
+
+pub(super) async fn change_password(
+    SignedIn(session): SignedIn,
+    ClientAddress(address): ClientAddress,
+    Body(change): Body<PasswordChange>,
+    accounts: web::Data<Accounts>,
+) -> Result<HttpResponse> {
+    accounts.change_password(session, change, address).await?;
+    Ok(HttpResponse::NoContent().finish())
 }

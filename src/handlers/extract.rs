@@ -2,27 +2,41 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, web};
-use futures_util::future::{Ready, ready};
+use futures_util::FutureExt;
+use futures_util::future::{Either, LocalBoxFuture, Ready, ready};
 use serde::de::DeserializeOwned;
 
 use crate::complaint::Complaint;
 use crate::error::{Error, Result};
-use crate::model::Role;
-use crate::services::{Identity, Tokens};
+use crate::model::{Role, TrustedProxies};
+use crate::services::{Accounts, Authenticator, Identification, Identity, Session};
 
 /// Whoever sends a valid token.
 pub struct Caller(pub Identity);
 
 impl FromRequest for Caller {
     type Error = Error;
-    type Future = Ready<Result<Self>>;
+    type Future = Identified<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(identify(request).map(Self))
+        identify(request, |session| Ok(Self(session.identity)))
+    }
+}
+
+/// The same, with what a log-out must know.
+pub struct SignedIn(pub Session);
+
+impl FromRequest for SignedIn {
+    type Error = Error;
+    type Future = Identified<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        identify(request, |session| Ok(Self(session)))
     }
 }
 
@@ -31,34 +45,57 @@ pub struct Admin(pub Identity);
 
 impl FromRequest for Admin {
     type Error = Error;
-    type Future = Ready<Result<Self>>;
+    type Future = Identified<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(identify(request).and_then(|identity| match identity.role {
-            Role::Admin => Ok(Self(identity)),
+        identify(request, |session| match session.identity.role {
+            Role::Admin => Ok(Self(session.identity)),
             Role::Buyer => Err(Error::Forbidden),
-        }))
+        })
     }
 }
 
-fn identify(request: &HttpRequest) -> Result<Identity> {
-    let tokens = request
-        .app_data::<web::Data<Tokens>>()
-        .ok_or_else(|| Error::Internal("no token service is registered".to_owned()))?;
+/// Known at once, as every buyer is with a token of ours, or after a look-up.
+pub type Identified<T> = Either<Ready<Result<T>>, LocalBoxFuture<'static, Result<T>>>;
+
+fn identify<T: 'static>(request: &HttpRequest, admit: fn(Session) -> Result<T>) -> Identified<T> {
+    match token(request) {
+        Ok((authenticator, token)) => match authenticator.identify(token) {
+            Identification::Known(session) => Either::Left(ready(session.and_then(admit))),
+            Identification::LookUp(session) => Either::Right(Box::pin(session.map(move |known| known.and_then(admit)))),
+        },
+        Err(error) => Either::Left(ready(Err(error))),
+    }
+}
+
+fn token(request: &HttpRequest) -> Result<(&Arc<Authenticator>, &str)> {
+    let authenticator = request
+        .app_data::<web::Data<Authenticator>>()
+        .ok_or_else(|| Error::Internal("no authenticator is registered".to_owned()))?;
     let value = request.headers().get(header::AUTHORIZATION).ok_or(Error::Unauthorized)?;
     match value.as_bytes().split_at_checked(BEARER.len()) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(BEARER.as_bytes()) => {
-            tokens.check(std::str::from_utf8(token.trim_ascii()).map_err(|_| Error::Unauthorized)?)
+            Ok((authenticator, std::str::from_utf8(token.trim_ascii()).map_err(|_| Error::Unauthorized)?))
         }
         _ => Err(Error::Unauthorized),
     }
 }
 
+/// Turns everybody away where nobody may register, whatever they send.
+pub struct OpenRegistration;
+
+impl FromRequest for OpenRegistration {
+    type Error = Error;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let open = request.app_data::<web::Data<Accounts>>().is_some_and(|accounts| accounts.registers());
+        ready(if open { Ok(Self) } else { Err(Error::NotFound) })
+    }
+}
+
 /// The scheme of a token, in any case.
 const BEARER: &str = "Bearer ";
-
-/// Proxies that are believed when they say whom a request comes from.
-pub struct TrustedProxies(pub Vec<IpAddr>);
 
 /// Where a request comes from: the last address on its way that is not a trusted proxy.
 pub struct ClientAddress(pub IpAddr);
@@ -68,25 +105,15 @@ impl FromRequest for ClientAddress {
     type Future = Ready<Result<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-        let trusted = request.app_data::<web::Data<TrustedProxies>>().map_or(&[][..], |proxies| &proxies.0);
-        let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
-        ready(Ok(Self(client_address(peer, forwarded, trusted))))
+        let peer = request.peer_addr().map(|peer| peer.ip());
+        let trusted = request.app_data::<web::Data<TrustedProxies>>();
+        let forwarded: Vec<&str> =
+            request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
+        ready(Ok(Self(match trusted {
+            Some(trusted) => trusted.client(peer, &forwarded),
+            None => peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        })))
     }
-}
-
-/// Each proxy appends the address it was called from, so the list is read from its end; what stands before an address
-/// that is not trusted is anybody's word.
-fn client_address<'a>(peer: IpAddr, forwarded: impl Iterator<Item = &'a str>, trusted: &[IpAddr]) -> IpAddr {
-    let listed: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
-    let mut address = peer;
-    for hop in listed.into_iter().rev() {
-        match hop.parse() {
-            Ok(before) if trusted.contains(&address) => address = before,
-            _ => break,
-        }
-    }
-    address
 }
 
 /// The `{id}` of the path, or, in a scope without patterns, what follows its beginning.
@@ -130,22 +157,4 @@ pub(super) fn invalid(path: &serde_path_to_error::Path, whole: &str, complaint: 
         (path, None) => path.to_owned(),
     };
     Error::Invalid(format!("{place}: {}", complaint.problem))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_trusted_proxies_say_where_a_request_comes_from() {
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let proxies = [ip("10.0.0.1"), ip("10.0.0.2")];
-        let from = |peer: &str, forwarded: &[&str]| client_address(ip(peer), forwarded.iter().copied(), &proxies);
-        assert_eq!(from("1.2.3.4", &["9.9.9.9"]), ip("1.2.3.4"), "nobody of ours");
-        assert_eq!(from("10.0.0.1", &["9.9.9.9"]), ip("9.9.9.9"));
-        assert_eq!(from("10.0.0.1", &["6.6.6.6, 9.9.9.9"]), ip("9.9.9.9"), "the first is the client's own word");
-        assert_eq!(from("10.0.0.1", &["6.6.6.6, 9.9.9.9", "10.0.0.2"]), ip("9.9.9.9"), "two of ours in a row");
-        assert_eq!(from("10.0.0.1", &["9.9.9.9, nonsense"]), ip("10.0.0.1"));
-        assert_eq!(from("10.0.0.1", &[]), ip("10.0.0.1"));
-    }
 }

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 
 pub use body::{Body, UnreadBody};
 pub use cors::Cors;
-pub use extract::{Admin, Caller, ClientAddress, Params, PathId, TrustedProxies};
+pub use extract::{Admin, Caller, ClientAddress, Params, PathId, SignedIn};
 pub use request_id::with_request_id;
 
 /// Adds every path of the API.
@@ -31,6 +31,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(Path::new("/seckill/{id}").allow(Method::POST).resource())
         .service(Path::new("/register").on(Method::POST, accounts::register).resource())
         .service(Path::new("/login").on(Method::POST, accounts::log_in).resource())
+        .service(Path::new("/logout").on(Method::POST, accounts::log_out).resource())
+        .service(Path::new("/me/password").on(Method::POST, accounts::change_password).resource())
         .service(Path::new("/me").on(Method::GET, accounts::me).resource())
         .service(Path::new("/products").on(Method::GET, catalog::list).on(Method::POST, catalog::create).resource())
         .service(Path::new("/products/{id}").on(Method::GET, catalog::get).on(Method::PATCH, catalog::patch).resource())

@@ -32,6 +32,18 @@ pub struct Account {
     pub password_hash: String,
     /// What it may do.
     pub role: Role,
+    /// Which generation of its tokens is in force; a log-out begins the next.
+    pub token_generation: i64,
+}
+
+impl Account {
+    /// Stands for a hash until the administrator's password has been hashed: no password fits.
+    pub const NO_PASSWORD: &str = "!";
+
+    /// Whether anybody can log in to it.
+    pub fn has_password(&self) -> bool {
+        self.password_hash != Self::NO_PASSWORD
+    }
 }
 
 /// A well-formed user name: 3 to 32 of letters, digits, `_`, `-`, `.` (ASCII).
@@ -59,13 +71,16 @@ impl Username {
     }
 }
 
-/// A well-formed password: 8 to 72 bytes, for bcrypt reads no more.
+/// A well-formed password: 8 to 72 bytes, for bcrypt reads no more, and no NUL, at which it would begin anew.
 #[derive(Debug, Clone)]
 pub struct Password(SecretString);
 
 impl Password {
-    /// Checks the length.
+    /// Checks the form.
     pub fn parse(password: &str) -> Result<Self, &'static str> {
+        if password.contains('\0') {
+            return Err("must not contain a NUL character");
+        }
         if !(8..=72).contains(&password.len()) {
             return Err("must be 8 to 72 bytes");
         }

@@ -95,6 +95,11 @@ integer_id!(
     UserId
 );
 
+impl UserId {
+    /// Ids that we give are at most this, 2^53 - 1: JavaScript reads larger numbers wrongly.
+    pub const GREATEST_KNOWN: i64 = (1 << 53) - 1;
+}
+
 /// Id of an order: a UUIDv7, so ids sort by time and need no coordination.
 ///
 /// Of its bits that are free, 20 are the end of the product's id, so that an order which is not in the database yet is

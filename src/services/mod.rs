@@ -2,7 +2,6 @@
 
 mod accounts;
 mod audits;
-mod auth_limiter;
 mod catalog;
 mod change_log;
 mod creation;
@@ -13,7 +12,6 @@ mod idempotency;
 mod known_products;
 mod on_the_way;
 mod orders;
-mod passwords;
 mod purchases;
 mod read_limit;
 mod rebuilds;
@@ -23,9 +21,11 @@ mod replay;
 mod round_size;
 mod shown;
 mod sweeper;
-mod tokens;
 
-pub use accounts::{Accounts, Credentials, LoggedIn, Profile};
+pub use accounts::{
+    Accounts, Authenticator, Credentials, Identification, Identity, Issued, LoggedIn, OwnToken, PasswordChange,
+    PasswordHasher, Profile, Registered, Session, Tokens,
+};
 pub use audits::{Audit, Audits};
 pub use catalog::{Catalog, CreateProduct, PatchProduct, ProductView, Restock, SaleFilter};
 pub use deployment::Deployment;
@@ -35,7 +35,6 @@ pub use idempotency::{Answered, IdempotencyKey, KeyExpiry};
 pub use known_products::KnownProducts;
 pub use on_the_way::OnTheWay;
 pub use orders::Orders;
-pub use passwords::PasswordHasher;
 pub use purchases::{Lane, Purchases};
 pub use rebuilds::Rebuilds;
 pub use recorder::{Decision, Recorder};
@@ -43,7 +42,6 @@ pub use reopening::Reopening;
 pub use replay::Replay;
 pub use shown::Rendered;
 pub use sweeper::Sweeper;
-pub use tokens::{Identity, Tokens};
 
 use serde::Serialize;
 

@@ -1,0 +1,373 @@
+//! bcrypt, where it cannot starve the sale: on threads of its own, one core left free, and of lower priority.
+//!
+//! Who waits for a hash stands in a [`Line`]. A request is held open until its turn comes, or, when that would take longer
+//! than [`HELD_FOR`], told how long; the place in line is kept.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::line::{Joined, Line, Waiter};
+use super::network::Network;
+use crate::error::{Error, Result};
+use crate::model::Password;
+
+/// A request waits this long at most: shorter than what clients and proxies usually allow.
+const HELD_FOR: Duration = Duration::from_secs(20);
+/// Nobody is told to stay away for longer: an estimate of more is none.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// By how much the threads are nicer than the others: they take what the sale leaves.
+#[cfg(target_os = "linux")]
+const NICER: i32 = 19;
+/// What is left of a bcrypt hash after version and cost: salt and digest. These belong to no password.
+const NOBODYS_SALT_AND_DIGEST: &str = "abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui";
+/// A hash of cost 12, with the rest after it, until we have seen one.
+const FIRST_GUESS: Duration = Duration::from_millis(500);
+
+/// Who wants a hash.
+pub(super) struct Asker<'a> {
+    /// From which address.
+    pub(super) from: IpAddr,
+    /// For which account: one hash at a time.
+    pub(super) account: &'a str,
+    /// Somebody has logged in to the account from there lately: strangers, however many, take only every other turn.
+    pub(super) known: bool,
+}
+
+impl Asker<'_> {
+    /// This process itself.
+    pub(super) fn ourselves(account: &str) -> Asker<'_> {
+        Asker { from: IpAddr::V4(Ipv4Addr::UNSPECIFIED), account, known: true }
+    }
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct PasswordHasher {
+    cost: u32,
+    handle: Arc<Handle>,
+}
+
+/// Ends the threads when it is dropped.
+struct Handle(Arc<Shared>);
+
+struct Shared {
+    waiting: Mutex<Waiting>,
+    wake: Condvar,
+    threads: u32,
+}
+
+struct Waiting {
+    known: Line<Box<dyn Job>>,
+    strangers: Line<Box<dyn Job>>,
+    /// Who was last.
+    last_was_known: bool,
+    /// Accounts that have a hash in flight.
+    busy: HashSet<String>,
+    /// What a turn takes, lately.
+    turn: Duration,
+    ended: bool,
+}
+
+/// Work that waits for its turn.
+trait Job: Send {
+    fn is_unwanted(&self) -> bool;
+    fn run(self: Box<Self>);
+}
+
+struct Ask<T, F> {
+    work: F,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T: Send, F: FnOnce() -> Result<T> + Send> Job for Ask<T, F> {
+    fn is_unwanted(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    fn run(self: Box<Self>) {
+        // Who has hung up meanwhile does not see it.
+        let _ = self.reply.send((self.work)());
+    }
+}
+
+impl Waiter for Box<dyn Job> {
+    fn is_gone(&self) -> bool {
+        self.is_unwanted()
+    }
+}
+
+impl Waiting {
+    fn line(&mut self, known: bool) -> &mut Line<Box<dyn Job>> {
+        if known { &mut self.known } else { &mut self.strangers }
+    }
+
+    /// Whose turn it is. Known addresses have every other turn, if they want it.
+    fn next(&mut self) -> Option<(String, Box<dyn Job>)> {
+        let (now, first) = (Instant::now(), !self.last_was_known);
+        for known in [first, !first] {
+            let line = if known { &mut self.known } else { &mut self.strangers };
+            if let Some((account, job)) = line.next(now, &self.busy) {
+                self.last_was_known = known;
+                self.busy.insert(account.clone());
+                return Some((account, job));
+            }
+        }
+        None
+    }
+
+    /// How long so many turns take.
+    fn time(&self, turns: usize, threads: u32) -> Duration {
+        let turns = u32::try_from(turns).unwrap_or(u32::MAX);
+        (self.turn / threads).checked_mul(turns).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)
+    }
+
+    /// How many turns are over within `time`.
+    fn turns_within(&self, time: Duration, threads: u32) -> usize {
+        (time.as_secs_f64() * f64::from(threads) / self.turn.as_secs_f64().max(1e-6)) as usize
+    }
+}
+
+impl PasswordHasher {
+    /// `cores` of the machine; one is left to the sale where there are two or more.
+    pub fn new(cost: u32, cores: usize) -> Self {
+        let threads = (cores - 1).max(1);
+        let waiting = Waiting {
+            known: Line::default(),
+            strangers: Line::default(),
+            last_was_known: false,
+            busy: HashSet::new(),
+            turn: FIRST_GUESS.mul_f64(f64::from(cost as i32 - 12).exp2()),
+            ended: false,
+        };
+        let shared = Arc::new(Shared { waiting: Mutex::new(waiting), wake: Condvar::new(), threads: threads as u32 });
+        for _ in 0..threads {
+            let shared = shared.clone();
+            std::thread::spawn(move || shared.work());
+        }
+        Self { cost, handle: Arc::new(Handle(shared)) }
+    }
+
+    /// Hashes a password, if `still_wanted` when its turn has come.
+    pub(super) async fn hash(
+        &self,
+        asker: Asker<'_>,
+        password: Password,
+        still_wanted: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<String> {
+        let cost = self.cost;
+        self.take_turn(asker, move || {
+            still_wanted()?;
+            bcrypt::hash(password.expose(), cost).map_err(failed)
+        })
+        .await
+    }
+
+    /// Compares a password with a hash; with `None`, takes the same time and says no. What is to be done with the answer
+    /// is done before anybody else's turn comes, whether the asker is still there or not.
+    pub(super) async fn verify(
+        &self,
+        asker: Asker<'_>,
+        password: Password,
+        hash: Option<String>,
+        still_wanted: impl FnOnce() -> Result<()> + Send + 'static,
+        answered: impl FnOnce(bool) + Send + 'static,
+    ) -> Result<bool> {
+        let exists = hash.is_some();
+        let hash = hash.unwrap_or_else(|| format!("$2b${:02}${NOBODYS_SALT_AND_DIGEST}", self.cost));
+        self.take_turn(asker, move || {
+            still_wanted()?;
+            let correct = bcrypt::verify(password.expose(), &hash).map_err(failed)? && exists;
+            answered(correct);
+            Ok(correct)
+        })
+        .await
+    }
+
+    async fn take_turn<T: Send + 'static>(
+        &self,
+        asker: Asker<'_>,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let shared = &self.handle.0;
+        let network = Network::of(asker.from);
+        let (reply, done) = oneshot::channel();
+        let joined = {
+            let mut waiting = shared.lock();
+            let patience = waiting.turns_within(HELD_FOR, shared.threads);
+            let job = Box::new(Ask { work, reply });
+            match waiting.line(asker.known).join(network, asker.account, job, patience) {
+                Joined::Held(_) => Ok(()),
+                Joined::ComeAgain(turns) | Joined::Full(turns) => Err(waiting.time(turns, shared.threads)),
+            }
+        };
+        joined.map_err(come_again)?;
+        shared.wake.notify_one();
+        match tokio::time::timeout(HELD_FOR, done).await {
+            Ok(done) => done.map_err(|_| Error::Internal("hashing a password panicked".to_owned()))?,
+            Err(_) => {
+                let mut waiting = shared.lock();
+                let turns = waiting.line(asker.known).turns_before_account(network, asker.account);
+                Err(come_again(waiting.time(turns, shared.threads)))
+            }
+        }
+    }
+}
+
+/// Early enough to be held until the turn comes.
+fn come_again(turn_in: Duration) -> Error {
+    Error::RateLimited(turn_in.saturating_sub(HELD_FOR / 2).max(Duration::from_secs(1)))
+}
+
+fn failed(error: bcrypt::BcryptError) -> Error {
+    Error::Internal(error.to_string())
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.lock().ended = true;
+        self.0.wake.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what comes until nobody is left who could send more.
+    fn work(&self) {
+        // Elsewhere it would be the priority of the whole process.
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::process::nice(NICER) {
+            tracing::warn!(%error, "Hashing passwords keeps the priority of everything else");
+        }
+        while let Some((account, job)) = self.wait_for_work() {
+            let begun = Instant::now();
+            // Its caller finds that there is no reply.
+            let _ = catch_unwind(AssertUnwindSafe(|| job.run()));
+            self.lock().busy.remove(&account);
+            // Another thread may have passed it over.
+            self.wake.notify_one();
+            // Priority alone leaves a busy sale too little: this way a thread takes half of a core at most.
+            std::thread::sleep(begun.elapsed());
+            let mut waiting = self.lock();
+            waiting.turn = (waiting.turn * 7 + begun.elapsed()) / 8;
+        }
+    }
+
+    fn wait_for_work(&self) -> Option<(String, Box<dyn Job>)> {
+        let mut waiting = self.lock();
+        loop {
+            if waiting.ended {
+                return None;
+            }
+            if let Some(next) = waiting.next() {
+                return Some(next);
+            }
+            waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn asker(account: &str, host: u8) -> Asker<'_> {
+        Asker { from: [192, 0, 2, host].into(), account, known: false }
+    }
+
+    fn password(text: &str) -> Password {
+        Password::parse(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_password_is_known_again_and_nobodys_never_is() {
+        let hasher = PasswordHasher::new(4, 2);
+        let hash = hasher.hash(asker("alice", 1), password("correct horse"), || Ok(())).await.unwrap();
+        let verify = async |given: &str, hash: Option<String>| {
+            let answered = Arc::new(Mutex::new(None));
+            let told = answered.clone();
+            let tell = move |correct| *told.lock().unwrap() = Some(correct);
+            let correct = hasher.verify(asker("alice", 1), password(given), hash, || Ok(()), tell).await.unwrap();
+            assert_eq!(*answered.lock().unwrap(), Some(correct));
+            correct
+        };
+        assert!(verify("correct horse", Some(hash.clone())).await);
+        assert!(!verify("wrong horse", Some(hash)).await);
+        assert!(!verify("correct horse", None).await);
+    }
+
+    /// Holds the one thread until the sender is dropped, then lets others run in the order of the line.
+    async fn hold(hasher: &PasswordHasher) -> mpsc::Sender<()> {
+        let (go_on, blocked) = mpsc::channel::<()>();
+        let (begin, begun) = oneshot::channel();
+        let holder = hasher.clone();
+        tokio::spawn(async move {
+            let work = move || {
+                let _ = begin.send(());
+                let _ = blocked.recv();
+                Ok(())
+            };
+            holder.take_turn(asker("holder", 99), work).await
+        });
+        begun.await.unwrap();
+        go_on
+    }
+
+    #[tokio::test]
+    async fn one_address_with_many_log_ins_does_not_keep_another_waiting() {
+        let hasher = PasswordHasher::new(4, 2);
+        let go_on = hold(&hasher).await;
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let ask = |host: u8, number: usize| {
+            let (hasher, order) = (hasher.clone(), order.clone());
+            tokio::spawn(async move {
+                let account = format!("{host}-{number}");
+                let work = move || {
+                    order.lock().unwrap().push(host);
+                    Ok(())
+                };
+                hasher.take_turn(asker(&account, host), work).await
+            })
+        };
+        let mut asked: Vec<_> = (0..40).map(|number| ask(1, number)).collect();
+        tokio::task::yield_now().await;
+        asked.push(ask(2, 0));
+        tokio::task::yield_now().await;
+        drop(go_on);
+        for answer in asked {
+            answer.await.unwrap().unwrap();
+        }
+        assert!(order.lock().unwrap().iter().position(|host| *host == 2).unwrap() <= 1);
+    }
+
+    #[tokio::test]
+    async fn who_would_wait_too_long_is_told_how_long_and_who_panics_harms_nobody() {
+        let hasher = PasswordHasher::new(4, 2);
+        let panicked = hasher.take_turn::<()>(asker("alice", 1), || panic!("in a test")).await;
+        assert!(matches!(panicked, Err(Error::Internal(_))));
+        let go_on = hold(&hasher).await;
+        hasher.handle.0.lock().turn = Duration::from_secs(7);
+        let ask = |number: usize| {
+            let hasher = hasher.clone();
+            tokio::spawn(async move { hasher.take_turn(asker(&number.to_string(), 1), move || Ok(number)).await })
+        };
+        let held: Vec<_> = (0..3).map(ask).collect();
+        tokio::task::yield_now().await;
+        let Err(Error::RateLimited(wait)) = ask(3).await.unwrap() else { panic!("is not told to come again") };
+        assert_eq!(wait, Duration::from_secs(3 * 7 - 10), "in time to be held until the turn comes");
+        drop(go_on);
+        for answer in held {
+            answer.await.unwrap().unwrap();
+        }
+        assert_eq!(ask(3).await.unwrap().unwrap(), 3);
+    }
+}
