@@ -8,11 +8,15 @@ use super::{DbConn, DbResult, on_db};
 use crate::model::UserId;
 
 impl DbConn {
-    /// Replaces the hash of an account's password, whatever it was.
+    /// Replaces the hash of an account's password, whatever it was, and withdraws the tokens that there are: on every
+    /// instance, once its transaction is committed.
     pub async fn set_password(&mut self, id: UserId, hash: &str) -> DbResult<()> {
-        let conn = self;
-        let account = users::table.filter(users::id.eq(id));
-        on_db!(conn, diesel::update(account).set(users::password_hash.eq(hash)).execute(conn).await)?;
-        Ok(())
+        {
+            let conn = &mut *self;
+            let account = users::table.filter(users::id.eq(id));
+            on_db!(conn, diesel::update(account).set(users::password_hash.eq(hash)).execute(conn).await)?;
+        }
+        let generation = self.next_token_generation(id).await?;
+        self.insert_token_withdrawal(id, generation).await
     }
 }
