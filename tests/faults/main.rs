@@ -29,6 +29,7 @@ mod process;
 mod proxy;
 mod rabbitmq;
 mod redis;
+mod refusing_redis;
 mod refusing_database;
 mod refusing_file;
 mod server;
