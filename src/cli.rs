@@ -17,6 +17,7 @@ use crate::app::{self, RunningApp};
 use crate::bench::{self, BenchArgs, DemoArgs};
 use crate::config::{Backend, Config};
 use crate::data_dir::DataDir;
+use crate::model::ProductId;
 use crate::process::{self, StopSignals};
 use crate::queue::{Chosen, DeadLetter, DeadLetters, PutBack, Replayed};
 use crate::telemetry;
@@ -81,6 +82,12 @@ enum Command {
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum DeploymentAction {
+    /// Have the gate of a product rebuilt from its live orders: some seconds of 503, and no promise is lost. For a gate that
+    /// does not say what is true; instances must be running.
+    RebuildGate {
+        /// Id of the product.
+        product: ProductId,
+    },
     /// Print what the deployment uses, and what each instance that runs uses.
     Show,
     /// Make the Redis and the queue of this configuration those of the deployment. Instances that use others stop selling
@@ -195,6 +202,10 @@ async fn deployment(config: &Config, action: DeploymentAction) -> Result<(), Str
             ];
             lines.extend(instances.iter().map(|uses| format!("instance    {} {}", uses.redis_name, uses.queue_name)));
             print_lines(lines)
+        }
+        DeploymentAction::RebuildGate { product } => {
+            let epoch = deployment.rebuild_gate(product).await?;
+            print_lines([format!("product {product}: epoch {epoch} has begun; the running instances rebuild its gate")])
         }
         DeploymentAction::Adopt { take } => {
             let before = deployment.adopt(take).await?;

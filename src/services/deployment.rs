@@ -168,6 +168,31 @@ impl Deployment {
         shown.await.map_err(|error| error.to_string())
     }
 
+    /// Begins a new epoch of a product's gate; the new epoch. Running instances find the gate deposed within a second, close it and
+    /// rebuild it from the live orders. What was promised stays promised.
+    pub async fn rebuild_gate(&self, product: ProductId) -> std::result::Result<i64, String> {
+        self.gate.shared().ok_or(NO_OTHER_STORES)?;
+        self.join().await?;
+        let failed = |error: Error| error.to_string();
+        let redis_id = self.redis_id().await.map_err(failed)?;
+        let row = self.db.read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.gate_row(product).await?) }));
+        let row = row.await.map_err(failed)?.ok_or_else(|| format!("there is no product {product}"))?;
+        let (epoch, next) = (row.epoch, row.epoch + 1);
+        let begun = self.db.transaction(move |conn| {
+            Box::pin(async move { Ok::<_, Error>(conn.begin_epoch(product, epoch, next, &row.home, &redis_id).await?) })
+        });
+        let begun = begun.await.map_err(failed)?;
+        self.leave().await;
+        begun.then_some(next).ok_or_else(|| "the gate is being rebuilt already".to_owned())
+    }
+
+    /// Forgets that this process was an instance.
+    async fn leave(&self) {
+        let instance = self.instance.clone();
+        let forget = self.db.read(move |conn| Box::pin(async move { conn.forget_instance(&instance).await }));
+        let _ = tokio::time::timeout(LOOK_TIMEOUT, forget).await;
+    }
+
     fn foreign(&self) -> String {
         format!(
             "redis.key_prefix: the Redis {} holds the gates of another deployment; if its database is \
@@ -184,9 +209,7 @@ impl Deployment {
         while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
             self.look().await;
         }
-        let instance = self.instance.clone();
-        let forget = self.db.read(move |conn| Box::pin(async move { conn.forget_instance(&instance).await }));
-        let _ = tokio::time::timeout(LOOK_TIMEOUT, forget).await;
+        self.leave().await;
     }
 
     /// Whether a purchase may be promised now, as far as the deployment is concerned.

@@ -90,9 +90,9 @@ fn refused(item: &Purchase, answer: Answer) -> Option<String> {
         Answer::Already { order_id: other, .. } => {
             Some(format!("order {order_id}: user {user_id} has bought again since, as order {other}"))
         }
-        Answer::Unreadable => {
-            Some(format!("order {order_id}: what the gate holds for user {user_id} cannot be read; rebuild the gate"))
-        }
+        Answer::Unreadable => Some(format!(
+            "order {order_id}: what the gate holds for user {user_id} cannot be read: seckill deployment rebuild-gate"
+        )),
         Answer::SoldOut | Answer::RateLimited(_) => {
             Some(format!("order {order_id} of user {user_id}: its unit was sold to somebody else since"))
         }

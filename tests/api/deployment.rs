@@ -235,3 +235,31 @@ async fn a_replayed_promise_becomes_an_order_or_says_why_it_cannot() {
     })
     .await;
 }
+
+/// What an operator does about a gate that does not say what is true, without deleting a key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_is_rebuilt_by_a_command() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(5).await;
+        buys(&app.client, id, 1).await;
+        app.orders_written(id, 1).await;
+        // A mark of nobody's order: a unit that nobody can buy.
+        let stray = seckill::model::OrderId::draw(id.try_into().unwrap()).to_string();
+        let mut redis = app.stores.redis().await;
+        redis::cmd("HSET")
+            .arg(format!("seckill:{{{id}}}:buyers"))
+            .arg(99)
+            .arg(stray)
+            .query_async::<()>(&mut redis)
+            .await
+            .unwrap();
+        let epoch = app::deployment(&app.config).unwrap().rebuild_gate(id.try_into().unwrap()).await.unwrap();
+        assert_eq!(epoch, 2);
+        eventually_within(15, "it sells again", || async { app.client.buy(2, id).await.status == 202 }).await;
+        app.orders_written(id, 2).await;
+        app.balanced(id).await;
+        let unknown = app::deployment(&app.config).unwrap().rebuild_gate(999_999.try_into().unwrap()).await;
+        assert!(unknown.unwrap_err().contains("no product 999999"));
+    })
+    .await;
+}

@@ -29,9 +29,9 @@ mod process;
 mod proxy;
 mod rabbitmq;
 mod redis;
-mod refusing_redis;
 mod refusing_database;
 mod refusing_file;
+mod refusing_redis;
 mod server;
 mod start;
 #[path = "../support/mod.rs"]

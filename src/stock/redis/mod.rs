@@ -164,7 +164,10 @@ impl RedisGate {
         let (admission, version) = parsed.map_err(|error| self.unreadable(product, error))?;
         if let (Admission::Open { answers, .. }, Some(version)) = (&admission, version) {
             if let Some(at) = answers.iter().position(|answer| *answer == Answer::Unreadable) {
-                let problem = format!("the mark of buyer {} is no order; rebuild the gate", purchases[at].user_id);
+                let problem = format!(
+                    "the mark of buyer {} is no order; `seckill deployment rebuild-gate {product}` makes it anew",
+                    purchases[at].user_id
+                );
                 self.troubles.broken(product, &problem);
             }
             let taken = purchases.iter().zip(answers).filter(|(_, answer)| **answer == Answer::Taken);

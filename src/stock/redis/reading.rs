@@ -189,7 +189,12 @@ impl RedisGate {
             .await?;
         let (stale, unreadable) = parse_stale(&reply).map_err(|error| self.unreadable(product, error))?;
         if let Some(member) = unreadable {
-            self.troubles.broken(product, &format!("`{member}` in flight is no purchase; rebuild the gate"));
+            self.troubles.broken(
+                product,
+                &format!(
+                    "`{member}` in flight is no purchase; `seckill deployment rebuild-gate {product}` makes it anew"
+                ),
+            );
         }
         Ok(stale)
     }
