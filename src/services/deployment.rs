@@ -121,6 +121,8 @@ impl Deployment {
                 Ok(Ok(())) => break,
                 Ok(Err(Problem::OthersDiffer(_))) if begun.elapsed() < START_PATIENCE => {
                     tokio::time::sleep(LOOK_EVERY).await;
+                    // Two instances may have written at once whose queue this is; one of both stays.
+                    self.queue.join(&id, false).await?;
                 }
                 Ok(Err(problem)) => return Err(problem.text()),
                 Err(error) => {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use amqprs::BasicProperties;
 use amqprs::channel::{
-    BasicGetArguments, BasicNackArguments, BasicPublishArguments, Channel, ConfirmSelectArguments, QueuePurgeArguments,
+    BasicAckArguments, BasicGetArguments, BasicNackArguments, BasicPublishArguments, Channel, ConfirmSelectArguments,
+    QueueDeclareArguments, QueuePurgeArguments,
 };
 use amqprs::connection::Connection;
 use uuid::Uuid;
@@ -68,7 +69,8 @@ impl Identity {
 
 fn foreign(queue: &str) -> Problem {
     let text = format!(
-        "rabbitmq.queue: the queue {queue} belongs to another deployment; choose another name, vhost or broker"
+        "rabbitmq.queue: the queue {queue} belongs to another deployment; choose another name, or, if its \
+         database is gone: seckill deployment adopt --take"
     );
     Problem { trouble: Trouble::Misconfigured, text }
 }
@@ -80,19 +82,19 @@ async fn read_or_write(
     may_write: bool,
 ) -> Result<String, Problem> {
     let name = format!("{queue}.deployment");
+    let mut new = !exists(connection, &name).await?;
     let channel = connection.open_channel(None).await?;
     channel.confirm_select(ConfirmSelectArguments::default()).await?;
-    let mut written = false;
+    channel.queue_declare(durable_queue(&name, queue_arguments(connection))).await?;
     let mut found = Err(Problem::unreachable(format!("{name}: no message says whose queue this is")));
-    for _ in 0..LOOKS {
-        let declared = channel.queue_declare(durable_queue(&name, queue_arguments(connection))).await?;
+    for looks in 1..=LOOKS {
         if let Some(body) = look(&channel, &name).await? {
             found = Ok(body);
             break;
         }
-        // Two that write at once find the same first message afterwards.
-        if may_write && !written && declared.is_some_and(|(_, messages, _)| messages == 0) {
-            written = true;
+        // Without its message for so long: whoever made the queue has died before it wrote.
+        if may_write && (new || looks == LOOKS / 2) {
+            new = false;
             let body = format!("{deployment} {}", Uuid::new_v4());
             let properties = BasicProperties::default().with_persistence(true).finish();
             let target = BasicPublishArguments::new("", &name).finish();
@@ -104,11 +106,33 @@ async fn read_or_write(
     found
 }
 
-/// The first message of a queue, which stays there.
+/// Asked over a channel of its own: the broker closes it if there is no such queue.
+async fn exists(connection: &Connection, name: &str) -> Result<bool, Problem> {
+    let channel = connection.open_channel(None).await?;
+    let passive = QueueDeclareArguments::new(name).passive(true).finish();
+    let exists = channel.queue_declare(passive).await.is_ok();
+    if exists {
+        let _ = channel.close().await;
+    }
+    Ok(exists)
+}
+
+/// The message of a queue, which stays there. If two instances have written at once, the smaller of two messages is taken and
+/// the other one deleted.
 async fn look(channel: &Channel, name: &str) -> Result<Option<String>, Problem> {
-    let Some((ok, _, body)) = channel.basic_get(BasicGetArguments::new(name)).await? else {
-        return Ok(None);
-    };
-    channel.basic_nack(BasicNackArguments::new(ok.delivery_tag(), false, true)).await?;
+    let mut kept: Option<(u64, Vec<u8>)> = None;
+    while let Some((ok, _, body)) = channel.basic_get(BasicGetArguments::new(name)).await? {
+        let taken = (ok.delivery_tag(), body);
+        kept = Some(match kept {
+            None => taken,
+            Some(before) => {
+                let (less, more) = if before.1 <= taken.1 { (before, taken) } else { (taken, before) };
+                channel.basic_ack(BasicAckArguments::new(more.0, false)).await?;
+                less
+            }
+        });
+    }
+    let Some((tag, body)) = kept else { return Ok(None) };
+    channel.basic_nack(BasicNackArguments::new(tag, false, true)).await?;
     String::from_utf8(body).map(Some).map_err(|_| foreign(name))
 }
