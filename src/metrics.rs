@@ -237,7 +237,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a log-in: one of [`LOG_INS`].
+    /// Counts a log-in: one of `LOG_INS`.
     pub fn log_in(&self, outcome: &str) {
         self.log_ins.with_label_values(&[outcome]).inc();
     }

@@ -30,7 +30,7 @@ impl OnTheWay {
         Self { gate, left: Mutex::default(), looked: AtomicBool::new(false) }
     }
 
-    /// Sales that had ended by then are finished, but for those that are [`OnTheWay::left`].
+    /// Sales that had ended by then are finished, but for those that are left over.
     pub fn since(&self) -> Timestamp {
         self.gate.now().before(LATELY)
     }

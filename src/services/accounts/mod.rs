@@ -1,7 +1,7 @@
 //! Accounts: registering, logging in and out, passwords, and the administrator of the first start.
 //!
 //! Whose request something is, [`Authenticator`] says; who may try how often, [`limits`]; who waits how long for a password
-//! to be hashed, [`line`].
+//! to be hashed, [`mod@line`].
 
 mod authenticator;
 mod directory;

@@ -39,7 +39,7 @@ const CHUNK: usize = 500;
 /// Field of `buyers` that holds the epoch, so that the loss of this key alone is noticed. No user has the id 0.
 const SENTINEL: &str = "0";
 
-/// What describes a gate, in the order that [`replies::parse_gate`] reads.
+/// What describes a gate, in the order that `replies` reads.
 const GATE_FIELDS: [&str; 9] = ["epoch", "home", "open", "ver", "stock", "starts", "ends", "paused", "seq"];
 
 /// See the module.
