@@ -289,7 +289,8 @@ async fn consume(
     }))
 }
 
-struct OnChannel(Failure);
+/// Notes why the broker closes a channel that publishes nothing.
+pub(super) struct OnChannel(pub(super) Failure);
 
 #[async_trait]
 impl ChannelCallback for OnChannel {

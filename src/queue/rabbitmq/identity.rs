@@ -5,14 +5,16 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use amqprs::BasicProperties;
 use amqprs::channel::{
     BasicAckArguments, BasicGetArguments, BasicNackArguments, BasicPublishArguments, Channel, ConfirmSelectArguments,
     QueueDeclareArguments, QueuePurgeArguments,
 };
 use amqprs::connection::Connection;
+use amqprs::{BasicProperties, FieldTable};
 use uuid::Uuid;
 
+use super::consumer::OnChannel;
+use super::failure::Failure;
 use super::link::{durable_queue, queue_arguments};
 use super::problem::{Problem, Trouble};
 
@@ -82,13 +84,30 @@ async fn read_or_write(
     may_write: bool,
 ) -> Result<String, Problem> {
     let name = format!("{queue}.deployment");
-    let mut new = !exists(connection, &name).await?;
+    let new = !exists(connection, &name).await?;
+    let failure = Failure::default();
     let channel = connection.open_channel(None).await?;
+    channel.register_callback(OnChannel(failure.clone())).await?;
+    let arguments = queue_arguments(connection);
+    let found = read_or_write_on(&channel, &name, arguments, deployment, may_write, new).await;
+    let _ = channel.close().await;
+    // The broker's own words, when there are any, say more.
+    found.map_err(|problem| failure.problem().unwrap_or(problem))
+}
+
+async fn read_or_write_on(
+    channel: &Channel,
+    name: &str,
+    arguments: FieldTable,
+    deployment: &str,
+    may_write: bool,
+    mut new: bool,
+) -> Result<String, Problem> {
     channel.confirm_select(ConfirmSelectArguments::default()).await?;
-    channel.queue_declare(durable_queue(&name, queue_arguments(connection))).await?;
+    channel.queue_declare(durable_queue(name, arguments)).await?;
     let mut found = Err(Problem::unreachable(format!("{name}: no message says whose queue this is")));
     for looks in 1..=LOOKS {
-        if let Some(body) = look(&channel, &name).await? {
+        if let Some(body) = look(channel, name).await? {
             found = Ok(body);
             break;
         }
@@ -97,12 +116,11 @@ async fn read_or_write(
             new = false;
             let body = format!("{deployment} {}", Uuid::new_v4());
             let properties = BasicProperties::default().with_persistence(true).finish();
-            let target = BasicPublishArguments::new("", &name).finish();
+            let target = BasicPublishArguments::new("", name).finish();
             channel.basic_publish(properties, body.into_bytes(), target).await?;
         }
         tokio::time::sleep(LOOK_PAUSE).await;
     }
-    let _ = channel.close().await;
     found
 }
 

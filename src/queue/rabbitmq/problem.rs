@@ -10,6 +10,7 @@ use amqprs::{Close, CloseChannel};
 /// Classes and methods of AMQP that a broker may refuse, as `Close` names them.
 const QUEUE_DECLARE: (u16, u16) = (50, 10);
 const BASIC_CONSUME: (u16, u16) = (60, 20);
+const BASIC_GET: (u16, u16) = (60, 70);
 const BASIC_PUBLISH: (u16, u16) = (60, 40);
 
 /// What kind of trouble it is.
@@ -73,7 +74,7 @@ impl Problem {
             (403, QUEUE_DECLARE) => {
                 (Trouble::AccessRefused, "the user of rabbitmq.url needs the permission `configure` on these queues")
             }
-            (403, BASIC_CONSUME) => {
+            (403, BASIC_CONSUME | BASIC_GET) => {
                 (Trouble::AccessRefused, "the user of rabbitmq.url needs the permission `read` on this queue")
             }
             (403, BASIC_PUBLISH) => (
