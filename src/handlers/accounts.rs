@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, web};
 
 use super::extract::OpenRegistration;
-use super::{Body, Caller, ClientAddress, SignedIn, UnreadBody};
+use super::{Body, ClientAddress, SignedIn, UnreadBody};
 use crate::error::Result;
 use crate::services::{Accounts, Credentials, PasswordChange};
 
@@ -38,8 +38,8 @@ pub(super) async fn log_out(
     Ok(HttpResponse::NoContent().finish())
 }
 
-pub(super) async fn me(Caller(identity): Caller, accounts: web::Data<Accounts>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(accounts.profile(identity).await?))
+pub(super) async fn me(SignedIn(session): SignedIn, accounts: web::Data<Accounts>) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(accounts.profile(session).await?))
 }
 
 pub(super) async fn change_password(

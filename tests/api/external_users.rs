@@ -98,6 +98,11 @@ async fn a_crowd_that_comes_for_the_first_time_gets_a_number_each() {
         assert!(ids.chunks(2).all(|pair| pair[0] == pair[1]), "one subject, one number");
         assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), 200);
         assert_eq!(app.stores.number("SELECT COUNT(*) AS n FROM external_users").await, 200);
+        // Once known they cost the database nothing: more than may wait for it ask at once.
+        let clicks = (0..1_000).map(|number| me(&app.client, &tokens[number % tokens.len()]));
+        for reply in futures_util::future::join_all(clicks).await {
+            reply.is(200);
+        }
     })
     .await;
 }
