@@ -269,7 +269,7 @@ impl RunningApp {
             StartError(format!("cannot listen on {}:{}: {error}", config.server.host, config.server.port))
         })?;
         let address = listeners[0].local_addr().map_err(|error| StartError(format!("server.host: {error}")))?;
-        let server = http::serve(listeners, workers, doors(&config), move || {
+        let server = http::serve(listeners, workers, doors(&config), &supervisor, move || {
             let lane = match &shared_lane {
                 None => {
                     let (lane, work) = Lane::open(&purchases, room);
@@ -399,8 +399,7 @@ fn keep_tasks(
 /// How many may connect.
 fn doors(config: &Config) -> Doors {
     let room = config.limits.connections.min(http::raise_descriptor_limit());
-    let proxies = config.server.trusted_proxies.clone();
-    Doors::new(room, config.limits.connections_per_address, move |address| proxies.trust(address))
+    Doors::new(room, config.limits.connections_per_address, config.server.trusted_proxies.clone())
 }
 
 /// The first line of the log: what runs, and on what. No secrets.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use prometheus::IntCounterVec;
+use tokio::task::spawn_local;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -65,24 +66,36 @@ impl Supervisor {
         task: &'static str,
         tracker: &TaskTracker,
         stop: &CancellationToken,
-        mut begin: impl FnMut() -> F + Send + 'static,
+        begin: impl FnMut() -> F + Send + 'static,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
         self.register(task);
-        let (supervisor, stop) = (self.clone(), stop.clone());
-        tracker.spawn(async move {
-            loop {
-                let ended = AssertUnwindSafe(begin()).catch_unwind().await;
-                if stop.is_cancelled() {
-                    return;
-                }
-                let pause = supervisor.failed(task, if ended.is_err() { "panicked" } else { "ended by itself" });
-                if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                    return;
-                }
+        tracker.spawn(self.clone().run_again(task, stop.clone(), begin));
+    }
+
+    /// The same on the thread that calls it, until that thread ends.
+    pub fn keep_local<F: Future<Output = ()> + 'static>(&self, task: &'static str, begin: impl FnMut() -> F + 'static) {
+        self.register(task);
+        spawn_local(self.clone().run_again(task, CancellationToken::new(), begin));
+    }
+
+    async fn run_again<F: Future<Output = ()>>(
+        self,
+        task: &'static str,
+        stop: CancellationToken,
+        mut begin: impl FnMut() -> F,
+    ) {
+        loop {
+            let ended = AssertUnwindSafe(begin()).catch_unwind().await;
+            if stop.is_cancelled() {
+                return;
             }
-        });
+            let pause = self.failed(task, if ended.is_err() { "panicked" } else { "ended by itself" });
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+        }
     }
 
     /// Runs `work`, which must not end before the process stops.

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::model::TrustedProxies;
+
 /// See the module.
 pub struct Doors {
     /// Connections at most.
@@ -13,7 +15,8 @@ pub struct Doors {
     /// Connections of an address at most; 0 is no limit.
     per_address: usize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
-    exempt: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    /// Not counted, for there are many behind each.
+    proxies: TrustedProxies,
 }
 
 /// Whether a newcomer may come in.
@@ -27,11 +30,10 @@ pub(super) enum Entry {
 }
 
 impl Doors {
-    /// Room for so many connections in all, and so many of each address (0: no limit), but for loopback and whoever is
-    /// `exempt`: proxies, behind which there are many.
-    pub fn new(room: usize, per_address: usize, exempt: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+    /// Room for so many connections in all, and so many of each address (0: no limit), but for loopback and `proxies`.
+    pub fn new(room: usize, per_address: usize, proxies: TrustedProxies) -> Self {
         let by_address = Mutex::new(HashMap::new());
-        Self { room, open: AtomicUsize::new(0), per_address, by_address, exempt: Box::new(exempt) }
+        Self { room, open: AtomicUsize::new(0), per_address, by_address, proxies }
     }
 
     /// Counts a newcomer, unless its address has too many.
@@ -63,7 +65,7 @@ impl Doors {
 
     fn counted(&self, address: Option<IpAddr>) -> Option<IpAddr> {
         let address = address?.to_canonical();
-        let is_counted = self.per_address > 0 && !address.is_loopback() && !(self.exempt)(address);
+        let is_counted = self.per_address > 0 && !address.is_loopback() && !self.proxies.trust(address);
         is_counted.then(|| network(address))
     }
 }
@@ -86,13 +88,18 @@ mod tests {
 
     #[test]
     fn each_address_has_its_share_and_gives_it_back() {
-        let doors = Doors::new(100, 2, |address| Some(address) == ip("10.0.0.1"));
+        let proxies = TrustedProxies::parse(["10.0.0.0/8", "::ffff:192.0.2.1", "2001:db8:5::/48"]).unwrap();
+        let doors = Doors::new(100, 2, proxies);
         for (address, entries) in [
             ("1.2.3.4", [Entry::Free, Entry::Free, Entry::TooMany]),
             ("::ffff:1.2.3.4", [Entry::TooMany; 3]),
             ("2001:db8::1", [Entry::Free, Entry::Free, Entry::TooMany]),
             ("2001:db8::ffff:2", [Entry::TooMany; 3]),
-            ("10.0.0.1", [Entry::Free; 3]),
+            ("11.1.2.3", [Entry::Free, Entry::Free, Entry::TooMany]),
+            ("10.1.2.3", [Entry::Free; 3]),
+            ("::ffff:10.1.2.3", [Entry::Free; 3]),
+            ("192.0.2.1", [Entry::Free; 3]),
+            ("2001:db8:5::9", [Entry::Free; 3]),
             ("127.0.0.1", [Entry::Free; 3]),
         ] {
             for expected in entries {
@@ -106,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_full_house_says_so() {
-        let doors = Doors::new(1, 0, |_| false);
+        let doors = Doors::new(1, 0, TrustedProxies::default());
         assert_eq!(doors.enter(ip("1.2.3.4")), Entry::Free);
         assert_eq!(doors.enter(ip("1.2.3.4")), Entry::Full);
         doors.leave(ip("1.2.3.4"));

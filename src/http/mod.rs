@@ -20,6 +20,8 @@ mod worker;
 use std::fmt::Debug;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_http::body::MessageBody;
@@ -36,6 +38,7 @@ pub use doors::Doors;
 use self::stream::GuardedStream;
 use self::watch::{GuardedFactory, WatchedFactory};
 use self::worker::Worker;
+use crate::supervision::Supervisor;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -45,6 +48,8 @@ const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 const PIECE_BYTES: usize = 16 * 1024;
 /// After a reply that leaves a body unread, what still comes is thrown away this long, so that the client can read it.
 const LINGER: Duration = Duration::from_secs(1);
+/// A thread that serves connections, as a task.
+const WORKER: &str = "http-worker";
 /// Replies in flight at a stop get this long.
 const STOP_SECONDS: u64 = 5;
 
@@ -70,8 +75,15 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?.into_std()
 }
 
-/// Serves what `factory` makes, in each of `workers` threads, to whom `doors` lets in.
-pub fn serve<F, I, S, B>(listeners: Vec<TcpListener>, workers: usize, doors: Doors, factory: F) -> io::Result<Server>
+/// Serves what `factory` makes, in each of `workers` threads, to whom `doors` lets in. `supervisor` watches the tasks
+/// behind it.
+pub fn serve<F, I, S, B>(
+    listeners: Vec<TcpListener>,
+    workers: usize,
+    doors: Doors,
+    supervisor: &Supervisor,
+    factory: F,
+) -> io::Result<Server>
 where
     F: Fn() -> I + Send + Clone + 'static,
     I: IntoServiceFactory<S, Request>,
@@ -82,15 +94,22 @@ where
     <S::Service as Service<Request>>::Future: 'static,
     B: MessageBody + 'static,
 {
-    let doors = std::sync::Arc::new(doors);
+    let doors = Arc::new(doors);
+    supervisor.register(WORKER);
+    let (starts, starts_wanted) = (Arc::new(AtomicUsize::new(0)), listeners.len() * workers);
     // Ours is the limit that counts; theirs stops accepting, which would leave newcomers waiting.
     let mut builder = Server::build().workers(workers).max_concurrent_connections(usize::MAX >> 1);
     builder = builder.shutdown_timeout(STOP_SECONDS).disable_signals();
     let stopping = builder.graceful_shutdown_signal();
     for listener in listeners {
         let (factory, doors, stopping) = (factory.clone(), doors.clone(), stopping.clone());
+        let (supervisor, starts) = (supervisor.clone(), starts.clone());
         builder = builder.listen("http", listener, move || {
-            let worker = Worker::start(doors.clone());
+            if starts.fetch_add(1, Ordering::Relaxed) >= starts_wanted {
+                // The framework begins a worker anew when its thread has died.
+                supervisor.survived(WORKER);
+            }
+            let worker = Worker::start(doors.clone(), &supervisor);
             let stopping = stopping.clone();
             let app = factory().into_factory().map_err(|error| error.into().error_response());
             let app = map_config(app, |()| AppConfig::default());

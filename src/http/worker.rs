@@ -1,5 +1,8 @@
 //! The connections of one thread: looked at twice a second, and queued for their turn when they send many requests at
 //! once.
+//!
+//! Both are tasks that hold nothing of their own: after a panic they begin again with the same connections, and `/readyz`
+//! names them meanwhile.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -9,12 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::connection::Connection;
 use super::doors::{Doors, Entry};
 use super::refusal::Refusal;
+use crate::supervision::Supervisor;
 
 /// How often connections are looked at, which is also their clock.
 const TICK: Duration = Duration::from_millis(500);
@@ -28,6 +31,9 @@ const STALLED_CROWD: usize = 500;
 const KEPT_BACK_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Looked at for one that can be closed for a newcomer.
 const EVICTION_SAMPLE: usize = 64;
+/// The names of the two tasks.
+const LOOKING: &str = "http-deadlines";
+const MOVING: &str = "http-turns";
 /// A summary of what was cut is logged this often at most.
 const LOG_EVERY_TICKS: u32 = seconds(10);
 
@@ -54,7 +60,7 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Begins to look at connections; must be called in the worker's thread.
-    pub(super) fn start(doors: Arc<Doors>) -> Rc<Self> {
+    pub(super) fn start(doors: Arc<Doors>, supervisor: &Supervisor) -> Rc<Self> {
         let worker = Rc::new(Self {
             doors,
             now: Cell::new(LOG_EVERY_TICKS),
@@ -67,8 +73,9 @@ impl Worker {
             cut: RefCell::default(),
             logged_at: Cell::new(0),
         });
-        spawn_local(worker.clone().look());
-        spawn_local(worker.clone().move_queue());
+        let (looking, moving) = (worker.clone(), worker.clone());
+        supervisor.keep_local(LOOKING, move || looking.clone().look());
+        supervisor.keep_local(MOVING, move || moving.clone().move_queue());
         worker
     }
 
@@ -83,6 +90,7 @@ impl Worker {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            crash_point!("http_look");
             let now = self.now.get() + 1;
             self.now.set(now);
             self.tokens.set(TOKENS);
@@ -149,15 +157,17 @@ impl Worker {
 
     async fn move_queue(self: Rc<Self>) {
         loop {
-            self.queued.notified().await;
+            // Before it waits: an earlier run may have left some, and who waits already does not come again.
             while !self.queue.borrow().is_empty() {
                 tokio::time::sleep(TURN).await;
+                crash_point!("http_turn");
                 for _ in 0..REQUESTS_A_TURN {
                     let Some(connection) = self.queue.borrow_mut().pop_front() else { break };
                     connection.queued.set(false);
                     connection.let_in();
                 }
             }
+            self.queued.notified().await;
         }
     }
 }
@@ -166,6 +176,7 @@ impl Worker {
 impl Worker {
     /// Lets a newcomer in, if need be in the place of a connection that does nothing.
     pub(super) fn enter(self: &Rc<Self>, address: Option<IpAddr>) -> Result<Entered, Refusal> {
+        crash_point!("http_enter");
         match self.doors.enter(address) {
             Entry::Free => {}
             Entry::Full if self.evict() => {}

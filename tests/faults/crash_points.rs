@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use seckill::config::Backend;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::crowd::Plan;
 use crate::link;
@@ -169,6 +171,75 @@ async fn a_background_task_that_panics_is_named_and_started_again() {
         trial.judge(crowd).await;
         trial.finish(vec![server]).await;
     }
+}
+
+/// A connection to the program, with something sent.
+async fn send(server: &Server, text: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(server.url().trim_start_matches("http://")).await.unwrap();
+    socket.write_all(text.as_bytes()).await.unwrap();
+    socket
+}
+
+/// Everything that comes until the connection ends.
+async fn rest(mut socket: TcpStream) -> String {
+    let mut rest = Vec::new();
+    let ends = tokio::time::timeout(Duration::from_secs(25), socket.read_to_end(&mut rest)).await;
+    // A reset is an end as well.
+    let _ = ends.expect("the connection ends");
+    String::from_utf8_lossy(&rest).into_owned()
+}
+
+/// Guards against: an HTTP worker whose task has died, so that it never ends a slow connection again, or never takes up a
+/// request that was sent ahead, while `/readyz` says that all is well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tasks_of_an_http_worker_are_started_again() {
+    let half = "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Half: ".to_owned();
+    let ahead = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(199)
+        + "GET /healthz HTTP/1.1\r\nConnection: close\r\nHost: x\r\n\r\n";
+    for (point, task, text, replies) in [
+        ("http_look=9*off->1*panic", "http-deadlines", half, ("HTTP/1.1 408", 1)),
+        ("http_turn=9*off->1*panic", "http-turns", ahead, ("HTTP/1.1 200", 200)),
+    ] {
+        let (mut trial, server) = start_with(Backend::Embedded, point).await;
+        let mut sockets = Vec::new();
+        // On each of the workers some.
+        for _ in 0..8 {
+            sockets.push(send(&server, &text).await);
+        }
+        eventually_within(10, &format!("/readyz names {task}"), || async {
+            let (status, body) = server.readiness().await;
+            status == 503 && body.contains(task)
+        })
+        .await;
+        let (status, count) = replies;
+        for said in futures_util::future::join_all(sockets.into_iter().map(rest)).await {
+            assert_eq!(said.matches(status).count(), count, "{said}");
+        }
+        eventually_within(10, "it is ready again", || async { server.readiness().await.0 == 200 }).await;
+        assert_eq!(restarts(&server, task).await, 1);
+        trial.injected += 1;
+        trial.finish(vec![server]).await;
+    }
+}
+
+/// Guards against: the death of a whole HTTP worker that nobody sees.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_death_of_an_http_worker_is_counted_and_another_takes_its_place() {
+    let (mut trial, server) = start_with(Backend::Embedded, "http_enter=40*off->1*panic").await;
+    let crowd = trial.open_sale(&[&server], STREAM).await;
+    let last = "GET /healthz HTTP/1.1\r\nConnection: close\r\nHost: x\r\n\r\n";
+    let counted = async || {
+        let metrics = send(&server, &last.replace("healthz", "metrics")).await;
+        rest(metrics).await.contains("seckill_task_restarts_total{task=\"http-worker\"} 1")
+    };
+    eventually_within(20, "it is counted", counted).await;
+    for _ in 0..8 {
+        assert!(rest(send(&server, last).await).await.starts_with("HTTP/1.1 200"));
+    }
+    trial.injected += 1;
+    trial.unanswered_allowed = true;
+    trial.judge(crowd).await;
+    trial.finish(vec![server]).await;
 }
 
 /// What cannot be started again ends the process with an error and a line that says why; nothing promised is lost.
