@@ -353,6 +353,10 @@ impl Config {
         if self.auth.bcrypt_cost < 10 {
             warnings.push(format!("auth.bcrypt_cost: {} is for tests; 10 or more", self.auth.bcrypt_cost));
         }
+        if self.auth.external.jwks_url.starts_with("http:") {
+            let problem = "auth.external.jwks_url: over http whoever is on the way can choose the keys; use https";
+            warnings.push(problem.to_owned());
+        }
         if let Some(key) = self.unused {
             warnings.push(format!("{key}: is set, but backend is distributed, which does not use it"));
         }

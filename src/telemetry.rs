@@ -11,7 +11,8 @@ use tracing_subscriber::EnvFilter;
 use crate::config::LogFormat;
 
 /// Our own words from `info` on, those of the HTTP server from `warn` on. Requests that it cannot read are no errors of ours.
-const DEFAULT_FILTER: &str = "info,actix_server=warn,actix_http::h1=off";
+/// What a certificate lacks we say ourselves, once.
+const DEFAULT_FILTER: &str = "info,actix_server=warn,actix_http::h1=off,rustls_platform_verifier=off";
 
 /// Writes the log to standard error. `RUST_LOG` sets the levels.
 pub fn init(format: LogFormat) {

@@ -39,11 +39,12 @@ pub struct Health {
 }
 
 /// What the last look has found.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Found {
     at: Instant,
     database: Check,
     gate: Check,
+    gate_trouble: Option<String>,
 }
 
 /// Which stores have been away.
@@ -75,8 +76,11 @@ pub enum Check {
 pub struct Checks {
     database: Check,
     gate: Check,
+    /// What is wrong with it, in one word; that of Redis, if it refuses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gate_trouble: Option<String>,
     queue: Check,
-    /// What is wrong with it, in one word.
+    /// The same of the queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_trouble: Option<&'static str>,
     /// Told only when it is down, as the next one.
@@ -141,13 +145,14 @@ impl Health {
 
     /// What is known of them now.
     pub fn checks(&self) -> Checks {
-        let found = *self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let found = found.filter(|found| found.at.elapsed() < FOUND_GOOD_FOR);
         let queue_trouble = self.queue.trouble();
         let tasks_down = self.supervisor.down();
         Checks {
-            database: found.map_or(Check::Down, |found| found.database),
-            gate: found.map_or(Check::Down, |found| found.gate),
+            database: found.as_ref().map_or(Check::Down, |found| found.database),
+            gate: found.as_ref().map_or(Check::Down, |found| found.gate),
+            gate_trouble: found.and_then(|found| found.gate_trouble),
             queue: up_if(queue_trouble.is_none()),
             queue_trouble,
             tasks: up_if(tasks_down.is_empty()),
@@ -171,6 +176,11 @@ impl Health {
         let gate = tokio::time::timeout(LOOK_PATIENCE, self.gate.ping());
         let (database, gate) = tokio::join!(database, gate);
         let queue = Ok(self.queue.trouble().map_or(Ok(()), Err));
+        let gate_trouble = match &gate {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.trouble().to_owned()),
+            Err(_) => Some("no_answer".to_owned()),
+        };
         let database = note("database", database, &mut away.database);
         let gate = note("gate", gate, &mut away.gate);
         note("queue", queue, &mut away.queue);
@@ -178,7 +188,7 @@ impl Health {
             // The HTTP server cannot write its date then, and no token can be checked.
             self.supervisor.ended("clock", "stands before 1970");
         }
-        let found = Found { at: Instant::now(), database, gate };
+        let found = Found { at: Instant::now(), database, gate, gate_trouble };
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
     }
 }

@@ -194,6 +194,17 @@ pub enum GateError {
 }
 
 impl GateError {
+    /// What is wrong with the server, in a word: that of its refusal, if it refuses.
+    pub fn trouble(&self) -> &str {
+        match self {
+            Self::Refused(problem) => problem.split(':').next().unwrap_or_default(),
+            Self::Misconfigured(_) => "misconfigured",
+            Self::Unreachable(_) => "unreachable",
+            Self::Unclear(_) => "no_answer",
+            Self::Lost | Self::Closed | Self::Superseded | Self::Protocol(_) => "broken",
+        }
+    }
+
     /// Whether it is about the server, and so about all its gates.
     pub fn is_of_server(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Unclear(_) | Self::Refused(_) | Self::Misconfigured(_))

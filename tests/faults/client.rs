@@ -50,7 +50,16 @@ pub struct Click {
 
 impl Client {
     pub fn new(config: &Config, urls: Vec<String>) -> Self {
-        let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().unwrap();
+        Self::with(config, urls, reqwest::Client::builder())
+    }
+
+    /// The same with a new connection for each request.
+    pub fn of_newcomers(config: &Config, urls: Vec<String>) -> Self {
+        Self::with(config, urls, reqwest::Client::builder().pool_max_idle_per_host(0))
+    }
+
+    fn with(config: &Config, urls: Vec<String>, http: reqwest::ClientBuilder) -> Self {
+        let http = http.timeout(PATIENCE).no_proxy().build().unwrap();
         Self { urls, http, tokens: Tokens::new(&config.auth.jwt_secret, Duration::from_secs(86_400)) }
     }
 

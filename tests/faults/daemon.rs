@@ -3,7 +3,7 @@
 //! It takes the place of the server that was configured, under the same names and passwords.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -60,10 +60,20 @@ impl Daemon {
 
     /// Starts the server again and waits until it can be used; returns when that was.
     pub async fn restart(&mut self) -> Instant {
+        self.launch();
+        self.usable().await
+    }
+
+    /// Starts the server again.
+    pub fn launch(&mut self) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).unwrap();
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).kill_on_drop(true);
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", self.link)));
+    }
+
+    /// Waits until the server can be used; returns when that was.
+    pub async fn usable(&self) -> Instant {
         let begun = Instant::now();
         while !self.link.answers(&self.config).await {
             assert!(begun.elapsed() < START_PATIENCE, "{:?} did not come up:\n{}", self.link, self.log());
@@ -99,6 +109,11 @@ impl Daemon {
         self.operator().await.batch_execute(statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 
+    /// Where the server keeps its files.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Throws away what a Redis that is not running has on disk.
     pub fn empty_redis(&self) {
         assert!(self.child.is_none() && self.link == Link::Redis);
@@ -122,6 +137,7 @@ impl Daemon {
         if !password.is_empty() {
             command.args(["--requirepass", password]);
         }
+        command.args(&self.arguments);
         command
     }
 

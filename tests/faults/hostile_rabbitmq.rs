@@ -79,6 +79,41 @@ async fn an_alarm_is_named_and_passes() {
     .await;
 }
 
+/// The same for its disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes; make test-faults"]
+async fn an_alarm_of_the_disk_is_named_and_passes() {
+    refuses(
+        "RabbitMQ: disk alarm",
+        &[&["set_disk_free_limit", "1000TB"]],
+        &[&["set_disk_free_limit", "1MB"]],
+        "blocked",
+        &["memory or disk alarm"],
+    )
+    .await;
+}
+
+/// Guards against: a start that waits for ever for a broker that takes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes; make test-faults"]
+async fn it_starts_beside_an_alarm_and_sells_when_it_has_passed() {
+    let mut trial = Trial::begin("start beside an alarm of RabbitMQ", Backend::Distributed).await;
+    let rabbitmq = Daemon::start(Link::RabbitMq, &mut trial.config).await;
+    rabbitmq.rabbitmqctl(&["set_vm_memory_high_watermark", "absolute", "1"]).await;
+    trial.injected += 1;
+    let server = Server::start_unready(&trial.config).await;
+    eventually_within(20, "the log says so", || async { lines(&server, &["memory or disk alarm"]) > 0 }).await;
+    let (status, body) = server.readiness().await;
+    assert!(status == 503 && body.contains("blocked"), "{body}");
+    tokio::time::sleep(LASTS).await;
+    assert!(lines(&server, &["memory or disk alarm"]) <= 3, "{}", server.log());
+    rabbitmq.rabbitmqctl(&["set_vm_memory_high_watermark", "0.8"]).await;
+    eventually_within(20, "it is ready", || async { server.readiness().await.0 == 200 }).await;
+    let crowd = trial.open_sale(&[&server], Plan::rush(100, 150)).await;
+    trial.judge(crowd).await;
+    trial.finish(vec![server]).await;
+}
+
 /// Guards against: a user that may no longer publish, and an instance that says that it is ready.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes; make test-faults"]

@@ -137,17 +137,20 @@ impl Server {
 
     /// Processor time that it has used.
     pub fn cpu_seconds(&self) -> f64 {
-        let stat = self.proc("stat");
-        let after_name = stat.rsplit(')').next().unwrap();
-        let ticks =
-            after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>();
-        ticks / 100.0
+        cpu_seconds(&self.proc("stat"))
     }
 
     fn proc(&self, file: &str) -> String {
         let pid = self.child.as_ref().and_then(Child::id).expect("it runs");
         fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()
     }
+}
+
+/// Processor time in a `stat` of the system, of a process or a thread.
+pub fn cpu_seconds(stat: &str) -> f64 {
+    let after_name = stat.rsplit(')').next().unwrap();
+    let ticks = after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>();
+    ticks / 100.0
 }
 
 impl Drop for Server {

@@ -35,6 +35,10 @@ const MAX_KEYS: usize = 64;
 /// RSA keys that are neither weak nor slow: 2048 to 8192 bits.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
+/// What to look at when a certificate is not accepted.
+const TRUST: &str = "its certificate must be valid for this address, and signed by somebody whom this machine trusts: add a \
+                     CA of your own to the system's certificates, or name its file in the environment variable SSL_CERT_FILE";
+
 /// Where the keys come from.
 pub(super) enum KeySource {
     /// HS256.
@@ -243,7 +247,7 @@ impl Keys {
                     tracing::warn!(
                         source,
                         problem,
-                        "Cannot read the keys of the shop's directory; those before stay in force"
+                        "Cannot read the keys of the shop's directory; those before stay in force, if there were any"
                     );
                 }
                 *failing = Some(problem);
@@ -302,7 +306,11 @@ fn http_client() -> ureq::Agent {
 }
 
 fn fetch(http: &ureq::Agent, url: &str) -> Result<Vec<u8>, String> {
-    let mut reply = http.get(url).call().map_err(|error| error.to_string())?;
+    let mut reply = http.get(url).call().map_err(|error| match &error {
+        // What TLS does not accept: nearly always the certificate.
+        ureq::Error::Io(cause) if cause.kind() == std::io::ErrorKind::InvalidData => format!("{error}; {TRUST}"),
+        _ => error.to_string(),
+    })?;
     if reply.status() != 200 {
         return Err(format!("answered {}", reply.status()));
     }

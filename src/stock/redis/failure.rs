@@ -80,6 +80,18 @@ pub(super) fn sort_connect(error: &PoolError) -> GateError {
     }
 }
 
+/// Sorts an error of the choice of a database.
+pub(super) fn refused_database(error: &RedisError, database: u16) -> GateError {
+    match error.code() {
+        // There is no such number, or this is a cluster.
+        Some("ERR") => {
+            let problem = error.detail().unwrap_or_default();
+            GateError::Misconfigured(format!("redis.db: Redis has no database {database} [{problem}]"))
+        }
+        _ => sort_connect(&PoolError::Backend(error.clone())),
+    }
+}
+
 fn of_server(word: &str, text: &str) -> Failure {
     let error = match word {
         WRONG_TYPE => GateError::Protocol(format!("{word} {text}")),
@@ -138,6 +150,12 @@ mod tests {
             assert!(problem.contains(where_to_look), "{line}: {problem}");
             assert_eq!(anew, connect_anew, "{line}");
         }
+        let no_such: RedisError = match parse_redis_value(b"-ERR DB index is out of range\r\n").unwrap() {
+            Value::ServerError(error) => error.into(),
+            other => panic!("{other:?}"),
+        };
+        let GateError::Misconfigured(problem) = refused_database(&no_such, 99) else { panic!("{no_such}") };
+        assert!(problem.starts_with("redis.db: Redis has no database 99"), "{problem}");
         assert!(matches!(failure("WRONGTYPE Operation against a key").error, GateError::Protocol(_)));
     }
 }

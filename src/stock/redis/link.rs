@@ -9,7 +9,7 @@ use deadpool_redis::{Manager, Pool, PoolError, Runtime};
 use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
-use super::failure::{refused, sort_connect};
+use super::failure::{refused, refused_database, sort_connect};
 use crate::config;
 use crate::stock::GateError;
 
@@ -48,14 +48,15 @@ impl Drop for Link {
 /// A place for one link: made on first use, remade after it broke.
 pub(super) struct Slot {
     pool: Pool,
+    database: u16,
     runtime: Handle,
     link: Mutex<Option<Arc<Link>>>,
     connecting: tokio::sync::Mutex<Option<(Instant, GateError)>>,
 }
 
-/// A pool of `size` connections for `settings`.
+/// A pool of `size` connections for `settings`, which choose no database yet: the library would not tell why Redis refuses one.
 pub(super) fn pool(settings: &config::Redis, size: usize) -> Result<Pool, String> {
-    let mut login = RedisConnectionInfo::default().set_db(settings.db.into());
+    let mut login = RedisConnectionInfo::default();
     let password = settings.password.expose_secret();
     if !password.is_empty() {
         login = login.set_password(password);
@@ -83,8 +84,9 @@ pub(super) fn pool(settings: &config::Redis, size: usize) -> Result<Pool, String
 
 impl Slot {
     /// Must be called on the main runtime.
-    pub(super) fn new(pool: Pool) -> Self {
-        Self { pool, runtime: Handle::current(), link: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+    pub(super) fn new(pool: Pool, database: u16) -> Self {
+        let (link, connecting) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { pool, database, runtime: Handle::current(), link, connecting }
     }
 
     /// The link, made now if there is none.
@@ -128,11 +130,15 @@ impl Slot {
     }
 
     async fn connect(&self) -> Result<Link, GateError> {
-        let pool = self.pool.clone();
+        let (pool, database) = (self.pool.clone(), self.database);
         // A connection lives on the runtime that made it, and an HTTP worker's ends before ours.
         let connecting = self.runtime.spawn(async move {
             let pooled = pool.get().await.map_err(|error| sort_connect(&error))?;
             let mut shared: MultiplexedConnection = (*pooled).clone();
+            if database != 0 {
+                let chosen: Result<(), _> = redis::cmd("SELECT").arg(database).query_async(&mut shared).await;
+                chosen.map_err(|error| refused_database(&error, database))?;
+            }
             let home = read_home(&mut shared).await?;
             Ok(Link { pooled: Some(pooled), shared, home })
         });

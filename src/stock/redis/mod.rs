@@ -69,12 +69,12 @@ pub struct RedisGate {
 
 impl RedisGate {
     pub(super) fn new(settings: &config::Redis, links: usize) -> Result<Self, String> {
-        let own = |slots| Ok::<_, String>(Slot::new(pool(settings, slots)?));
+        let own = |slots| Ok::<_, String>(Slot::new(pool(settings, slots)?, settings.db));
         let (reader, prober) = (own(1)?, own(1)?);
         let pool = pool(settings, settings.pool_size)?;
         Ok(Self {
             keys: Keys::new(&settings.key_prefix),
-            slots: (0..links.clamp(1, settings.pool_size)).map(|_| Slot::new(pool.clone())).collect(),
+            slots: (0..links.clamp(1, settings.pool_size)).map(|_| Slot::new(pool.clone(), settings.db)).collect(),
             reader,
             prober,
             clock: ServerClock::default(),

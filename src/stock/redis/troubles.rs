@@ -26,8 +26,8 @@ struct Trouble {
     begun: Instant,
     last: Instant,
     told: Instant,
-    /// Of the error that was told.
-    kind: String,
+    /// What was told, and when: two kinds may take turns.
+    kinds: Vec<(String, Instant)>,
     failures: u64,
 }
 
@@ -52,19 +52,20 @@ impl Troubles {
             Some(trouble) => {
                 trouble.last = at;
                 trouble.failures += 1;
-                let since = at.saturating_duration_since(trouble.told);
-                if since < if trouble.kind == kind { TOLD_AGAIN } else { TOLD_MOST } {
+                let is_known = trouble.kinds.iter().any(|(known, told)| known == kind && told.elapsed() < TOLD_AGAIN);
+                if is_known || at.saturating_duration_since(trouble.told) < TOLD_MOST {
                     return;
                 }
                 trouble
             }
             None => {
                 self.some.store(true, Ordering::Relaxed);
-                now.insert(Trouble { begun: at, last: at, told: at, kind: String::new(), failures: 1 })
+                now.insert(Trouble { begun: at, last: at, told: at, kinds: Vec::new(), failures: 1 })
             }
         };
         trouble.told = at;
-        trouble.kind = kind.to_owned();
+        trouble.kinds.retain(|(known, told)| known != kind && told.elapsed() < TOLD_AGAIN);
+        trouble.kinds.push((kind.to_owned(), at));
         let failures = trouble.failures;
         if refuses {
             tracing::warn!(failures, "Redis refuses; purchases are answered 503. {problem}");
