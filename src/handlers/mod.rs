@@ -10,9 +10,10 @@ mod orders;
 mod purchases;
 mod request_id;
 
+use actix_web::guard::GuardContext;
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::{Handler, HttpRequest, HttpResponse, Resource, ResponseError, guard, web};
+use actix_web::{Handler, HttpRequest, HttpResponse, Resource, ResponseError, Scope, guard, web};
 
 use self::request_id::Route;
 use crate::error::{Error, Result};
@@ -26,8 +27,9 @@ pub use request_id::with_request_id;
 pub fn routes(config: &mut web::ServiceConfig) {
     config
         .app_data(web::PayloadConfig::new(body::BODY_MAX_BYTES))
-        // First, for paths are tried in this order, and a scope, for `/seckill/{id}` would be a regular expression.
-        .service(purchases::scope())
+        // First, for paths are tried in this order.
+        .service(frequent("/seckill/{id}", |method| *method == Method::POST, purchases::buy))
+        .service(frequent("/products/{id}", |method| matches!(*method, Method::GET | Method::HEAD), catalog::get))
         .service(Path::new("/seckill/{id}").allow(Method::POST).resource())
         .service(Path::new("/register").on(Method::POST, accounts::register).resource())
         .service(Path::new("/login").on(Method::POST, accounts::log_in).resource())
@@ -35,7 +37,13 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(Path::new("/me/password").on(Method::POST, accounts::change_password).resource())
         .service(Path::new("/me").on(Method::GET, accounts::me).resource())
         .service(Path::new("/products").on(Method::GET, catalog::list).on(Method::POST, catalog::create).resource())
-        .service(Path::new("/products/{id}").on(Method::GET, catalog::get).on(Method::PATCH, catalog::patch).resource())
+        .service(
+            Path::new("/products/{id}")
+                .allow(Method::GET)
+                .allow(Method::HEAD)
+                .on(Method::PATCH, catalog::patch)
+                .resource(),
+        )
         .service(Path::new("/products/{id}/restock").on(Method::POST, catalog::restock).resource())
         .service(Path::new("/orders").on(Method::GET, orders::list).resource())
         .service(Path::new("/orders/{id}").on(Method::GET, orders::get).resource())
@@ -44,6 +52,24 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(Path::new("/healthz").on(Method::GET, health::alive).resource())
         .service(Path::new("/readyz").on(Method::GET, health::ready).resource())
         .default_service(web::to(nowhere));
+}
+
+/// A path that ends with an id and is asked for so often that it is found by comparison: every other path with an id in it
+/// is a regular expression. For the methods of `asks` only.
+fn frequent<F, Args>(pattern: &'static str, asks: fn(&Method) -> bool, handler: F) -> Scope
+where
+    F: Handler<Args>,
+    Args: actix_web::FromRequest + 'static,
+    F::Output: actix_web::Responder + 'static,
+{
+    let before = pattern.trim_end_matches("{id}");
+    let is_meant = move |request: &GuardContext<'_>| {
+        let id = request.head().uri.path().strip_prefix(before);
+        asks(&request.head().method) && id.is_some_and(|id| !id.is_empty() && !id.contains('/'))
+    };
+    // A scope, for a resource would be a pattern.
+    let scope = web::scope(before.trim_end_matches('/')).guard(guard::fn_guard(is_meant));
+    scope.app_data(Route(pattern)).default_service(web::to(handler))
 }
 
 /// A path, and the methods it answers.

@@ -1,31 +1,15 @@
 //! `/seckill/{id}`: the purchase.
 
-use actix_web::guard::GuardContext;
-use actix_web::http::header::HeaderValue;
-use actix_web::http::{Method, header};
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Bytes;
-use actix_web::{HttpResponse, ResponseError, Scope, guard, web};
+use actix_web::{HttpResponse, ResponseError, web};
 
-use super::request_id::Route;
 use super::{Caller, PathId, UnreadBody};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, OrderStatus, ProductId};
 use crate::services::Lane;
 
-/// `POST /seckill/{id}`.
-pub(super) fn scope() -> Scope {
-    web::scope("/seckill")
-        .guard(guard::fn_guard(is_purchase))
-        .app_data(Route("/seckill/{id}"))
-        .default_service(web::to(buy))
-}
-
-fn is_purchase(request: &GuardContext<'_>) -> bool {
-    let id = request.head().uri.path().strip_prefix("/seckill/");
-    request.head().method == Method::POST && id.is_some_and(|id| !id.is_empty() && !id.contains('/'))
-}
-
-async fn buy(
+pub(super) async fn buy(
     Caller(identity): Caller,
     PathId(product_id): PathId<ProductId>,
     _: UnreadBody,
