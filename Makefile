@@ -33,6 +33,8 @@ test-faults: services-up ## Break everything under load, and count what was lost
 lint: ## Format, clippy and documentation without a warning
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	@# The server alone: nothing of it may need the bench.
+	cargo clippy --no-default-features --lib --bins -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; else echo 'cargo-deny is not installed: skipped'; fi
 

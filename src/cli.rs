@@ -5,7 +5,6 @@ mod backups;
 mod check_config;
 mod set_password;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,7 +13,8 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use crate::app::{self, RunningApp};
-use crate::bench::{self, BenchArgs, DemoArgs};
+#[cfg(feature = "bench")]
+use crate::bench;
 use crate::config::{Backend, Config};
 use crate::data_dir::DataDir;
 use crate::model::ProductId;
@@ -70,14 +70,9 @@ enum Command {
         /// What `backup` has written.
         file: PathBuf,
     },
-    /// Show a sale: a crowd of simulated buyers, and the proof that nothing was oversold.
-    Demo(DemoArgs),
-    /// Measure the configured backend, in a server of its own on loopback, with stores of its own (distributed: the database
-    /// user must be allowed to create databases).
-    Bench(BenchArgs),
-    /// Serve the bare endpoint that `bench` compares with.
-    #[command(hide = true)]
-    Floor { address: SocketAddr },
+    #[cfg(feature = "bench")]
+    #[command(flatten)]
+    Bench(bench::Command),
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -157,16 +152,12 @@ pub async fn run(cli: Cli) -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<(), String> {
-    // A benchmark's report is no secret.
-    let private = !matches!(cli.command, Some(Command::Bench(_)));
-    let config = || {
+    let load = || {
         let config = Config::load(cli.config.as_deref()).map_err(|error| error.to_string())?;
         telemetry::init(config.log.format);
-        if private {
-            process::keep_to_itself();
-        }
         Ok::<_, String>(config)
     };
+    let config = || load().inspect(|_| process::keep_to_itself());
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(&config()?).await,
         Command::Migrate { new_journal } => {
@@ -180,9 +171,8 @@ async fn dispatch(cli: Cli) -> Result<(), String> {
         Command::CheckConfig => check_config::run(&config()?),
         Command::Backup { file } => backups::back_up(&config()?, &file).await,
         Command::Restore { file } => backups::restore(&config()?, &file).await,
-        Command::Demo(args) => bench::demo(config()?, args).await,
-        Command::Bench(args) => bench::run(config()?, cli.config.clone(), args).await,
-        Command::Floor { address } => bench::serve_floor(address).await,
+        #[cfg(feature = "bench")]
+        Command::Bench(command) => bench::run(command, load, cli.config.clone()).await,
     }
 }
 

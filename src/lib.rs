@@ -36,6 +36,7 @@ macro_rules! say {
 }
 
 pub mod app;
+#[cfg(feature = "bench")]
 pub mod bench;
 pub mod cli;
 mod complaint;

@@ -6,7 +6,7 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use serde::{Deserialize, Serialize};
 
 /// Serves `POST /floor` until the process is killed.
-pub async fn serve(address: SocketAddr) -> Result<(), String> {
+pub(super) async fn serve(address: SocketAddr) -> Result<(), String> {
     let served = async {
         HttpServer::new(|| App::new().route("/floor", web::post().to(answer)))
             .disable_signals()

@@ -1,14 +1,29 @@
 //! Load from outside: `seckill bench` measures a server, `seckill demo` shows one. A bounded number of requests, and
 //! to loopback unless `--url` says otherwise.
 //!
-//! Nothing of the server calls this module, and it talks to the server over HTTP only; the proof at the end is read
-//! from the database, and the raw limits are asked of the three servers themselves.
+//! A guest in the program: the cargo feature `bench`, which is on unless it is switched off. Nothing of the server knows it;
+//! only the command line names it, once. It talks to the server over HTTP; the proof at the end is read from the database
+//! ([`ledger`]), and the raw limits are asked of the three servers themselves.
+//!
+//! All that it uses of the server:
+//!
+//! | what | for |
+//! |---|---|
+//! | [`Config`] and its sections | where the stores are, and what a server of our own is told |
+//! | `data_dir::{random_key, random_password}` | secrets of a server of our own |
+//! | `app::RunningApp` | the server that `demo` shows, in this process |
+//! | `services::{Tokens, Identity}` | tokens of simulated buyers |
+//! | `model`: ids, `Purchase`, `PurchaseBatch`, `Role`, `Timestamp` | requests, and messages of the size that the server sends |
+//! | `queue::encode` | those messages |
+//! | `db::{Db, DbConn}` | connections for the proof's own queries |
+//! | `process::keep_to_itself`, `cli::print`, `say!` | what every command does |
 
 mod backlog;
 mod compare;
 mod demo;
 mod floor;
 mod generator;
+mod ledger;
 mod log_ins;
 mod measures;
 mod own_stores;
@@ -22,16 +37,35 @@ mod server;
 mod servers;
 mod target;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
-pub use demo::DemoArgs;
-pub use floor::serve as serve_floor;
+use demo::DemoArgs;
 
 use crate::config::Config;
+use crate::process::keep_to_itself;
+
+/// The commands of this module.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show a sale: a crowd of simulated buyers, and the proof that nothing was oversold.
+    #[command(name = "demo")]
+    Demo(DemoArgs),
+    /// Measure the configured backend, in a server of its own on loopback, with stores of its own (distributed: the database
+    /// user must be allowed to create databases).
+    #[command(name = "bench")]
+    Bench(BenchArgs),
+    /// Serve the bare endpoint that `bench` compares with.
+    #[command(name = "floor", hide = true)]
+    Floor {
+        /// Where.
+        address: SocketAddr,
+    },
+}
 
 /// What `seckill bench` can be told.
 #[derive(Debug, Clone, Args)]
@@ -70,8 +104,26 @@ impl BenchArgs {
     }
 }
 
-/// Runs the benchmark, on stores of its own unless it is told of a server; an error is also what is returned when the proof fails. `file` is what `config` was read from.
-pub async fn run(config: Config, file: Option<PathBuf>, args: BenchArgs) -> Result<(), String> {
+/// Runs a command to its end. `load` reads the configuration, from `file` if there is one.
+pub async fn run(
+    command: Command,
+    load: impl FnOnce() -> Result<Config, String>,
+    file: Option<PathBuf>,
+) -> Result<(), String> {
+    match command {
+        Command::Demo(args) => {
+            let config = load()?;
+            keep_to_itself();
+            unless_stopped(demo::run(config, &args)).await
+        }
+        // Its report is no secret.
+        Command::Bench(args) => measure(load()?, file, args).await,
+        Command::Floor { address } => floor::serve(address).await,
+    }
+}
+
+/// Measures, on stores of its own unless it is told of a server; an error is also what is returned when the proof fails.
+async fn measure(config: Config, file: Option<PathBuf>, args: BenchArgs) -> Result<(), String> {
     if cfg!(debug_assertions) {
         eprintln!("This is a debug build: its figures say nothing. Use `make bench`.");
     }
@@ -82,11 +134,6 @@ pub async fn run(config: Config, file: Option<PathBuf>, args: BenchArgs) -> Resu
         Some(other) => compare::run(config, file, other, &args).await,
         None => measures::run(config, file, &args).await,
     }
-}
-
-/// Runs the demonstration.
-pub async fn demo(config: Config, args: DemoArgs) -> Result<(), String> {
-    unless_stopped(demo::run(config, &args)).await
 }
 
 /// Ends early on Ctrl-C or SIGTERM; what was started and made is then cleared away as it is dropped.

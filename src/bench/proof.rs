@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::db::{Db, SaleCount};
-use crate::error::Error;
+use super::ledger::{self, SaleCount};
+use crate::db::{Db, DbError};
 use crate::model::ProductId;
 
 /// Orders that were accepted must be written within this time.
@@ -36,8 +36,8 @@ impl Proof {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let written_at = Instant::now();
-        let counted = db.read(move |conn| Box::pin(conn.count_sale(product))).await;
-        let counted = counted.map_err(|error| format!("counting orders: {error}"))?;
+        let counted = db.read(move |conn| Box::pin(ledger::count_sale(conn, product))).await;
+        let counted = counted.map_err(|error: DbError| format!("counting orders: {error}"))?;
         Ok(Self { accepted, counted, written_at })
     }
 
@@ -63,7 +63,7 @@ impl Proof {
 
 /// Units of a product that have an order in the database.
 pub(super) async fn sold(db: &Db, product: ProductId) -> Result<i64, String> {
-    let row = db.read(move |conn| Box::pin(conn.find_product(product))).await;
-    let row = row.map_err(|error: crate::db::DbError| format!("reading a product: {error}"))?;
-    row.map(|row| row.sold).ok_or_else(|| Error::ProductNotFound.to_string())
+    let sold = db.read(move |conn| Box::pin(ledger::sold(conn, product))).await;
+    let sold = sold.map_err(|error: DbError| format!("reading a product: {error}"))?;
+    sold.ok_or_else(|| format!("product {product} is not in the database"))
 }

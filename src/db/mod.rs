@@ -46,7 +46,7 @@ pub use error::{DbError, DbResult, ErrorClass, Refused};
 pub use external_users::ExternalUser;
 pub use gates::{GateRow, SaleAudit};
 pub use idempotency::{NewKey, StoredKey};
-pub use orders::{NewOrder, SaleCount, WrittenOrder};
+pub use orders::{NewOrder, WrittenOrder};
 pub use pairing::Pairing;
 pub use products::{NewProduct, ProductChange, ProductLock};
 pub use revisions::RevisionRow;

@@ -1,6 +1,5 @@
 //! Queries on `orders`.
 
-use diesel::dsl::{count, count_star};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary};
 use diesel_async::RunQueryDsl;
@@ -60,19 +59,6 @@ pub struct WrittenOrder {
     pub id: OrderId,
     /// Where it stands.
     pub status: OrderStatus,
-}
-
-/// What a sale has come to.
-#[derive(Debug, Clone, Copy)]
-pub struct SaleCount {
-    /// Units in all.
-    pub stock: i64,
-    /// Units that live orders hold, as the product's row says.
-    pub sold: i64,
-    /// Live orders there are.
-    pub live_orders: i64,
-    /// Users who hold them.
-    pub buyers: i64,
 }
 
 /// The index of a sale's orders ends with the row's number.
@@ -162,17 +148,6 @@ impl DbConn {
             .filter(orders::user_id.eq_any(users))
             .filter(orders::live_user.is_not_null());
         on_db!(conn, query.load(conn).await)
-    }
-
-    /// Counts what a sale has come to.
-    pub async fn count_sale(&mut self, product: ProductId) -> DbResult<SaleCount> {
-        let conn = self;
-        let live = orders::table.filter(orders::product_id.eq(product)).filter(orders::live_user.is_not_null());
-        let counts = live.select((count_star(), count(orders::user_id).aggregate_distinct()));
-        let (live_orders, buyers) = on_db!(conn, counts.get_result(conn).await)?;
-        let row = products::table.select((products::stock, products::sold)).filter(products::id.eq(product));
-        let (stock, sold) = on_db!(conn, row.get_result(conn).await)?;
-        Ok(SaleCount { stock, sold, live_orders, buyers })
     }
 
     /// Live orders of a product, some at a time, the first ones after `cursor`; 0 begins. With them comes the next cursor;
