@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{self, AsyncConnectionConfig, IntoConnectionInfo, RedisConnectionInfo, RedisError};
+use deadpool_redis::redis::{
+    self, AsyncConnectionConfig, InfoDict, IntoConnectionInfo, RedisConnectionInfo, RedisError,
+};
 use deadpool_redis::{Manager, Pool, PoolError, Runtime};
 use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
@@ -149,10 +151,8 @@ impl Slot {
 /// Asks a server who it is, and refuses one that must not keep a gate.
 pub(super) async fn read_home(conn: &mut MultiplexedConnection) -> Result<String, GateError> {
     let unreachable = |error: RedisError| sort_connect(&PoolError::Backend(error));
-    let info: String = redis::cmd("INFO").query_async(conn).await.map_err(unreachable)?;
-    let field = |name: &str| {
-        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).unwrap_or_default()
-    };
+    let info: InfoDict = redis::cmd("INFO").query_async(conn).await.map_err(unreachable)?;
+    let field = |name: &str| info.get::<String>(name).unwrap_or_default();
     if field("loading") == "1" {
         return Err(refused("LOADING", ""));
     }
