@@ -26,8 +26,8 @@ use crate::stock::StockGate;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A look that takes longer counts as one that the database did not answer.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
-/// An instance whose last look was over longer ago than this gives no promise: it was frozen. Less than the time that a
-/// rebuild waits for older promises.
+/// An instance whose last look was over longer ago than this gives no promise: it was frozen. With [`LOOK_TIMEOUT`] not
+/// more than a rebuild waits for older promises; docs/protocol.md (`#deposed-gate`) says why.
 const LOOKED_WITHIN: Duration = Duration::from_secs(2);
 /// At a start, other instances may still have to notice that Redis or the queue was emptied.
 const START_PATIENCE: Duration = Duration::from_secs(5);

@@ -25,7 +25,7 @@ use crate::stock::{Admission, Answer, GateError, StockGate};
 use crate::supervision::Supervisor;
 use crate::telemetry::SharedOutage;
 
-/// T of the protocol: a confirm that comes later than this after the click earns no 202.
+/// A confirm that comes later than this after the click earns no 202: T in docs/protocol.md (`#promise-age`).
 pub(super) const PROMISE_MAX_AGE: Duration = Duration::from_secs(2);
 /// A purchase that has waited this long for its turn is turned away with nothing taken.
 const TURN_MAX_WAIT: Duration = Duration::from_millis(500);

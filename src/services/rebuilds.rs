@@ -26,7 +26,7 @@ use crate::queue::{Barrier, OrderQueue};
 use crate::stock::{Found, GateError, SharedGate, StockGate};
 use crate::supervision::Supervisor;
 
-/// W of the protocol: after it, no purchase of an older epoch can be promised any more.
+/// After this wait, no purchase of an older epoch can be promised any more: W in docs/protocol.md (`#rebuild-wait`).
 const SETTLING_TIME: Duration = PROMISE_MAX_AGE.saturating_add(Duration::from_secs(1));
 /// When no consumer has met a barrier by then, another one is sent.
 const BARRIER_PATIENCE: Duration = Duration::from_secs(5);

@@ -17,8 +17,8 @@ use crate::telemetry::{Outage, Seldom};
 
 /// Between two sweeps, at most; half of it at least. What a sweep must find within a second is found.
 const INTERVAL: Duration = Duration::from_millis(900);
-/// S of the protocol: a purchase that was reserved this long ago and is not settled is decided here. No safety depends on
-/// it.
+/// A purchase that was reserved this long ago and is not settled is decided here: S in docs/protocol.md (`#sweep-age`). No
+/// safety depends on it.
 const STALE_AGE: Duration = Duration::from_secs(10);
 /// Purchases of one product decided at a time.
 const STALE_MOST: usize = 500;

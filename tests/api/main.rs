@@ -1,5 +1,5 @@
 //! The API from outside, over HTTP, on real stores. Each test has an application, a database, a gate and a queue of
-//! its own, so they run side by side.
+//! its own, so they run side by side. `(peers N)` is line N of docs/peers.md.
 
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 

@@ -1,5 +1,7 @@
 //! Faults, from outside: the real program sells to a crowd while processes are killed, servers vanish and links break.
 //! Afterwards every promise is looked up and every unit counted. What takes minutes is ignored unless asked for.
+//!
+//! `(peers N)` is line N of docs/peers.md: how another flash-sale system fails in that place.
 
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 

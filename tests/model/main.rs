@@ -10,6 +10,8 @@
 //! crash between any two; that an instance has read lately whether its gate was left is one step, too, before the wait
 //! of a rebuild is over. Not in the model: clocks, loss of queue or database data, rate limits, prices, payment.
 //!
+//! The rules in words, and which of them each mutant is for: docs/protocol.md.
+//!
 //! The larger systems take minutes: `cargo test --release --test model -- --include-ignored`.
 
 mod defects;

@@ -1,4 +1,4 @@
-//! What each rule is for: without it, so many steps are enough to break an invariant.
+//! What each rule is for: without it, so many steps are enough to break an invariant. docs/protocol.md lists them.
 
 use crate::defects::Defect::{self, *};
 use crate::invariants::{
@@ -15,7 +15,19 @@ macro_rules! mutants {
         fn $name() {
             breaks($defect, $system, $invariant, $steps);
         })+
+
+        #[test]
+        fn the_document_has_a_line_for_each() {
+            $(documented(stringify!($name), $invariant, $steps);)+
+        }
     };
+}
+
+/// docs/protocol.md says of each rule what breaks without it.
+fn documented(name: &str, Claim { name: broken, .. }: Claim, steps: usize) {
+    let (start, end) = (format!("| `{name}` | "), format!(" | {broken} | {steps} |"));
+    let mut lines = include_str!("../../docs/protocol.md").lines();
+    assert!(lines.any(|line| line.starts_with(&start) && line.ends_with(&end)), "no line {start}...{end}");
 }
 
 fn breaks(defect: Defect, sound: System, invariant: Claim, steps: usize) {
