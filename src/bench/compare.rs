@@ -69,7 +69,7 @@ async fn measure(
     let config = &stores.config;
     // Where there is no config.yaml: each build has its own defaults, and may not know a key of the other's.
     let server = Server::start(program, stores.folder(), file, &stores.settings).await?;
-    let target = target(server.address, config);
+    let target = target(server.address, config).with_tokens_as_issued(&config.auth.jwt_secret).await?;
     let stock = args.stock as usize;
     let size = Size { stock, late: stock, connections: args.most_connections() };
     let figures = hold(&Shop { target: &target, db: &open_db(config), server: Some(&server) }, size, title).await?;

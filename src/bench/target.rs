@@ -6,7 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use indicatif::{ProgressBar, ProgressStyle};
+use jsonwebtoken::{Algorithm, EncodingKey};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::generator::{Load, Volley, ask, fire, request};
@@ -29,12 +33,32 @@ pub(super) fn buyer(number: u32) -> u64 {
 pub(super) struct Target {
     address: SocketAddr,
     tokens: Tokens,
+    /// If they are to be written as another build writes them.
+    form: Option<Form>,
     products: Mutex<Vec<ProductId>>,
 }
 
 impl Target {
     pub(super) fn new(address: SocketAddr, tokens: Tokens) -> Self {
-        Self { address, tokens, products: Mutex::default() }
+        Self { address, tokens, form: None, products: Mutex::default() }
+    }
+
+    /// The same with tokens in the form in which the server issues them: another build may write other claims, and read
+    /// what it does not write itself more slowly.
+    pub(super) async fn with_tokens_as_issued(self, secret: &SecretString) -> Result<Self, String> {
+        let account = format!(r#"{{"username":"bench{}","password":"correct horse"}}"#, uuid::Uuid::now_v7().simple());
+        for (path, created) in [("/register", 201), ("/login", 200)] {
+            let answered = ask(self.address, &request("POST", path, None, Some(&account))).await;
+            let (status, reply) = answered.map_err(|error| format!("{path}: {error}"))?;
+            if status != created {
+                return Err(format!("{path}: {status} {reply}"));
+            }
+            if path == "/login" {
+                let form = Form::of(&reply, secret).ok_or("/login: its token is not understood")?;
+                return Ok(Self { form: Some(form), ..self });
+            }
+        }
+        Ok(self)
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -86,7 +110,39 @@ impl Target {
 
     fn token(&self, user: u64, role: Role) -> Result<String, String> {
         let user_id = UserId::try_from(user as i64).map_err(str::to_owned)?;
-        self.tokens.issue(Identity { user_id, role }).map_err(|error| error.to_string())
+        let identity = Identity { user_id, role };
+        match &self.form {
+            Some(form) => form.sign(identity).map_err(|error| error.to_string()),
+            None => self.tokens.issue(identity).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+/// A token of the server's, to be signed again for somebody else.
+struct Form {
+    header: String,
+    claims: String,
+    whose: String,
+    key: EncodingKey,
+}
+
+impl Form {
+    /// Of the reply to a log-in of a buyer.
+    fn of(reply: &str, secret: &SecretString) -> Option<Self> {
+        let reply: Value = serde_json::from_str(reply).ok()?;
+        let mut parts = reply["access_token"].as_str()?.split('.');
+        let (header, claims) = (parts.next()?.to_owned(), URL_SAFE_NO_PAD.decode(parts.next()?).ok()?);
+        let whose = serde_json::from_slice::<Value>(&claims).ok()?["sub"].as_str()?.to_owned();
+        let key = EncodingKey::from_secret(secret.expose_secret().as_bytes());
+        Some(Self { header, claims: String::from_utf8(claims).ok()?, whose: format!(r#""sub":"{whose}""#), key })
+    }
+
+    fn sign(&self, Identity { user_id, role }: Identity) -> jsonwebtoken::errors::Result<String> {
+        let claims = self.claims.replacen(&self.whose, &format!(r#""sub":"{user_id}""#), 1);
+        let claims = claims.replacen(r#""role":"buyer""#, &format!(r#""role":"{}""#, role.as_str()), 1);
+        let message = format!("{}.{}", self.header, URL_SAFE_NO_PAD.encode(claims));
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, Algorithm::HS256)?;
+        Ok(format!("{message}.{signature}"))
     }
 }
 
@@ -134,6 +190,8 @@ impl Drop for BenchFolder {
 mod tests {
     use std::collections::HashSet;
 
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -142,5 +200,17 @@ mod tests {
         let target = Target::new(([127, 0, 0, 1], 1).into(), tokens);
         let clicks = target.clicks(1.try_into().unwrap(), 0, 5_000).unwrap();
         assert_eq!(clicks.iter().collect::<HashSet<_>>().len(), 5_000);
+    }
+
+    #[test]
+    fn a_token_is_signed_again_for_somebody_else() {
+        let secret = SecretString::from("0123456789abcdef0123456789abcdef");
+        let tokens = Tokens::new(&secret, Duration::from_secs(60));
+        let user = |id: i64, role| Identity { user_id: id.try_into().unwrap(), role };
+        let issued = tokens.issue(user(2, Role::Buyer)).unwrap();
+        let form = Form::of(&json!({ "access_token": issued }).to_string(), &secret).unwrap();
+        for identity in [user(2, Role::Buyer), user(77, Role::Buyer), user(1, Role::Admin)] {
+            assert_eq!(tokens.check(&form.sign(identity).unwrap()).unwrap().identity, identity);
+        }
     }
 }
