@@ -87,6 +87,9 @@ pub enum Error {
     /// 503 `unavailable`: ask again. The text is for the log.
     #[error("{0}")]
     Unavailable(String),
+    /// 503 `unavailable`: a row that this needs cannot be read. The text is for the log, where the row was named.
+    #[error("{0}")]
+    Unreadable(String),
     /// 500 `internal`: a defect. The text is for the log.
     #[error("{0}")]
     Internal(String),
@@ -114,7 +117,7 @@ impl Error {
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => "unsupported_media_type",
             Self::RateLimited(_) => "rate_limited",
-            Self::Unavailable(_) => "unavailable",
+            Self::Unavailable(_) | Self::Unreadable(_) => "unavailable",
             Self::Internal(_) => "internal",
         }
     }
@@ -122,7 +125,7 @@ impl Error {
     /// What a client is told: never the cause of a 5xx.
     fn detail(&self) -> String {
         match self {
-            Self::Unavailable(_) => "Not possible right now; ask again in a moment.".to_owned(),
+            Self::Unavailable(_) | Self::Unreadable(_) => "Not possible right now; ask again in a moment.".to_owned(),
             Self::Internal(_) => "Something went wrong here; the X-Request-Id of this reply finds it.".to_owned(),
             other => other.to_string(),
         }
@@ -131,7 +134,7 @@ impl Error {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited(wait) => Some(*wait),
-            Self::Unavailable(_) => Some(RETRY_AFTER),
+            Self::Unavailable(_) | Self::Unreadable(_) => Some(RETRY_AFTER),
             _ => None,
         }
     }
@@ -171,7 +174,7 @@ impl ResponseError for Error {
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(_) | Self::Unreadable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -218,7 +221,11 @@ impl Error {
 impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
         metrics::database_error(error.class());
-        if error.is_transient() { Self::Unavailable(error.to_string()) } else { Self::Internal(error.to_string()) }
+        match error {
+            DbError::Unreadable { .. } => Self::Unreadable(error.to_string()),
+            error if error.is_transient() => Self::Unavailable(error.to_string()),
+            error => Self::Internal(error.to_string()),
+        }
     }
 }
 

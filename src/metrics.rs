@@ -53,6 +53,22 @@ pub fn database_error(class: ErrorClass) {
     DATABASE_ERRORS.with_label_values(&[class.as_str()]).inc();
 }
 
+/// Tables of which a row may be left out.
+const TABLES: [&str; 5] = ["external_users", "orders", "products", "token_withdrawals", "users"];
+
+/// Of the process, as the errors.
+static UNREADABLE_ROWS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let name = Opts::new("seckill_unreadable_rows_total", "Reads that met a row of the database that cannot be read");
+    let rows = IntCounterVec::new(name, &["table"]).expect("the name is well formed");
+    TABLES.iter().for_each(|table| drop(rows.with_label_values(&[table])));
+    rows
+});
+
+/// Counts a row that cannot be read, each time that it is met.
+pub fn unreadable_row(table: &str) {
+    UNREADABLE_ROWS.with_label_values(&[table]).inc();
+}
+
 /// The metrics of one application.
 pub struct Metrics {
     registry: Registry,
@@ -152,6 +168,7 @@ impl Metrics {
             registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
         };
         registered(&registry, Ok(DATABASE_ERRORS.clone()));
+        registered(&registry, Ok(UNREADABLE_ROWS.clone()));
         process::register(&registry).expect("the names of the process's metrics are well formed");
         let purchases = labelled("seckill_purchases_total", "Clicks by what they were answered", "outcome", &OUTCOMES);
         Self {

@@ -1,6 +1,7 @@
 //! The words of the sale: ids, times, accounts, products and orders. No I/O, no rules that need a store.
 
 mod account;
+mod amount;
 mod ids;
 mod order;
 mod product;
@@ -10,6 +11,7 @@ mod text;
 mod time;
 
 pub use account::{Account, Password, Role, Username};
+pub use amount::AtLeastZero;
 pub use ids::{OrderId, OrderIds, ProductId, UserId};
 pub use order::{Order, OrderStatus, RejectReason};
 pub use product::{Product, Revision, Sale, SaleState, SaleTerms};

@@ -38,6 +38,16 @@ pub enum DbError {
     /// The database refused the statement.
     #[error("database: {0}")]
     Refused(Refused),
+    /// A row holds what no program of ours writes. Whoever can do without it does.
+    #[error("row {row} of table {table} cannot be read: {problem}")]
+    Unreadable {
+        /// Its table.
+        table: &'static str,
+        /// Its key.
+        row: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A value that does not fit into its type here, or a statement that cannot be built: a defect.
     #[error(transparent)]
     Query(QueryError),
@@ -87,6 +97,8 @@ pub enum ErrorClass {
     Duplicate,
     /// A constraint or the type of a column turned the row away: the row's own fault.
     Violation,
+    /// A row holds what nobody here has written. It passes when somebody corrects it.
+    Unreadable,
     /// A number that is not in our table.
     Unknown,
     /// A defect here.
@@ -95,7 +107,7 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// All of them, for those who count.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Unreachable,
         Self::Lost,
         Self::TimedOut,
@@ -109,6 +121,7 @@ impl ErrorClass {
         Self::TooLarge,
         Self::Duplicate,
         Self::Violation,
+        Self::Unreadable,
         Self::Unknown,
         Self::Defect,
     ];
@@ -129,6 +142,7 @@ impl ErrorClass {
             Self::TooLarge => "too_large",
             Self::Duplicate => "duplicate",
             Self::Violation => "violation",
+            Self::Unreadable => "unreadable",
             Self::Unknown => "unknown",
             Self::Defect => "defect",
         }
@@ -150,6 +164,7 @@ impl ErrorClass {
             Self::TooLarge => "nothing: less is sent at a time; max_allowed_packet of 1 MiB avoids it",
             Self::Duplicate => "nothing, if it passes",
             Self::Violation => "look at the dead letters",
+            Self::Unreadable => "correct or delete the row that the message names",
             Self::Unknown => "look the message up in the database's manual",
             Self::Defect => "report it: this is a defect of seckill",
         }
@@ -187,6 +202,7 @@ impl DbError {
             Self::Refused(refused) => refused.class,
             Self::Migration(_) => ErrorClass::Schema,
             Self::Misconfigured(_) => ErrorClass::Denied,
+            Self::Unreadable { .. } => ErrorClass::Unreadable,
             Self::Panicked(_) | Self::Query(_) => ErrorClass::Defect,
         }
     }

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Binary, Timestamp as SqlTimestamp};
+use diesel::sql_types::{BigInt, Binary, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 
 use super::diagnosis::diagnosed;
+use super::readable::{Row, one_by_one, readable};
 use super::schema::external_users;
 use super::{DbConn, DbResult, on_db};
 use crate::model::{Timestamp, UserId};
@@ -20,6 +21,8 @@ pub struct ExternalUser {
     /// Seconds since 1970; tokens issued earlier were withdrawn.
     pub tokens_valid_from: i64,
 }
+
+one_by_one!(i64, (UserId, Vec<u8>, i64), (BigInt, Binary, BigInt));
 
 impl DbConn {
     /// Those of an issuer's subjects that have a number.
@@ -34,11 +37,11 @@ impl DbConn {
             .select((external_users::id, external_users::subject, external_users::tokens_valid_from))
             .filter(external_users::issuer.eq(issuer.as_bytes()))
             .filter(external_users::subject.eq_any(subjects));
-        let rows: Vec<(UserId, Vec<u8>, i64)> = on_db!(conn, query.load(conn).await)?;
+        let found: Vec<Row<i64, (UserId, Vec<u8>, i64)>> = on_db!(conn, query.load(conn).await)?;
         let named = |(id, subject, tokens_valid_from)| {
             String::from_utf8(subject).ok().map(|subject| (subject, ExternalUser { id, tokens_valid_from }))
         };
-        Ok(rows.into_iter().filter_map(named).collect())
+        Ok(readable("external_users", found).rows.into_iter().filter_map(named).collect())
     }
 
     /// Gives numbers to those subjects that have none. In the order of the unique index, so that instances that do this

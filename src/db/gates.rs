@@ -1,11 +1,14 @@
 //! Queries on the columns of `products` that say which gate may sell.
 
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary};
 use diesel_async::RunQueryDsl;
 
+use super::orders::ORDERS;
+use super::readable::{Row, all, one_by_one, readable};
 use super::schema::{orders, products};
 use super::{DbConn, DbResult, on_db};
-use crate::model::{OrderStatus, ProductId, Purchase, Timestamp};
+use crate::model::{OrderId, OrderStatus, ProductId, Purchase, Timestamp, UserId};
 
 /// Which gate may sell a product.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
@@ -37,6 +40,9 @@ pub struct SaleAudit {
     pub release_due: i64,
 }
 
+one_by_one!(OrderId, (OrderId, UserId), (Binary, BigInt));
+one_by_one!(OrderId, (OrderId, UserId, ProductId, i64), (Binary, BigInt, BigInt, BigInt));
+
 impl DbConn {
     /// Which gate may sell a product.
     pub async fn gate_row(&mut self, id: ProductId) -> DbResult<Option<GateRow>> {
@@ -55,7 +61,8 @@ impl DbConn {
         Ok(())
     }
 
-    /// Live orders of a product whose buyers come after `after`, by buyer.
+    /// Live orders of a product whose buyers come after `after`, by buyer. One that cannot be read is an error: without it a
+    /// gate would give its unit away once more.
     pub async fn live_orders_after(&mut self, id: ProductId, after: i64, limit: i64) -> DbResult<Vec<Purchase>> {
         let conn = self;
         let query = orders::table
@@ -65,7 +72,8 @@ impl DbConn {
             .filter(orders::live_user.is_not_null())
             .order(orders::user_id)
             .limit(limit);
-        let rows = on_db!(conn, query.load(conn).await)?;
+        let found: Vec<Row<OrderId, (OrderId, UserId)>> = on_db!(conn, query.load(conn).await)?;
+        let rows = all(ORDERS, found)?;
         Ok(rows.into_iter().map(|(order_id, user_id)| Purchase { order_id, user_id }).collect())
     }
 
@@ -79,13 +87,13 @@ impl DbConn {
         let conn = self;
         let query = orders::table
             .inner_join(products::table)
-            .select((products::id, products::gate_epoch, orders::id, orders::user_id))
+            .select((orders::id, orders::user_id, products::id, products::gate_epoch))
             .filter(orders::release_due.eq(true))
             .filter(products::ends_at.is_null().or(products::ends_at.gt(ended_after)))
             .limit(limit);
-        let rows = on_db!(conn, query.load(conn).await)?;
-        let due = |(product, epoch, order_id, user_id)| (product, epoch, Purchase { order_id, user_id });
-        Ok(rows.into_iter().map(due).collect())
+        let found: Vec<Row<OrderId, (OrderId, UserId, ProductId, i64)>> = on_db!(conn, query.load(conn).await)?;
+        let due = |(order_id, user_id, product, epoch)| (product, epoch, Purchase { order_id, user_id });
+        Ok(readable(ORDERS, found).rows.into_iter().map(due).collect())
     }
 
     /// Counts what a sale has come to. `None`: there is no such product.

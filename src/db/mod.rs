@@ -16,6 +16,7 @@ mod orders;
 mod pairing;
 mod passwords;
 mod products;
+mod readable;
 mod revisions;
 mod sales;
 mod schema;
@@ -49,6 +50,7 @@ pub use idempotency::{NewKey, StoredKey};
 pub use orders::{NewOrder, WrittenOrder};
 pub use pairing::Pairing;
 pub use products::{NewProduct, ProductChange, ProductLock};
+pub use readable::Readable;
 pub use revisions::RevisionRow;
 pub use token_withdrawals::TokenWithdrawal;
 

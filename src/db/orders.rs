@@ -1,13 +1,17 @@
 //! Queries on `orders`.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Binary};
+use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 
+use super::readable::{Row, all, one, one_by_one, readable};
 use super::revisions::BEFORE_REVISIONS;
 use super::schema::{orders, product_revisions, products};
-use super::{DbConn, DbResult, RevisionRow, on_db};
+use super::{DbConn, DbResult, Readable, RevisionRow, on_db};
 use crate::model::{Order, OrderId, OrderStatus, ProductId, Purchase, RejectReason, Timestamp, UserId};
+
+/// Its name where a row of it cannot be read.
+pub(super) const ORDERS: &str = "orders";
 
 /// An order that is about to be inserted, live or rejected.
 #[derive(Debug, Clone, Insertable)]
@@ -57,8 +61,8 @@ impl NewOrder {
 pub struct WrittenOrder {
     /// Its id.
     pub id: OrderId,
-    /// Where it stands.
-    pub status: OrderStatus,
+    /// Whether it holds a unit.
+    pub is_live: bool,
 }
 
 /// The index of a sale's orders ends with the row's number.
@@ -70,9 +74,9 @@ struct HeldRow {
     #[diesel(sql_type = BigInt)]
     place: i64,
     #[diesel(sql_type = Binary)]
-    id: OrderId,
+    id: Vec<u8>,
     #[diesel(sql_type = BigInt)]
-    user_id: UserId,
+    user_id: i64,
 }
 
 diesel::define_sql_function! {
@@ -113,6 +117,10 @@ macro_rules! with_what_was_bought {
     };
 }
 
+/// The types of the columns of [`with_what_was_bought`].
+type OrderColumns = (Binary, BigInt, BigInt, Text, BigInt, BigInt, Text, Nullable<Text>, SqlTimestamp, SqlTimestamp);
+one_by_one!(OrderId, Order, OrderColumns);
+
 impl DbConn {
     /// Inserts orders, all or none.
     pub async fn insert_orders(&mut self, rows: &[NewOrder]) -> DbResult<()> {
@@ -132,10 +140,11 @@ impl DbConn {
         Ok(())
     }
 
-    /// Those of the ids that have a row.
+    /// Those of the ids that have a row. Whatever its status says, an order holds a unit as long as it is its buyer's live one:
+    /// a word that nobody knows must not keep others from being written.
     pub async fn written_orders(&mut self, ids: &[OrderId]) -> DbResult<Vec<WrittenOrder>> {
         let conn = self;
-        let query = orders::table.select((orders::id, orders::status)).filter(orders::id.eq_any(ids));
+        let query = orders::table.select((orders::id, orders::live_user.is_not_null())).filter(orders::id.eq_any(ids));
         on_db!(conn, query.load(conn).await)
     }
 
@@ -171,7 +180,10 @@ impl DbConn {
             .bind::<BigInt, _>(limit);
         let rows: Vec<HeldRow> = on_db!(conn, query.load(conn).await)?;
         let next = rows.last().map(|last| last.place);
-        Ok((rows.into_iter().map(|HeldRow { id, user_id, .. }| Purchase { order_id: id, user_id }).collect(), next))
+        let rows = rows
+            .into_iter()
+            .map(|HeldRow { id, user_id, .. }| Row::<OrderId, _>::of(Some(id.clone()), read_held(&id, user_id)));
+        Ok((all(ORDERS, rows)?, next))
     }
 
     /// Notes that the gate has given the units of these dead orders back.
@@ -194,11 +206,17 @@ impl DbConn {
     pub async fn find_order(&mut self, id: OrderId) -> DbResult<Option<Order>> {
         let conn = self;
         let query = with_what_was_bought!(orders::table).filter(orders::id.eq(id));
-        on_db!(conn, query.get_result(conn).await.optional())
+        let found: Option<Row<OrderId, Order>> = on_db!(conn, query.get_result(conn).await.optional())?;
+        one(ORDERS, found)
     }
 
     /// Orders of a user with a smaller id than `before`, newest first.
-    pub async fn list_orders(&mut self, user: UserId, before: Option<OrderId>, limit: i64) -> DbResult<Vec<Order>> {
+    pub async fn list_orders(
+        &mut self,
+        user: UserId,
+        before: Option<OrderId>,
+        limit: i64,
+    ) -> DbResult<Readable<Order, OrderId>> {
         let conn = self;
         let sales = diesel::alias!(products as sales);
         // The index of buyers begins with the product: this lets SQLite go from sale to sale instead of row by row.
@@ -208,9 +226,15 @@ impl DbConn {
             .filter(of_any_sale)
             .order(orders::id.desc())
             .limit(limit);
-        Ok(match before {
+        let found: Vec<Row<OrderId, Order>> = match before {
             None => on_db!(conn, query.load(conn).await)?,
             Some(before) => on_db!(conn, query.filter(orders::id.lt(before)).load(conn).await)?,
-        })
+        };
+        Ok(readable(ORDERS, found))
     }
+}
+
+fn read_held(id: &[u8], user_id: i64) -> Result<Purchase, String> {
+    let order_id = OrderId::from_stored(id)?;
+    Ok(Purchase { order_id, user_id: UserId::from_stored(user_id)? })
 }

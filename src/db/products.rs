@@ -1,12 +1,17 @@
 //! Queries on `products`.
 
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 
 use super::diagnosis::diagnosed;
+use super::readable::{Row, one, one_by_one, readable};
 use super::schema::products;
-use super::{DbConn, DbResult, on_db};
+use super::{DbConn, DbResult, Readable, on_db};
 use crate::model::{Product, ProductId, Sale, SaleState, Timestamp};
+
+/// Its name where a row of it cannot be read.
+pub(super) const PRODUCTS: &str = "products";
 
 /// A product that is about to be inserted.
 #[derive(Debug, Clone, Insertable)]
@@ -94,7 +99,8 @@ impl DbConn {
     pub async fn find_product(&mut self, id: ProductId) -> DbResult<Option<Product>> {
         let conn = self;
         let query = products::table.select(product_columns()).filter(products::id.eq(id));
-        on_db!(conn, query.get_result(conn).await.optional())
+        let found: Option<Row<i64, Product>> = on_db!(conn, query.get_result(conn).await.optional())?;
+        one(PRODUCTS, found)
     }
 
     /// Products with a smaller id than `before`, newest first; `state` looks at the window only.
@@ -104,9 +110,9 @@ impl DbConn {
         now: Timestamp,
         before: Option<i64>,
         limit: i64,
-    ) -> DbResult<Vec<Product>> {
+    ) -> DbResult<Readable<Product, i64>> {
         let conn = self;
-        let before = before.unwrap_or(i64::MAX);
+        let before = before.unwrap_or(ProductId::GREATEST + 1);
         let query = products::table
             .select(product_columns())
             .filter(products::id.lt(before))
@@ -115,25 +121,28 @@ impl DbConn {
         let begun = products::starts_at.le(now);
         let ended = products::ends_at.le(now);
         let open = products::ends_at.is_null().or(products::ends_at.gt(now));
-        Ok(match state {
+        let found: Vec<Row<i64, Product>> = match state {
             None => on_db!(conn, query.load(conn).await)?,
             Some(SaleState::Upcoming) => on_db!(conn, query.filter(products::starts_at.gt(now)).load(conn).await)?,
             Some(SaleState::Ended) => on_db!(conn, query.filter(ended).load(conn).await)?,
             Some(_) => on_db!(conn, query.filter(begun).filter(open).load(conn).await)?,
-        })
+        };
+        Ok(readable(PRODUCTS, found))
     }
 
     /// One product without its texts.
     pub async fn find_sale(&mut self, id: ProductId) -> DbResult<Option<Sale>> {
         let conn = self;
         let query = products::table.select(sale_columns()).filter(products::id.eq(id));
-        on_db!(conn, query.get_result(conn).await.optional())
+        let found: Option<Row<i64, Sale>> = on_db!(conn, query.get_result(conn).await.optional())?;
+        one(PRODUCTS, found)
     }
 
-    /// The greatest id of a product; 0 if there is none.
+    /// The greatest id of a product; 0 if there is none. One that nobody can ask for does not count.
     pub async fn greatest_product(&mut self) -> DbResult<i64> {
         let conn = self;
-        let query = products::table.select(products::id).order(products::id.desc());
+        let known = products::table.filter(products::id.le(ProductId::GREATEST));
+        let query = known.select(products::id).order(products::id.desc());
         let greatest: Option<i64> = on_db!(conn, query.first(conn).await.optional())?;
         Ok(greatest.unwrap_or_default())
     }
@@ -144,28 +153,32 @@ impl DbConn {
         let unfinished = products::ends_at.is_null().or(products::ends_at.gt(ended_after));
         let query = products::table.select(products::id);
         // An empty list would still be looked through.
-        Ok(match and {
+        let found: Vec<Row<i64, ProductId>> = match and {
             [] => on_db!(conn, query.filter(unfinished).load(conn).await)?,
             and => on_db!(conn, query.filter(unfinished.or(products::id.eq_any(and))).load(conn).await)?,
-        })
+        };
+        Ok(readable(PRODUCTS, found).rows)
     }
 
-    /// Sales that had not ended at `ended_after` and these that had, with greater ids than `after`, by id.
+    /// Sales that had not ended at `ended_after` and these that had, with greater ids than `after`, by id. With them comes
+    /// the next `after`; `None`: there were none.
     pub async fn unfinished_after(
         &mut self,
         ended_after: Timestamp,
         and: &[ProductId],
         after: i64,
         limit: i64,
-    ) -> DbResult<Vec<Sale>> {
+    ) -> DbResult<(Vec<Sale>, Option<i64>)> {
         let conn = self;
         let unfinished = products::ends_at.is_null().or(products::ends_at.gt(ended_after));
         let query =
             products::table.select(sale_columns()).filter(products::id.gt(after)).order(products::id).limit(limit);
-        Ok(match and {
+        let found: Vec<Row<i64, Sale>> = match and {
             [] => on_db!(conn, query.filter(unfinished).load(conn).await)?,
             and => on_db!(conn, query.filter(unfinished.or(products::id.eq_any(and))).load(conn).await)?,
-        })
+        };
+        let Readable { rows, keys, .. } = readable(PRODUCTS, found);
+        Ok((rows, keys.last().copied()))
     }
 
     /// Changes a product and counts its version up. False: there is no such product.
@@ -221,6 +234,27 @@ impl DbConn {
         }
     }
 }
+
+/// The types of [`product_columns`] and of [`sale_columns`].
+type ProductColumns = (
+    BigInt,
+    Text,
+    Text,
+    BigInt,
+    BigInt,
+    BigInt,
+    SqlTimestamp,
+    Nullable<SqlTimestamp>,
+    Bool,
+    BigInt,
+    BigInt,
+    BigInt,
+    SqlTimestamp,
+);
+type SaleColumns = (BigInt, BigInt, BigInt, SqlTimestamp, Nullable<SqlTimestamp>, Bool, BigInt, BigInt);
+one_by_one!(i64, Product, ProductColumns);
+one_by_one!(i64, Sale, SaleColumns);
+one_by_one!(i64, ProductId, BigInt);
 
 /// The columns of [`Sale`], in its order.
 #[diesel::dsl::auto_type]

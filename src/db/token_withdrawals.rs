@@ -1,10 +1,12 @@
 //! Queries on `token_withdrawals`: what instances tell each other of log-outs.
 
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 
+use super::readable::{Row, one_by_one, readable};
 use super::schema::token_withdrawals;
-use super::{DbConn, DbResult, on_db};
+use super::{DbConn, DbResult, Readable, on_db};
 use crate::model::{Timestamp, UserId};
 
 /// Older tokens of a user are refused.
@@ -20,6 +22,8 @@ pub struct TokenWithdrawal {
     pub created_at: Timestamp,
 }
 
+one_by_one!(i64, TokenWithdrawal, (BigInt, BigInt, BigInt, SqlTimestamp));
+
 impl DbConn {
     /// Notes one, in the transaction that makes it true.
     pub async fn insert_token_withdrawal(&mut self, user: UserId, valid_from: i64) -> DbResult<()> {
@@ -34,7 +38,7 @@ impl DbConn {
     }
 
     /// Those with a greater id, `most` at most.
-    pub async fn token_withdrawals_after(&mut self, id: i64, most: i64) -> DbResult<Vec<TokenWithdrawal>> {
+    pub async fn token_withdrawals_after(&mut self, id: i64, most: i64) -> DbResult<Readable<TokenWithdrawal, i64>> {
         let conn = self;
         let query = token_withdrawals::table
             .select((
@@ -46,7 +50,8 @@ impl DbConn {
             .filter(token_withdrawals::id.gt(id))
             .order(token_withdrawals::id)
             .limit(most);
-        on_db!(conn, query.load(conn).await)
+        let found: Vec<Row<i64, TokenWithdrawal>> = on_db!(conn, query.load(conn).await)?;
+        Ok(readable("token_withdrawals", found))
     }
 
     /// Deletes some of those that are older, `most` at most; how many.

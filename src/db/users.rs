@@ -1,15 +1,22 @@
 //! Queries on `users`.
 
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
 
+use super::readable::{Row, one, one_by_one};
 use super::schema::users;
 use super::{DbConn, DbResult, on_db};
 use crate::model::{Account, Role, Timestamp, UserId, Username};
 
+/// Its name where a row of it cannot be read.
+const USERS: &str = "users";
+
 /// The columns of [`Account`].
 const ACCOUNT: (users::id, users::username, users::password_hash, users::role, users::token_generation) =
     (users::id, users::username, users::password_hash, users::role, users::token_generation);
+
+one_by_one!(i64, Account, (BigInt, Text, Text, Text, BigInt));
 
 impl DbConn {
     /// Inserts an account.
@@ -33,14 +40,16 @@ impl DbConn {
     pub async fn find_user_by_name(&mut self, name: &Username) -> DbResult<Option<Account>> {
         let conn = self;
         let query = users::table.select(ACCOUNT).filter(users::username_key.eq(name.key()));
-        on_db!(conn, query.get_result(conn).await.optional())
+        let found: Option<Row<i64, Account>> = on_db!(conn, query.get_result(conn).await.optional())?;
+        one(USERS, found)
     }
 
     /// The account of an id.
     pub async fn find_user(&mut self, id: UserId) -> DbResult<Option<Account>> {
         let conn = self;
         let query = users::table.select(ACCOUNT).filter(users::id.eq(id));
-        on_db!(conn, query.get_result(conn).await.optional())
+        let found: Option<Row<i64, Account>> = on_db!(conn, query.get_result(conn).await.optional())?;
+        one(USERS, found)
     }
 
     /// Gives an account another password if it still has the old one; says whether it did.

@@ -20,7 +20,7 @@ const ID_MAX: i64 = (1 << 53) - 1;
 const ID_PROBLEM: &str = "must be a whole number from 1 to 9007199254740991";
 
 macro_rules! integer_id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $stored_most:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, AsExpression, FromSqlRow)]
         #[diesel(sql_type = BigInt)]
@@ -75,12 +75,23 @@ macro_rules! integer_id {
             }
         }
 
+        impl $name {
+            /// What a row holds.
+            pub fn from_stored(id: i64) -> Result<Self, String> {
+                if (1..=$stored_most).contains(&id) {
+                    Ok(Self(id))
+                } else {
+                    Err(format!(concat!("{} is no ", stringify!($name)), id))
+                }
+            }
+        }
+
         impl<DB: Backend> FromSql<BigInt, DB> for $name
         where
             i64: FromSql<BigInt, DB>,
         {
             fn from_sql(raw: DB::RawValue<'_>) -> deserialize::Result<Self> {
-                Ok(Self(i64::from_sql(raw)?))
+                Ok(Self::from_stored(i64::from_sql(raw)?)?)
             }
         }
     };
@@ -88,12 +99,19 @@ macro_rules! integer_id {
 
 integer_id!(
     /// Id of a product.
-    ProductId
+    ProductId,
+    ID_MAX
 );
 integer_id!(
-    /// Id of a user: a row of ours, or of the shop's own directory.
-    UserId
+    /// Id of a user: a row of ours, or of the shop's own directory. Orders of version 0.1 can hold greater ones.
+    UserId,
+    i64::MAX
 );
+
+impl ProductId {
+    /// The greatest there can be.
+    pub const GREATEST: i64 = ID_MAX;
+}
 
 impl UserId {
     /// Ids that we give are at most this, 2^53 - 1: JavaScript reads larger numbers wrongly.
@@ -138,6 +156,11 @@ impl OrderId {
     pub fn likely_product(self) -> Option<ProductId> {
         let product = self.0.as_u128() >> RANDOM_BITS & ((1 << PRODUCT_BITS) - 1);
         ProductId::try_from(product as i64).ok()
+    }
+
+    /// What a row holds.
+    pub fn from_stored(bytes: &[u8]) -> Result<Self, String> {
+        Uuid::from_slice(bytes).map(Self).map_err(|_| format!("{} bytes are no order id", bytes.len()))
     }
 
     /// Bytes of its text.
@@ -217,7 +240,7 @@ where
 {
     fn from_sql(raw: DB::RawValue<'_>) -> deserialize::Result<Self> {
         let bytes = <Vec<u8> as FromSql<Binary, DB>>::from_sql(raw)?;
-        Ok(Self(Uuid::from_slice(&bytes)?))
+        Ok(Self::from_stored(&bytes)?)
     }
 }
 

@@ -5,7 +5,7 @@ use diesel::expression::AsExpression;
 use diesel::prelude::Queryable;
 use serde::Serialize;
 
-use super::{OrderId, ProductId, Timestamp, UserId, text_column};
+use super::{AtLeastZero, OrderId, ProductId, Timestamp, UserId, text_column};
 
 /// Where an order stands. Live (holds a unit): `unpaid`, `paid`. Dead: the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, AsExpression, FromSqlRow)]
@@ -74,6 +74,7 @@ pub struct Order {
     /// What it was called at the click.
     pub product_name: String,
     /// The price that binds, in minor units: that of the click.
+    #[diesel(deserialize_as = AtLeastZero)]
     pub price_cents: i64,
     /// The product's revision at the click; 0: the order is older than revisions.
     pub revision: i64,

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use diesel::prelude::Queryable;
 use serde::{Deserialize, Serialize};
 
-use super::{ProductId, Timestamp};
+use super::{AtLeastZero, ProductId, Timestamp};
 
 /// A product's row.
 #[derive(Debug, Clone, Queryable)]
@@ -18,6 +18,7 @@ pub struct Product {
     /// Shown to buyers.
     pub description: String,
     /// Price in minor units.
+    #[diesel(deserialize_as = AtLeastZero)]
     pub price_cents: i64,
     /// Units the sale was given in all.
     pub stock: i64,

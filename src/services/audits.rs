@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::{OrderId, ProductId, Timestamp};
 use crate::stock::{GateError, GateView, StockGate};
+use crate::telemetry::Seldom;
 
 /// Between two reconciliations.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -31,6 +32,7 @@ pub struct Audits {
     gate: Arc<StockGate>,
     metrics: Arc<Metrics>,
     seen: Mutex<Seen>,
+    told: Seldom,
 }
 
 /// What the last reconciliations saw.
@@ -129,7 +131,7 @@ fn findings(view: Option<GateView>, row: &SaleAudit, queued: i64, drift: i64) ->
 impl Audits {
     /// Compares `db` and `gate`.
     pub fn new(db: Db, gate: Arc<StockGate>, metrics: Arc<Metrics>) -> Self {
-        Self { db, gate, metrics, seen: Mutex::default() }
+        Self { db, gate, metrics, seen: Mutex::default(), told: Seldom::new(INTERVAL) }
     }
 
     /// Compares one product. During a sale it looks several times, for the two are read one after the other.
@@ -243,10 +245,9 @@ impl Audits {
         let mut unbalanced = HashMap::new();
         let now = self.gate.now();
         loop {
-            let page =
-                self.db.read(move |conn| Box::pin(conn.unfinished_after(now, &[], after, PRODUCTS_A_CALL))).await?;
-            let Some(last) = page.last() else { break };
-            after = last.id.get();
+            let page = self.db.read(move |conn| Box::pin(conn.unfinished_after(now, &[], after, PRODUCTS_A_CALL)));
+            let (page, Some(last)) = page.await? else { break };
+            after = last;
             let ids: Vec<ProductId> = page.iter().map(|product| product.id).collect();
             sales.extend_from_slice(&ids);
             let views = self.gate.view(&ids).await?;
@@ -271,6 +272,14 @@ impl Audits {
     async fn check(&self, product: ProductId, unbalanced: &mut HashMap<ProductId, Vec<Finding>>) -> Result<i64> {
         let audit = match self.audit(product).await {
             Err(Error::ProductNotFound) => return Ok(0),
+            Err(error @ (Error::Unreadable(_) | Error::Internal(_))) => {
+                // Nobody can say that it fits. The others are compared all the same.
+                if let Some(untold) = self.told.now() {
+                    tracing::warn!(product.id = %product, %error, untold, "Could not audit a product; others are");
+                }
+                unbalanced.insert(product, Vec::new());
+                return Ok(0);
+            }
             other => other?,
         };
         if audit.balanced {

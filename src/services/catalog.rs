@@ -154,7 +154,9 @@ impl Catalog {
             .db
             .read_page(db::Page::Products, move |conn| Box::pin(conn.list_products(state, now, before, wanted)))
             .await?;
-        let page = Page::cut(products, limit, |product| product.id.to_string());
+        let left = if products.count > limit { products.keys.last() } else { None };
+        let left = left.filter(|id| ProductId::try_from(**id).is_ok()).map(i64::to_string);
+        let page = Page::cut(products.rows, limit, left, |product| product.id.to_string());
         Ok(Page { items: self.views(page.items).await?, next_cursor: page.next_cursor })
     }
 

@@ -82,28 +82,36 @@ impl Orders {
         // Before the database: what is written in between is then found there.
         let held = self.holdings.of(user).await?.orders;
         let wanted = limit as i64 + 1;
-        let mut orders = self
+        let listed = self
             .db
             .read_page(db::Page::Orders, move |conn| {
                 Box::pin(async move { conn.list_orders(user, cursor, wanted).await })
             })
             .await?;
         // An order older than the whole page is on a later one, or written long ago.
-        let oldest = if orders.len() as i64 == wanted { orders.last().map(|order| order.id) } else { None };
+        let oldest = if listed.count as i64 == wanted { listed.keys.last().copied() } else { None };
+        let mut orders = listed.rows;
         for (product, id) in held {
             let on_page = oldest.is_none_or(|oldest| id > oldest) && cursor.is_none_or(|cursor| id < cursor);
-            if on_page && !orders.iter().any(|order| order.id == id) {
+            // One whose row cannot be read is left out here, too.
+            if on_page && !listed.keys.contains(&id) {
                 let purchase = Purchase { order_id: id, user_id: user };
                 let revision = self.gate.revision_in_flight(product, purchase).await;
-                let order = match self.find_written(id).await? {
-                    Some(order) => order,
-                    None => self.queued_order(product, id, user, revision?).await?,
+                let order = match self.find_written(id).await {
+                    Ok(None) => self.queued_order(product, id, user, revision?).await,
+                    Ok(Some(order)) => Ok(order),
+                    Err(error) => Err(error),
                 };
-                orders.push(order);
+                match order {
+                    Ok(order) => orders.push(order),
+                    // A row that cannot be read, or a product that somebody has deleted, costs its own orders alone.
+                    Err(Error::Unreadable(_) | Error::OrderNotFound) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         orders.sort_by_key(|order| std::cmp::Reverse(order.id));
-        Ok(Page::cut(orders, limit, |order| order.id.to_string()))
+        Ok(Page::cut(orders, limit, oldest.map(|oldest| oldest.to_string()), |order| order.id.to_string()))
     }
 
     /// Administrators are trusted to know what they do.

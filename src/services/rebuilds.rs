@@ -201,7 +201,7 @@ impl Rebuilds {
             buyers += page.len();
             gate.add_staged(&staging, &page).await?;
         }
-        let row = self.db.read(move |conn| Box::pin(conn.find_product(product))).await?;
+        let row = self.db.read(move |conn| Box::pin(conn.find_sale(product))).await?;
         let row = row.ok_or(Error::ProductNotFound)?;
         crash_point!("before_install");
         match gate.install(staging, &row.terms()).await {

@@ -173,7 +173,7 @@ async fn decide_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Re
     let ids: Vec<OrderId> = purchases.iter().map(|purchase| purchase.order_id).collect();
     let users: Vec<UserId> = purchases.iter().map(|purchase| purchase.user_id).collect();
     let written: HashMap<_, _> =
-        conn.written_orders(&ids).await?.into_iter().map(|order| (order.id, order.status)).collect();
+        conn.written_orders(&ids).await?.into_iter().map(|order| (order.id, order.is_live)).collect();
     let mut buyers: HashSet<UserId> = conn.live_buyers(product, &users).await?.into_iter().collect();
 
     let mut decision = Decision { gate_epoch: row.gate_epoch, ..Decision::default() };
@@ -181,8 +181,8 @@ async fn decide_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Re
     let mut left = row.stock - row.sold;
     let mut taken = 0;
     for purchase in purchases {
-        if let Some(status) = written.get(&purchase.order_id) {
-            if status.is_live() {
+        if let Some(is_live) = written.get(&purchase.order_id) {
+            if *is_live {
                 decision.live.push(purchase)
             } else {
                 decision.dead.push(purchase)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::db::Db;
 use crate::error::Error;
-use crate::model::{Product, ProductId, Purchase, PurchaseBatch, SaleState, Timestamp};
+use crate::model::{ProductId, Purchase, PurchaseBatch, Sale, SaleState, Timestamp};
 use crate::queue::{DeadLetter, Message, PutBack, decode, encode};
 use crate::stock::{Answer, GateError, StockGate};
 
@@ -42,8 +42,8 @@ impl Replay {
         self.admit(open, &product).await
     }
 
-    async fn product(&self, id: ProductId) -> Result<Option<Product>, Error> {
-        Ok(self.db.read(move |conn| Box::pin(conn.find_product(id))).await?)
+    async fn product(&self, id: ProductId) -> Result<Option<Sale>, Error> {
+        Ok(self.db.read(move |conn| Box::pin(conn.find_sale(id))).await?)
     }
 
     /// Leaves out whose fate is decided.
@@ -55,7 +55,7 @@ impl Replay {
         Ok(batch)
     }
 
-    async fn admit(&self, batch: PurchaseBatch, product: &Product) -> Result<PutBack, String> {
+    async fn admit(&self, batch: PurchaseBatch, product: &Sale) -> Result<PutBack, String> {
         let Some(gate) = self.gate.shared() else { return Err("the gate is in this process".to_owned()) };
         let over = product.terms().state(0, Timestamp::now()) == SaleState::Ended;
         let (epoch, answers) = match gate.readmit(batch.product_id, &batch.items).await {

@@ -77,9 +77,8 @@ impl Sweeper {
             let page = self.db.read(move |conn| {
                 Box::pin(async move { conn.unfinished_after(since, &left, after, PRODUCTS_A_CALL).await })
             });
-            let page = page.await?;
-            let Some(last) = page.last() else { break };
-            after = last.id.get();
+            let (page, Some(last)) = page.await? else { break };
+            after = last;
             let ids: Vec<ProductId> = page.iter().map(|product| product.id).collect();
             let views = self.gate.view(&ids).await?;
             for (product, view) in page.iter().zip(views) {
@@ -121,7 +120,8 @@ impl Sweeper {
     /// Stores that are away are told by themselves; a product that cannot be swept is a defect, or a row or key that
     /// somebody has spoiled.
     fn skipped(&self, product: ProductId, error: &Error) {
-        if matches!(error, Error::Unavailable(_)) {
+        // So is a row that cannot be read.
+        if matches!(error, Error::Unavailable(_) | Error::Unreadable(_)) {
             tracing::debug!(product.id = %product, %error, "Could not sweep a product");
         } else if let Some(untold) = self.told.now() {
             tracing::warn!(product.id = %product, %error, untold, "Could not sweep a product; others go on");

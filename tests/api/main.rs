@@ -29,6 +29,7 @@ mod sockets;
 mod starting;
 #[path = "../support/mod.rs"]
 mod support;
+mod unreadable_rows;
 mod upgrades;
 
 use app::TestApp;

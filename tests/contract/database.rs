@@ -314,7 +314,7 @@ on_both_backends! {
             ids.insert(0, mine.order_id);
         }
         let list = |before, limit| db.read(move |conn| Box::pin(async move { conn.list_orders(user(7), before, limit).await }));
-        let of = |orders: Vec<seckill::model::Order>| orders.into_iter().map(|order| order.id).collect::<Vec<_>>();
+        let of = |listed: seckill::db::Readable<seckill::model::Order, _>| listed.rows.into_iter().map(|order| order.id).collect::<Vec<_>>();
         assert_eq!(of(list(None, 2).await.unwrap()), ids[..2]);
         assert_eq!(of(list(Some(ids[1]), 2).await.unwrap()), ids[2..]);
     }

@@ -167,7 +167,7 @@ impl Accounts {
             Ok(_) => "success",
             Err(Error::InvalidCredentials) => "invalid_credentials",
             Err(Error::RateLimited(_)) => "rate_limited",
-            Err(Error::Unavailable(_)) => "unavailable",
+            Err(Error::Unavailable(_) | Error::Unreadable(_)) => "unavailable",
             Err(_) => "internal",
         });
         if let Err(Error::InvalidCredentials) = outcome {

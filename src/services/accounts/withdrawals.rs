@@ -138,16 +138,16 @@ impl Poll {
         let begun = Instant::now();
         let (mut after, long_ago) = (self.settled, now() - LONG_AGO_SECONDS);
         loop {
-            let rows = self.db.read_first(move |conn| Box::pin(conn.token_withdrawals_after(after, PAGE))).await?;
-            for TokenWithdrawal { id, user_id, valid_from, created_at } in &rows {
+            let page = self.db.read_first(move |conn| Box::pin(conn.token_withdrawals_after(after, PAGE))).await?;
+            for TokenWithdrawal { id, user_id, valid_from, created_at } in &page.rows {
                 let at = created_at.unix_ms() / 1000;
                 withdrawals.note(*user_id, *valid_from, at);
-                after = *id;
                 if at < long_ago {
                     self.settled = *id;
                 }
             }
-            if (rows.len() as i64) < PAGE {
+            after = page.keys.last().copied().unwrap_or(after);
+            if (page.count as i64) < PAGE {
                 break;
             }
         }
