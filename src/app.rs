@@ -235,7 +235,7 @@ impl RunningApp {
         let authenticator = web::Data::from(authenticator);
         let known = Arc::new(KnownProducts::new(db.clone()));
         let catalog = web::Data::new(Catalog::new(db.clone(), gate.clone(), known.clone()));
-        let (holdings, looking) = Holdings::open(db.clone(), gate.clone(), on_the_way.clone());
+        let (holdings, looking) = Holdings::open(db.clone(), gate.clone(), on_the_way.clone(), rebuilds.clone());
         tasks.spawn(supervisor.vital("order-looks", looking));
         let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
         let orders = web::Data::new(Orders::new(db_, gate_, queue_, known.clone(), on_the_way, holdings));

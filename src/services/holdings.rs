@@ -1,8 +1,11 @@
-//! Units that users hold in the gates of all sales that may have purchases on their way.
+//! Units that users hold in the gates of those sales that have purchases on their way to the database.
 //!
-//! However many users ask, their questions go together: one look at all gates answers everybody who has asked before it
-//! began, and after it there is a rest. So those who only ask take a bounded share of the gate's time, whatever the number
-//! of sales, and nobody is told what was true before their question.
+//! Which these are the gate knows without a look at each, so a question costs the same however many other sales there are. Only
+//! where it does not know, and while a gate is lost, all gates are asked.
+//!
+//! However many users ask, their questions go together: one look answers everybody who has asked before it began, and after
+//! it there is a rest. So those who only ask take a bounded share of the gate's time, and nobody is told what was true before
+//! their question.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -11,7 +14,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
-use super::OnTheWay;
+use super::{OnTheWay, Rebuilds};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, UserId};
@@ -51,6 +54,7 @@ struct Looks {
     db: Db,
     gate: Arc<StockGate>,
     on_the_way: Arc<OnTheWay>,
+    rebuilds: Arc<Rebuilds>,
 }
 
 impl Holdings {
@@ -59,9 +63,10 @@ impl Holdings {
         db: Db,
         gate: Arc<StockGate>,
         on_the_way: Arc<OnTheWay>,
+        rebuilds: Arc<Rebuilds>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (questions, waiting) = mpsc::channel(WAITING_MOST);
-        (Self { questions }, Looks { db, gate, on_the_way }.answer(waiting))
+        (Self { questions }, Looks { db, gate, on_the_way, rebuilds }.answer(waiting))
     }
 
     /// What a user holds at a moment after this call.
@@ -121,7 +126,18 @@ impl Looks {
         Ok(held)
     }
 
+    /// Those that need a look. While a gate is lost, all of them, so that it is known whose.
     async fn products(&self) -> Result<Vec<ProductId>> {
+        if self.gate.shared().is_none() {
+            // Nothing is in flight for a gate in this process that is not open.
+            return Ok(self.gate.products_in_flight().await?.unwrap_or_default());
+        }
+        if self.on_the_way.saw_lost_gate() == Some(false)
+            && !self.rebuilds.are_under_way()
+            && let Some(in_flight) = self.gate.products_in_flight().await?
+        {
+            return Ok(in_flight);
+        }
         let (since, left) = (self.on_the_way.since(), self.on_the_way.left_over());
         self.db.read(move |conn| Box::pin(async move { Ok(conn.unfinished_products(since, &left).await?) })).await
     }

@@ -22,12 +22,14 @@ pub struct OnTheWay {
     left: Mutex<BTreeSet<ProductId>>,
     /// This process has looked at all sales there ever were.
     looked: AtomicBool,
+    /// At the last look, all gates that should be open were.
+    all_open: AtomicBool,
 }
 
 impl OnTheWay {
     /// By the clock of `gate`.
     pub fn new(gate: Arc<StockGate>) -> Self {
-        Self { gate, left: Mutex::default(), looked: AtomicBool::new(false) }
+        Self { gate, left: Mutex::default(), looked: AtomicBool::new(false), all_open: AtomicBool::new(false) }
     }
 
     /// Sales that had ended by then are finished, but for those that are left over.
@@ -41,9 +43,15 @@ impl OnTheWay {
         if self.looked.load(Ordering::Relaxed) { self.since() } else { Timestamp::EARLIEST }
     }
 
-    /// A sweep has looked at all sales.
-    pub(super) fn swept(&self) {
+    /// A sweep has looked at all sales; whether all gates that should be open were.
+    pub(super) fn swept(&self, all_open: bool) {
+        self.all_open.store(all_open, Ordering::Relaxed);
         self.looked.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the last sweep of this process found a gate that should be open and is not; `None`: there was no sweep yet.
+    pub(super) fn saw_lost_gate(&self) -> Option<bool> {
+        self.looked.load(Ordering::Relaxed).then(|| !self.all_open.load(Ordering::Relaxed))
     }
 
     /// Notes what a look at the gate of a sale has shown.

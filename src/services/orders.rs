@@ -183,6 +183,11 @@ impl Orders {
     }
 
     async fn products_in_flight(&self) -> Result<Vec<ProductId>> {
+        if self.on_the_way.saw_lost_gate().is_some()
+            && let Some(in_flight) = self.gate.products_in_flight().await?
+        {
+            return Ok(in_flight);
+        }
         let (since, left) = (self.on_the_way.since(), self.on_the_way.left_over());
         let unfinished = self
             .db

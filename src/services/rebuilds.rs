@@ -101,6 +101,11 @@ impl Rebuilds {
         self.tasks.spawn_on(rebuilding, &self.runtime);
     }
 
+    /// Whether this instance is rebuilding a gate.
+    pub(super) fn are_under_way(&self) -> bool {
+        !self.under_way().is_empty()
+    }
+
     /// The deployment whose gates these are.
     pub(super) fn deployment(&self) -> &Deployment {
         &self.deployment

@@ -71,6 +71,7 @@ impl Sweeper {
         let lately = self.on_the_way.since();
         self.release_dead(lately).await?;
         let since = self.on_the_way.sweep_since();
+        let (mut in_flight, mut all_open) = (Vec::new(), true);
         let mut after = 0;
         loop {
             let left = self.on_the_way.left_over();
@@ -82,13 +83,18 @@ impl Sweeper {
             let ids: Vec<ProductId> = page.iter().map(|product| product.id).collect();
             let views = self.gate.view(&ids).await?;
             for (product, view) in page.iter().zip(views) {
+                in_flight.extend(view.filter(|view| view.in_flight > 0).map(|_| product.id));
+                all_open &= view.is_some() || product.had_ended(lately) || self.gate.shared().is_none();
                 // What is wrong with one product must not keep the others waiting.
                 if let Err(error) = self.sweep_product(product, view, lately).await {
                     self.skipped(product.id, &error);
                 }
             }
         }
-        self.on_the_way.swept();
+        if let Err(error) = self.gate.saw_flights(&in_flight).await {
+            tracing::debug!(%error, "Could not note what is in flight");
+        }
+        self.on_the_way.swept(all_open);
         Ok(())
     }
 

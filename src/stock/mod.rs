@@ -323,6 +323,30 @@ impl StockGate {
         }
     }
 
+    /// Notes that of this product something is in flight, before anybody is promised it.
+    pub async fn note_flight(&self, product: ProductId) -> Result<(), GateError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Redis(gate) => gate.note_flight(product).await,
+        }
+    }
+
+    /// Notes that all gates were looked at, and these had something in flight.
+    pub async fn saw_flights(&self, products: &[ProductId]) -> Result<(), GateError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Redis(gate) => gate.saw_flights(products).await,
+        }
+    }
+
+    /// The products of which something may be in flight, without a look at each; `None`: nobody knows.
+    pub async fn products_in_flight(&self) -> Result<Option<Vec<ProductId>>, GateError> {
+        match self {
+            Self::Memory(gate) => Ok(Some(gate.products_in_flight())),
+            Self::Redis(gate) => gate.products_in_flight().await,
+        }
+    }
+
     /// The orders under which a user holds units of these products; `None` for one that is lost or closed.
     pub async fn held_by(&self, user: UserId, products: &[ProductId]) -> Result<Vec<Option<HeldUnit>>, GateError> {
         let held = self.held_by_each(&[user], products).await?;

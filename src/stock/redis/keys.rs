@@ -24,6 +24,11 @@ impl Keys {
         format!("{}deployment", self.prefix)
     }
 
+    /// Of which products something is in flight.
+    pub(super) fn flights(&self) -> String {
+        format!("{}flights", self.prefix)
+    }
+
     /// What describes the gate.
     pub(super) fn gate(&self, product: ProductId) -> String {
         format!("{}{{{product}}}:gate", self.prefix)

@@ -2,6 +2,7 @@
 
 mod clock;
 mod failure;
+mod flights;
 mod identity;
 mod keys;
 mod link;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::clock::ServerClock;
 use self::failure::{Failure, sort};
+use self::flights::Noted;
 use self::keys::Keys;
 use self::link::{Link, Slot, pool, read_home};
 use self::refusals::Refusals;
@@ -65,6 +67,8 @@ pub struct RedisGate {
     stale: Script,
     readmit: Script,
     in_flight: Script,
+    flights: Script,
+    noted: Noted,
 }
 
 impl RedisGate {
@@ -91,6 +95,8 @@ impl RedisGate {
             readmit: Script::new(include_str!("readmit.lua")),
             stale: Script::new(concat!(include_str!("revision_at.lua"), include_str!("stale.lua"))),
             in_flight: Script::new(concat!(include_str!("revision_at.lua"), include_str!("in_flight.lua"))),
+            flights: Script::new(include_str!("flights.lua")),
+            noted: Noted::default(),
         })
     }
 

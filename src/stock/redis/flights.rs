@@ -1,0 +1,97 @@
+//! Of which products something is in flight: one index for all, so that whoever looks for what a user holds that is not
+//! written yet asks the gates of these, however many others there are.
+//!
+//! An instance notes a product before it promises a unit of it, at most once in [`NOTED_FOR`], beside the publish; no step at
+//! the gate knows of it. The sweep of every instance notes what it sees in flight, and takes away what nobody has noted for
+//! [`KEPT`]. The index decides nothing: one that is missing something costs a line in a list for a moment.
+//!
+//! It is believed only if a sweep has said so on this very server: an index that was emptied, or that a failover has left
+//! behind, is not, until a sweep has looked at every gate.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use deadpool_redis::redis;
+
+use super::RedisGate;
+use super::link::Slot;
+use super::replies::done;
+use crate::model::ProductId;
+use crate::stock::GateError;
+
+/// A product that this instance has noted is not noted again for so long. Less than a rebuild of gates takes, which is what
+/// follows when Redis was emptied.
+const NOTED_FOR: Duration = Duration::from_secs(2);
+/// An entry counts this long. More than [`NOTED_FOR`] and the longest time from a click to its promise together.
+const KEPT: Duration = Duration::from_secs(10);
+/// Products that this instance remembers to have noted.
+const NOTED_MOST: usize = 10_000;
+
+/// What this instance has noted lately, and when.
+#[derive(Default)]
+pub(super) struct Noted(Mutex<HashMap<ProductId, Instant>>);
+
+impl Noted {
+    fn has(&self, product: ProductId) -> bool {
+        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.get(&product).is_some_and(|at| at.elapsed() < NOTED_FOR)
+    }
+
+    fn note(&self, product: ProductId, at: Instant) {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.len() >= NOTED_MOST {
+            noted.retain(|_, at| at.elapsed() < NOTED_FOR);
+        }
+        if noted.len() < NOTED_MOST {
+            noted.insert(product, at);
+        }
+    }
+}
+
+impl RedisGate {
+    /// Of this product something is in flight.
+    pub(in crate::stock) async fn note_flight(&self, product: ProductId) -> Result<(), GateError> {
+        if self.noted.has(product) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        self.write_flights(self.slot(product), &[product], false).await?;
+        self.noted.note(product, begun);
+        Ok(())
+    }
+
+    /// Every gate was looked at, and these had something in flight.
+    pub(in crate::stock) async fn saw_flights(&self, products: &[ProductId]) -> Result<(), GateError> {
+        self.write_flights(&self.reader, products, true).await
+    }
+
+    async fn write_flights(&self, slot: &Slot, products: &[ProductId], all: bool) -> Result<(), GateError> {
+        let reply: String = self
+            .invoke_on(slot, &self.flights, &[self.keys.flights()], |link, call| {
+                call.arg(KEPT.as_millis() as u64).arg(if all { &link.home } else { "" });
+                for product in products {
+                    call.arg(product.get());
+                }
+            })
+            .await?;
+        done(&reply)
+    }
+
+    /// The products of which something may be in flight; `None`: nobody knows.
+    pub(in crate::stock) async fn products_in_flight(&self) -> Result<Option<Vec<ProductId>>, GateError> {
+        let slot = &self.reader;
+        let link = self.link(slot).await?;
+        let mut ask = redis::cmd("ZRANGEBYSCORE");
+        ask.arg(self.keys.flights()).arg("-inf").arg("+inf");
+        let reply = ask.query_async::<Vec<String>>(&mut link.conn()).await;
+        let members = match self.answered(slot, &link, reply) {
+            Ok(members) => members,
+            // Somebody has put something else in its place, which a sweep takes away.
+            Err(GateError::Protocol(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let is_whole = members.iter().any(|member| member.strip_prefix('@') == Some(link.home.as_str()));
+        Ok(is_whole.then(|| members.iter().filter_map(|member| member.parse().ok()).collect()))
+    }
+}
