@@ -173,7 +173,8 @@ impl RunningApp {
         match gate.home().await {
             Ok(_) => {}
             Err(GateError::Misconfigured(problem)) => return Err(StartError(problem)),
-            Err(error) => tracing::warn!(%error, "Starting without the gate; purchases are refused until it is back"),
+            // The gate has said so itself.
+            Err(error) => tracing::debug!(%error, "Starting without the gate; purchases are refused until it is back"),
         }
 
         let lifetime = Duration::from_secs(config.auth.token_ttl_seconds.into());

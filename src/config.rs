@@ -305,6 +305,10 @@ impl Config {
         let given = given.add_source(environment).build().map_err(unreadable)?;
         let merged = config::Config::builder().add_source(defaults.clone()).add_source(given.clone()).build();
         let mut tree: layers::Tree = merged.and_then(config::Config::try_deserialize).map_err(unreadable)?;
+        let default_tree: layers::Tree = defaults.clone().try_deserialize().map_err(unreadable)?;
+        if let Some(key) = layers::not_whole(&tree, &default_tree) {
+            return Err(invalid(&key, "must be a whole number"));
+        }
         layers::fetch_secrets(&mut tree, base)?;
         let merged = from_tree(tree).map_err(unreadable)?;
         let mut config: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
@@ -353,7 +357,11 @@ impl Config {
         if self.auth.bcrypt_cost < 10 {
             warnings.push(format!("auth.bcrypt_cost: {} is for tests; 10 or more", self.auth.bcrypt_cost));
         }
-        if self.auth.external.jwks_url.starts_with("http:") {
+        if self.auth.users == Users::External
+            && let Ok(url) = url::Url::parse(&self.auth.external.jwks_url)
+            && url.scheme() == "http"
+            && !is_loopback(&url)
+        {
             let problem = "auth.external.jwks_url: over http whoever is on the way can choose the keys; use https";
             warnings.push(problem.to_owned());
         }
@@ -490,6 +498,16 @@ impl Config {
     }
 }
 
+/// Whether nobody can be on the way.
+fn is_loopback(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
 /// What a key of the tokens must be, wherever it is kept.
 pub fn check_jwt_secret(secret: &str) -> Result<(), String> {
     if secret.len() < JWT_SECRET_MIN_BYTES {
@@ -607,6 +625,18 @@ mod tests {
         };
         load(&[("ISSUER", "https://shop.example"), ("SECRET", SECRET)]).unwrap();
         load(&[("ISSUER", "shop"), ("JWKS_URL", "https://shop.example/keys"), ("AUDIENCE", "seckill")]).unwrap();
+        for (url, warned) in [
+            ("http://shop.example/keys", true),
+            ("http://10.0.0.1/keys", true),
+            ("https://shop.example/keys", false),
+            ("http://localhost:8000/keys", false),
+            ("http://127.0.0.1/keys", false),
+            ("http://[::1]/keys", false),
+        ] {
+            let config = load(&[("ISSUER", "shop"), ("JWKS_URL", url)]).unwrap();
+            let is_warned = config.warnings().iter().any(|warning| warning.starts_with("auth.external.jwks_url: "));
+            assert_eq!(is_warned, warned, "{url}");
+        }
         for (settings, key) in [
             (&[][..], "issuer"),
             (&[("SECRET", SECRET)], "issuer"),
@@ -623,6 +653,12 @@ mod tests {
             assert!(message.starts_with(&format!("configuration: auth.external.{key}")), "{settings:?}: {message}");
             assert!(!message.contains('\n') && !message.contains(SECRET), "{message}");
         }
+    }
+
+    #[test]
+    fn a_number_is_taken_as_it_is_written_or_not_at_all() {
+        assert_eq!(load("limits: { auth_per_minute: 30.0 }", &[]).unwrap().limits.auth_per_minute, 30);
+        assert_eq!(load("{}", &[("LIMITS__AUTH_PER_MINUTE", "7")]).unwrap().limits.auth_per_minute, 7);
     }
 
     #[test]
@@ -688,6 +724,12 @@ mod tests {
             ("server: { port: many }", None, "server.port: must be a whole number"),
             ("server: { port: 70000 }", None, "server.port: is out of range"),
             ("server: { port: -1 }", None, "server.port: is out of range"),
+            ("limits: { auth_per_minute: 1.5 }", None, "limits.auth_per_minute: must be a whole number"),
+            ("limits: { auth_per_minute: true }", None, "limits.auth_per_minute: must be a whole number"),
+            ("{}", Some(("LIMITS__AUTH_PER_MINUTE", "1.5")), "limits.auth_per_minute: must be a whole number"),
+            ("{}", Some(("SERVER__PORT", "on")), "server.port: must be a whole number"),
+            ("rabbitmq: { consumers: 2.5 }", None, "rabbitmq.consumers: must be a whole number"),
+            ("auth: { token_ttl_seconds: 0.5 }", None, "auth.token_ttl_seconds: must be a whole number"),
             ("server: { host: [1] }", None, "server.host: must be text"),
             ("server: []", None, "server: must be an object"),
             (

@@ -56,6 +56,31 @@ pub(super) fn fetch_secrets(tree: &mut Tree, base: &Path) -> Result<(), ConfigEr
     Ok(())
 }
 
+/// A key whose default is a whole number and whose value is none: the library would round it, or take yes for 1.
+pub(super) fn not_whole(given: &Tree, defaults: &Tree) -> Option<String> {
+    let mut keys: Vec<&String> = defaults.keys().collect();
+    keys.sort_unstable();
+    keys.into_iter().find_map(|key| {
+        let value = &given.get(key)?.kind;
+        match &defaults[key].kind {
+            ValueKind::Table(defaults) => {
+                let ValueKind::Table(given) = value else { return None };
+                not_whole(given, defaults).map(|leaf| format!("{key}.{leaf}"))
+            }
+            ValueKind::I64(_) | ValueKind::I128(_) | ValueKind::U64(_) | ValueKind::U128(_) => {
+                let is_whole = match value {
+                    ValueKind::Float(number) => number.fract() == 0.0,
+                    ValueKind::String(text) => text.trim().parse::<i128>().is_ok(),
+                    ValueKind::Boolean(_) => false,
+                    _ => true,
+                };
+                (!is_whole).then(|| key.clone())
+            }
+            _ => None,
+        }
+    })
+}
+
 /// The first key that the operator set for the other backend, to something else than its default.
 pub(super) fn of_other_backend(backend: Backend, given: &Tree, defaults: &Tree) -> Option<&'static str> {
     let keys = match backend {

@@ -29,6 +29,8 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// An instance whose last look was over longer ago than this gives no promise: it was frozen. With [`LOOK_TIMEOUT`] not
 /// more than a rebuild waits for older promises; docs/protocol.md (`#deposed-gate`) says why.
 const LOOKED_WITHIN: Duration = Duration::from_secs(2);
+/// A gate counts as deposed for so long after it was seen to be. Longer than a promise that it gave can be under way.
+const DEPOSED_FOR: Duration = Duration::from_secs(5);
 /// At a start, other instances may still have to notice that Redis or the queue was emptied.
 const START_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -53,8 +55,16 @@ pub struct Deployment {
     looked_at: AtomicU64,
     /// What was found last. One look at a time.
     found: tokio::sync::Mutex<Found>,
-    /// Products whose gate here is older than the database says, with the epoch there.
-    deposed: RwLock<HashMap<ProductId, i64>>,
+    /// Products whose gate here is older than the database says.
+    deposed: RwLock<HashMap<ProductId, Deposed>>,
+}
+
+/// A gate that is older than the database says.
+struct Deposed {
+    /// The epoch there.
+    epoch: i64,
+    /// When it was seen last.
+    seen: Instant,
 }
 
 #[derive(Default)]
@@ -132,6 +142,7 @@ impl Deployment {
             }
         }
         self.set(true);
+        self.looked();
         Ok(())
     }
 
@@ -225,7 +236,7 @@ impl Deployment {
     /// Whether a gate of that epoch may still sell, as far as it is known here.
     pub fn is_current(&self, product: ProductId, epoch: i64) -> bool {
         let deposed = self.deposed.read().unwrap_or_else(PoisonError::into_inner);
-        deposed.is_empty() || deposed.get(&product).is_none_or(|newer| epoch >= *newer)
+        deposed.is_empty() || deposed.get(&product).is_none_or(|newer| epoch >= newer.epoch)
     }
 
     /// Whether this instance uses what the deployment uses, as it was found last.
@@ -241,13 +252,23 @@ impl Deployment {
             }
             return;
         }
-        let before = self.deposed.write().unwrap_or_else(PoisonError::into_inner).insert(product, database);
-        if before != Some(database) {
+        let deposed = Deposed { epoch: database, seen: Instant::now() };
+        let before = self.deposed.write().unwrap_or_else(PoisonError::into_inner).insert(product, deposed);
+        if before.is_none_or(|before| before.epoch != database) {
             self.metrics.deposed_gates.inc();
             tracing::error!(
                 product.id = %product, gate.epoch = gate, database.epoch = database,
                 "An open gate is older than the database says: closing it. Does another instance use another Redis?"
             );
+        }
+    }
+
+    /// Every gate of a sale that goes on was looked at. One that has not been seen to be deposed for a while is none any more:
+    /// it was closed, or its sale is over.
+    pub(super) fn saw_all_gates(&self) {
+        if self.has_deposed_gates() {
+            let mut deposed = self.deposed.write().unwrap_or_else(PoisonError::into_inner);
+            deposed.retain(|_, deposed| deposed.seen.elapsed() < DEPOSED_FOR);
         }
     }
 
@@ -295,13 +316,17 @@ impl Deployment {
             // Redis or the database is away, which others report. What was known stays.
             Ok(Err(_)) | Err(_) => {}
         }
+        self.looked();
+    }
+
+    /// A look is over.
+    fn looked(&self) {
         self.looked_at.store(self.begun.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
     fn set(&self, agrees: bool) {
         self.agrees.store(agrees, Ordering::Relaxed);
         self.metrics.deployment_agrees.set(i64::from(agrees));
-        self.looked_at.store(self.begun.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
     async fn id(&self) -> Result<String> {

@@ -2,7 +2,7 @@
 //!
 //! A task asks them twice a second, over connections of its own; whoever wants to know is told at once what it found last.
 //! So a thousand probes cost no more than one, and a busy pool is not taken for a store that is away. It also writes down,
-//! once each, that a store went away and that it is back.
+//! once each, that the database or the queue went away and that it is back.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,7 +51,6 @@ struct Found {
 #[derive(Default)]
 struct Away {
     database: Option<Absence>,
-    gate: Option<Absence>,
     queue: Option<Absence>,
 }
 
@@ -182,7 +181,8 @@ impl Health {
             Err(_) => Some("no_answer".to_owned()),
         };
         let database = note("database", database, &mut away.database);
-        let gate = note("gate", gate, &mut away.gate);
+        // What is wrong with Redis is told by those who use it, with what to do about it.
+        let gate = up_if(matches!(gate, Ok(Ok(()))));
         note("queue", queue, &mut away.queue);
         if Timestamp::is_before_1970() {
             // The HTTP server cannot write its date then, and no token can be checked.

@@ -14,6 +14,7 @@ mod on_the_way;
 mod orders;
 mod purchases;
 mod read_limit;
+mod rebuild_log;
 mod rebuilds;
 mod recorder;
 mod reopening;

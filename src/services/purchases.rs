@@ -224,7 +224,10 @@ impl Purchases {
                 tokio::spawn(async move { purchases.explain_missing_gate(product, tickets).await });
             }
             Err(error) => {
-                self.reserving.failed("gate", &error, "look for what the log says of Redis");
+                // What is the server's own trouble, and a gate that is being rebuilt, others tell of.
+                if !error.is_of_server() && error != GateError::Closed {
+                    self.reserving.failed("gate", &error, "look for what the log says of Redis");
+                }
                 refuse_all(tickets, || error.clone().into());
             }
         }

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Deployment;
 use super::purchases::PROMISE_MAX_AGE;
+use super::rebuild_log::RebuildLog;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -52,6 +53,7 @@ pub struct Rebuilds {
     runtime: Handle,
     stop: CancellationToken,
     supervisor: Supervisor,
+    log: RebuildLog,
 }
 
 impl Rebuilds {
@@ -78,6 +80,7 @@ impl Rebuilds {
             runtime: Handle::current(),
             stop,
             supervisor,
+            log: RebuildLog::default(),
         }
     }
 
@@ -91,11 +94,18 @@ impl Rebuilds {
         let rebuilding = async move {
             match rebuilds.stop.run_until_cancelled(AssertUnwindSafe(rebuilds.run(product)).catch_unwind()).await {
                 None | Some(Ok(Ok(()))) => {}
-                Some(Ok(Err(error))) => tracing::warn!(product.id = %product, %error, "Could not rebuild a gate yet"),
+                Some(Ok(Err(error))) => rebuilds.log.failed(product, &error),
                 // The sweeper finds the gate not open and begins again.
                 Some(Err(_)) => rebuilds.supervisor.survived(TASK),
             }
-            rebuilds.under_way().remove(&product);
+            let was_last = {
+                let mut under_way = rebuilds.under_way();
+                under_way.remove(&product);
+                under_way.is_empty()
+            };
+            if was_last {
+                rebuilds.log.ended();
+            }
             rebuilds.metrics.rebuilding.dec();
         };
         self.tasks.spawn_on(rebuilding, &self.runtime);
@@ -160,7 +170,8 @@ impl Rebuilds {
                 }
                 epoch = next;
                 self.metrics.rebuilds.inc();
-                tracing::warn!(product.id = %product, epoch, "A gate is lost: rebuilding it");
+                tracing::debug!(product.id = %product, epoch, "A gate is lost: rebuilding it");
+                self.log.lost(product);
             }
             match gate.close(product, &seen.home, epoch).await {
                 Ok(()) => return Ok(Some(Closed { epoch, home: seen.home, fenced: row.fence == epoch })),
@@ -210,7 +221,10 @@ impl Rebuilds {
         let row = row.ok_or(Error::ProductNotFound)?;
         crash_point!("before_install");
         match gate.install(staging, &row.terms()).await {
-            Ok(()) => tracing::warn!(product.id = %product, epoch, buyers, "Opened a rebuilt gate"),
+            Ok(()) => {
+                tracing::debug!(product.id = %product, epoch, buyers, "Opened a rebuilt gate");
+                self.log.opened(product, buyers);
+            }
             Err(GateError::Superseded) => {}
             Err(error) => return Err(error.into()),
         }

@@ -81,7 +81,15 @@ impl Sweeper {
             let (page, Some(last)) = page.await? else { break };
             after = last;
             let ids: Vec<ProductId> = page.iter().map(|product| product.id).collect();
-            let views = self.gate.view(&ids).await?;
+            let views = match self.gate.view(&ids).await {
+                Ok(views) => views,
+                Err(error) if error.is_of_server() => {
+                    // Told by whoever keeps the links to it.
+                    tracing::debug!(%error, "Could not look into the gates");
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            };
             for (product, view) in page.iter().zip(views) {
                 in_flight.extend(view.filter(|view| view.in_flight > 0).map(|_| product.id));
                 all_open &= view.is_some() || product.had_ended(lately) || self.gate.shared().is_none();
@@ -95,6 +103,7 @@ impl Sweeper {
             tracing::debug!(%error, "Could not note what is in flight");
         }
         self.on_the_way.swept(all_open);
+        self.rebuilds.deployment().saw_all_gates();
         Ok(())
     }
 

@@ -263,3 +263,18 @@ async fn a_gate_is_rebuilt_by_a_command() {
     })
     .await;
 }
+
+/// Seen: a sale that ended while its gate was older than the database kept `/readyz` at 503 until a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deposed_gate_of_a_sale_that_ends_does_not_keep_an_instance_unready() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(5).await;
+        let deployment = async || app.client.get("/readyz", None).await.body["checks"]["deployment"].clone();
+        app.stores.execute(&format!("UPDATE products SET gate_epoch = gate_epoch + 1 WHERE id = {id}")).await;
+        eventually_within(5, "readiness says so", || async { deployment().await == "down" }).await;
+        let over = format!("UPDATE products SET ends_at = '2001-01-01', starts_at = '2000-01-01' WHERE id = {id}");
+        app.stores.execute(&over).await;
+        eventually_within(15, "it is ready", || async { app.client.get("/readyz", None).await.status == 200 }).await;
+    })
+    .await;
+}

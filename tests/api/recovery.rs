@@ -295,3 +295,42 @@ async fn a_mark_that_nobody_can_read_costs_its_own_buyer_alone() {
     })
     .await;
 }
+
+/// Guards against: a script that stops at a field that is no number, which looks like a server that refuses everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_flight_under_a_revision_that_began_at_nonsense_is_written() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(5).await;
+        redis(app, &["HSET", &format!("seckill:{{{id}}}:gate"), "since", "soon", "past", "x"]).await;
+        let order = seckill::model::OrderId::draw(id.try_into().unwrap()).to_string();
+        let old = format!("{}", seckill::model::Timestamp::now().unix_ms() - 11_000);
+        redis(app, &["HSET", &format!("seckill:{{{id}}}:buyers"), "7", &order]).await;
+        redis(app, &["ZADD", &format!("seckill:{{{id}}}:flight"), &old, &format!("{order}:7")]).await;
+        app.client.order(7, &order).await.is(200);
+        app.orders_written(id, 1).await;
+        let change = json!({"price_cents": 5});
+        app.client.patch(&format!("/products/{id}"), Some(&app.client.admin()), change).await.is(200);
+        app.client.buy(8, id).await.is(202);
+        app.orders_written(id, 2).await;
+    })
+    .await;
+}
+
+/// Whoever is no user holds a unit until the gate is rebuilt, which the audit tells; nobody else is troubled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_buyer_who_is_no_user_takes_a_unit_and_nothing_else() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(2).await;
+        redis(app, &["HSET", &format!("seckill:{{{id}}}:buyers"), "nobody", "nonsense"]).await;
+        app.client.buy(1, id).await.is(202);
+        app.orders_written(id, 1).await;
+        for user in 2..20 {
+            app.client.buy(user, id).await.is_problem(409, "sold_out");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        app.client.buy(1, id).await.is_problem(409, "already_purchased");
+        let audit = app.client.get(&format!("/admin/products/{id}/audit"), Some(&app.client.admin())).await.is(200);
+        assert_eq!((&audit["drift"], &audit["balanced"]), (&json!(1), &json!(false)), "{audit}");
+    })
+    .await;
+}

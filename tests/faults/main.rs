@@ -29,6 +29,7 @@ mod outages;
 mod overload;
 mod process;
 mod proxy;
+mod quiet_log;
 mod rabbitmq;
 mod redis;
 mod refusing_database;

@@ -28,7 +28,7 @@ if tonumber(ARGV[2]) > ver then
     before = revision .. ':' .. from .. ' '
   end
   if oldest < math.huge then
-    past = past .. before
+    past = past .. (before or '')
   end
   redis.call('HSET', KEYS[1], 'since', string.format('%.0f', begins), 'past', past, 'ver', ARGV[2], 'stock', ARGV[3],
     'starts', ARGV[4], 'ends', ARGV[5], 'paused', ARGV[6], 'seq', string.format('%.0f', seq + 1))

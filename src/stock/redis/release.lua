@@ -8,7 +8,7 @@ if not gate[1] or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= gate
 end
 -- Before the first write: whatever could stop the script later. HDEL is done also when the memory is full, and after it
 -- nothing is refused any more.
-if gate[3] == '1' and not (redis.call('ZSCORE', KEYS[3], '0') and tonumber(gate[5])) then
+if gate[3] == '1' and not (redis.call('ZSCORE', KEYS[3], '0') and string.find(gate[5] or '', '^%d+$')) then
   return 'lost'
 end
 if gate[3] ~= '1' then

@@ -3,7 +3,8 @@
 -- purchases of them in flight, when earlier ones began (`past`: "REVISION:SINCE " each, the oldest first).
 local past
 local function revision_at(score, gate_key, ver, since)
-  if not since or tonumber(score) >= tonumber(since) then
+  -- What is no number there must not stop a script: `since` counts as ever then.
+  if not since or tonumber(score) >= (tonumber(since) or 0) then
     return ver
   end
   past = past or redis.call('HGET', gate_key, 'past') or ''

@@ -1,0 +1,81 @@
+//! One outage is one line when it begins and one when it is over, whoever meets it and however many sales there are.
+
+use std::time::Duration;
+
+use seckill::config::Backend;
+
+use crate::client::{Answer, Client};
+use crate::daemon::Daemon;
+use crate::link::Link;
+use crate::process::free_port;
+use crate::server::Server;
+use crate::support::eventually_within;
+use crate::trial::Trial;
+
+const SALES: usize = 40;
+
+/// Lines from `warn` on, and those about something that works again.
+fn told(log: &str) -> Vec<String> {
+    let of_interest = |line: &&str| {
+        let levels = [" WARN ", " ERROR "];
+        levels.iter().any(|level| line.contains(level)) || line.contains("again") || line.contains("is back")
+    };
+    log.lines().filter(of_interest).map(str::to_owned).collect()
+}
+
+fn count(lines: &[String], text: &str) -> usize {
+    lines.iter().filter(|line| line.contains(text)).count()
+}
+
+/// Seen: a line of the links, one of readiness, one of the purchases and one of the sweeper, each again every five seconds, and
+/// two lines for each sale whose gate was rebuilt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_lost_and_comes_back_is_a_few_lines() {
+    let mut trial = Trial::begin("one outage of Redis, one line", Backend::Distributed).await;
+    let mut redis = Daemon::start(Link::Redis, &mut trial.config).await;
+    let server = Server::start(&trial.config).await;
+    let client = Client::new(&trial.config, vec![server.url()]);
+    let mut products = Vec::new();
+    for _ in 0..SALES {
+        products.push(client.new_product(5).await);
+    }
+    let before = server.log().len();
+    redis.kill().await;
+    for user in 0..60 {
+        client.buy(&client.buyer(1 + user), products[0], 0).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    redis.restart().await;
+    for product in &products {
+        eventually_within(40, "it sells again", || async {
+            matches!(client.buy(&client.buyer(100), *product, 0).await.answer, Answer::Promised { .. })
+        })
+        .await;
+    }
+    eventually_within(10, "the log says that it is over", || async {
+        server.log()[before..].contains("Redis serves purchases again")
+    })
+    .await;
+    let lines = told(&server.log()[before..]);
+    let all = lines.join("\n");
+    assert_eq!(count(&lines, "Redis does not answer"), 1, "{all}");
+    assert_eq!(count(&lines, "Redis serves purchases again"), 1, "{all}");
+    assert!(lines.len() <= 10, "{} lines:\n{all}", lines.len());
+    trial.finish(vec![server]).await;
+}
+
+/// Seen: twice the same at a start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_without_redis_says_so_once() {
+    let mut trial = Trial::begin("a start without Redis", Backend::Distributed).await;
+    Link::Redis.redirect(&mut trial.config, free_port());
+    let server = Server::start_unready(&trial.config).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let lines = told(&server.log());
+    // What a test's settings bring, and that a queue is new.
+    let others = ["bcrypt_cost", "data_dir", "is new or was emptied"];
+    let about: Vec<&String> = lines.iter().filter(|line| !others.iter().any(|other| line.contains(other))).collect();
+    assert_eq!(about.len(), 1, "{lines:#?}");
+    assert!(about[0].contains("Redis does not answer"), "{lines:#?}");
+    trial.finish(vec![server]).await;
+}
