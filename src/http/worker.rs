@@ -1,4 +1,4 @@
-//! The connections of one thread: looked at twice a second, and queued for their turn when they send many requests at
+//! The connections of one thread: each looked at twice a second, and queued for their turn when they send many requests at
 //! once.
 //!
 //! Both are tasks that hold nothing of their own: after a panic they begin again with the same connections, and `/readyz`
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 
 use super::connection::Connection;
 use super::doors::{Doors, Entry};
@@ -21,6 +21,9 @@ use crate::supervision::Supervisor;
 
 /// How often connections are looked at, which is also their clock.
 const TICK: Duration = Duration::from_millis(500);
+/// Connections are looked at in parts of so many or more, one part after the other within a tick.
+const PART: usize = 32;
+const PARTS_MOST: usize = 25;
 /// The queue moves on this often, by so many requests: 2,000 a second, whoever sends them.
 const TURN: Duration = Duration::from_millis(2);
 const REQUESTS_A_TURN: usize = 4;
@@ -85,22 +88,33 @@ impl Worker {
     }
 
     async fn look(self: Rc<Self>) {
-        let mut ticks = interval(TICK);
-        // After a pause of the whole machine nobody is late twice.
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
-            crash_point!("http_look");
+            let begun = Instant::now();
             let now = self.now.get() + 1;
             self.now.set(now);
             self.tokens.set(TOKENS);
             let crowded = self.is_crowded();
-            for connection in self.connections.borrow().iter().filter(|connection| !connection.is_cut()) {
-                if let Some(why) = connection.check(now, crowded) {
-                    self.count(why);
-                }
+            // A part at a time: thousands that came together and are ended at once would take the thread for as long as a
+            // purchase may wait, and would come back together.
+            let parts = (self.connections.borrow().len() / PART).clamp(1, PARTS_MOST);
+            for part in 1..=parts {
+                // From the beginning of this tick: after a pause of the whole machine nobody is late twice.
+                sleep_until(begun + TICK * part as u32 / parts as u32).await;
+                crash_point!("http_look");
+                self.look_at(part, parts, now, crowded);
             }
             self.log(now);
+        }
+    }
+
+    /// Looks at a part of the connections. Those that come and go meanwhile may be looked at twice, or at the next tick.
+    fn look_at(&self, part: usize, parts: usize, now: u32, crowded: bool) {
+        let connections = self.connections.borrow();
+        let bound = |part: usize| connections.len() * part / parts;
+        for connection in connections[bound(part - 1)..bound(part)].iter().filter(|connection| !connection.is_cut()) {
+            if let Some(why) = connection.check(now, crowded) {
+                self.count(why);
+            }
         }
     }
 

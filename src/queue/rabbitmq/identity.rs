@@ -105,7 +105,9 @@ async fn read_or_write_on(
 ) -> Result<String, Problem> {
     channel.confirm_select(ConfirmSelectArguments::default()).await?;
     channel.queue_declare(durable_queue(name, arguments)).await?;
-    let mut found = Err(Problem::unreachable(format!("{name}: no message says whose queue this is")));
+    let mut found = Err(Problem::unreachable(format!(
+        "{name}: no message says yet whose queue this is; whoever may publish writes it"
+    )));
     for looks in 1..=LOOKS {
         if let Some(body) = look(channel, name).await? {
             found = Ok(body);

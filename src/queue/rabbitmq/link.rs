@@ -72,7 +72,8 @@ impl Place {
             }
             self.identity.check(&connection, &self.orders, true).await
         };
-        let checked = tokio::time::timeout(OPEN_TIMEOUT, checking).await.unwrap_or_else(|_| Err(no_answer()));
+        // It has let us in, and then takes no message.
+        let checked = tokio::time::timeout(OPEN_TIMEOUT, checking).await.unwrap_or_else(|_| Err(Problem::blocked()));
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close()).await;
         checked
     }

@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::condition::Condition;
 use super::failure::Failure;
-use super::link::{CHECK_INTERVAL, OnConnection, Place, broken, close, declare_queues, opened};
+use super::link::{
+    CHECK_INTERVAL, OPEN_TIMEOUT, OnConnection, Place, broken, close, declare_queues, no_answer, opened,
+};
 use super::outbox::{Destination, Outbox};
 use super::problem::Problem;
 use crate::model::Timestamp;
@@ -23,6 +25,7 @@ use crate::queue::{PublishError, dead_letters};
 
 /// Header that says why a message is in the dead-letter queue.
 pub(super) const REASON_HEADER: &str = "x-seckill-reason";
+const PROBE_BODY: &[u8] = b"probe";
 /// A broker that has not answered the first message by then is blocked.
 const BLOCKED_AFTER: Duration = Duration::from_secs(3);
 /// A blocked connection is given up after this: it may be the connection, not the broker. Not sooner, for the broker keeps
@@ -52,7 +55,8 @@ impl Publisher {
         };
         let channel = opened(&failure, opening).await?;
         probe.send(&channel, &failure, condition).await?;
-        place.identity.check(&connection, &place.orders, true).await?;
+        let whose = place.identity.check(&connection, &place.orders, true);
+        tokio::time::timeout(OPEN_TIMEOUT, whose).await.unwrap_or_else(|_| Err(no_answer()))?;
         opened(&failure, channel.confirm_select(ConfirmSelectArguments::default())).await?;
         Ok(Self { connection, channel, failure, place: place.clone() })
     }
@@ -137,7 +141,9 @@ struct Probe {
 impl Probe {
     async fn send(&self, channel: &Channel, failure: &Failure, condition: &Condition) -> Result<(), Problem> {
         let target = BasicPublishArguments::new("", &self.key).mandatory(true).finish();
-        channel.basic_publish(BasicProperties::default(), Vec::new(), target).await?;
+        // Not empty: with an alarm the broker stops reading a connection at the header of its first message, which for an
+        // empty one is its end.
+        channel.basic_publish(BasicProperties::default(), PROBE_BODY.to_vec(), target).await?;
         let waiting = async {
             if tokio::time::timeout(BLOCKED_AFTER, self.returned.notified()).await.is_err() {
                 condition.ill(Problem::blocked());
