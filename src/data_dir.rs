@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 use secrecy::SecretString;
-use uuid::Uuid;
 
 use crate::secret_file::{self, Links};
 
@@ -175,9 +174,10 @@ fn is_ours(name: &str) -> bool {
     plain.contains(&name.trim_end_matches(".new")) || name.starts_with(DATABASE) || name.starts_with(JOURNAL)
 }
 
-/// 244 random bits as hexadecimal digits, from the operating system.
+/// 256 random bits as hexadecimal digits, from the operating system.
 pub fn random_key() -> String {
-    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+    let word = || getrandom::u64().expect("the operating system has random numbers, or nothing here is safe");
+    format!("{:016x}{:016x}{:016x}{:016x}", word(), word(), word(), word())
 }
 
 /// A password of 20 hexadecimal digits.
@@ -190,6 +190,7 @@ mod tests {
     use super::*;
     use secrecy::ExposeSecret;
     use std::os::unix::fs::symlink;
+    use uuid::Uuid;
 
     fn folder() -> PathBuf {
         std::env::temp_dir().join(format!("seckill-data-{}", Uuid::now_v7()))

@@ -10,6 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -24,9 +25,12 @@ use crate::queue::{Barrier, Delivery, Message};
 use crate::services::{Decision, Rebuilds, Recorder};
 use crate::telemetry::Outage;
 
-/// Pauses before a failed transaction is tried again.
-const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_MOST: Duration = Duration::from_secs(2);
+/// Pauses before a failed transaction is tried again, 2 s at most; not the same in two instances, so that they do not ask together.
+const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(40))
+    .with_max_delay(Duration::from_secs(1))
+    .with_jitter()
+    .without_max_times();
 /// Tries before a delivery that a constraint refuses, or that makes us panic, is given up.
 const DEFECT_TRIES: u32 = 5;
 const ABSENT: &str = "there is no such product";
@@ -154,7 +158,7 @@ impl Consumer {
     }
 
     async fn decide(&mut self, round: &[Group]) -> Verdict {
-        let mut pause = RETRY_FIRST;
+        let mut pauses = RETRIES.build();
         let mut defects = 0;
         loop {
             let batches = round.iter().map(|group| group.batch.clone()).collect();
@@ -179,10 +183,10 @@ impl Consumer {
                     error => Verdict::Refused(error.to_string()),
                 };
             }
-            if self.stop.run_until_cancelled(tokio::time::sleep(jittered(pause))).await.is_none() {
+            let pause = pauses.next().unwrap_or_default();
+            if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return Verdict::Stopped;
             }
-            pause = (pause * 2).min(RETRY_MOST);
         }
     }
 
@@ -244,12 +248,6 @@ fn alone(round: Vec<Group>) -> Result<Delivery, Vec<Vec<Group>>> {
         Some(only) if deliveries.is_empty() => Ok(only),
         last => Err(deliveries.into_iter().chain(last).map(|one| group(vec![one])).collect()),
     }
-}
-
-/// Half to one and a half of `pause`, so that instances do not ask together.
-fn jittered(pause: Duration) -> Duration {
-    let random = uuid::Uuid::new_v4().as_u128() as u32;
-    pause / 2 + pause.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 async fn tell_gate(recorder: &Recorder, decided: Vec<(ProductId, Decision)>) {

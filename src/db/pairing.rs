@@ -38,13 +38,13 @@ impl Pairing {
             ));
         }
         if !has_database {
-            return Ok(of(Some(new_number())));
+            return Ok(of(Some(new_number()?)));
         }
         let here = number_of(database)?;
         if !has_journal {
             return match here {
                 // A first start that got no further.
-                0 if !has_products(database)? => Ok(of(Some(new_number()))),
+                0 if !has_products(database)? => Ok(of(Some(new_number()?))),
                 _ => Err(format!(
                     "{} is missing: it belongs to {} and may hold promised purchases; put it back, or go on without them: \
                      `seckill migrate --new-journal`",
@@ -54,7 +54,7 @@ impl Pairing {
             };
         }
         match (here, number_of(journal)?) {
-            (0, 0) => Ok(of(Some(new_number()))),
+            (0, 0) => Ok(of(Some(new_number()?))),
             (0, there) => Ok(of(Some(there))),
             (here, there) if here == there => Ok(of(None)),
             _ => Err(format!(
@@ -68,6 +68,7 @@ impl Pairing {
 
     /// Moves a journal that is not wanted away and begins a new one. Where it was moved to.
     pub fn renew(database: &Path, journal: &Path) -> Result<(Self, Option<PathBuf>), String> {
+        let number = Some(new_number()?);
         let moved = journal.with_extension(format!("db.{}", uuid::Uuid::now_v7().simple()));
         let failed = |error: std::io::Error| format!("cannot move {}: {error}", journal.display());
         let had_one = journal.exists();
@@ -78,7 +79,7 @@ impl Pairing {
                 std::fs::rename(with_end(journal), with_end(&moved)).map_err(failed)?;
             }
         }
-        let pairing = Self { database: database.to_owned(), journal: journal.to_owned(), number: Some(new_number()) };
+        let pairing = Self { database: database.to_owned(), journal: journal.to_owned(), number };
         Ok((pairing, had_one.then_some(moved)))
     }
 
@@ -95,8 +96,9 @@ impl Pairing {
 }
 
 /// Positive, and not 0, which is the number of a file that has none.
-fn new_number() -> i64 {
-    (uuid::Uuid::new_v4().as_u128() as i64 & 0x7fff_ffff).max(1)
+fn new_number() -> Result<i64, String> {
+    let random = getrandom::u32().map_err(|error| format!("no random numbers: {error}"))?;
+    Ok(i64::from(random >> 1).max(1))
 }
 
 fn open(file: &Path) -> Result<SqliteConnection, String> {

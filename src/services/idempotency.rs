@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ConstantBuilder};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::Identity;
 use super::catalog::{Catalog, ProductView};
-use super::sweeper::jittered;
 use crate::db::{Db, DbConn, DbError, NewKey, StoredKey};
 use crate::error::{Error, Result};
 use crate::model::{ProductId, Timestamp};
@@ -16,7 +16,9 @@ use crate::model::{ProductId, Timestamp};
 const IDEMPOTENCY_KEY_MOST: usize = 255;
 /// A key is good for this long after its use; then the same request is a new one. Clients repeat within minutes.
 const KEY_LIFETIME: Duration = Duration::from_secs(48 * 3600);
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
+/// Between two looks for old ones: 5 to 10 minutes, so that instances that started together do not look together for long.
+const EXPIRY_PAUSES: ConstantBuilder =
+    ConstantBuilder::new().with_delay(Duration::from_secs(300)).with_jitter().without_max_times();
 const EXPIRED_AT_A_TIME: i64 = 500;
 
 /// Value of the `Idempotency-Key` header.
@@ -47,12 +49,11 @@ impl KeyExpiry {
 
     /// Forgets now and then, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        loop {
+        for pause in EXPIRY_PAUSES.build() {
             if let Some(Err(error)) = stop.run_until_cancelled(self.forget(Timestamp::now())).await {
                 tracing::debug!(%error, "Could not forget old Idempotency-Keys; the next round does");
             }
-            // Instances that started together do not ask together for long.
-            if stop.run_until_cancelled(tokio::time::sleep(jittered(EXPIRY_INTERVAL))).await.is_none() {
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return;
             }
         }

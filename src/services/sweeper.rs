@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ConstantBuilder};
 use tokio_util::sync::CancellationToken;
 
 use super::{Decision, OnTheWay, Rebuilds, Recorder, Reopening};
@@ -15,8 +16,9 @@ use crate::model::{ProductId, Purchase, Sale, Timestamp};
 use crate::stock::{GateError, GateView, StockGate};
 use crate::telemetry::{Outage, Seldom};
 
-/// Between two sweeps, at most; half of it at least. What a sweep must find within a second is found.
-const INTERVAL: Duration = Duration::from_millis(900);
+/// Between two sweeps: 450 to 900 ms, so that instances do not sweep together. What a sweep must find within a second is found.
+const PAUSES: ConstantBuilder =
+    ConstantBuilder::new().with_delay(Duration::from_millis(450)).with_jitter().without_max_times();
 /// A purchase that was reserved this long ago and is not settled is decided here: S in docs/protocol.md (`#sweep-age`). No
 /// safety depends on it.
 const STALE_AGE: Duration = Duration::from_secs(10);
@@ -57,7 +59,10 @@ impl Sweeper {
     /// Sweeps until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         let mut outage = Outage::new("Could not look for what was left");
-        while stop.run_until_cancelled(tokio::time::sleep(jittered(INTERVAL))).await.is_some() {
+        for pause in PAUSES.build() {
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
             // Not cut short: what is decided is told.
             match self.sweep().await {
                 Ok(()) => outage.ended(),
@@ -183,10 +188,4 @@ impl Sweeper {
         }
         Ok(())
     }
-}
-
-/// Half to all of `pause`, so that instances do not sweep together.
-pub(super) fn jittered(pause: Duration) -> Duration {
-    let random = uuid::Uuid::new_v4().as_u128() as u32;
-    pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

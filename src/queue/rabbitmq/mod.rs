@@ -19,6 +19,7 @@ mod publisher;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,12 +39,16 @@ use crate::config;
 use crate::model::PurchaseBatch;
 use crate::supervision::Supervisor;
 
-/// Pause before the first attempt to connect again; doubled after each failure.
-const RECONNECT_FIRST: Duration = Duration::from_millis(100);
-/// The longest pause: a broker that is back is used again within this.
-const RECONNECT_MOST: Duration = Duration::from_secs(1);
-/// The pause while somebody must change something first: each attempt is a line in the broker's own log.
-const RECONNECT_REFUSED: Duration = Duration::from_secs(3);
+/// Pauses between attempts to connect. A broker that is back is used again within a second, the longest of them. Instances
+/// that lost it together do not return together.
+const RECONNECTS: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(50))
+    .with_max_delay(Duration::from_millis(500))
+    .with_jitter()
+    .without_max_times();
+/// The same while somebody must change something first, up to 3 s: each attempt is a line in the broker's own log.
+const RECONNECTS_REFUSED: ConstantBuilder =
+    ConstantBuilder::new().with_delay(Duration::from_millis(1500)).with_jitter().without_max_times();
 
 /// See the module.
 pub struct RabbitMqQueue {
@@ -194,11 +199,14 @@ impl RabbitMqQueue {
 }
 
 /// Pauses between attempts to connect.
-struct Pauses(Duration);
+struct Pauses {
+    growing: <ExponentialBuilder as BackoffBuilder>::Backoff,
+    refused: <ConstantBuilder as BackoffBuilder>::Backoff,
+}
 
 impl Default for Pauses {
     fn default() -> Self {
-        Self(RECONNECT_FIRST)
+        Self { growing: RECONNECTS.build(), refused: RECONNECTS_REFUSED.build() }
     }
 }
 
@@ -209,15 +217,8 @@ impl Pauses {
             return;
         }
         let problem = problem.unwrap_or_else(|| Problem::unreachable("the link ended"));
-        let pause = if problem.trouble.needs_an_operator() { RECONNECT_REFUSED } else { self.0 };
+        let pause = if problem.trouble.needs_an_operator() { self.refused.next() } else { self.growing.next() };
         condition.ill(problem);
-        stop.run_until_cancelled(tokio::time::sleep(jittered(pause))).await;
-        self.0 = (self.0 * 2).min(RECONNECT_MOST);
+        stop.run_until_cancelled(tokio::time::sleep(pause.unwrap_or_default())).await;
     }
-}
-
-/// Half to all of `pause`, so that instances that lost the broker together do not return together.
-fn jittered(pause: Duration) -> Duration {
-    let random = uuid::Uuid::new_v4().as_u128() as u32;
-    pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
