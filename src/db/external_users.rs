@@ -22,7 +22,9 @@ pub struct ExternalUser {
     pub tokens_valid_from: i64,
 }
 
-one_by_one!(i64, (UserId, Vec<u8>, i64), (BigInt, Binary, BigInt));
+/// Number, subject, and since when tokens are good.
+type UserRow = (UserId, Vec<u8>, i64);
+one_by_one!(i64, UserRow, (BigInt, Binary, BigInt));
 
 impl DbConn {
     /// Those of an issuer's subjects that have a number.
@@ -37,7 +39,7 @@ impl DbConn {
             .select((external_users::id, external_users::subject, external_users::tokens_valid_from))
             .filter(external_users::issuer.eq(issuer.as_bytes()))
             .filter(external_users::subject.eq_any(subjects));
-        let found: Vec<Row<i64, (UserId, Vec<u8>, i64)>> = on_db!(conn, query.load(conn).await)?;
+        let found: Vec<Row<i64, UserRow>> = on_db!(conn, query.load(conn).await)?;
         let named = |(id, subject, tokens_valid_from)| {
             String::from_utf8(subject).ok().map(|subject| (subject, ExternalUser { id, tokens_valid_from }))
         };
