@@ -8,10 +8,11 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use parking_lot::{Mutex, MutexGuard};
 use prometheus::IntCounterVec;
 use tokio::task::spawn_local;
 use tokio_util::sync::CancellationToken;
@@ -135,7 +136,7 @@ impl Supervisor {
         tracing::error!(task, %how, "A task has ended that cannot be started again here: the process ends");
         let now = Instant::now();
         self.failures().insert(task, Failures { last: now, runs_from: None, pause: RESTART_FIRST });
-        let mut broken = self.0.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut broken = self.0.broken.lock();
         broken.get_or_insert_with(|| format!("task {task} {how}"));
         self.0.broke.cancel();
     }
@@ -167,7 +168,7 @@ impl Supervisor {
     /// Waits until a task has ended that cannot be started again; which, and how.
     pub async fn broken(&self) -> String {
         self.0.broke.cancelled().await;
-        let broken = self.0.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let broken = self.0.broken.lock();
         broken.clone().unwrap_or_default()
     }
 
@@ -184,7 +185,7 @@ impl Supervisor {
     }
 
     fn failures(&self) -> MutexGuard<'_, HashMap<&'static str, Failures>> {
-        self.0.failures.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.failures.lock()
     }
 }
 

@@ -3,9 +3,9 @@
 use std::fmt::Display;
 use std::io::{IsTerminal, stderr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
@@ -81,13 +81,13 @@ impl SharedOutage {
     /// [`Outage::failed`].
     pub fn failed(&self, class: &str, problem: &dyn Display, advice: &str) {
         self.fails.store(true, Ordering::Relaxed);
-        self.outage.lock().unwrap_or_else(PoisonError::into_inner).failed(class, problem, advice);
+        self.outage.lock().failed(class, problem, advice);
     }
 
     /// [`Outage::ended`].
     pub fn worked(&self) {
         if self.fails.load(Ordering::Relaxed) && self.fails.swap(false, Ordering::Relaxed) {
-            self.outage.lock().unwrap_or_else(PoisonError::into_inner).ended();
+            self.outage.lock().ended();
         }
     }
 }
@@ -106,7 +106,7 @@ impl Seldom {
 
     /// Whether it is time for a line; then, how many were kept back since the last one.
     pub fn now(&self) -> Option<u64> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         match &mut *told {
             Some((at, kept_back)) if at.elapsed() < self.every => {
                 *kept_back += 1;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -71,7 +72,7 @@ impl Storm {
             }
         };
         let _ = tokio::time::timeout(HASHED_WITHIN, calm).await;
-        std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.seen.lock())
     }
 }
 
@@ -96,7 +97,7 @@ async fn send(address: SocketAddr, seen: Arc<Mutex<LogIns>>) {
         waiting.spawn(async move {
             let begun = Instant::now();
             if let Ok((status, _)) = ask(address, &request).await {
-                seen.lock().unwrap_or_else(PoisonError::into_inner).note(status, begun.elapsed());
+                seen.lock().note(status, begun.elapsed());
             }
         });
         while waiting.try_join_next().is_some() {}

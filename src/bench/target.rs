@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use indicatif::{ProgressBar, ProgressStyle};
 use jsonwebtoken::{Algorithm, EncodingKey};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
@@ -67,7 +68,7 @@ impl Target {
 
     /// Ends all sales that it has begun, so that none stays open in a database that outlives the bench.
     pub(super) async fn end_sales(&self) -> Result<(), String> {
-        let products = std::mem::take(&mut *self.products.lock().unwrap_or_else(PoisonError::into_inner));
+        let products = std::mem::take(&mut *self.products.lock());
         let admin = self.token(ADMIN, Role::Admin)?;
         let end = format!(r#"{{"ends_at":"{}"}}"#, Timestamp::now());
         for product in products {
@@ -91,7 +92,7 @@ impl Target {
         match id {
             Some(id) if status == 201 => {
                 let id: ProductId = id.try_into().map_err(|error| problem(&error))?;
-                self.products.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+                self.products.lock().push(id);
                 Ok(id)
             }
             _ => Err(problem(&format!("{status} {reply}"))),

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::model::TrustedProxies;
 
@@ -39,7 +40,7 @@ impl Doors {
     /// Counts a newcomer, unless its address has too many.
     pub(super) fn enter(&self, address: Option<IpAddr>) -> Entry {
         if let Some(network) = self.counted(address) {
-            let mut counts = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counts = self.by_address.lock();
             let count = counts.entry(network).or_default();
             if *count >= self.per_address {
                 return Entry::TooMany;
@@ -53,7 +54,7 @@ impl Doors {
     pub(super) fn leave(&self, address: Option<IpAddr>) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         if let Some(network) = self.counted(address) {
-            let mut counts = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counts = self.by_address.lock();
             if let Some(count) = counts.get_mut(&network) {
                 *count -= 1;
                 if *count == 0 {

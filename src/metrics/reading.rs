@@ -1,8 +1,9 @@
 //! A gauge that is there only while somebody knows its value: one that is old looks like one that is well.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use prometheus::Gauge;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -27,12 +28,12 @@ impl Reading {
     /// It was read just now.
     pub fn set(&self, value: f64) {
         self.0.gauge.set(value);
-        *self.0.read_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.0.read_at.lock() = Some(Instant::now());
     }
 
     /// It cannot be read just now.
     pub fn unknown(&self) {
-        *self.0.read_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.read_at.lock() = None;
     }
 
     /// [`Reading::set`] or [`Reading::unknown`].
@@ -50,7 +51,7 @@ impl Collector for Reading {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let read_at = *self.0.read_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let read_at = *self.0.read_at.lock();
         if read_at.is_some_and(|at| at.elapsed() < FRESH) { self.0.gauge.collect() } else { Vec::new() }
     }
 }

@@ -5,10 +5,11 @@
 //! once each, that the database or the queue went away and that it is back.
 
 use std::fmt::Display;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -144,7 +145,7 @@ impl Health {
 
     /// What is known of them now.
     pub fn checks(&self) -> Checks {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let found = self.found.lock().clone();
         let found = found.filter(|found| found.at.elapsed() < FOUND_GOOD_FOR);
         let queue_trouble = self.queue.trouble();
         let tasks_down = self.supervisor.down();
@@ -189,7 +190,7 @@ impl Health {
             self.supervisor.ended("clock", "stands before 1970");
         }
         let found = Found { at: Instant::now(), database, gate, gate_trouble };
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        *self.found.lock() = Some(found);
     }
 }
 

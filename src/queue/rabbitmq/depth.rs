@@ -1,8 +1,9 @@
 //! What the queues hold, as far as this instance knows.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::queue::Depth;
 
@@ -38,7 +39,7 @@ impl Drop for Parking<'_> {
 
 impl DepthKept {
     pub(super) fn counted(&self, counted: Counted) {
-        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some((counted, Instant::now()));
+        *self.counted.lock() = Some((counted, Instant::now()));
     }
 
     /// So many messages were delivered to this instance and are not acknowledged: the broker does not count them.
@@ -54,7 +55,7 @@ impl DepthKept {
 
     /// Whether the log may be told again of messages that cannot be set aside.
     pub(super) fn may_tell(&self, every: Duration) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         let may = told.is_none_or(|at| at.elapsed() > every);
         if may {
             *told = Some(Instant::now());
@@ -64,7 +65,7 @@ impl DepthKept {
 
     /// All of it; `None` while the broker does not say.
     pub(super) fn read(&self) -> Option<Depth> {
-        let (counted, at) = (*self.counted.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let (counted, at) = (*self.counted.lock())?;
         (at.elapsed() < FRESH).then(|| Depth {
             messages: counted.ready + self.unacknowledged.load(Ordering::Relaxed),
             dead: counted.dead,

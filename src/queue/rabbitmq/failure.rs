@@ -1,7 +1,8 @@
 //! How the parts of a link learn that it has failed.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
@@ -15,13 +16,13 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn report(&self, problem: Problem) {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(problem);
+        self.problem.lock().get_or_insert(problem);
         self.happened.cancel();
     }
 
     /// What was reported first.
     pub(super) fn problem(&self) -> Option<Problem> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.problem.lock().clone()
     }
 
     pub(super) fn token(&self) -> &CancellationToken {

@@ -2,7 +2,6 @@
 //! random id of the queue itself, another one when the broker has lost its data or is another broker. An instance that
 //! reaches another queue than the others is told so before it publishes anything.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use amqprs::channel::{
@@ -11,6 +10,7 @@ use amqprs::channel::{
 };
 use amqprs::connection::Connection;
 use amqprs::{BasicProperties, FieldTable};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::consumer::OnChannel;
@@ -37,12 +37,12 @@ struct State {
 impl Identity {
     /// From now on only a queue of this deployment is used.
     pub(super) fn expect(&self, deployment: &str) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).deployment = Some(deployment.to_owned());
+        self.state.lock().deployment = Some(deployment.to_owned());
     }
 
     /// The queue's own id, as it was read last.
     pub(super) fn queue(&self) -> Option<String> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).queue.clone()
+        self.state.lock().queue.clone()
     }
 
     /// Says that the queue is ours, whoever had it before.
@@ -56,7 +56,7 @@ impl Identity {
 
     /// Reads whose queue this is, and, if `may_write`, says that it is ours if it is nobody's.
     pub(super) async fn check(&self, connection: &Connection, queue: &str, may_write: bool) -> Result<(), Problem> {
-        let Some(ours) = self.state.lock().unwrap_or_else(PoisonError::into_inner).deployment.clone() else {
+        let Some(ours) = self.state.lock().deployment.clone() else {
             return Ok(());
         };
         let body = read_or_write(connection, queue, &ours, may_write).await?;
@@ -64,7 +64,7 @@ impl Identity {
         if deployment != ours {
             return Err(foreign(queue));
         }
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).queue = Some(id.to_owned());
+        self.state.lock().queue = Some(id.to_owned());
         Ok(())
     }
 }

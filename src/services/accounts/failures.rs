@@ -2,8 +2,9 @@
 //! Never a password, never a name that could not be one, and at a bounded rate.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::model::Username;
 
@@ -37,7 +38,7 @@ impl FailureLog {
 
     /// How many were left out before this one; `None`: this one is, too.
     fn admit(&self, now: Instant) -> Option<u64> {
-        let mut period = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut period = self.0.lock();
         let current = period.get_or_insert(Period { since: now, lines: 0, left_out: 0 });
         let mut left_out = 0;
         if now.duration_since(current.since) >= PERIOD {

@@ -1,8 +1,9 @@
 //! What the log says of Redis: once when a trouble begins, seldom while it lasts, once when it is over.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::model::ProductId;
 use crate::stock::GateError;
@@ -47,7 +48,7 @@ impl Troubles {
         };
         let kind = if refuses { problem.split(':').next().unwrap_or_default() } else { "" };
         let at = Instant::now();
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.now.lock();
         let trouble = match &mut *now {
             Some(trouble) => {
                 trouble.last = at;
@@ -85,7 +86,7 @@ impl Troubles {
         if !self.some.load(Ordering::Relaxed) {
             return;
         }
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.now.lock();
         if let Some(trouble) = now.take_if(|trouble| trouble.last.elapsed() >= TOLD_MOST) {
             self.some.store(false, Ordering::Relaxed);
             let seconds = trouble.last.duration_since(trouble.begun).as_secs_f32();
