@@ -203,6 +203,9 @@ impl RunningApp {
             consumers.spawn(supervisor.vital("consumer", consumer.run(deliveries)));
         }
         consumers.close();
+        let on_the_way = Arc::new(OnTheWay::new(gate.clone()));
+        let reopening = Reopening::new(db.clone(), gate.clone(), rebuilds.clone(), on_the_way.clone());
+        let reopening = Arc::new(reopening);
         if config.backend == Backend::Embedded {
             // First what an earlier process confirmed, then the gate from what the database holds.
             tokio::select! {
@@ -210,13 +213,12 @@ impl RunningApp {
                 // Nobody would ever drain it.
                 broken = supervisor.broken() => return Err(StartError(broken)),
             }
-            let reopening = Reopening::new(db.clone(), gate.clone());
             reopening.open_all().await.map_err(|error| StartError(format!("reading the sales: {error}")))?;
         }
-        let on_the_way = Arc::new(OnTheWay::new(gate.clone()));
         let audits = Arc::new(Audits::new(db.clone(), gate.clone(), metrics.clone()));
         let (db_, gate_, on_the_way_) = (db.clone(), gate.clone(), on_the_way.clone());
-        let sweeper = Sweeper::new(db_, gate_, recorder, rebuilds.clone(), on_the_way_, metrics.clone());
+        let (rebuilds_, reopening_) = (rebuilds.clone(), reopening.clone());
+        let sweeper = Sweeper::new(db_, gate_, recorder, rebuilds_, on_the_way_, reopening_, metrics.clone());
         let sweeper = Arc::new(sweeper);
         keep_tasks(&supervisor, &tasks, &stop, &gate, sweeper, audits.clone());
         authenticator.keep_fresh(&supervisor, &tasks, &stop);
@@ -235,7 +237,7 @@ impl RunningApp {
         let accounts = web::Data::new(accounts);
         let authenticator = web::Data::from(authenticator);
         let known = Arc::new(KnownProducts::new(db.clone()));
-        let catalog = web::Data::new(Catalog::new(db.clone(), gate.clone(), known.clone()));
+        let catalog = web::Data::new(Catalog::new(db.clone(), gate.clone(), reopening, known.clone()));
         let (holdings, looking) = Holdings::open(db.clone(), gate.clone(), on_the_way.clone(), rebuilds.clone());
         tasks.spawn(supervisor.vital("order-looks", looking));
         let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());

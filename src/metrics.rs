@@ -99,6 +99,8 @@ pub struct Metrics {
     pub swept: IntCounter,
     /// Gates of which this instance began a new epoch.
     pub rebuilds: IntCounter,
+    /// Gates of ended sales that this instance took away.
+    pub gates_retired: IntCounter,
     /// 1: this instance uses the Redis and the queue of its deployment.
     pub deployment_agrees: IntGauge,
     /// Open gates that were found to be older than the database says.
@@ -201,6 +203,10 @@ impl Metrics {
             ),
             swept: counter("seckill_swept_purchases_total", "Purchases decided by the sweeper"),
             rebuilds: counter("seckill_gate_rebuilds_total", "Gates of which a new epoch was begun"),
+            gates_retired: counter(
+                "seckill_gates_retired_total",
+                "Gates that were taken away because their sale had ended long ago",
+            ),
             deployment_agrees: gauge(
                 "seckill_deployment_agrees",
                 "1: this instance uses the Redis and the queue of its deployment",

@@ -5,6 +5,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
+use super::gates::RETIRED;
 use super::schema::deployment;
 use super::{DbConn, DbError, DbResult};
 use crate::model::ProductId;
@@ -118,7 +119,8 @@ impl DbConn {
     }
 
     /// Begins epoch `next` after `epoch`, on the server `home`. False: another instance was faster, or `redis_id` is not what
-    /// the deployment uses, so that no two servers can take a product from each other in turn.
+    /// the deployment uses, so that no two servers can take a product from each other in turn. `retired`: only after a gate
+    /// that was retired; then nothing of older epochs is on its way, so they are fenced off at once.
     pub async fn begin_epoch(
         &mut self,
         id: ProductId,
@@ -126,11 +128,16 @@ impl DbConn {
         next: i64,
         home: &str,
         redis_id: &str,
+        retired: bool,
     ) -> DbResult<bool> {
-        let begin = sql_query(
-            "UPDATE products SET gate_epoch = ?, gate_home = ? WHERE id = ? AND gate_epoch = ? \
+        let (fence, only) = match retired {
+            true => (format!(", gate_fence = {next}"), format!(" AND gate_home = '{RETIRED}'")),
+            false => Default::default(),
+        };
+        let begin = sql_query(format!(
+            "UPDATE products SET gate_epoch = ?{fence}, gate_home = ? WHERE id = ? AND gate_epoch = ?{only} \
              AND EXISTS (SELECT 1 FROM deployment WHERE redis_id = ?)",
-        );
+        ));
         let begin = begin.bind::<BigInt, _>(next).bind::<Text, _>(home).bind::<BigInt, _>(id).bind::<BigInt, _>(epoch);
         Ok(begin.bind::<Text, _>(redis_id).execute(mysql(self)?).await? == 1)
     }

@@ -10,6 +10,12 @@ use super::schema::{orders, products};
 use super::{DbConn, DbResult, on_db};
 use crate::model::{OrderId, OrderStatus, ProductId, Purchase, Timestamp, UserId};
 
+/// Stands for the server of a gate that was retired: its sale had ended, and every purchase that it had admitted was
+/// written. Nothing of such a product is on its way.
+pub(super) const RETIRED: &str = "retired";
+/// Stands for a server that nobody knows: what was admitted there may be on its way.
+const UNKNOWN: &str = "";
+
 /// Which gate may sell a product.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub struct GateRow {
@@ -19,6 +25,13 @@ pub struct GateRow {
     pub fence: i64,
     /// Identity of the server that keeps it.
     pub home: String,
+}
+
+impl GateRow {
+    /// Whether there is no gate, because the sale had ended, and nothing on its way.
+    pub fn is_retired(&self) -> bool {
+        self.home == RETIRED
+    }
 }
 
 /// What the database says of a sale.
@@ -32,6 +45,10 @@ pub struct SaleAudit {
     pub ver: i64,
     /// Epoch of the gate that may sell.
     pub gate_epoch: i64,
+    /// When buying ends.
+    pub ends_at: Option<Timestamp>,
+    /// The sale has ended and its gate was retired.
+    pub retired: bool,
     /// Live orders there are.
     pub live_orders: i64,
     /// Rejected orders.
@@ -58,6 +75,58 @@ impl DbConn {
         let conn = self;
         let product = products::table.filter(products::id.eq(id)).filter(products::gate_epoch.eq(epoch));
         on_db!(conn, diesel::update(product).set(products::gate_fence.eq(epoch)).execute(conn).await)?;
+        Ok(())
+    }
+
+    /// Notes that the gate of `epoch` on the server `home` was retired, and gives the next one an epoch of its own: if an old
+    /// gate of this one comes back, nobody takes it for the present one. False: the row has changed since, so it may say
+    /// that the sale goes on.
+    pub async fn retire_gate(
+        &mut self,
+        id: ProductId,
+        epoch: i64,
+        home: &str,
+        ended_before: Timestamp,
+    ) -> DbResult<bool> {
+        let conn = self;
+        let product = products::table
+            .filter(products::id.eq(id))
+            .filter(products::gate_epoch.eq(epoch))
+            .filter(products::gate_fence.eq(epoch))
+            .filter(products::gate_home.eq(home))
+            .filter(products::ends_at.le(ended_before));
+        let next =
+            (products::gate_epoch.eq(epoch + 1), products::gate_fence.eq(epoch + 1), products::gate_home.eq(RETIRED));
+        Ok(on_db!(conn, diesel::update(product).set(next).execute(conn).await)? == 1)
+    }
+
+    /// Notes that something may be on its way of a product that has no gate: its next gate is to wait for it. False: it has
+    /// another epoch by now.
+    pub async fn doubt_retirement(&mut self, id: ProductId, epoch: i64) -> DbResult<bool> {
+        let conn = self;
+        let product = products::table.filter(products::id.eq(id)).filter(products::gate_epoch.eq(epoch));
+        // Counted by its condition: MySQL does not count a row that stays as it is.
+        on_db!(conn, diesel::update(product).set(products::gate_home.eq(UNKNOWN)).execute(conn).await)?;
+        let epoch_now = products::table.select(products::gate_epoch).filter(products::id.eq(id));
+        let epoch_now: Option<i64> = on_db!(conn, epoch_now.get_result(conn).await.optional())?;
+        Ok(epoch_now == Some(epoch))
+    }
+
+    /// Forgets what the gate of a sale that has ended was to give back, for it has none: the next one is filled from the live
+    /// orders. `retired`: only if the row says that the gate was retired. In a transaction.
+    pub async fn forget_release_due(&mut self, id: ProductId, ended_before: Timestamp, retired: bool) -> DbResult<()> {
+        if self.lock_product(id).await?.is_none() {
+            return Ok(());
+        }
+        let conn = self;
+        let row =
+            products::table.select((products::ends_at, products::gate_home.eq(RETIRED))).filter(products::id.eq(id));
+        let (ends_at, is_retired): (Option<Timestamp>, bool) = on_db!(conn, row.get_result(conn).await)?;
+        if ends_at.is_none_or(|end| end > ended_before) || retired && !is_retired {
+            return Ok(());
+        }
+        let due = orders::table.filter(orders::product_id.eq(id)).filter(orders::release_due.eq(true));
+        on_db!(conn, diesel::update(due).set(orders::release_due.eq(None::<bool>)).execute(conn).await)?;
         Ok(())
     }
 
@@ -96,12 +165,34 @@ impl DbConn {
         Ok(readable(ORDERS, found).rows.into_iter().map(due).collect())
     }
 
+    /// Products whose sale had ended at `ended_before` and whose gate was to give something back.
+    pub async fn products_with_release_due(&mut self, ended_before: Timestamp, limit: i64) -> DbResult<Vec<ProductId>> {
+        let conn = self;
+        let query = orders::table
+            .inner_join(products::table)
+            .select(products::id)
+            .distinct()
+            .filter(orders::release_due.eq(true))
+            .filter(products::ends_at.le(ended_before))
+            .limit(limit);
+        on_db!(conn, query.load(conn).await)
+    }
+
     /// Counts what a sale has come to. `None`: there is no such product.
     pub async fn audit_sale(&mut self, id: ProductId) -> DbResult<Option<SaleAudit>> {
         let conn = self;
-        let columns = (products::stock, products::sold, products::ver, products::gate_epoch);
+        let columns = (
+            products::stock,
+            products::sold,
+            products::ver,
+            products::gate_epoch,
+            products::ends_at,
+            products::gate_home.eq(RETIRED),
+        );
         let row = products::table.select(columns).filter(products::id.eq(id));
-        let Some((stock, sold, ver, gate_epoch)) = on_db!(conn, row.get_result(conn).await.optional())? else {
+        let Some((stock, sold, ver, gate_epoch, ends_at, retired)) =
+            on_db!(conn, row.get_result(conn).await.optional())?
+        else {
             return Ok(None);
         };
         let of_sale = orders::table.filter(orders::product_id.eq(id));
@@ -112,6 +203,6 @@ impl DbConn {
         let rejected = on_db!(conn, rejected.get_result(conn).await)?;
         let due = dead.filter(orders::release_due.eq(true)).count();
         let release_due = on_db!(conn, due.get_result(conn).await)?;
-        Ok(Some(SaleAudit { stock, sold, ver, gate_epoch, live_orders, rejected, release_due }))
+        Ok(Some(SaleAudit { stock, sold, ver, gate_epoch, ends_at, retired, live_orders, rejected, release_due }))
     }
 }

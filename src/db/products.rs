@@ -5,6 +5,7 @@ use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamp as SqlTimestamp}
 use diesel_async::RunQueryDsl;
 
 use super::diagnosis::diagnosed;
+use super::gates::RETIRED;
 use super::readable::{Row, one, one_by_one, readable};
 use super::schema::products;
 use super::{DbConn, DbResult, Readable, on_db};
@@ -249,9 +250,10 @@ type ProductColumns = (
     BigInt,
     BigInt,
     BigInt,
+    Bool,
     SqlTimestamp,
 );
-type SaleColumns = (BigInt, BigInt, BigInt, SqlTimestamp, Nullable<SqlTimestamp>, Bool, BigInt, BigInt);
+type SaleColumns = (BigInt, BigInt, BigInt, SqlTimestamp, Nullable<SqlTimestamp>, Bool, BigInt, BigInt, Bool);
 one_by_one!(i64, Product, ProductColumns);
 one_by_one!(i64, Sale, SaleColumns);
 one_by_one!(i64, ProductId, BigInt);
@@ -259,6 +261,7 @@ one_by_one!(i64, ProductId, BigInt);
 /// The columns of [`Sale`], in its order.
 #[diesel::dsl::auto_type]
 fn sale_columns() -> _ {
+    let retired: &'static str = RETIRED;
     (
         products::id,
         products::stock,
@@ -268,12 +271,14 @@ fn sale_columns() -> _ {
         products::paused,
         products::ver,
         products::gate_epoch,
+        products::gate_home.eq(retired),
     )
 }
 
 /// The columns of [`Product`], in its order.
 #[diesel::dsl::auto_type]
 fn product_columns() -> _ {
+    let retired: &'static str = RETIRED;
     (
         products::id,
         products::name,
@@ -287,6 +292,7 @@ fn product_columns() -> _ {
         products::ver,
         products::gate_epoch,
         products::gate_fence,
+        products::gate_home.eq(retired),
         products::created_at,
     )
 }

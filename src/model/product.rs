@@ -36,6 +36,8 @@ pub struct Product {
     pub gate_epoch: i64,
     /// Orders admitted by a gate of an older epoch come too late.
     pub gate_fence: i64,
+    /// The sale had ended and its gate was retired: nothing of it is on its way.
+    pub retired: bool,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -63,6 +65,7 @@ impl Product {
             paused: self.paused,
             ver: self.ver,
             gate_epoch: self.gate_epoch,
+            retired: self.retired,
         }
     }
 }
@@ -86,6 +89,8 @@ pub struct Sale {
     pub ver: i64,
     /// Epoch of the gate that may sell.
     pub gate_epoch: i64,
+    /// The sale had ended and its gate was retired: nothing of it is on its way.
+    pub retired: bool,
 }
 
 impl Sale {

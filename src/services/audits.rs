@@ -104,15 +104,15 @@ pub struct Audit {
     balanced: bool,
 }
 
-/// Every pair that must fit.
-fn findings(view: Option<GateView>, row: &SaleAudit, queued: i64, drift: i64) -> Vec<Finding> {
+/// Every pair that must fit. `needs_gate`: there has to be one.
+fn findings(view: Option<GateView>, needs_gate: bool, row: &SaleAudit, queued: i64, drift: i64) -> Vec<Finding> {
     let same_version = view.is_some_and(|view| view.ver == row.ver);
     // A dead order's unit may have been given back already, or not yet.
     let drift_is_explained = (0..=row.release_due).contains(&drift);
     let offered = (row.stock - row.sold - queued - drift).max(0);
     let of_gate = |found: &dyn Fn(GateView) -> bool| view.is_some_and(found);
     [
-        (Finding::GateNotOpen, view.is_none()),
+        (Finding::GateNotOpen, view.is_none() && needs_gate),
         (Finding::GateDeposed, of_gate(&|view| view.epoch < row.gate_epoch)),
         (Finding::GateNewer, of_gate(&|view| view.epoch > row.gate_epoch)),
         (Finding::GateBehind, of_gate(&|view| view.ver < row.ver)),
@@ -166,7 +166,7 @@ impl Audits {
             .await?;
         let queued = pending - written;
         let drift = view.map_or(0, |view| view.taken - count.live_orders - queued);
-        let findings = findings(view, &count, queued, drift);
+        let findings = findings(view, self.needs_gate(&count), &count, queued, drift);
         Ok(Audit {
             product_id: id,
             stock: count.stock,
@@ -184,6 +184,13 @@ impl Audits {
             balanced: findings.is_empty(),
             findings,
         })
+    }
+
+    /// Whether something may be missing with the gate of a sale. Not if that was retired; nor, in this process, if the sale
+    /// has ended: without a gate here nothing is on its way.
+    fn needs_gate(&self, row: &SaleAudit) -> bool {
+        let ended = row.ends_at.is_some_and(|end| end <= self.gate.now());
+        !(ended && (row.retired || self.gate.shared().is_none()))
     }
 
     /// Compares all sales that go on, again and again, until `stop`.

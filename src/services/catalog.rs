@@ -29,7 +29,7 @@ pub struct Catalog {
     pub(super) db: Db,
     gate: Arc<StockGate>,
     known: Arc<KnownProducts>,
-    reopening: Reopening,
+    reopening: Arc<Reopening>,
     shown: Shown,
     pub(super) runtime: Handle,
 }
@@ -109,8 +109,7 @@ pub enum SaleFilter {
 
 impl Catalog {
     /// Keeps products in `db`, and tells `gate`. Must be called on the main runtime.
-    pub fn new(db: Db, gate: Arc<StockGate>, known: Arc<KnownProducts>) -> Self {
-        let reopening = Reopening::new(db.clone(), gate.clone());
+    pub fn new(db: Db, gate: Arc<StockGate>, reopening: Arc<Reopening>, known: Arc<KnownProducts>) -> Self {
         Self { db, gate, known, reopening, shown: Shown::new(), runtime: Handle::current() }
     }
 
@@ -306,15 +305,19 @@ impl Catalog {
         self.remember(key, self.view_of_change(product).await).await
     }
 
-    /// A gate in Redis that is lost or closed takes the terms from the database when it is rebuilt; one in this
-    /// process may have been left closed because its sale had ended.
+    /// A gate that is closed takes the terms from the database when it is opened. One that is missing may have been taken away
+    /// because its sale had ended. What is found in the place of a gate that was retired is not the product's.
     ///
     /// The change is committed, so a gate that does not answer is no reason to say that it was not made: the sweeper of
     /// every instance repeats it within a second.
     async fn configure_gate(&self, product: &Product) {
-        let configured = match self.gate.configure(product.id, &product.terms()).await {
+        let told = match product.retired {
+            true => Err(GateError::Lost),
+            false => self.gate.configure(product.id, &product.terms()).await,
+        };
+        let configured = match told {
             Ok(()) | Err(GateError::Closed) => Ok(()),
-            Err(GateError::Lost) => self.reopening.open(&product.sale()).await,
+            Err(GateError::Lost) => self.reopening.reopen(&product.sale()).await,
             Err(error) => Err(error.into()),
         };
         self.shown.forget();

@@ -190,9 +190,15 @@ impl Deployment {
         let redis_id = self.redis_id().await.map_err(failed)?;
         let row = self.db.read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.gate_row(product).await?) }));
         let row = row.await.map_err(failed)?.ok_or_else(|| format!("there is no product {product}"))?;
+        if row.is_retired() {
+            let why = "the sale of product {} has ended and its gate was taken away; a later ends_at makes it anew";
+            return Err(why.replace("{}", &product.to_string()));
+        }
         let (epoch, next) = (row.epoch, row.epoch + 1);
         let begun = self.db.transaction(move |conn| {
-            Box::pin(async move { Ok::<_, Error>(conn.begin_epoch(product, epoch, next, &row.home, &redis_id).await?) })
+            Box::pin(async move {
+                Ok::<_, Error>(conn.begin_epoch(product, epoch, next, &row.home, &redis_id, false).await?)
+            })
         });
         let begun = begun.await.map_err(failed)?;
         self.leave().await;

@@ -6,22 +6,29 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::model::{ProductId, Sale, Timestamp};
 use crate::stock::{GateView, StockGate};
 
 /// Of a sale that ended longer ago than this, only what its gate has in flight is looked after.
 const LATELY: Duration = Duration::from_secs(3600);
-/// Sales of that kind; there are some only after something was down for an hour.
+/// The gate of a sale that ended longer ago than this is taken away, if it has nothing in flight. Later than the other, so that
+/// nobody who looks after a sale misses its gate.
+pub(super) const RETIRED_AFTER: Duration = Duration::from_secs(75 * 60);
+/// A sweep looks at sales that ended less long ago than this: it retires those whose time has come.
+const SWEPT_FOR: Duration = Duration::from_secs(90 * 60);
+/// And now and then at all of them, for what nobody did at its time.
+const ALL_SWEPT_EVERY: Duration = Duration::from_secs(3600);
+/// Ended sales with something in flight; there are some only after something was down for an hour.
 const LEFT_MOST: usize = 10_000;
 
 /// See the module.
 pub struct OnTheWay {
     gate: Arc<StockGate>,
     left: Mutex<BTreeSet<ProductId>>,
-    /// This process has looked at all sales there ever were.
-    looked: AtomicBool,
+    /// When this process has looked at all sales there ever were.
+    looked_at: Mutex<Option<Instant>>,
     /// At the last look, all gates that should be open were.
     all_open: AtomicBool,
 }
@@ -29,7 +36,7 @@ pub struct OnTheWay {
 impl OnTheWay {
     /// By the clock of `gate`.
     pub fn new(gate: Arc<StockGate>) -> Self {
-        Self { gate, left: Mutex::default(), looked: AtomicBool::new(false), all_open: AtomicBool::new(false) }
+        Self { gate, left: Mutex::default(), looked_at: Mutex::default(), all_open: AtomicBool::new(false) }
     }
 
     /// Sales that had ended by then are finished, but for those that are left over.
@@ -37,21 +44,33 @@ impl OnTheWay {
         self.gate.now().before(LATELY)
     }
 
-    /// From where a sweep looks: the first one of a process at every sale there ever was, for nobody remembers what an
-    /// earlier process left.
-    pub(super) fn sweep_since(&self) -> Timestamp {
-        if self.looked.load(Ordering::Relaxed) { self.since() } else { Timestamp::EARLIEST }
+    /// Sales that had ended by then are over: their gates are retired. By both clocks, for one of them may be wrong.
+    pub(super) fn retired_before(&self) -> Timestamp {
+        self.gate.now().min(Timestamp::now()).before(RETIRED_AFTER)
     }
 
-    /// A sweep has looked at all sales; whether all gates that should be open were.
-    pub(super) fn swept(&self, all_open: bool) {
+    /// From where a sweep looks; `None`: at every sale there ever was, as the first one of a process does, for nobody
+    /// remembers what an earlier process left.
+    pub(super) fn sweep_since(&self) -> Option<Timestamp> {
+        let looked_at = self.looked_at().filter(|at| at.elapsed() < ALL_SWEPT_EVERY);
+        looked_at.map(|_| self.gate.now().before(SWEPT_FOR))
+    }
+
+    /// A sweep has ended; whether all gates that should be open were, and whether it has looked at all sales there ever were.
+    pub(super) fn swept(&self, all_open: bool, all_sales: bool) {
         self.all_open.store(all_open, Ordering::Relaxed);
-        self.looked.store(true, Ordering::Relaxed);
+        if all_sales {
+            *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
     }
 
     /// Whether the last sweep of this process found a gate that should be open and is not; `None`: there was no sweep yet.
     pub(super) fn saw_lost_gate(&self) -> Option<bool> {
-        self.looked.load(Ordering::Relaxed).then(|| !self.all_open.load(Ordering::Relaxed))
+        self.looked_at().map(|_| !self.all_open.load(Ordering::Relaxed))
+    }
+
+    fn looked_at(&self) -> Option<Instant> {
+        *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes what a look at the gate of a sale has shown.

@@ -177,6 +177,9 @@ impl Orders {
             self.known.missed(product);
             return Ok(false);
         };
+        if sale.retired {
+            return Ok(false);
+        }
         // Of a sale that ended long ago something can be in the queue, but nothing comes into it any more.
         let queue_is_empty = self.queue.is_ready() && self.queue.depth().is_some_and(|depth| depth.messages == 0);
         Ok(!sale.had_ended(self.on_the_way.since()) || !queue_is_empty)

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use moka::sync::Cache;
+use moka::future::Cache;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{KnownProducts, Rebuilds};
@@ -36,9 +36,9 @@ const CONFIRMED_MEMORY: usize = 50_000;
 
 /// Name of the lanes' tasks.
 const TASK: &str = "purchases";
-/// A product that does not exist is looked for again after this.
-const UNKNOWN_FOR: Duration = Duration::from_millis(200);
-const UNKNOWN_MOST: u64 = 10_000;
+/// A product that does not exist, or whose sale has ended and whose gate was taken away, is looked for again after this.
+const MISSING_FOR: Duration = Duration::from_millis(200);
+const MISSING_MOST: u64 = 10_000;
 
 /// What lanes share.
 pub struct Purchases {
@@ -53,8 +53,17 @@ pub struct Purchases {
     reserving: SharedOutage,
     publishing: SharedOutage,
     confirmed: ConfirmedOrders,
-    /// Products that the database did not know a moment ago.
-    unknown: Cache<ProductId, ()>,
+    /// Why products had no gate a moment ago.
+    missing: Cache<ProductId, Missing>,
+}
+
+/// Why a product has no gate and needs none.
+#[derive(Debug, Clone, Copy)]
+enum Missing {
+    /// There is no such product.
+    Unknown,
+    /// Its sale has ended.
+    Ended,
 }
 
 /// Where clicks queue up.
@@ -156,11 +165,11 @@ impl Purchases {
         metrics: Arc<Metrics>,
         supervisor: Supervisor,
     ) -> Self {
-        let unknown = Cache::builder().max_capacity(UNKNOWN_MOST).time_to_live(UNKNOWN_FOR).build();
+        let missing = Cache::builder().max_capacity(MISSING_MOST).time_to_live(MISSING_FOR).build();
         let confirmed = ConfirmedOrders::default();
         let reserving = SharedOutage::new("Could not take units at the gate");
         let publishing = SharedOutage::new("Purchases were not confirmed");
-        Self { db, gate, queue, rebuilds, metrics, known, supervisor, reserving, publishing, confirmed, unknown }
+        Self { db, gate, queue, rebuilds, metrics, known, supervisor, reserving, publishing, confirmed, missing }
     }
 
     async fn serve_all(self: Arc<Self>, mut tickets: mpsc::Receiver<Ticket>) {
@@ -216,13 +225,13 @@ impl Purchases {
             Ok(Admission::NotStarted(at)) => refuse_all(tickets, || Error::NotStarted(at)),
             Ok(Admission::Ended) => refuse_all(tickets, || Error::Ended),
             Ok(Admission::Paused) => refuse_all(tickets, || Error::Paused),
-            Err(GateError::Lost) if self.unknown.contains_key(&product) => {
-                refuse_all(tickets, || Error::ProductNotFound);
-            }
-            Err(GateError::Lost) => {
-                let purchases = self.clone();
-                tokio::spawn(async move { purchases.explain_missing_gate(product, tickets).await });
-            }
+            Err(GateError::Lost) => match self.missing.get(&product).await {
+                Some(why) => refuse_all(tickets, || why.into()),
+                None => {
+                    let purchases = self.clone();
+                    tokio::spawn(async move { purchases.explain_missing_gate(product, tickets).await });
+                }
+            },
             Err(error) => {
                 // What is the server's own trouble, and a gate that is being rebuilt, others tell of.
                 if !error.is_of_server() && error != GateError::Closed {
@@ -311,21 +320,22 @@ impl Purchases {
         }
     }
 
-    /// A product without a gate: unknown, or its gate was lost.
+    /// A product without a gate: unknown, or ended, or its gate was lost. One look for all who click meanwhile.
     async fn explain_missing_gate(&self, product: ProductId, tickets: Vec<Ticket>) {
-        match self.find_sale(product).await {
-            Ok(None) => {
-                self.unknown.insert(product, ());
-                refuse_all(tickets, || Error::ProductNotFound);
-            }
-            Ok(Some(sale)) if sale.had_ended(self.gate.now()) => {
-                refuse_all(tickets, || Error::Ended);
-            }
-            Ok(Some(_)) => {
-                self.rebuilds.start(product);
-                refuse_all(tickets, || Error::Unavailable("the gate is lost".to_owned()));
-            }
+        match self.missing.try_get_with(product, self.why_missing(product)).await {
+            Ok(why) => refuse_all(tickets, || why.into()),
             Err(error) => refuse_all(tickets, || Error::Unavailable(error.to_string())),
+        }
+    }
+
+    async fn why_missing(&self, product: ProductId) -> Result<Missing> {
+        match self.find_sale(product).await? {
+            None => Ok(Missing::Unknown),
+            Some(sale) if sale.had_ended(self.gate.now()) => Ok(Missing::Ended),
+            Some(_) => {
+                self.rebuilds.start(product);
+                Err(Error::Unavailable("the gate is lost".to_owned()))
+            }
         }
     }
 
@@ -334,6 +344,15 @@ impl Purchases {
             return Ok(None);
         }
         Ok(self.db.read(move |conn| Box::pin(conn.find_sale(product))).await?)
+    }
+}
+
+impl From<Missing> for Error {
+    fn from(why: Missing) -> Self {
+        match why {
+            Missing::Unknown => Self::ProductNotFound,
+            Missing::Ended => Self::Ended,
+        }
     }
 }
 

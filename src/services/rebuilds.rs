@@ -4,6 +4,8 @@
 //! no promise for an older one can be given any more, send a barrier through the queue. The consumer that meets it fences
 //! older purchases off in the database. After that the live orders are read and the gate is opened with them. Any instance
 //! may do any of it, several at once, and any may die: whoever finds the gate not open goes on from what it finds.
+//!
+//! A gate that was retired after its sale had ended owed nothing: when the sale is reopened, there is nothing to wait for.
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
@@ -84,7 +86,8 @@ impl Rebuilds {
         }
     }
 
-    /// Starts the rebuild of a gate that is not open, unless this instance is at it.
+    /// Starts the rebuild of a gate that is not open, unless this instance is at it. A gate in this process is opened by
+    /// [`super::Reopening`].
     pub fn start(self: &Arc<Self>, product: ProductId) {
         if self.gate.shared().is_none() || !self.under_way().insert(product) {
             return;
@@ -154,27 +157,33 @@ impl Rebuilds {
                 Found::Open(epoch) | Found::Closed(epoch) => epoch.max(row.epoch),
                 Found::Nothing => row.epoch,
             };
-            let mut epoch = row.epoch;
+            // Not if the gate is newer than the database, which was restored: then nobody knows what is on its way.
+            let retired = row.is_retired() && newest == row.epoch;
+            let (mut epoch, mut fenced) = (row.epoch, row.fence == row.epoch);
             // Another server, or the gate that was installed is gone, or the database is older than the gate, from a backup:
             // what was admitted belongs to a past epoch.
-            if !at_home || (row.fence == row.epoch && seen.found == Found::Nothing) || newest > row.epoch {
+            if retired || !at_home || (row.fence == row.epoch && seen.found == Found::Nothing) || newest > row.epoch {
                 let (home, next) = (seen.home.clone(), newest + 1);
                 let redis_id = self.deployment.redis_id().await?;
                 let begun = self.db.transaction(move |conn| {
-                    Box::pin(async move { conn.begin_epoch(product, epoch, next, &home, &redis_id).await })
+                    Box::pin(async move { conn.begin_epoch(product, epoch, next, &home, &redis_id, retired).await })
                 });
                 if !begun.await? {
                     // Another instance was faster, or has left this Redis.
                     tokio::time::sleep(LOOK_INTERVAL).await;
                     continue;
                 }
-                epoch = next;
-                self.metrics.rebuilds.inc();
-                tracing::debug!(product.id = %product, epoch, "A gate is lost: rebuilding it");
-                self.log.lost(product);
+                (epoch, fenced) = (next, retired);
+                if retired {
+                    tracing::info!(product.id = %product, epoch, "A sale that had ended is reopened: opening its gate");
+                } else {
+                    self.metrics.rebuilds.inc();
+                    tracing::debug!(product.id = %product, epoch, "A gate is lost: rebuilding it");
+                    self.log.lost(product);
+                }
             }
             match gate.close(product, &seen.home, epoch).await {
-                Ok(()) => return Ok(Some(Closed { epoch, home: seen.home, fenced: row.fence == epoch })),
+                Ok(()) => return Ok(Some(Closed { epoch, home: seen.home, fenced })),
                 Err(GateError::Superseded) => tokio::time::sleep(LOOK_INTERVAL).await,
                 Err(error) => return Err(error.into()),
             }
@@ -219,6 +228,10 @@ impl Rebuilds {
         }
         let row = self.db.read(move |conn| Box::pin(conn.find_sale(product))).await?;
         let row = row.ok_or(Error::ProductNotFound)?;
+        if row.gate_epoch != epoch {
+            // Opened and taken away by others since it was closed here: what is closed now is left of that.
+            return Ok(());
+        }
         crash_point!("before_install");
         match gate.install(staging, &row.terms()).await {
             Ok(()) => {

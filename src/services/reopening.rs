@@ -1,8 +1,9 @@
-//! Fills the gate in this process from the database: all of them at a start, and one that was left closed when its
-//! sale goes on. The gate in Redis keeps what it knows by itself.
+//! Makes gates: those in this process at a start, from the database, for Redis keeps what it knows by itself; and the one of
+//! a sale that goes on and was found to have none.
 
 use std::sync::Arc;
 
+use super::{OnTheWay, Rebuilds};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::model::{ProductId, Sale};
@@ -17,12 +18,14 @@ const ORDERS_PAGE: i64 = 20_000;
 pub struct Reopening {
     db: Db,
     gate: Arc<StockGate>,
+    rebuilds: Arc<Rebuilds>,
+    on_the_way: Arc<OnTheWay>,
 }
 
 impl Reopening {
-    /// Reads `db`, fills `gate`.
-    pub fn new(db: Db, gate: Arc<StockGate>) -> Self {
-        Self { db, gate }
+    /// Reads `db`, fills `gate`; has one that is shared filled by `rebuilds`.
+    pub fn new(db: Db, gate: Arc<StockGate>, rebuilds: Arc<Rebuilds>, on_the_way: Arc<OnTheWay>) -> Self {
+        Self { db, gate, rebuilds, on_the_way }
     }
 
     /// Opens the gates of all sales that have not ended. To be called before anybody can buy.
@@ -47,9 +50,21 @@ impl Reopening {
         }
     }
 
-    /// Opens the gate of a product if it is not open. Without an open gate nothing of it is on its way, so what the
-    /// database holds is all there is.
-    pub async fn open(&self, product: &Sale) -> Result<()> {
+    /// Sees to it that a sale that was found to have no gate gets one. Not one that ended long ago, which needs none.
+    pub(super) async fn reopen(&self, sale: &Sale) -> Result<()> {
+        if sale.had_ended(self.on_the_way.since()) {
+            return Ok(());
+        }
+        if self.gate.shared().is_none() {
+            return self.open(sale).await;
+        }
+        self.rebuilds.start(sale.id);
+        Ok(())
+    }
+
+    /// Opens the gate in this process of a product if it is not open. Without an open gate nothing of it is on its way, so
+    /// what the database holds is all there is.
+    async fn open(&self, product: &Sale) -> Result<()> {
         let terms = product.terms();
         let held = self.held(product.id, HeldUnits::expecting(product.sold, &terms)).await?;
         match self.gate.open_with(product.id, product.gate_epoch, &terms, held) {

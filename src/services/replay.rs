@@ -60,8 +60,18 @@ impl Replay {
         let over = product.terms().state(0, Timestamp::now()) == SaleState::Ended;
         let (epoch, answers) = match gate.readmit(batch.product_id, &batch.items).await {
             Ok(readmitted) => readmitted,
-            // The gate of a sale that is over was taken away: nobody else can take a unit, and the database decides.
-            Err(GateError::Lost) if over => (product.gate_epoch, vec![Answer::Taken; batch.items.len()]),
+            // The gate of a sale that is over was taken away: nobody else can take a unit, and the database decides. From
+            // now on something is on its way, which a gate that is made anew must wait for.
+            Err(GateError::Lost) if over => {
+                let (id, epoch) = (product.id, product.gate_epoch);
+                let doubted = self.db.transaction(move |conn| {
+                    Box::pin(async move { Ok::<_, Error>(conn.doubt_retirement(id, epoch).await?) })
+                });
+                if !doubted.await.map_err(|error| error.to_string())? {
+                    return Err(format!("product {id}: its sale has just been reopened; try again in a moment"));
+                }
+                (epoch, vec![Answer::Taken; batch.items.len()])
+            }
             Err(error) => return Err(format!("product {}: {error}; try again in a moment", batch.product_id)),
         };
         let (mut again, mut kept, mut reasons) = (Vec::new(), Vec::new(), Vec::new());

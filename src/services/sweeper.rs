@@ -1,6 +1,8 @@
 //! Brings to an end what was begun and left: in every instance, each second, all of them safe together.
 //!
 //! It decides in the database directly, so a purchase survives the loss of the queue or of the gate.
+//!
+//! And it takes away the gates of sales that ended long ago: a gate lives in memory, which is bounded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +10,12 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ConstantBuilder};
 use tokio_util::sync::CancellationToken;
 
+use super::on_the_way::RETIRED_AFTER;
 use super::{Decision, OnTheWay, Rebuilds, Recorder, Reopening};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::model::{ProductId, Purchase, Sale, Timestamp};
+use crate::model::{ProductId, Purchase, Sale, SaleState, Timestamp};
 use crate::stock::{GateError, GateView, StockGate};
 use crate::telemetry::{Outage, Seldom};
 
@@ -26,6 +29,8 @@ const STALE_AGE: Duration = Duration::from_secs(10);
 const STALE_MOST: usize = 500;
 /// Dead orders released in one sweep.
 const RELEASES_MOST: i64 = 1_000;
+/// Gates taken away in one sweep: what else a sweep must find does not wait for more.
+const RETIRED_MOST: u32 = 100;
 /// Products looked at in one call to the gate.
 const PRODUCTS_A_CALL: i64 = 500;
 
@@ -36,7 +41,7 @@ pub struct Sweeper {
     recorder: Arc<Recorder>,
     rebuilds: Arc<Rebuilds>,
     on_the_way: Arc<OnTheWay>,
-    reopening: Reopening,
+    reopening: Arc<Reopening>,
     metrics: Arc<Metrics>,
     told: Seldom,
 }
@@ -49,9 +54,9 @@ impl Sweeper {
         recorder: Arc<Recorder>,
         rebuilds: Arc<Rebuilds>,
         on_the_way: Arc<OnTheWay>,
+        reopening: Arc<Reopening>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let reopening = Reopening::new(db.clone(), gate.clone());
         let told = Seldom::new(Duration::from_secs(10));
         Self { db, gate, recorder, rebuilds, on_the_way, reopening, metrics, told }
     }
@@ -77,14 +82,15 @@ impl Sweeper {
         self.release_dead(lately).await?;
         let since = self.on_the_way.sweep_since();
         let (mut in_flight, mut all_open) = (Vec::new(), true);
-        let mut after = 0;
+        let (from, mut after, mut retired) = (since.unwrap_or(Timestamp::EARLIEST), 0, 0);
         loop {
             let left = self.on_the_way.left_over();
             let page = self.db.read(move |conn| {
-                Box::pin(async move { conn.unfinished_after(since, &left, after, PRODUCTS_A_CALL).await })
+                Box::pin(async move { conn.unfinished_after(from, &left, after, PRODUCTS_A_CALL).await })
             });
-            let (page, Some(last)) = page.await? else { break };
+            let (mut page, Some(last)) = page.await? else { break };
             after = last;
+            page.retain(|product| !(product.retired && product.had_ended(lately)));
             let ids: Vec<ProductId> = page.iter().map(|product| product.id).collect();
             let views = match self.gate.view(&ids).await {
                 Ok(views) => views,
@@ -99,27 +105,37 @@ impl Sweeper {
                 in_flight.extend(view.filter(|view| view.in_flight > 0).map(|_| product.id));
                 all_open &= view.is_some() || product.had_ended(lately) || self.gate.shared().is_none();
                 // What is wrong with one product must not keep the others waiting.
-                if let Err(error) = self.sweep_product(product, view, lately).await {
-                    self.skipped(product.id, &error);
+                match self.sweep_product(product, view, retired < RETIRED_MOST).await {
+                    Ok(gone) => retired += u32::from(gone),
+                    Err(error) => self.skipped(product.id, &error),
                 }
             }
         }
         if let Err(error) = self.gate.saw_flights(&in_flight).await {
             tracing::debug!(%error, "Could not note what is in flight");
         }
-        self.on_the_way.swept(all_open);
+        if retired > 0 {
+            tracing::info!(gates = retired, "Took away the gates of sales that have ended");
+        }
+        if since.is_none() {
+            self.forget_release_due(lately).await?;
+        }
+        // What is left to be taken away is looked for again at once.
+        self.on_the_way.swept(all_open, since.is_none() && retired < RETIRED_MOST);
         self.rebuilds.deployment().saw_all_gates();
         Ok(())
     }
 
-    async fn sweep_product(&self, product: &Sale, view: Option<GateView>, lately: Timestamp) -> Result<()> {
+    /// True: the gate was taken away, which it may be.
+    async fn sweep_product(&self, product: &Sale, view: Option<GateView>, may_go: bool) -> Result<bool> {
         match view {
-            // Of a sale that ended long ago nobody needs the gate any more.
-            None if product.had_ended(lately) => {}
-            // In this process a gate is missing only if its making was cut short.
-            None if self.gate.shared().is_none() => self.reopening.open(product).await?,
-            None => self.rebuilds.start(product.id),
+            None => self.reopening.reopen(product).await?,
+            // What is found in the place of a gate that was retired is not the product's.
+            Some(_) if product.retired => self.rebuilds.start(product.id),
             Some(view) => {
+                if may_go && self.is_over(product, &view) && self.retire(product, &view).await? {
+                    return Ok(true);
+                }
                 self.rebuilds.deployment().saw_gate(product.id, view.epoch, product.gate_epoch);
                 if view.epoch != product.gate_epoch {
                     // Looks again, and closes it if it is older; newer is one that was opened since the row was read.
@@ -133,6 +149,57 @@ impl Sweeper {
                     self.decide_stale(product.id).await?;
                 }
             }
+        }
+        Ok(false)
+    }
+
+    /// Whether nobody needs the gate any more, by what was just read of both.
+    fn is_over(&self, product: &Sale, view: &GateView) -> bool {
+        view.state == SaleState::Ended
+            && view.in_flight == 0
+            && view.epoch <= product.gate_epoch
+            && product.had_ended(self.on_the_way.retired_before())
+    }
+
+    /// Takes the gate of a sale away that is over, if the gate agrees. It decides by its own terms and in one step, for the sale
+    /// may have been reopened since it was read. False: it stays.
+    async fn retire(&self, product: &Sale, view: &GateView) -> Result<bool> {
+        let (id, epoch) = (product.id, view.epoch);
+        let home = match self.gate.retire(id, epoch, RETIRED_AFTER).await {
+            Ok(Some(home)) => home,
+            Ok(None) | Err(GateError::Closed | GateError::Lost) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        crash_point!("after_retire");
+        self.metrics.gates_retired.inc();
+        let (ended_before, shared) = (self.on_the_way.retired_before(), self.gate.shared().is_some());
+        // One of an older epoch was left by its deployment long ago, and says nothing of what is on its way.
+        if epoch != product.gate_epoch {
+            return Ok(true);
+        }
+        let noted = self.db.transaction(move |conn| {
+            Box::pin(async move {
+                // Not noted if the sale was reopened meanwhile: then the gate counts as lost, and is rebuilt as such.
+                if !shared || conn.retire_gate(id, epoch, &home, ended_before).await? {
+                    conn.forget_release_due(id, ended_before, shared).await?;
+                }
+                Ok::<_, Error>(())
+            })
+        });
+        noted.await?;
+        Ok(true)
+    }
+
+    /// Clears what the gates of sales that ended long ago were to give back, and that have none any more: nobody else would.
+    async fn forget_release_due(&self, ended_before: Timestamp) -> Result<()> {
+        let due =
+            self.db.read(move |conn| Box::pin(conn.products_with_release_due(ended_before, RELEASES_MOST))).await?;
+        let (views, shared) = (self.gate.view(&due).await?, self.gate.shared().is_some());
+        for (product, _) in due.into_iter().zip(views).filter(|(_, view)| view.is_none()) {
+            let forgotten = self.db.transaction(move |conn| {
+                Box::pin(async move { Ok::<_, Error>(conn.forget_release_due(product, ended_before, shared).await?) })
+            });
+            forgotten.await?;
         }
         Ok(())
     }

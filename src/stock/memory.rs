@@ -244,6 +244,23 @@ impl MemoryGate {
         Ok(())
     }
 
+    /// Takes away a gate of that epoch whose sale ended longer than `age` ago and has nothing in flight. False: it stays.
+    pub(super) fn retire(&self, product: ProductId, epoch: i64, age: Duration) -> Result<bool, GateError> {
+        let ended_before = Timestamp::now().before(age);
+        let mut sales = self.sales.write().unwrap_or_else(PoisonError::into_inner);
+        let sale = sales.get_mut(&product).ok_or(GateError::Lost)?;
+        let sale = sale.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let is_over = sale.terms.ends_at.is_some_and(|end| end <= ended_before);
+        if !is_over || sale.in_flight > 0 || sale.epoch != epoch {
+            return Ok(false);
+        }
+        let gone = sales.remove(&product);
+        // Its buyers may be millions: others need not wait until they are freed.
+        drop(sales);
+        drop(gone);
+        Ok(true)
+    }
+
     pub(super) fn view(&self, products: &[ProductId]) -> Vec<Option<GateView>> {
         let now = Timestamp::now();
         let view = |sale: &mut Sale| {

@@ -23,6 +23,9 @@ pub use self::redis::Staging;
 /// One try per user and product in this time.
 pub const RATE_WINDOW: Duration = Duration::from_secs(1);
 
+/// Identity of a gate in this process.
+const EMBEDDED_HOME: &str = "embedded";
+
 /// The gate of the backend that was configured.
 pub enum StockGate {
     /// In this process.
@@ -225,7 +228,7 @@ impl StockGate {
     /// Identity of the server that keeps the gate; another one after each restart or failover.
     pub async fn home(&self) -> Result<String, GateError> {
         match self {
-            Self::Memory(_) => Ok("embedded".to_owned()),
+            Self::Memory(_) => Ok(EMBEDDED_HOME.to_owned()),
             Self::Redis(gate) => gate.home().await,
         }
     }
@@ -312,6 +315,16 @@ impl StockGate {
         match self {
             Self::Memory(gate) => gate.open(product, epoch, terms, held),
             Self::Redis(_) => Err(GateError::Superseded),
+        }
+    }
+
+    /// Takes away the gate of `epoch` of a sale that ended longer than `age` ago, by the gate's own terms and clock, and has
+    /// nothing in flight, in one step: every purchase that it has ever admitted is in the database then. The server that it
+    /// was on; `None`: it stays.
+    pub async fn retire(&self, product: ProductId, epoch: i64, age: Duration) -> Result<Option<String>, GateError> {
+        match self {
+            Self::Memory(gate) => Ok(gate.retire(product, epoch, age)?.then(|| EMBEDDED_HOME.to_owned())),
+            Self::Redis(gate) => gate.retire(product, epoch, age).await,
         }
     }
 

@@ -296,6 +296,34 @@ on_both_backends! {
         }
     }
 
+    /// By its own terms, whatever the caller believes: the sale may have been reopened since.
+    async fn a_gate_is_taken_away_only_after_its_end_and_with_nothing_in_flight(stores) {
+        let (gate, id) = open(stores, 1, terms(5)).await;
+        let hour = Duration::from_secs(3600);
+        let mine = purchase(1);
+        answers(&gate, id, &[mine]).await;
+        let stays = async |why: &str| {
+            assert_eq!(gate.retire(id, EPOCH, hour).await, Ok(None), "{why}");
+            assert!(view(&gate, id).await.is_some(), "{why}");
+        };
+        stays("without an end").await;
+        let ended = |ver, ago: i64| SaleTerms { ver, ends_at: Some(now_and(-ago)), ..terms(5) };
+        gate.configure(id, &ended(2, 3_500)).await.unwrap();
+        stays("ended lately").await;
+        gate.configure(id, &ended(3, 3_700)).await.unwrap();
+        stays("with a purchase in flight").await;
+        gate.settle(id, &[mine]).await.unwrap();
+        assert_eq!(gate.retire(id, EPOCH + 1, hour).await, Ok(None), "another epoch's");
+        gate.configure(id, &SaleTerms { ver: 4, ..terms(5) }).await.unwrap();
+        stays("reopened").await;
+        gate.configure(id, &ended(5, 3_700)).await.unwrap();
+        assert_eq!(gate.retire(id, EPOCH, hour).await, Ok(Some(gate.home().await.unwrap())));
+        assert_eq!(view(&gate, id).await, None);
+        assert_eq!(gate.retire(id, EPOCH, hour).await, Err(GateError::Lost), "once");
+        assert_eq!(gate.reserve(id, &[purchase(2)]).await, Err(GateError::Lost));
+        assert_eq!(gate.refusal(id, user(2)), None);
+    }
+
     async fn more_purchases_than_one_script_takes_are_answered_in_order(stores) {
         let (gate, id) = open(stores, 1, terms(1100)).await;
         let purchases: Vec<Purchase> = (1..=1200).map(purchase).collect();
@@ -382,6 +410,27 @@ async fn buyers_whom_another_instance_admitted_are_not_refused() {
         }
         assert!(gate.refusal(id, gone.user_id).is_some());
         stop.cancel();
+    })
+    .await;
+}
+
+/// A closed gate that nobody opens, because its sale has ended meanwhile, does not stay for ever; one that is opened does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_gate_has_an_end() {
+    crate::run(Backend::Distributed, async |stores: &mut Stores| {
+        let gate = gate(stores);
+        let (home, id) = (gate.home().await.unwrap(), product(1));
+        let shared = gate.shared().unwrap();
+        let lifetime = async || -> i64 {
+            let mut ask = deadpool_redis::redis::cmd("TTL");
+            ask.arg("seckill:{1}:gate").query_async(&mut stores.redis().await).await.unwrap()
+        };
+        shared.close(id, &home, EPOCH).await.unwrap();
+        assert!((3600..=24 * 3600).contains(&lifetime().await));
+        assert!(gate.retire(id, EPOCH, Duration::ZERO).await.is_err(), "somebody is opening it");
+        let staging = shared.stage(id, &home, EPOCH).await.unwrap();
+        shared.install(staging, &terms(1)).await.unwrap();
+        assert_eq!(lifetime().await, -1);
     })
     .await;
 }

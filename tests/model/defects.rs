@@ -53,6 +53,20 @@ pub enum Defect {
     DeposedNeverTold,
     /// A purchase that was set aside goes back to the queue though its gate was rebuilt since.
     ReplayPastTheGate,
+    /// The gate of a sale that is over is taken away with a purchase in flight.
+    RetireInFlight,
+    /// It is taken away because the row says that the sale is over, whatever the gate's own terms say.
+    RetireByTheRowAlone,
+    /// Its retirement is noted although the row has changed since.
+    RetirementNotedBlindly,
+    /// What is to be released is forgotten because the sale is over, though its gate is there.
+    ReleaseForgottenByAnOpenGate,
+    /// Any gate that is gone is taken for a retired one, and made anew without waiting for what is on its way.
+    AnyGateGoneIsRetired,
+    /// Whoever opens a gate does not read once more which epoch is to be opened.
+    OpenedWithoutAnotherLook,
+    /// A purchase that was set aside is replayed after its gate was retired, which stays noted.
+    ReplayLeavesItRetired,
     /// A repeat is answered 409 from an unconfirmed reservation.
     RepeatAnsweredUnconfirmed,
 }

@@ -26,8 +26,15 @@ pub const GATE_COVERS_LIVE_ORDERS: Claim =
 pub const GATE_NEVER_OVER_OFFERS: Claim =
     Claim { name: "an open gate never offers more than the database", holds: gate_never_over_offers };
 
+pub const RETIRED_GATE_OWED_NOTHING: Claim = Claim {
+    name: "what was promised is in the database when its gate is retired, or set aside",
+    holds: |_, s| !s.db.retired || promised(s).all(|order| s.row(order) != Row::Absent || is_parked(s, order)),
+};
+pub const NO_SALE_LOSES_ITS_GATE: Claim =
+    Claim { name: "the gate of a sale that goes on is not taken away", holds: |_, s| !s.taken_too_early };
+
 /// What holds in every state.
-pub const INVARIANTS: [Claim; 7] = [
+pub const INVARIANTS: [Claim; 9] = [
     NEVER_OVERSOLD,
     ONE_LIVE_ORDER_A_USER,
     NO_PROMISE_LOST,
@@ -35,6 +42,8 @@ pub const INVARIANTS: [Claim; 7] = [
     GATE_COVERS_LIVE_ORDERS,
     GATE_NEVER_OVER_OFFERS,
     QUIET_GATE_EQUALS_DATABASE,
+    RETIRED_GATE_OWED_NOTHING,
+    NO_SALE_LOSES_ITS_GATE,
 ];
 
 /// A sale comes to rest with an order that somebody was told of.
@@ -49,6 +58,18 @@ pub const REBUILT_WITH_A_LIVE_ORDER: Claim = Claim {
     holds: |system, s| s.db.fence > 1 && system.open(s).is_some() && s.live_count() > 0,
 };
 
+/// A sale that was over and had no gate has one again, which knows a live order.
+pub const REOPENED_WITH_A_LIVE_ORDER: Claim = Claim {
+    name: "reopened with a live order",
+    holds: |system, s| s.db.epoch >= 3 && system.open(s).is_some_and(|meta| !meta.ended) && s.live_count() > 0,
+};
+
+/// A sale is over, and nothing is left of its gate.
+pub const QUIET_WITHOUT_A_GATE: Claim = Claim {
+    name: "quiet without a gate, after a sale",
+    holds: |system, s| s.db.retired && s.gate.meta.is_none() && s.live_count() > 0 && system.is_quiet(s),
+};
+
 fn promised(s: &State) -> impl Iterator<Item = Order> {
     every_order().filter(|order| s.promised & bit(*order) != 0)
 }
@@ -57,10 +78,14 @@ fn promised(s: &State) -> impl Iterator<Item = Order> {
 fn is_kept(s: &State, order: Order) -> bool {
     let is = |message: &Message| matches!(message, Message::Order(its, _) if *its == order);
     s.row(order) != Row::Absent
-        || s.parked.is_some_and(|(its, _)| its == order)
+        || is_parked(s, order)
         || s.queue.iter().chain(&s.returned).any(is)
         || s.prefetched.iter().flatten().any(|delivery| is(&delivery.message))
         || s.work.iter().any(|work| work.unacked().is_some_and(|message| is(&message)))
+}
+
+fn is_parked(s: &State, order: Order) -> bool {
+    s.parked.is_some_and(|(its, _)| its == order)
 }
 
 fn one_live_order_a_user(_: &System, s: &State) -> bool {
@@ -81,6 +106,10 @@ fn gate_never_over_offers(system: &System, s: &State) -> bool {
 }
 
 fn gate_equals_database(system: &System, s: &State) -> bool {
+    if s.db.ended && s.gate.meta.is_none() {
+        // Whoever took it away may have died before it was noted.
+        return !s.db.retired || s.db.due == 0;
+    }
     let same_terms = system.open(s).is_some_and(|meta| meta.epoch == s.db.epoch && meta.stock == s.db.stock);
     // Without a sweeper, what died on its way stays in flight.
     let settled = || s.gate.buyers == s.live() && s.gate.flight == 0 && s.db.due == 0;

@@ -3,7 +3,7 @@
 use crate::defects::Defect::{self, *};
 use crate::invariants::{
     Claim, GATE_COVERS_LIVE_ORDERS, GATE_NEVER_OVER_OFFERS, NEVER_OVERSOLD, NO_PROMISE_LOST, NO_PROMISE_TURNED_DOWN,
-    QUIET_GATE_EQUALS_DATABASE,
+    NO_SALE_LOSES_ITS_GATE, QUIET_GATE_EQUALS_DATABASE, RETIRED_GATE_OWED_NOTHING,
 };
 use crate::search::explore;
 use crate::system::{System, sale};
@@ -76,6 +76,20 @@ mutants! {
     no_server_identity: NoServerIdentity, sale(2, 2).failovers(1), breaks GATE_COVERS_LIVE_ORDERS after 5;
     deposed_gate_never_told: DeposedNeverTold, sale(2, 2).moves(1), breaks NO_PROMISE_TURNED_DOWN after 16;
     replay_past_the_gate: ReplayPastTheGate, sale(1, 1).losses(1).parks(1), breaks NO_PROMISE_TURNED_DOWN after 19;
+    retired_with_a_purchase_in_flight:
+        RetireInFlight, sale(1, 1).ends(1, 1), breaks NO_PROMISE_TURNED_DOWN after 12;
+    retired_with_a_promise_that_is_not_written:
+        RetireInFlight, sale(1, 1).ends(1, 0), breaks RETIRED_GATE_OWED_NOTHING after 10;
+    retired_by_the_row_alone: RetireByTheRowAlone, sale(1, 1).ends(1, 1), breaks NO_SALE_LOSES_ITS_GATE after 4;
+    retirement_noted_blindly: RetirementNotedBlindly, sale(1, 1).ends(1, 1), breaks RETIRED_GATE_OWED_NOTHING after 23;
+    release_forgotten_by_an_open_gate:
+        ReleaseForgottenByAnOpenGate, sale(1, 1).ends(1, 1).cancels(1), breaks QUIET_GATE_EQUALS_DATABASE after 11;
+    any_gate_gone_taken_for_a_retired_one:
+        AnyGateGoneIsRetired, sale(1, 1).losses(1), breaks NO_PROMISE_TURNED_DOWN after 10;
+    opened_without_another_look:
+        OpenedWithoutAnotherLook, sale(1, 1).ends(1, 1).rebuilders(2), breaks NO_PROMISE_TURNED_DOWN after 28;
+    replay_leaves_it_retired:
+        ReplayLeavesItRetired, sale(1, 1).ends(1, 1).parks(1).losses(1), breaks NO_PROMISE_TURNED_DOWN after 27;
     repeat_answered_from_an_unconfirmed_reservation:
         RepeatAnsweredUnconfirmed, sale(2, 2).losses(1), breaks NO_PROMISE_LOST after 2;
 }

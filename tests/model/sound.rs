@@ -1,6 +1,8 @@
 //! The protocol as it is: no state breaks an invariant, and from each one everything can still come to rest.
 
-use crate::invariants::{INVARIANTS, QUIET_AFTER_A_SALE, REBUILT_WITH_A_LIVE_ORDER};
+use crate::invariants::{
+    INVARIANTS, QUIET_AFTER_A_SALE, QUIET_WITHOUT_A_GATE, REBUILT_WITH_A_LIVE_ORDER, REOPENED_WITH_A_LIVE_ORDER,
+};
 use crate::search::{explore, stuck_states};
 use crate::system::{System, sale};
 
@@ -19,6 +21,12 @@ fn holds(system: &System) {
     let mut goals = vec![QUIET_AFTER_A_SALE];
     if system.may_lose_its_gate() {
         goals.push(REBUILT_WITH_A_LIVE_ORDER);
+    }
+    if system.budget.ends > 0 {
+        goals.push(QUIET_WITHOUT_A_GATE);
+    }
+    if system.budget.reopenings > 0 {
+        goals.push(REOPENED_WITH_A_LIVE_ORDER);
     }
     let explored = explore(system, &INVARIANTS, &goals);
     if let Some(violation) = explored.violation {
@@ -57,6 +65,10 @@ mod always {
         moved_without_a_sweeper = sale(2, 2).moves(1).sweepers(0);
         moved_and_lost = sale(1, 1).moves(1).losses(1).sweepers(0);
         moved_twice = sale(1, 1).moves(2);
+        ended = sale(2, 1).ends(1, 0);
+        reopened = sale(1, 1).ends(1, 1);
+        reopened_and_cancelled = sale(1, 1).ends(1, 1).cancels(1);
+        reopened_and_replayed = sale(1, 1).ends(1, 1).parks(1);
     }
 }
 
@@ -94,6 +106,12 @@ mod always_in_larger_systems {
         moved_with_two_rebuilders = sale(1, 2).moves(1).rebuilders(2);
         #[ignore = "minutes"]
         moved_and_cancelled = sale(1, 2).moves(1).cancels(1);
+        #[ignore = "minutes"]
+        reopened_and_ended_again = sale(1, 1).ends(2, 1);
+        #[ignore = "minutes"]
+        reopened_by_two = sale(1, 1).ends(1, 1).rebuilders(2);
+        #[ignore = "minutes"]
+        reopened_and_lost = sale(1, 1).ends(1, 1).losses(1);
     }
 }
 
@@ -105,6 +123,7 @@ mod at_last {
         lost_with_prefetch = sale(2, 1).losses(1).prefetching();
         lost_and_cancelled = sale(1, 1).losses(1).cancels(1);
         moved = sale(2, 1).moves(1);
+        reopened = sale(1, 1).ends(1, 1);
         #[ignore = "minutes"]
         restocked_with_three_requests = sale(2, 3).restocks(1);
         #[ignore = "minutes"]

@@ -37,6 +37,8 @@ pub struct Meta {
     pub open: bool,
     pub stock: u8,
     pub ver: u8,
+    /// By its own terms the sale is over.
+    pub ended: bool,
 }
 
 /// What the gate keeps.
@@ -65,6 +67,9 @@ pub struct Database {
     pub epoch: u8,
     pub fence: u8,
     pub home: u8,
+    pub ended: bool,
+    /// The gate was taken away, and owed nothing then.
+    pub retired: bool,
 }
 
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,6 +127,15 @@ pub enum Work {
         epoch: u8,
         linked: bool,
     },
+    /// A sweeper has read that the sale is over.
+    Ending {
+        epoch: u8,
+    },
+    /// It has taken the gate of that epoch away, and is about to note it.
+    Retired {
+        epoch: u8,
+        run: u8,
+    },
 }
 
 impl Work {
@@ -138,7 +152,7 @@ impl Work {
     pub fn unlink(&mut self) -> Option<()> {
         match self {
             Self::Has { linked, .. } | Self::Decided { linked, .. } | Self::Fenced { linked, .. } => *linked = false,
-            Self::Idle | Self::Released { .. } => return None,
+            Self::Idle | Self::Released { .. } | Self::Ending { .. } | Self::Retired { .. } => return None,
         }
         Some(())
     }
@@ -152,6 +166,12 @@ pub enum Rebuild {
         epoch: u8,
         fence: u8,
         home: u8,
+        retired: bool,
+    },
+    /// The gate was retired: nothing is on its way, so the fence is set together with the epoch.
+    TakeRetired {
+        epoch: u8,
+        run: u8,
     },
     TakeEpoch {
         epoch: u8,
@@ -160,6 +180,7 @@ pub enum Rebuild {
     Close {
         epoch: u8,
         run: u8,
+        fenced: bool,
     },
     Wait {
         epoch: u8,
@@ -179,6 +200,7 @@ pub enum Rebuild {
         live: Buyers,
         stock: u8,
         ver: u8,
+        ended: bool,
     },
 }
 
@@ -193,6 +215,8 @@ pub struct Budget {
     pub parks: u8,
     pub cancels: u8,
     pub restocks: u8,
+    pub ends: u8,
+    pub reopenings: u8,
     pub starts: u8,
 }
 
@@ -216,8 +240,10 @@ pub struct State {
     pub drawn: [u8; USERS],
     pub work: Vec<Work>,
     pub rebuilds: Vec<Rebuild>,
-    /// Stock and version that somebody is about to bring to the gate.
-    pub terms: Option<(u8, u8)>,
+    /// Stock, version, and whether the sale is over, which somebody is about to bring to the gate.
+    pub terms: Option<(u8, u8, bool)>,
+    /// A gate was taken away whose sale went on, by its terms and by the database.
+    pub taken_too_early: bool,
     /// What a start that resets the gate has read (a mutant's).
     pub start: Option<Buyers>,
     /// A purchase that was set aside, and its epoch.

@@ -3,11 +3,13 @@
 mod enabled;
 mod rebuild;
 mod request;
+mod retire;
 mod size;
 mod work;
 
 pub use self::size::sale;
 
+use self::retire::end;
 use crate::defects::Defect;
 use crate::state::{
     Budget, CONSUMERS, Database, Gate, Meta, ORDERS, Order, Rebuild, Request, Row, State, USERS, Work, bit, user_of,
@@ -53,6 +55,13 @@ pub enum Step {
     Cancel(Order),
     CancelAtGate(Order),
     Restock,
+    End,
+    Reopen,
+    SeeEnd(usize),
+    Retire(usize),
+    NoteRetired(usize),
+    ForgetClosed,
+    ForgetDue,
     ReadTerms,
     Configure,
     LoseGate,
@@ -73,7 +82,7 @@ impl System {
     }
 
     pub fn start(&self) -> State {
-        let meta = Meta { epoch: 1, home: 0, open: true, stock: self.stock, ver: 0 };
+        let meta = Meta { epoch: 1, home: 0, open: true, stock: self.stock, ver: 0, ended: false };
         State {
             run: 0,
             gate: Gate { meta: Some(meta), ..Gate::default() },
@@ -87,6 +96,8 @@ impl System {
                 epoch: 1,
                 fence: 1,
                 home: 0,
+                ended: false,
+                retired: false,
             },
             net: vec![],
             queue: vec![],
@@ -97,6 +108,7 @@ impl System {
             work: vec![Work::Idle; CONSUMERS + self.sweepers],
             rebuilds: vec![Rebuild::Idle; self.rebuilders],
             terms: None,
+            taken_too_early: false,
             start: None,
             parked: None,
             promised: 0,
@@ -135,8 +147,8 @@ impl System {
             Step::Redo(sweeper, order) => self.redo(s, sweeper, order),
             Step::Fence(consumer) => self.fence(s, consumer)?,
             Step::BeginRebuild(rebuilder) => {
-                let Database { epoch, fence, home, .. } = s.db;
-                s.rebuilds[rebuilder] = Rebuild::Inspect { epoch, fence, home };
+                let Database { epoch, fence, home, retired, .. } = s.db;
+                s.rebuilds[rebuilder] = Rebuild::Inspect { epoch, fence, home, retired };
             }
             Step::Rebuild(rebuilder) => s.rebuilds[rebuilder] = self.rebuild(s, s.rebuilds[rebuilder])?,
             Step::CrashRebuild(rebuilder) => s.rebuilds[rebuilder] = Rebuild::Idle,
@@ -151,7 +163,15 @@ impl System {
                 self.release(s, order, epoch).then_some(())?;
             }
             Step::Restock => self.restock(s)?,
-            Step::ReadTerms => s.terms = Some((s.db.stock, s.db.ver)),
+            Step::End => end(s, true),
+            Step::Reopen => end(s, false),
+            Step::SeeEnd(sweeper) => s.work[sweeper] = Work::Ending { epoch: s.db.epoch },
+            Step::Retire(sweeper) => self.retire(s, sweeper)?,
+            Step::NoteRetired(sweeper) => self.note_retired(s, sweeper)?,
+            // A closed gate lives for a day.
+            Step::ForgetClosed => s.gate = Gate::default(),
+            Step::ForgetDue => s.db.due = 0,
+            Step::ReadTerms => s.terms = Some((s.db.stock, s.db.ver, s.db.ended)),
             Step::Configure => self.configure(s)?,
             Step::LoseGate => {
                 s.left.losses -= 1;
@@ -223,11 +243,12 @@ impl System {
     }
 
     fn configure(&self, s: &mut State) -> Option<()> {
-        let (stock, ver) = s.terms.take()?;
+        let (stock, ver, ended) = s.terms.take()?;
         if self.open(s).is_some_and(|meta| meta.ver < ver) {
             let meta = s.gate.meta.as_mut()?;
             meta.stock = stock;
             meta.ver = ver;
+            meta.ended = ended;
         }
         Some(())
     }

@@ -13,6 +13,7 @@ redis.call('DEL', KEYS[3])
 -- A sentinel: without it nobody could tell an empty set from a lost one. Its score is above every time.
 redis.call('ZADD', KEYS[3], '+inf', '0')
 redis.call('HDEL', KEYS[1], 'since', 'past')
+redis.call('PERSIST', KEYS[1])
 -- Last, and in one write: a gate that was stopped halfway is still closed.
 redis.call('HSET', KEYS[1], 'open', '1', 'ver', ARGV[3], 'stock', ARGV[4], 'starts', ARGV[5], 'ends', ARGV[6], 'paused', ARGV[7],
   'seq', string.format('%.0f', (tonumber(gate[4]) or 0) + 1))

@@ -13,6 +13,9 @@ use crate::stock::{Answer, GateError, Inspection};
 /// A staged set of buyers that nobody installs goes away by itself.
 const STAGING_TTL: Duration = Duration::from_secs(600);
 
+/// So does a closed gate that nobody opens. A rebuild takes seconds, unless no consumer runs.
+const CLOSED_TTL: Duration = Duration::from_secs(24 * 3600);
+
 /// Buyers that are loaded beside a closed gate.
 pub struct Staging {
     product: ProductId,
@@ -42,10 +45,31 @@ impl RedisGate {
         let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product)];
         let reply = self
             .invoke_at(product, home, &self.close, &keys, |call| {
-                call.arg(home).arg(epoch);
+                call.arg(home).arg(epoch).arg(CLOSED_TTL.as_millis() as u64);
             })
             .await;
         self.changed(product, reply)
+    }
+
+    /// Takes away the gate of a sale that ended longer than `age` ago and has nothing in flight; the server that it was on.
+    pub(in crate::stock) async fn retire(
+        &self,
+        product: ProductId,
+        epoch: i64,
+        age: Duration,
+    ) -> Result<Option<String>, GateError> {
+        let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product)];
+        let mut home = String::new();
+        let reply = self
+            .invoke::<String>(product, &self.retire, &keys, |link, call| {
+                home.clone_from(&link.home);
+                call.arg(&link.home).arg(epoch).arg(age.as_millis() as u64);
+            })
+            .await;
+        match reply.as_deref() {
+            Ok("stays") => Ok(None),
+            _ => self.changed(product, reply).map(|()| Some(home)),
+        }
     }
 
     /// Gives units to purchases that were promised and set aside, under their own order ids.

@@ -47,6 +47,12 @@ impl System {
         if left.restocks > 0 {
             steps.push(Step::Restock);
         }
+        if left.ends > 0 && !s.db.ended {
+            steps.push(Step::End);
+        }
+        if left.reopenings > 0 && s.db.ended {
+            steps.push(Step::Reopen);
+        }
         if left.losses > 0 {
             steps.push(Step::LoseGate);
         }
@@ -97,6 +103,14 @@ impl System {
         }
         if s.start.is_some() {
             steps.push(Step::WriteAtStart);
+        }
+        // A day is over. While the sale goes on somebody opens it long before, and for ever is too long for a search.
+        let long_closed = s.db.ended || self.has(Defect::OpenedWithoutAnotherLook);
+        if long_closed && s.gate.meta.is_some_and(|meta| !meta.open) {
+            steps.push(Step::ForgetClosed);
+        }
+        if s.db.ended && s.db.due != 0 && (s.db.retired || self.has(Defect::ReleaseForgottenByAnOpenGate)) {
+            steps.push(Step::ForgetDue);
         }
     }
 
@@ -173,6 +187,8 @@ impl System {
             Work::Released { .. } => steps.push(Step::ClearDue(worker)),
             // Its link is gone; the fence stands.
             Work::Fenced { .. } => {}
+            Work::Ending { .. } => steps.push(Step::Retire(worker)),
+            Work::Retired { .. } => steps.push(Step::NoteRetired(worker)),
         }
         steps.push(Step::Crash(worker));
     }
@@ -182,6 +198,9 @@ impl System {
             let in_flight = every_order().filter(|order| s.gate.flight & bit(*order) != 0);
             steps.extend(in_flight.map(|order| Step::Sweep(sweeper, order)));
         }
+        if s.db.ended && self.open(s).is_some() {
+            steps.push(Step::SeeEnd(sweeper));
+        }
         let due = every_order().filter(|order| s.db.due & bit(*order) != 0);
         steps.extend(due.map(|order| Step::Redo(sweeper, order)));
     }
@@ -189,6 +208,10 @@ impl System {
     fn of_a_rebuilder(&self, s: &State, rebuilder: usize, steps: &mut Vec<Step>) {
         let rebuild = s.rebuilds[rebuilder];
         if rebuild == Rebuild::Idle {
+            // A sale that is over needs none. A start of one would begin epoch after epoch.
+            if s.db.ended && (s.db.retired || s.gate.meta.is_none()) {
+                return;
+            }
             let gate = self.valid(s);
             let amiss = s.db.fence < s.db.epoch || gate.is_none_or(|meta| !meta.open || meta.epoch != s.db.epoch);
             let lost_again = gate.is_none_or(|meta| meta.epoch != s.db.epoch);

@@ -9,18 +9,38 @@ impl System {
     pub(super) fn rebuild(&self, s: &mut State, at: Rebuild) -> Option<Rebuild> {
         Some(match at {
             Rebuild::Idle => return None,
-            Rebuild::Inspect { epoch, fence, home } => inspect(s, epoch, fence, home),
+            Rebuild::Inspect { epoch, retired: true, .. } if s.gate.meta.is_none_or(|meta| meta.epoch <= epoch) => {
+                Rebuild::TakeRetired { epoch, run: s.run }
+            }
+            Rebuild::Inspect { epoch, home, .. } if self.takes_for_retired(s, home) => {
+                Rebuild::TakeRetired { epoch, run: s.run }
+            }
+            Rebuild::Inspect { epoch, fence, home, .. } => inspect(s, epoch, fence, home),
+            Rebuild::TakeRetired { epoch, run }
+                if s.db.epoch == epoch && (s.db.retired || self.has(Defect::AnyGateGoneIsRetired)) =>
+            {
+                s.db.epoch = epoch + 1;
+                s.db.fence = epoch + 1;
+                s.db.home = run;
+                s.db.retired = false;
+                Rebuild::Close { epoch: epoch + 1, run, fenced: true }
+            }
             Rebuild::TakeEpoch { epoch, run } if s.db.epoch == epoch => {
                 s.db.epoch = epoch + 1;
                 s.db.home = run;
-                Rebuild::Close { epoch: epoch + 1, run }
+                s.db.retired = false;
+                Rebuild::Close { epoch: epoch + 1, run, fenced: false }
             }
-            Rebuild::TakeEpoch { .. } => Rebuild::Idle,
-            Rebuild::Close { epoch, run } => close(s, epoch, run),
+            Rebuild::TakeEpoch { .. } | Rebuild::TakeRetired { .. } => Rebuild::Idle,
+            Rebuild::Close { epoch, run, fenced } => close(s, epoch, run, fenced),
             Rebuild::Wait { epoch } => self.send_barrier(s, epoch),
+            // A gate may have come and gone since: what this one closed is not what the database means now.
+            Rebuild::Fenced { epoch, .. } if s.db.epoch != epoch && !self.has(Defect::OpenedWithoutAnotherLook) => {
+                Rebuild::Idle
+            }
             Rebuild::Fenced { epoch, run } => read_live(s, epoch, run),
-            Rebuild::Read { epoch, run, live, stock, ver } => {
-                self.install(s, Meta { epoch, home: run, open: true, stock, ver }, live);
+            Rebuild::Read { epoch, run, live, stock, ver, ended } => {
+                self.install(s, Meta { epoch, home: run, open: true, stock, ver, ended }, live);
                 Rebuild::Idle
             }
             Rebuild::Sampled { epoch } => {
@@ -59,6 +79,11 @@ impl System {
         }
     }
 
+    /// The mistake to think that a gate of a sale that has ended once is gone because it was retired.
+    fn takes_for_retired(&self, s: &State, home: u8) -> bool {
+        self.has(Defect::AnyGateGoneIsRetired) && (s.run != home || s.gate.meta.is_none())
+    }
+
     /// Gate script.
     fn install(&self, s: &mut State, meta: Meta, live: Buyers) {
         let fits = |found: Meta| found.epoch == meta.epoch && (!found.open || self.has(Defect::InstallOverOpenGate));
@@ -83,7 +108,7 @@ fn expire_older(s: &mut State, epoch: u8) {
 }
 
 fn read_live(s: &State, epoch: u8, run: u8) -> Rebuild {
-    Rebuild::Read { epoch, run, live: s.live(), stock: s.db.stock, ver: s.db.ver }
+    Rebuild::Read { epoch, run, live: s.live(), stock: s.db.stock, ver: s.db.ver, ended: s.db.ended }
 }
 
 fn inspect(s: &State, epoch: u8, fence: u8, home: u8) -> Rebuild {
@@ -96,13 +121,13 @@ fn inspect(s: &State, epoch: u8, fence: u8, home: u8) -> Rebuild {
         Some(meta) if meta.epoch == epoch && meta.home == run && fence == epoch => Rebuild::Fenced { epoch, run },
         Some(meta) if meta.epoch == epoch && meta.home == run => Rebuild::Wait { epoch },
         Some(meta) if meta.epoch > epoch => Rebuild::Idle,
-        _ if fence < epoch => Rebuild::Close { epoch, run },
+        _ if fence < epoch => Rebuild::Close { epoch, run, fenced: false },
         _ => Rebuild::TakeEpoch { epoch, run },
     }
 }
 
 /// Gate script, and its answer.
-fn close(s: &mut State, epoch: u8, run: u8) -> Rebuild {
+fn close(s: &mut State, epoch: u8, run: u8, fenced: bool) -> Rebuild {
     if s.run != run {
         return Rebuild::Idle;
     }
@@ -111,8 +136,8 @@ fn close(s: &mut State, epoch: u8, run: u8) -> Rebuild {
         return Rebuild::Idle;
     }
     if found < epoch {
-        let meta = Meta { epoch, home: run, open: false, stock: 0, ver: 0 };
+        let meta = Meta { epoch, home: run, open: false, stock: 0, ver: 0, ended: false };
         s.gate = Gate { meta: Some(meta), ..Gate::default() };
     }
-    Rebuild::Wait { epoch }
+    if fenced { Rebuild::Fenced { epoch, run } } else { Rebuild::Wait { epoch } }
 }

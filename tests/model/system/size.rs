@@ -14,6 +14,8 @@ pub fn sale(users: usize, requests: u8) -> System {
         parks: 0,
         cancels: 0,
         restocks: 0,
+        ends: 0,
+        reopenings: 0,
         starts: 1,
     };
     System { users, stock: 1, sweepers: 1, rebuilders: 1, budget, prefetch: false, defect: None }
@@ -78,6 +80,13 @@ impl System {
 
     pub fn restocks(mut self, times: u8) -> Self {
         self.budget.restocks = times;
+        self
+    }
+
+    /// The sale ends so often, and is reopened once less often or as often.
+    pub fn ends(mut self, times: u8, reopenings: u8) -> Self {
+        self.budget.ends = times;
+        self.budget.reopenings = reopenings;
         self
     }
 

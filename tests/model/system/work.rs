@@ -128,6 +128,9 @@ impl System {
             || s.work.iter().any(|work| matches!(work, Work::Has { message, .. } if is(message)));
         (!elsewhere).then_some(())?;
         if s.row(order) == Row::Absent && !self.has(Defect::ReplayPastTheGate) {
+            if self.open(s).is_none() {
+                return self.replay_without_gate(s, order);
+            }
             let meta = *self.open(s)?;
             let held = s.gate.buyers[user_of(order)];
             let full = held.is_none() && s.held_count() >= meta.stock as usize;
