@@ -47,7 +47,8 @@ impl Target {
     /// The same with tokens in the form in which the server issues them: another build may write other claims, and read
     /// what it does not write itself more slowly.
     pub(super) async fn with_tokens_as_issued(self, secret: &SecretString) -> Result<Self, String> {
-        let account = format!(r#"{{"username":"bench{}","password":"correct horse"}}"#, uuid::Uuid::now_v7().simple());
+        let name = uuid::Uuid::now_v7().simple().to_string();
+        let account = format!(r#"{{"username":"{name}","password":"correct horse"}}"#);
         for (path, created) in [("/register", 201), ("/login", 200)] {
             let answered = ask(self.address, &request("POST", path, None, Some(&account))).await;
             let (status, reply) = answered.map_err(|error| format!("{path}: {error}"))?;
