@@ -110,6 +110,10 @@ fn gate_equals_database(system: &System, s: &State) -> bool {
         // Whoever took it away may have died before it was noted.
         return !s.db.retired || s.db.due == 0;
     }
+    if s.db.ended && s.db.retired {
+        // What is left of a rebuild that came late: it goes away by itself.
+        return system.open(s).is_none() && s.db.due == 0;
+    }
     let same_terms = system.open(s).is_some_and(|meta| meta.epoch == s.db.epoch && meta.stock == s.db.stock);
     // Without a sweeper, what died on its way stays in flight.
     let settled = || s.gate.buyers == s.live() && s.gate.flight == 0 && s.db.due == 0;

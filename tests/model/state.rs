@@ -217,6 +217,8 @@ pub struct Budget {
     pub restocks: u8,
     pub ends: u8,
     pub reopenings: u8,
+    /// That pass while a gate is closed.
+    pub days: u8,
     pub starts: u8,
 }
 

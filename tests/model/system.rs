@@ -169,7 +169,10 @@ impl System {
             Step::Retire(sweeper) => self.retire(s, sweeper)?,
             Step::NoteRetired(sweeper) => self.note_retired(s, sweeper)?,
             // A closed gate lives for a day.
-            Step::ForgetClosed => s.gate = Gate::default(),
+            Step::ForgetClosed => {
+                s.left.days -= 1;
+                s.gate = Gate::default();
+            }
             Step::ForgetDue => s.db.due = 0,
             Step::ReadTerms => s.terms = Some((s.db.stock, s.db.ver, s.db.ended)),
             Step::Configure => self.configure(s)?,

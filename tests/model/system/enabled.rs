@@ -53,6 +53,9 @@ impl System {
         if left.reopenings > 0 && s.db.ended {
             steps.push(Step::Reopen);
         }
+        if left.days > 0 && s.gate.meta.is_some_and(|meta| !meta.open) {
+            steps.push(Step::ForgetClosed);
+        }
         if left.losses > 0 {
             steps.push(Step::LoseGate);
         }
@@ -103,11 +106,6 @@ impl System {
         }
         if s.start.is_some() {
             steps.push(Step::WriteAtStart);
-        }
-        // A day is over. While the sale goes on somebody opens it long before, and for ever is too long for a search.
-        let long_closed = s.db.ended || self.has(Defect::OpenedWithoutAnotherLook);
-        if long_closed && s.gate.meta.is_some_and(|meta| !meta.open) {
-            steps.push(Step::ForgetClosed);
         }
         if s.db.ended && s.db.due != 0 && (s.db.retired || self.has(Defect::ReleaseForgottenByAnOpenGate)) {
             steps.push(Step::ForgetDue);

@@ -16,6 +16,7 @@ pub fn sale(users: usize, requests: u8) -> System {
         restocks: 0,
         ends: 0,
         reopenings: 0,
+        days: 0,
         starts: 1,
     };
     System { users, stock: 1, sweepers: 1, rebuilders: 1, budget, prefetch: false, defect: None }
@@ -87,6 +88,7 @@ impl System {
     pub fn ends(mut self, times: u8, reopenings: u8) -> Self {
         self.budget.ends = times;
         self.budget.reopenings = reopenings;
+        self.budget.days = 1;
         self
     }
 
