@@ -3,7 +3,7 @@
 //!
 //! A guest in the program: the cargo feature `bench`, which is on unless it is switched off. Nothing of the server knows it;
 //! only the command line names it, once. It talks to the server over HTTP; the proof at the end is read from the database
-//! ([`ledger`]), and the raw limits are asked of the three servers themselves.
+//! (`ledger`), and the raw limits are asked of the three servers themselves.
 //!
 //! All that it uses of the server:
 //!

@@ -236,7 +236,7 @@ impl DbConn {
     }
 }
 
-/// The types of [`product_columns`] and of [`sale_columns`].
+/// The types of [`product_columns()`] and of [`sale_columns()`].
 type ProductColumns = (
     BigInt,
     Text,
