@@ -49,18 +49,17 @@ impl Target {
     pub(super) async fn with_tokens_as_issued(self, secret: &SecretString) -> Result<Self, String> {
         let name = uuid::Uuid::now_v7().simple().to_string();
         let account = format!(r#"{{"username":"{name}","password":"correct horse"}}"#);
-        for (path, created) in [("/register", 201), ("/login", 200)] {
+        let post = async |path: &str, expected: u16| {
             let answered = ask(self.address, &request("POST", path, None, Some(&account))).await;
-            let (status, reply) = answered.map_err(|error| format!("{path}: {error}"))?;
-            if status != created {
-                return Err(format!("{path}: {status} {reply}"));
+            match answered.map_err(|error| format!("{path}: {error}"))? {
+                (status, reply) if status == expected => Ok(reply),
+                (status, reply) => Err(format!("{path}: {status} {reply}")),
             }
-            if path == "/login" {
-                let form = Form::of(&reply, secret).ok_or("/login: its token is not understood")?;
-                return Ok(Self { form: Some(form), ..self });
-            }
-        }
-        Ok(self)
+        };
+        // A build of before gives no token to who registers.
+        post("/register", 201).await?;
+        let form = Form::of(&post("/login", 200).await?, secret).ok_or("/login: its token is not understood")?;
+        Ok(Self { form: Some(form), ..self })
     }
 
     pub(super) fn address(&self) -> SocketAddr {
