@@ -13,7 +13,7 @@ use actix_web::{HttpResponse, ResponseError};
 use futures_util::FutureExt;
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use seckill::error::Error;
-use seckill::model::{ProductId, Purchase, PurchaseBatch, Revision, Role, SaleTerms, Timestamp};
+use seckill::model::{ProductId, Purchase, PurchaseBatch, Revision, Role, SaleSettings, Timestamp};
 use seckill::queue::{self, Message};
 use seckill::services::{Identity, OwnToken, Tokens};
 use seckill::stock::{Admission, HeldUnits, StockGate};
@@ -66,10 +66,10 @@ fn gate(stock: i64) -> GateInput {
     let sales: Vec<_> = (1..=SALES).map(|product| purchases(product, EARLIER + BATCH)).collect();
     let gate = StockGate::memory();
     let starts_at = Timestamp::from_unix_ms(0).expect("in range");
-    let terms = SaleTerms { ver: 1, stock, starts_at, ends_at: None, paused: false };
+    let settings = SaleSettings { ver: 1, stock, starts_at, ends_at: None, paused: false };
     // The last thing before the count: the gate forgets a try after a second.
     for (product, buyers) in &sales {
-        gate.open_with(*product, 1, &terms, HeldUnits::expecting(0, &terms)).expect("is the first");
+        gate.open_with(*product, 1, &settings, HeldUnits::expecting(0, &settings)).expect("is the first");
         step(&gate, *product, &buyers[..EARLIER]);
     }
     kept((gate, sales))

@@ -10,10 +10,10 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 
 use crate::db::DbError;
-use crate::metrics;
 use crate::model::{OrderId, Timestamp};
 use crate::queue::PublishError;
 use crate::stock::{GateError, Refusal};
+use crate::telemetry::metrics;
 
 /// Result of a service.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -47,7 +47,6 @@ pub mod db;
 pub mod error;
 pub mod handlers;
 pub mod http;
-pub mod metrics;
 pub mod model;
 pub mod process;
 pub mod queue;

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 /// Pause before a task that failed is started again; doubled with each failure that follows soon.
 const RESTART_FIRST: Duration = Duration::from_millis(200);
-const RESTART_MOST: Duration = Duration::from_secs(10);
+const MAX_RESTART: Duration = Duration::from_secs(10);
 /// A task that has run this long since its last failure is well again.
 const WELL_AFTER: Duration = Duration::from_secs(1);
 /// A task that has run this long without a failure begins again with the shortest pause.
@@ -177,7 +177,7 @@ impl Supervisor {
         let now = Instant::now();
         let mut failures = self.failures();
         let before = failures.get(task).filter(|before| now - before.last < FORGIVEN_AFTER);
-        let pause = before.map_or(RESTART_FIRST, |before| (before.pause * 2).min(RESTART_MOST));
+        let pause = before.map_or(RESTART_FIRST, |before| (before.pause * 2).min(MAX_RESTART));
         failures.insert(task, Failures { last: now, runs_from: Some(now + pause), pause });
         drop(failures);
         tracing::error!(task, ?pause, "A task {how}: it goes on after a pause");

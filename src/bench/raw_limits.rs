@@ -39,7 +39,7 @@ const CALLS: usize = 100;
 /// Pipelines under way at once: Redis must not wait while the next one is made.
 const PIPELINES: usize = 2;
 /// Rounds of each of them at most.
-const ROUNDS_MOST: usize = 10_000;
+const MAX_ROUNDS: usize = 10_000;
 /// One user a call, as the gate would: not twice, not beyond the stock.
 const RESERVE: &str = "
 if redis.call('HGET', KEYS[1], ARGV[1]) then return -1 end
@@ -52,7 +52,7 @@ const PURCHASES: u32 = 32;
 /// Messages that wait for their confirm at once.
 const IN_FLIGHT: usize = 8;
 /// Answers of the broker at most.
-const ANSWERS_MOST: usize = 100_000;
+const MAX_ANSWERS: usize = 100_000;
 
 const TRANSACTIONS: u32 = 50;
 /// Rows in a transaction.
@@ -95,7 +95,7 @@ async fn call_pipelined(conn: &mut MultiplexedConnection, key: &str) -> Result<f
     let (order, script, begun) = (&OrderId::draw(any_product()).to_string(), &script, Instant::now());
     let call_in_turn = |lane: usize, mut conn: MultiplexedConnection| async move {
         let mut calls = 0;
-        for round in 0..ROUNDS_MOST {
+        for round in 0..MAX_ROUNDS {
             if begun.elapsed() >= SENDING {
                 break;
             }
@@ -143,7 +143,7 @@ async fn publish_confirmed(connection: &Connection, queue: &str) -> Result<f64, 
     let target = BasicPublishArguments::new("", queue).mandatory(true).finish();
     let (mut last_tag, mut confirmed, mut in_flight) = (0_u64, 0, VecDeque::with_capacity(IN_FLIGHT));
     let begun = Instant::now();
-    for _ in 0..ANSWERS_MOST {
+    for _ in 0..MAX_ANSWERS {
         while in_flight.len() < IN_FLIGHT && begun.elapsed() < SENDING {
             last_tag += 1;
             in_flight.push_back(last_tag);

@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 use self::aside::Aside;
 use self::inbox::Inbox;
 use crate::db::{DbError, ErrorClass};
-use crate::metrics::{self, Metrics};
 use crate::model::{ProductId, PurchaseBatch};
 use crate::queue::{Barrier, Delivery, Message};
-use crate::services::{Decision, Rebuilds, Recorder};
+use crate::services::{Decision, OrderWriter, Rebuilder};
 use crate::telemetry::Outage;
+use crate::telemetry::{Metrics, metrics};
 
 /// Pauses before a failed transaction is tried again, 2 s at most; not the same in two instances, so that they do not ask together.
 const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
@@ -37,8 +37,8 @@ const ABSENT: &str = "there is no such product";
 
 /// One consumer.
 pub struct Consumer {
-    recorder: Arc<Recorder>,
-    rebuilds: Arc<Rebuilds>,
+    order_writer: Arc<OrderWriter>,
+    rebuilder: Arc<Rebuilder>,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
     /// The gate is told while the next transaction runs, one at a time.
@@ -67,18 +67,18 @@ enum Verdict {
 impl Consumer {
     /// Records through `recorder`, meets barriers for `rebuilds`, until `stop`.
     pub fn new(
-        recorder: Arc<Recorder>,
-        rebuilds: Arc<Rebuilds>,
+        order_writer: Arc<OrderWriter>,
+        rebuilder: Arc<Rebuilder>,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Self {
         let outage = Outage::new("Could not write orders");
-        Self { recorder, rebuilds, metrics, stop, telling: None, aside: Aside::new(), outage }
+        Self { order_writer, rebuilder, metrics, stop, telling: None, aside: Aside::new(), outage }
     }
 
     /// Runs until it is asked to stop; what it has begun by then it finishes.
     pub async fn run(mut self, deliveries: mpsc::Receiver<Delivery>) {
-        let (stop, round) = (self.stop.clone(), self.recorder.round());
+        let (stop, round) = (self.stop.clone(), self.order_writer.round());
         let mut inbox = Inbox::new(deliveries);
         'receiving: loop {
             let wake = self.aside.due_in();
@@ -149,7 +149,7 @@ impl Consumer {
     /// everything is not the message's fault: it is parked when it has been looked for for a while, and others were written
     /// meanwhile.
     async fn set_aside(&mut self, delivery: Delivery, reason: String) {
-        if !self.recorder.may_lag() {
+        if !self.order_writer.may_lag() {
             return delivery.park(&reason).await;
         }
         for (hopeless, reason) in self.aside.add(delivery, reason) {
@@ -162,7 +162,7 @@ impl Consumer {
         let mut defects = 0;
         loop {
             let batches = round.iter().map(|group| group.batch.clone()).collect();
-            let error = match AssertUnwindSafe(self.recorder.decide(batches)).catch_unwind().await {
+            let error = match AssertUnwindSafe(self.order_writer.decide(batches)).catch_unwind().await {
                 Ok(Ok(decisions)) => {
                     self.outage.ended();
                     return Verdict::Decided(decisions);
@@ -217,13 +217,13 @@ impl Consumer {
         if let Some(previous) = self.telling.take() {
             let _ = previous.await;
         }
-        let recorder = self.recorder.clone();
-        self.telling = Some(tokio::spawn(async move { tell_gate(&recorder, decided).await }));
+        let order_writer = self.order_writer.clone();
+        self.telling = Some(tokio::spawn(async move { tell_gate(&order_writer, decided).await }));
     }
 
     async fn meet(&self, barrier: Barrier, delivery: Delivery) {
         if delivery.is_in_order() {
-            let met = AssertUnwindSafe(self.rebuilds.meet(barrier)).catch_unwind().await;
+            let met = AssertUnwindSafe(self.rebuilder.meet(barrier)).catch_unwind().await;
             let problem = match met {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.to_string()),
@@ -250,9 +250,9 @@ fn alone(round: Vec<Group>) -> Result<Delivery, Vec<Vec<Group>>> {
     }
 }
 
-async fn tell_gate(recorder: &Recorder, decided: Vec<(ProductId, Decision)>) {
+async fn tell_gate(order_writer: &OrderWriter, decided: Vec<(ProductId, Decision)>) {
     for (product, decision) in decided {
-        if let Err(error) = recorder.tell_gate(product, decision).await {
+        if let Err(error) = order_writer.tell_gate(product, decision).await {
             // The sweeper finds what the gate was not told.
             tracing::debug!(product.id = %product, %error, "Could not tell the gate what was decided");
         }

@@ -126,7 +126,7 @@ impl DbConn {
         id: ProductId,
         epoch: i64,
         next: i64,
-        home: &str,
+        server_id: &str,
         redis_id: &str,
         retired: bool,
     ) -> DbResult<bool> {
@@ -138,7 +138,8 @@ impl DbConn {
             "UPDATE products SET gate_epoch = ?{fence}, gate_home = ? WHERE id = ? AND gate_epoch = ?{only} \
              AND EXISTS (SELECT 1 FROM deployment WHERE redis_id = ?)",
         ));
-        let begin = begin.bind::<BigInt, _>(next).bind::<Text, _>(home).bind::<BigInt, _>(id).bind::<BigInt, _>(epoch);
+        let begin =
+            begin.bind::<BigInt, _>(next).bind::<Text, _>(server_id).bind::<BigInt, _>(id).bind::<BigInt, _>(epoch);
         Ok(begin.bind::<Text, _>(redis_id).execute(mysql(self)?).await? == 1)
     }
 }

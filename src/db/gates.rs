@@ -24,13 +24,13 @@ pub struct GateRow {
     /// Purchases of an older epoch come too late. Equal to `epoch`: the gate is being installed, or open.
     pub fence: i64,
     /// Identity of the server that keeps it.
-    pub home: String,
+    pub server_id: String,
 }
 
 impl GateRow {
     /// Whether there is no gate, because the sale had ended, and nothing on its way.
     pub fn is_retired(&self) -> bool {
-        self.home == RETIRED
+        self.server_id == RETIRED
     }
 }
 
@@ -85,7 +85,7 @@ impl DbConn {
         &mut self,
         id: ProductId,
         epoch: i64,
-        home: &str,
+        server_id: &str,
         ended_before: Timestamp,
     ) -> DbResult<bool> {
         let conn = self;
@@ -93,7 +93,7 @@ impl DbConn {
             .filter(products::id.eq(id))
             .filter(products::gate_epoch.eq(epoch))
             .filter(products::gate_fence.eq(epoch))
-            .filter(products::gate_home.eq(home))
+            .filter(products::gate_home.eq(server_id))
             .filter(products::ends_at.le(ended_before));
         let next =
             (products::gate_epoch.eq(epoch + 1), products::gate_fence.eq(epoch + 1), products::gate_home.eq(RETIRED));

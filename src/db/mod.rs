@@ -40,7 +40,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use crate::config;
-use crate::metrics::PoolUse;
+use crate::telemetry::PoolUse;
 
 pub use deployment::{DeploymentRow, InstanceUse};
 pub use error::{DbError, DbResult, ErrorClass, Refused};
@@ -57,7 +57,7 @@ pub use token_withdrawals::TokenWithdrawal;
 /// Wait for a free connection, and for a new one to be made.
 const POOL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Readers that wait for a connection at most.
-const READERS_WAITING_MOST: usize = 256;
+const MAX_READERS_WAITING: usize = 256;
 /// Whoever reads a page waits this long for one of the connections that pages may use.
 const PAGE_PATIENCE: Duration = Duration::from_millis(500);
 /// The longest that the answer to "are you there" may take.
@@ -210,7 +210,7 @@ impl Db {
         F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
         // Whoever only reads can ask again; a growing queue would make everybody wait.
-        if self.pool_use().waiting >= READERS_WAITING_MOST {
+        if self.pool_use().waiting >= MAX_READERS_WAITING {
             return Err(DbError::Overloaded("too many readers wait".to_owned()).into());
         }
         self.run(false, None, work).await

@@ -15,20 +15,20 @@ use moka::sync::Cache;
 use uuid::Uuid;
 
 use super::{DbError, DbResult};
-use crate::metrics;
 use crate::model::OrderId;
 use crate::telemetry::Seldom;
+use crate::telemetry::metrics;
 
 /// A row is named again after this.
 const TOLD_AGAIN: Duration = Duration::from_secs(600);
 /// Rows are named at this rate at most.
-const TOLD_MOST: Duration = Duration::from_secs(1);
+const MAX_TOLD: Duration = Duration::from_secs(1);
 /// Named rows that are remembered.
-const ROWS_MOST: u64 = 1_000;
+const MAX_ROWS: u64 = 1_000;
 
 static TOLD: LazyLock<Cache<(&str, String), ()>> =
-    LazyLock::new(|| Cache::builder().max_capacity(ROWS_MOST).time_to_live(TOLD_AGAIN).build());
-static SELDOM: Seldom = Seldom::new(TOLD_MOST);
+    LazyLock::new(|| Cache::builder().max_capacity(MAX_ROWS).time_to_live(TOLD_AGAIN).build());
+static SELDOM: Seldom = Seldom::new(MAX_TOLD);
 
 /// A row that was asked for: its first column, which names it, and what it is as a whole, if it can be read.
 pub(super) struct Row<K: Key, T> {

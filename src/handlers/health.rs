@@ -4,8 +4,8 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use crate::error::{Error, Result};
-use crate::metrics::Metrics;
 use crate::services::Health;
+use crate::telemetry::Metrics;
 
 pub(super) async fn alive() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "alive"}))

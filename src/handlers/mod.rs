@@ -1,53 +1,51 @@
 //! HTTP: extract, one service call, reply. No SQL, Redis or AMQP.
 
 mod accounts;
-mod body;
-mod catalog;
-mod cors;
 mod extract;
 mod health;
+mod middleware;
 mod orders;
+mod products;
 mod purchases;
-mod request_id;
 
 use actix_web::guard::GuardContext;
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{Handler, HttpRequest, HttpResponse, Resource, ResponseError, Scope, guard, web};
 
-use self::request_id::Route;
+use self::middleware::request_id::Route;
 use crate::error::{Error, Result};
 
-pub use body::{Body, UnreadBody};
-pub use cors::Cors;
-pub use extract::{Admin, Caller, ClientAddress, Params, PathId, SignedIn};
-pub use request_id::with_request_id;
+pub use extract::body::{Body, UnreadBody};
+pub use extract::{Admin, AuthenticatedUser, ClientAddress, Params, PathId, SignedIn};
+pub use middleware::cors::Cors;
+pub use middleware::request_id::with_request_id;
 
 /// Adds every path of the API.
 pub fn routes(config: &mut web::ServiceConfig) {
     config
-        .app_data(web::PayloadConfig::new(body::BODY_MAX_BYTES))
+        .app_data(web::PayloadConfig::new(extract::body::BODY_MAX_BYTES))
         // First, for paths are tried in this order.
         .service(frequent("/seckill/{id}", |method| *method == Method::POST, purchases::buy))
-        .service(frequent("/products/{id}", |method| matches!(*method, Method::GET | Method::HEAD), catalog::get))
+        .service(frequent("/products/{id}", |method| matches!(*method, Method::GET | Method::HEAD), products::get))
         .service(Path::new("/seckill/{id}").allow(Method::POST).resource())
         .service(Path::new("/register").on(Method::POST, accounts::register).resource())
         .service(Path::new("/login").on(Method::POST, accounts::log_in).resource())
         .service(Path::new("/logout").on(Method::POST, accounts::log_out).resource())
         .service(Path::new("/me/password").on(Method::POST, accounts::change_password).resource())
         .service(Path::new("/me").on(Method::GET, accounts::me).resource())
-        .service(Path::new("/products").on(Method::GET, catalog::list).on(Method::POST, catalog::create).resource())
+        .service(Path::new("/products").on(Method::GET, products::list).on(Method::POST, products::create).resource())
         .service(
             Path::new("/products/{id}")
                 .allow(Method::GET)
                 .allow(Method::HEAD)
-                .on(Method::PATCH, catalog::patch)
+                .on(Method::PATCH, products::patch)
                 .resource(),
         )
-        .service(Path::new("/products/{id}/restock").on(Method::POST, catalog::restock).resource())
+        .service(Path::new("/products/{id}/restock").on(Method::POST, products::restock).resource())
         .service(Path::new("/orders").on(Method::GET, orders::list).resource())
         .service(Path::new("/orders/{id}").on(Method::GET, orders::get).resource())
-        .service(Path::new("/admin/products/{id}/audit").on(Method::GET, catalog::audit).resource())
+        .service(Path::new("/admin/products/{id}/audit").on(Method::GET, products::audit).resource())
         .service(Path::new("/metrics").on(Method::GET, health::metrics).resource())
         .service(Path::new("/healthz").on(Method::GET, health::alive).resource())
         .service(Path::new("/readyz").on(Method::GET, health::ready).resource())

@@ -3,8 +3,8 @@
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 
-use super::catalog::{page_cursor, page_limit};
-use super::{Caller, Params, PathId};
+use super::products::{page_cursor, page_limit};
+use super::{AuthenticatedUser, Params, PathId};
 use crate::error::Result;
 use crate::model::OrderId;
 use crate::services::Orders;
@@ -16,7 +16,7 @@ pub(super) struct ListParams {
 }
 
 pub(super) async fn list(
-    Caller(identity): Caller,
+    AuthenticatedUser(identity): AuthenticatedUser,
     Params(params): Params<ListParams>,
     orders: web::Data<Orders>,
 ) -> Result<HttpResponse> {
@@ -26,7 +26,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn get(
-    Caller(identity): Caller,
+    AuthenticatedUser(identity): AuthenticatedUser,
     PathId(id): PathId<OrderId>,
     orders: web::Data<Orders>,
 ) -> Result<HttpResponse> {

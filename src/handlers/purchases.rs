@@ -4,18 +4,18 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, ResponseError, web};
 
-use super::{Caller, PathId, UnreadBody};
+use super::{AuthenticatedUser, PathId, UnreadBody};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, OrderStatus, ProductId};
-use crate::services::Lane;
+use crate::services::PurchaseBatcher;
 
 pub(super) async fn buy(
-    Caller(identity): Caller,
+    AuthenticatedUser(identity): AuthenticatedUser,
     PathId(product_id): PathId<ProductId>,
     _: UnreadBody,
-    lane: web::Data<Lane>,
+    batcher: web::Data<PurchaseBatcher>,
 ) -> Result<HttpResponse> {
-    let order_id = match lane.buy(identity.user_id, product_id).await {
+    let order_id = match batcher.buy(identity.user_id, product_id).await {
         Ok(order_id) => order_id,
         // Without the detour by which a framework keeps an error for the log.
         Err(refusal @ Error::SoldOut) => return Ok(refusal.error_response()),

@@ -23,7 +23,7 @@ use crate::supervision::Supervisor;
 const TICK: Duration = Duration::from_millis(500);
 /// Connections are looked at in parts of so many or more, one part after the other within a tick.
 const PART: usize = 32;
-const PARTS_MOST: usize = 25;
+const MAX_PARTS: usize = 25;
 /// Connections ended in a tick at most, evenly over its parts: what is ended comes back, with a request that costs more than
 /// the wait of one that is not ended yet.
 const ENDED_A_TICK: usize = 100;
@@ -99,7 +99,7 @@ impl Worker {
             let crowded = self.is_crowded();
             // A part at a time: thousands that came together and are ended at once would take the thread for as long as a
             // purchase may wait, and would come back together.
-            let parts = (self.connections.borrow().len() / PART).clamp(1, PARTS_MOST);
+            let parts = (self.connections.borrow().len() / PART).clamp(1, MAX_PARTS);
             for part in 1..=parts {
                 // From the beginning of this tick: after a pause of the whole machine nobody is late twice.
                 sleep_until(begun + TICK * part as u32 / parts as u32).await;

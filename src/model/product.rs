@@ -44,8 +44,8 @@ pub struct Product {
 
 impl Product {
     /// What the gate needs to know.
-    pub fn terms(&self) -> SaleTerms {
-        SaleTerms {
+    pub fn settings(&self) -> SaleSettings {
+        SaleSettings {
             ver: self.ver,
             stock: self.stock,
             starts_at: self.starts_at,
@@ -95,8 +95,8 @@ pub struct Sale {
 
 impl Sale {
     /// What the gate needs to know.
-    pub fn terms(&self) -> SaleTerms {
-        SaleTerms {
+    pub fn settings(&self) -> SaleSettings {
+        SaleSettings {
             ver: self.ver,
             stock: self.stock,
             starts_at: self.starts_at,
@@ -145,7 +145,7 @@ impl fmt::Display for Revision {
 
 /// The part of a product that decides whether a unit may be sold now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SaleTerms {
+pub struct SaleSettings {
     /// Number of the product's revision that they belong to.
     pub ver: i64,
     /// Units in all.
@@ -158,7 +158,7 @@ pub struct SaleTerms {
     pub paused: bool,
 }
 
-impl SaleTerms {
+impl SaleSettings {
     /// The product's revision that they belong to. No product is changed four billion times.
     pub fn revision(&self) -> Revision {
         Revision::try_from(self.ver).unwrap_or(Revision(NonZeroU32::MAX))

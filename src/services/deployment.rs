@@ -17,11 +17,13 @@ use uuid::Uuid;
 
 use crate::db::{Db, DeploymentRow, InstanceUse};
 use crate::error::{Error, Result};
-use crate::metrics::Metrics;
 use crate::model::ProductId;
 use crate::queue::OrderQueue;
 use crate::stock::StockGate;
+use crate::telemetry::Metrics;
 
+/// A confirm that comes later than this after the click earns no 202: T in docs/protocol.md (`#promise-age`).
+pub(super) const PROMISE_MAX_AGE: Duration = Duration::from_secs(2);
 /// Between two looks at the database.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A look that takes longer counts as one that the database did not answer.
@@ -197,7 +199,7 @@ impl Deployment {
         let (epoch, next) = (row.epoch, row.epoch + 1);
         let begun = self.db.transaction(move |conn| {
             Box::pin(async move {
-                Ok::<_, Error>(conn.begin_epoch(product, epoch, next, &row.home, &redis_id, false).await?)
+                Ok::<_, Error>(conn.begin_epoch(product, epoch, next, &row.server_id, &redis_id, false).await?)
             })
         });
         let begun = begun.await.map_err(failed)?;

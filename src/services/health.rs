@@ -13,13 +13,13 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::Deployment;
 use crate::db::Db;
-use crate::metrics::Metrics;
 use crate::model::Timestamp;
 use crate::queue::OrderQueue;
+use crate::services::deployment::Deployment;
 use crate::stock::StockGate;
 use crate::supervision::Supervisor;
+use crate::telemetry::Metrics;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -15,7 +15,7 @@ use crate::model::ProductId;
 
 /// The greatest id is read again after this, if somebody asks for a greater one.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
-const GAPS_MOST: u64 = 10_000;
+const MAX_GAPS: u64 = 10_000;
 
 /// See the module.
 pub struct KnownProducts {
@@ -28,7 +28,7 @@ pub struct KnownProducts {
 impl KnownProducts {
     /// Asks `db` now and then.
     pub fn new(db: Db) -> Self {
-        let gaps = Cache::builder().max_capacity(GAPS_MOST).time_to_live(AGAIN_AFTER).build();
+        let gaps = Cache::builder().max_capacity(MAX_GAPS).time_to_live(AGAIN_AFTER).build();
         Self { db, greatest: AtomicI64::new(0), read_at: Mutex::default(), gaps }
     }
 

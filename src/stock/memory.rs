@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
-use super::recent_tries::RecentTries;
+use super::rate_limiter::RateLimiter;
 use super::{Admission, Answer, GateError, GateView, HeldUnit, Refusal, Stale, rate_wait};
-use crate::model::{OrderId, ProductId, Purchase, Revision, SaleState, SaleTerms, Timestamp, UserId};
+use crate::model::{OrderId, ProductId, Purchase, Revision, SaleSettings, SaleState, Timestamp, UserId};
 
 /// Purchases that are settled under one hold of a sale's lock.
 const SETTLED_AT_A_TIME: usize = 256;
@@ -21,12 +21,12 @@ const SETTLED_AT_A_TIME: usize = 256;
 #[derive(Default)]
 pub struct MemoryGate {
     sales: RwLock<HashMap<ProductId, Mutex<Sale>, RandomState>>,
-    tries: RecentTries,
+    tries: RateLimiter,
 }
 
 struct Sale {
     epoch: i64,
-    terms: SaleTerms,
+    settings: SaleSettings,
     /// Every unit that is taken; what remains is the stock less these.
     buyers: HashMap<UserId, Mark, RandomState>,
     /// What was admitted, the oldest first; forgotten from the front once it is settled.
@@ -53,9 +53,9 @@ pub struct HeldUnits {
 
 impl HeldUnits {
     /// Of a sale with about that many.
-    pub fn expecting(units: i64, terms: &SaleTerms) -> Self {
+    pub fn expecting(units: i64, settings: &SaleSettings) -> Self {
         let room = usize::try_from(units).unwrap_or_default();
-        Self { buyers: HashMap::with_capacity_and_hasher(room, RandomState::default()), revision: terms.revision() }
+        Self { buyers: HashMap::with_capacity_and_hasher(room, RandomState::default()), revision: settings.revision() }
     }
 
     /// Adds some.
@@ -81,7 +81,7 @@ struct Flight {
 
 impl Sale {
     fn remaining(&self) -> i64 {
-        (self.terms.stock - self.buyers.len() as i64).max(0)
+        (self.settings.stock - self.buyers.len() as i64).max(0)
     }
 
     /// The mark of a purchase that is still in flight.
@@ -115,7 +115,7 @@ impl Sale {
         product: ProductId,
         purchase: Purchase,
         (now, revision): (Instant, Revision),
-        tries: &RecentTries,
+        tries: &RateLimiter,
     ) -> Answer {
         let Purchase { order_id, user_id } = purchase;
         if let Some(mark) = self.buyers.get(&user_id) {
@@ -152,17 +152,17 @@ impl MemoryGate {
 
     pub(super) fn reserve(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
         self.with_sale(product, |sale| {
-            let (terms, now) = (sale.terms, Timestamp::now());
-            if now < terms.starts_at {
-                return Admission::NotStarted(terms.starts_at);
+            let (settings, now) = (sale.settings, Timestamp::now());
+            if now < settings.starts_at {
+                return Admission::NotStarted(settings.starts_at);
             }
-            if terms.ends_at.is_some_and(|end| now >= end) {
+            if settings.ends_at.is_some_and(|end| now >= end) {
                 return Admission::Ended;
             }
-            if terms.paused {
+            if settings.paused {
                 return Admission::Paused;
             }
-            let (now, revision) = (Instant::now(), terms.revision());
+            let (now, revision) = (Instant::now(), settings.revision());
             let admit = |purchase: &Purchase| sale.admit(product, *purchase, (now, revision), &self.tries);
             let answers = purchases.iter().map(admit).collect();
             Admission::Open { epoch: sale.epoch, revision, answers }
@@ -172,9 +172,9 @@ impl MemoryGate {
     /// What every purchase of a closed sale, and every stranger's of a sold-out one, is told. `None`: ask for a unit.
     pub(super) fn refusal(&self, product: ProductId, user: UserId) -> Option<Refusal> {
         let now = Timestamp::now();
-        let told = self.with_sale(product, |sale| match sale.terms.state(sale.remaining(), now) {
+        let told = self.with_sale(product, |sale| match sale.settings.state(sale.remaining(), now) {
             SaleState::Live => None,
-            SaleState::Upcoming => Some(Refusal::NotStarted(sale.terms.starts_at)),
+            SaleState::Upcoming => Some(Refusal::NotStarted(sale.settings.starts_at)),
             SaleState::Ended => Some(Refusal::Ended),
             SaleState::Paused => Some(Refusal::Paused),
             SaleState::SoldOut if sale.buyers.contains_key(&user) => None,
@@ -218,10 +218,10 @@ impl MemoryGate {
         })?
     }
 
-    pub(super) fn configure(&self, product: ProductId, terms: &SaleTerms) -> Result<(), GateError> {
+    pub(super) fn configure(&self, product: ProductId, settings: &SaleSettings) -> Result<(), GateError> {
         self.with_sale(product, |sale| {
-            if terms.ver > sale.terms.ver {
-                sale.terms = *terms;
+            if settings.ver > sale.settings.ver {
+                sale.settings = *settings;
             }
         })
     }
@@ -231,7 +231,7 @@ impl MemoryGate {
         &self,
         product: ProductId,
         epoch: i64,
-        terms: &SaleTerms,
+        settings: &SaleSettings,
         held: HeldUnits,
     ) -> Result<(), GateError> {
         let mut sales = self.sales.write().unwrap_or_else(PoisonError::into_inner);
@@ -239,7 +239,8 @@ impl MemoryGate {
             return Err(GateError::Superseded);
         }
         let buyers = held.buyers;
-        let sale = Sale { epoch, terms: *terms, buyers, flight: VecDeque::new(), in_flight: 0, last_flight: None };
+        let sale =
+            Sale { epoch, settings: *settings, buyers, flight: VecDeque::new(), in_flight: 0, last_flight: None };
         sales.insert(product, Mutex::new(sale));
         Ok(())
     }
@@ -250,7 +251,7 @@ impl MemoryGate {
         let mut sales = self.sales.write().unwrap_or_else(PoisonError::into_inner);
         let sale = sales.get_mut(&product).ok_or(GateError::Lost)?;
         let sale = sale.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let is_over = sale.terms.ends_at.is_some_and(|end| end <= ended_before);
+        let is_over = sale.settings.ends_at.is_some_and(|end| end <= ended_before);
         if !is_over || sale.in_flight > 0 || sale.epoch != epoch {
             return Ok(false);
         }
@@ -267,9 +268,9 @@ impl MemoryGate {
             let remaining = sale.remaining();
             GateView {
                 remaining,
-                state: sale.terms.state(remaining, now),
-                ver: sale.terms.ver,
-                stock: sale.terms.stock,
+                state: sale.settings.state(remaining, now),
+                ver: sale.settings.ver,
+                stock: sale.settings.stock,
                 taken: sale.buyers.len() as i64,
                 in_flight: sale.in_flight,
                 epoch: sale.epoch,

@@ -5,7 +5,7 @@
 //! server changed, says so ([`GateError::Lost`]) instead of selling from an empty memory (I7).
 
 mod memory;
-mod recent_tries;
+mod rate_limiter;
 mod redis;
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
-use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, Revision, SaleState, SaleTerms, Timestamp, UserId};
+use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, Revision, SaleSettings, SaleState, Timestamp, UserId};
 
 pub use self::memory::HeldUnits;
 use self::memory::MemoryGate;
@@ -24,7 +24,7 @@ pub use self::redis::Staging;
 pub const RATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// Identity of a gate in this process.
-const EMBEDDED_HOME: &str = "embedded";
+const EMBEDDED_SERVER_ID: &str = "embedded";
 
 /// The gate of the backend that was configured.
 pub enum StockGate {
@@ -142,7 +142,7 @@ impl Stale {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
     /// Identity of the server.
-    pub home: String,
+    pub server_id: String,
     /// What is there.
     pub found: Found,
 }
@@ -226,10 +226,10 @@ impl StockGate {
     }
 
     /// Identity of the server that keeps the gate; another one after each restart or failover.
-    pub async fn home(&self) -> Result<String, GateError> {
+    pub async fn server_id(&self) -> Result<String, GateError> {
         match self {
-            Self::Memory(_) => Ok(EMBEDDED_HOME.to_owned()),
-            Self::Redis(gate) => gate.home().await,
+            Self::Memory(_) => Ok(EMBEDDED_SERVER_ID.to_owned()),
+            Self::Redis(gate) => gate.server_id().await,
         }
     }
 
@@ -277,10 +277,10 @@ impl StockGate {
     }
 
     /// Takes over the terms of a sale if they are newer than the gate's.
-    pub async fn configure(&self, product: ProductId, terms: &SaleTerms) -> Result<(), GateError> {
+    pub async fn configure(&self, product: ProductId, settings: &SaleSettings) -> Result<(), GateError> {
         match self {
-            Self::Memory(gate) => gate.configure(product, terms),
-            Self::Redis(gate) => gate.configure(product, terms).await,
+            Self::Memory(gate) => gate.configure(product, settings),
+            Self::Redis(gate) => gate.configure(product, settings).await,
         }
     }
 
@@ -289,16 +289,16 @@ impl StockGate {
     pub async fn open_new(
         &self,
         product: ProductId,
-        home: &str,
+        server_id: &str,
         epoch: i64,
-        terms: &SaleTerms,
+        settings: &SaleSettings,
     ) -> Result<(), GateError> {
         match self {
-            Self::Memory(gate) => gate.open(product, epoch, terms, HeldUnits::expecting(0, terms)),
+            Self::Memory(gate) => gate.open(product, epoch, settings, HeldUnits::expecting(0, settings)),
             Self::Redis(gate) => {
-                gate.close(product, home, epoch).await?;
-                let staging = gate.stage(product, home, epoch).await?;
-                gate.install(staging, terms).await
+                gate.close(product, server_id, epoch).await?;
+                let staging = gate.stage(product, server_id, epoch).await?;
+                gate.install(staging, settings).await
             }
         }
     }
@@ -309,11 +309,11 @@ impl StockGate {
         &self,
         product: ProductId,
         epoch: i64,
-        terms: &SaleTerms,
+        settings: &SaleSettings,
         held: HeldUnits,
     ) -> Result<(), GateError> {
         match self {
-            Self::Memory(gate) => gate.open(product, epoch, terms, held),
+            Self::Memory(gate) => gate.open(product, epoch, settings, held),
             Self::Redis(_) => Err(GateError::Superseded),
         }
     }
@@ -323,7 +323,7 @@ impl StockGate {
     /// was on; `None`: it stays.
     pub async fn retire(&self, product: ProductId, epoch: i64, age: Duration) -> Result<Option<String>, GateError> {
         match self {
-            Self::Memory(gate) => Ok(gate.retire(product, epoch, age)?.then(|| EMBEDDED_HOME.to_owned())),
+            Self::Memory(gate) => Ok(gate.retire(product, epoch, age)?.then(|| EMBEDDED_SERVER_ID.to_owned())),
             Self::Redis(gate) => gate.retire(product, epoch, age).await,
         }
     }
@@ -462,8 +462,8 @@ impl SharedGate<'_> {
 
     /// Closes whatever gate of an older epoch there is on the server `home`. After it, no purchase of an older epoch can
     /// be admitted. [`GateError::Superseded`]: there is a gate of a newer epoch.
-    pub async fn close(self, product: ProductId, home: &str, epoch: i64) -> Result<(), GateError> {
-        self.0.close(product, home, epoch).await
+    pub async fn close(self, product: ProductId, server_id: &str, epoch: i64) -> Result<(), GateError> {
+        self.0.close(product, server_id, epoch).await
     }
 
     /// Gives units to purchases that were promised and set aside, under their own order ids: window, pause and rate do not
@@ -473,8 +473,8 @@ impl SharedGate<'_> {
     }
 
     /// Begins to load buyers beside the closed gate.
-    pub async fn stage(self, product: ProductId, home: &str, epoch: i64) -> Result<Staging, GateError> {
-        self.0.stage(product, home, epoch).await
+    pub async fn stage(self, product: ProductId, server_id: &str, epoch: i64) -> Result<Staging, GateError> {
+        self.0.stage(product, server_id, epoch).await
     }
 
     /// Loads buyers.
@@ -484,8 +484,8 @@ impl SharedGate<'_> {
 
     /// Opens the closed gate with the loaded buyers, in one step. [`GateError::Superseded`]: it is open already, or
     /// of another epoch.
-    pub async fn install(self, staging: Staging, terms: &SaleTerms) -> Result<(), GateError> {
-        self.0.install(staging, terms).await
+    pub async fn install(self, staging: Staging, settings: &SaleSettings) -> Result<(), GateError> {
+        self.0.install(staging, settings).await
     }
 }
 

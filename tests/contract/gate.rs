@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use seckill::config::Backend;
-use seckill::model::{ProductId, Purchase, Revision, SaleState, SaleTerms, Timestamp};
+use seckill::model::{ProductId, Purchase, Revision, SaleSettings, SaleState, Timestamp};
 use seckill::stock::{Admission, Answer, GateError, GateView, HeldUnit, RATE_WINDOW, Refusal, StockGate};
 use tokio_util::sync::CancellationToken;
 
@@ -15,8 +15,8 @@ fn now_and(seconds: i64) -> Timestamp {
     Timestamp::from_unix_ms(Timestamp::now().unix_ms() + seconds * 1000).unwrap()
 }
 
-pub fn terms(stock: i64) -> SaleTerms {
-    SaleTerms { ver: 1, stock, starts_at: now_and(-60), ends_at: None, paused: false }
+pub fn settings(stock: i64) -> SaleSettings {
+    SaleSettings { ver: 1, stock, starts_at: now_and(-60), ends_at: None, paused: false }
 }
 
 pub fn gate(stores: &Stores) -> StockGate {
@@ -26,10 +26,10 @@ pub fn gate(stores: &Stores) -> StockGate {
     }
 }
 
-async fn open(stores: &Stores, id: i64, terms: SaleTerms) -> (StockGate, ProductId) {
+async fn open(stores: &Stores, id: i64, settings: SaleSettings) -> (StockGate, ProductId) {
     let gate = gate(stores);
-    let home = gate.home().await.unwrap();
-    gate.open_new(product(id), &home, EPOCH, &terms).await.unwrap();
+    let server_id = gate.server_id().await.unwrap();
+    gate.open_new(product(id), &server_id, EPOCH, &settings).await.unwrap();
     (gate, product(id))
 }
 
@@ -55,7 +55,7 @@ async fn view(gate: &StockGate, id: ProductId) -> Option<GateView> {
 on_both_backends! {
     /// Guards against: limit, dedupe and stock in steps of their own (peers 6).
     async fn units_are_taken_in_order_until_none_is_left(stores) {
-        let (gate, id) = open(stores, 1, terms(2)).await;
+        let (gate, id) = open(stores, 1, settings(2)).await;
         let purchases = [purchase(1), purchase(2), purchase(3)];
         assert_eq!(answers(&gate, id, &purchases).await, [Answer::Taken, Answer::Taken, Answer::SoldOut]);
         let state = SaleState::SoldOut;
@@ -64,7 +64,7 @@ on_both_backends! {
     }
 
     async fn repeating_a_step_takes_nothing_twice(stores) {
-        let (gate, id) = open(stores, 1, terms(5)).await;
+        let (gate, id) = open(stores, 1, settings(5)).await;
         let mine = purchase(1);
         for _ in 0..3 {
             assert_eq!(answers(&gate, id, &[mine, mine]).await, [Answer::Taken, Answer::Taken]);
@@ -73,7 +73,7 @@ on_both_backends! {
     }
 
     async fn a_buyer_who_holds_a_unit_is_told_which_before_anything_else(stores) {
-        let (gate, id) = open(stores, 1, terms(1)).await;
+        let (gate, id) = open(stores, 1, settings(1)).await;
         let mine = purchase(1);
         answers(&gate, id, &[mine]).await;
         let held = |in_flight| Answer::Already { order_id: mine.order_id, in_flight };
@@ -84,23 +84,23 @@ on_both_backends! {
     }
 
     async fn the_window_and_the_pause_come_first(stores) {
-        let open_terms = terms(1);
+        let open_terms = settings(1);
         let (gate, id) = open(stores, 1, open_terms).await;
         answers(&gate, id, &[purchase(1)]).await;
         let later = now_and(60);
         for (ver, changed, expected, state) in [
-            (2, SaleTerms { starts_at: later, ..open_terms }, Admission::NotStarted(later), SaleState::Upcoming),
-            (3, SaleTerms { ends_at: Some(now_and(-1)), paused: true, ..open_terms }, Admission::Ended, SaleState::Ended),
-            (4, SaleTerms { paused: true, ..open_terms }, Admission::Paused, SaleState::Paused),
+            (2, SaleSettings { starts_at: later, ..open_terms }, Admission::NotStarted(later), SaleState::Upcoming),
+            (3, SaleSettings { ends_at: Some(now_and(-1)), paused: true, ..open_terms }, Admission::Ended, SaleState::Ended),
+            (4, SaleSettings { paused: true, ..open_terms }, Admission::Paused, SaleState::Paused),
         ] {
-            gate.configure(id, &SaleTerms { ver, ..changed }).await.unwrap();
+            gate.configure(id, &SaleSettings { ver, ..changed }).await.unwrap();
             assert_eq!(gate.reserve(id, &[purchase(1), purchase(2)]).await, Ok(expected));
             assert_eq!(view(&gate, id).await.unwrap().state, state);
         }
     }
 
     async fn what_refuses_all_strangers_needs_no_step(stores) {
-        let (gate, id) = open(stores, 1, terms(1)).await;
+        let (gate, id) = open(stores, 1, settings(1)).await;
         let (gate, stop) = watched(gate);
         let mine = purchase(1);
         assert_eq!(gate.refusal(id, mine.user_id), None, "there is a unit");
@@ -118,15 +118,15 @@ on_both_backends! {
 
         let later = now_and(60);
         for (ver, changed, refusal) in [
-            (2, SaleTerms { starts_at: later, ..terms(1) }, Refusal::NotStarted(later)),
-            (3, SaleTerms { ends_at: Some(now_and(-1)), paused: true, ..terms(1) }, Refusal::Ended),
-            (4, SaleTerms { paused: true, ..terms(1) }, Refusal::Paused),
+            (2, SaleSettings { starts_at: later, ..settings(1) }, Refusal::NotStarted(later)),
+            (3, SaleSettings { ends_at: Some(now_and(-1)), paused: true, ..settings(1) }, Refusal::Ended),
+            (4, SaleSettings { paused: true, ..settings(1) }, Refusal::Paused),
         ] {
-            gate.configure(id, &SaleTerms { ver, ..changed }).await.unwrap();
+            gate.configure(id, &SaleSettings { ver, ..changed }).await.unwrap();
             gate.reserve(id, &[purchase(1)]).await.unwrap();
             eventually(&format!("{refusal:?}"), || async { gate.refusal(id, mine.user_id) == Some(refusal) }).await;
         }
-        gate.configure(id, &SaleTerms { ver: 5, ..terms(2) }).await.unwrap();
+        gate.configure(id, &SaleSettings { ver: 5, ..settings(2) }).await.unwrap();
         assert_eq!(gate.refusal(id, mine.user_id), None, "open again, with one more unit");
         stop.cancel();
     }
@@ -134,7 +134,7 @@ on_both_backends! {
     /// Nothing that a gate counts changes when its time has come, nor when its units are taken.
     async fn a_sale_that_refused_early_clicks_is_known_to_be_sold_out_too(stores) {
         let soon = Timestamp::from_unix_ms(Timestamp::now().unix_ms() + 400).unwrap();
-        let (gate, id) = open(stores, 1, SaleTerms { starts_at: soon, ..terms(1) }).await;
+        let (gate, id) = open(stores, 1, SaleSettings { starts_at: soon, ..settings(1) }).await;
         let (gate, stop) = watched(gate);
         assert_eq!(gate.reserve(id, &[purchase(1)]).await, Ok(Admission::NotStarted(soon)));
         let refused = |refusal| async move { refusal };
@@ -151,17 +151,17 @@ on_both_backends! {
     }
 
     async fn only_newer_terms_are_taken_over(stores) {
-        let (gate, id) = open(stores, 1, terms(5)).await;
-        gate.configure(id, &SaleTerms { ver: 3, stock: 9, ..terms(0) }).await.unwrap();
+        let (gate, id) = open(stores, 1, settings(5)).await;
+        gate.configure(id, &SaleSettings { ver: 3, stock: 9, ..settings(0) }).await.unwrap();
         for ver in [1, 2, 3] {
-            gate.configure(id, &SaleTerms { ver, stock: 1, ..terms(0) }).await.unwrap();
+            gate.configure(id, &SaleSettings { ver, stock: 1, ..settings(0) }).await.unwrap();
         }
         assert_eq!(view(&gate, id).await.unwrap().remaining, 9);
     }
 
     /// Guards against: a release that gives a unit back each time it runs (peers 5).
     async fn a_release_gives_back_only_what_is_still_its_own(stores) {
-        let (gate, id) = open(stores, 1, terms(2)).await;
+        let (gate, id) = open(stores, 1, settings(2)).await;
         let (first, other) = (purchase(1), purchase(2));
         answers(&gate, id, &[first, other]).await;
         let strangers = Purchase { order_id: purchase(1).order_id, user_id: user(1) };
@@ -176,7 +176,7 @@ on_both_backends! {
     }
 
     async fn a_released_buyer_may_buy_again_and_an_old_release_does_not_take_it_away(stores) {
-        let (gate, id) = open(stores, 1, terms(1)).await;
+        let (gate, id) = open(stores, 1, settings(1)).await;
         let first = purchase(1);
         answers(&gate, id, &[first]).await;
         gate.release(id, EPOCH, &[first]).await.unwrap();
@@ -187,7 +187,7 @@ on_both_backends! {
     }
 
     async fn settling_never_brings_a_mark_back(stores) {
-        let (gate, id) = open(stores, 1, terms(1)).await;
+        let (gate, id) = open(stores, 1, settings(1)).await;
         let mine = purchase(1);
         answers(&gate, id, &[mine]).await;
         gate.release(id, EPOCH, &[mine]).await.unwrap();
@@ -197,7 +197,7 @@ on_both_backends! {
     }
 
     async fn the_rate_limit_counts_tries_that_were_not_refused_for_it(stores) {
-        let (gate, id) = open(stores, 1, terms(0)).await;
+        let (gate, id) = open(stores, 1, settings(0)).await;
         assert_eq!(answers(&gate, id, &[purchase(1)]).await, [Answer::SoldOut]);
         let Answer::RateLimited(wait) = answers(&gate, id, &[purchase(1)]).await[0] else { panic!("not limited") };
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
@@ -207,7 +207,7 @@ on_both_backends! {
     }
 
     async fn a_try_that_got_a_unit_counts_once_the_unit_is_given_back(stores) {
-        let (gate, id) = open(stores, 1, terms(2)).await;
+        let (gate, id) = open(stores, 1, settings(2)).await;
         let (drawn, mine) = (Instant::now(), purchase(1));
         assert_eq!(answers(&gate, id, &[mine]).await, [Answer::Taken]);
         gate.release(id, EPOCH, &[mine]).await.unwrap();
@@ -222,10 +222,10 @@ on_both_backends! {
     }
 
     async fn an_open_gate_is_never_opened_again(stores) {
-        let (gate, id) = open(stores, 1, terms(3)).await;
+        let (gate, id) = open(stores, 1, settings(3)).await;
         answers(&gate, id, &[purchase(1)]).await;
-        let home = gate.home().await.unwrap();
-        assert_eq!(gate.open_new(id, &home, EPOCH, &terms(3)).await, Err(GateError::Superseded));
+        let server_id = gate.server_id().await.unwrap();
+        assert_eq!(gate.open_new(id, &server_id, EPOCH, &settings(3)).await, Err(GateError::Superseded));
         assert_eq!(view(&gate, id).await.unwrap().remaining, 2);
     }
 
@@ -234,13 +234,13 @@ on_both_backends! {
         assert_eq!(gate.reserve(product(9), &[purchase(1)]).await, Err(GateError::Lost));
         assert_eq!(gate.settle(product(9), &[purchase(1)]).await, Err(GateError::Lost));
         assert_eq!(gate.release(product(9), EPOCH, &[purchase(1)]).await, Err(GateError::Lost));
-        assert_eq!(gate.configure(product(9), &terms(1)).await, Err(GateError::Lost));
+        assert_eq!(gate.configure(product(9), &settings(1)).await, Err(GateError::Lost));
         assert_eq!(gate.view(&[product(9)]).await.unwrap(), [None]);
         assert_eq!(gate.held_by(user(1), &[product(9)]).await.unwrap(), [None]);
     }
 
     async fn what_is_not_settled_is_found_again(stores) {
-        let (gate, id) = open(stores, 1, terms(3)).await;
+        let (gate, id) = open(stores, 1, settings(3)).await;
         let purchases = [purchase(7), purchase(8), purchase(9)];
         answers(&gate, id, &purchases).await;
         gate.settle(id, &purchases[..1]).await.unwrap();
@@ -255,7 +255,7 @@ on_both_backends! {
     }
 
     async fn what_is_in_flight_can_be_found_by_its_order(stores) {
-        let (gate, id) = open(stores, 1, terms(3)).await;
+        let (gate, id) = open(stores, 1, settings(3)).await;
         let mine = purchase(7);
         answers(&gate, id, &[mine, purchase(8)]).await;
         assert_eq!(gate.buyer_in_flight(id, mine.order_id).await.unwrap(), Some(user(7)));
@@ -265,12 +265,12 @@ on_both_backends! {
 
     /// However the product is changed after the click, and however many clicks of other revisions there are beside.
     async fn what_is_in_flight_keeps_the_revision_of_its_click(stores) {
-        let (gate, id) = open(stores, 1, terms(50)).await;
+        let (gate, id) = open(stores, 1, settings(50)).await;
         let mut clicked = Vec::new();
         for ver in 1..=8 {
             // Twice without a click, and at once after one another: within a millisecond.
-            gate.configure(id, &SaleTerms { ver: 10 * ver, ..terms(50) }).await.unwrap();
-            gate.configure(id, &SaleTerms { ver: 10 * ver + 1, ..terms(50) }).await.unwrap();
+            gate.configure(id, &SaleSettings { ver: 10 * ver, ..settings(50) }).await.unwrap();
+            gate.configure(id, &SaleSettings { ver: 10 * ver + 1, ..settings(50) }).await.unwrap();
             let (mine, revision) = (purchase(ver), Revision::try_from(10 * ver + 1).unwrap());
             let admitted = Admission::Open { epoch: EPOCH, revision, answers: vec![Answer::Taken] };
             assert_eq!(gate.reserve(id, &[mine]).await, Ok(admitted));
@@ -298,7 +298,7 @@ on_both_backends! {
 
     /// By its own terms, whatever the caller believes: the sale may have been reopened since.
     async fn a_gate_is_taken_away_only_after_its_end_and_with_nothing_in_flight(stores) {
-        let (gate, id) = open(stores, 1, terms(5)).await;
+        let (gate, id) = open(stores, 1, settings(5)).await;
         let hour = Duration::from_secs(3600);
         let mine = purchase(1);
         answers(&gate, id, &[mine]).await;
@@ -307,17 +307,17 @@ on_both_backends! {
             assert!(view(&gate, id).await.is_some(), "{why}");
         };
         stays("without an end").await;
-        let ended = |ver, ago: i64| SaleTerms { ver, ends_at: Some(now_and(-ago)), ..terms(5) };
+        let ended = |ver, ago: i64| SaleSettings { ver, ends_at: Some(now_and(-ago)), ..settings(5) };
         gate.configure(id, &ended(2, 3_500)).await.unwrap();
         stays("ended lately").await;
         gate.configure(id, &ended(3, 3_700)).await.unwrap();
         stays("with a purchase in flight").await;
         gate.settle(id, &[mine]).await.unwrap();
         assert_eq!(gate.retire(id, EPOCH + 1, hour).await, Ok(None), "another epoch's");
-        gate.configure(id, &SaleTerms { ver: 4, ..terms(5) }).await.unwrap();
+        gate.configure(id, &SaleSettings { ver: 4, ..settings(5) }).await.unwrap();
         stays("reopened").await;
         gate.configure(id, &ended(5, 3_700)).await.unwrap();
-        assert_eq!(gate.retire(id, EPOCH, hour).await, Ok(Some(gate.home().await.unwrap())));
+        assert_eq!(gate.retire(id, EPOCH, hour).await, Ok(Some(gate.server_id().await.unwrap())));
         assert_eq!(view(&gate, id).await, None);
         assert_eq!(gate.retire(id, EPOCH, hour).await, Err(GateError::Lost), "once");
         assert_eq!(gate.reserve(id, &[purchase(2)]).await, Err(GateError::Lost));
@@ -325,7 +325,7 @@ on_both_backends! {
     }
 
     async fn more_purchases_than_one_script_takes_are_answered_in_order(stores) {
-        let (gate, id) = open(stores, 1, terms(1100)).await;
+        let (gate, id) = open(stores, 1, settings(1100)).await;
         let purchases: Vec<Purchase> = (1..=1200).map(purchase).collect();
         let answers = answers(&gate, id, &purchases).await;
         assert!(answers[..1100].iter().all(|answer| *answer == Answer::Taken));
@@ -340,7 +340,7 @@ on_both_backends! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_instance_changes_refuses_nobody_after_200_ms() {
     crate::run(Backend::Distributed, async |stores: &mut Stores| {
-        let (gate, id) = open(stores, 1, terms(1)).await;
+        let (gate, id) = open(stores, 1, settings(1)).await;
         let (gate, stop) = watched(gate);
         let other = crate::gate::gate(stores);
         let mut holder = purchase(1);
@@ -367,18 +367,18 @@ async fn what_another_instance_changes_refuses_nobody_after_200_ms() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rebuilt_gate_is_not_taken_for_the_one_before() {
     crate::run(Backend::Distributed, async |stores: &mut Stores| {
-        let (gate, id) = open(stores, 1, terms(1)).await;
+        let (gate, id) = open(stores, 1, settings(1)).await;
         let (gate, stop) = watched(gate);
         answers(&gate, id, &[purchase(1), purchase(2)]).await;
         eventually("it is known to be sold out", || async { gate.refusal(id, user(3)).is_some() }).await;
         // Another instance rebuilds it with another buyer.
         let other = crate::gate::gate(stores);
-        let (home, next, held) = (other.home().await.unwrap(), EPOCH + 1, purchase(7));
+        let (server_id, next, held) = (other.server_id().await.unwrap(), EPOCH + 1, purchase(7));
         let shared = other.shared().unwrap();
-        shared.close(id, &home, next).await.unwrap();
-        let staging = shared.stage(id, &home, next).await.unwrap();
+        shared.close(id, &server_id, next).await.unwrap();
+        let staging = shared.stage(id, &server_id, next).await.unwrap();
         shared.add_staged(&staging, &[held]).await.unwrap();
-        shared.install(staging, &terms(1)).await.unwrap();
+        shared.install(staging, &settings(1)).await.unwrap();
         let rebuilt = Instant::now();
         while gate.refusal(id, held.user_id).is_some() {
             assert!(rebuilt.elapsed() < Duration::from_millis(250), "a buyer is refused after {:?}", rebuilt.elapsed());
@@ -395,7 +395,7 @@ async fn a_rebuilt_gate_is_not_taken_for_the_one_before() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn buyers_whom_another_instance_admitted_are_not_refused() {
     crate::run(Backend::Distributed, async |stores: &mut Stores| {
-        let (gate, id) = open(stores, 1, terms(3)).await;
+        let (gate, id) = open(stores, 1, settings(3)).await;
         let (gate, stop) = watched(gate);
         let other = crate::gate::gate(stores);
         let gone = purchase(1);
@@ -419,17 +419,17 @@ async fn buyers_whom_another_instance_admitted_are_not_refused() {
 async fn a_closed_gate_has_an_end() {
     crate::run(Backend::Distributed, async |stores: &mut Stores| {
         let gate = gate(stores);
-        let (home, id) = (gate.home().await.unwrap(), product(1));
+        let (server_id, id) = (gate.server_id().await.unwrap(), product(1));
         let shared = gate.shared().unwrap();
         let lifetime = async || -> i64 {
             let mut ask = deadpool_redis::redis::cmd("TTL");
             ask.arg("seckill:{1}:gate").query_async(&mut stores.redis().await).await.unwrap()
         };
-        shared.close(id, &home, EPOCH).await.unwrap();
+        shared.close(id, &server_id, EPOCH).await.unwrap();
         assert!((3600..=24 * 3600).contains(&lifetime().await));
         assert!(gate.retire(id, EPOCH, Duration::ZERO).await.is_err(), "somebody is opening it");
-        let staging = shared.stage(id, &home, EPOCH).await.unwrap();
-        shared.install(staging, &terms(1)).await.unwrap();
+        let staging = shared.stage(id, &server_id, EPOCH).await.unwrap();
+        shared.install(staging, &settings(1)).await.unwrap();
         assert_eq!(lifetime().await, -1);
     })
     .await;

@@ -13,12 +13,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 use seckill::config::Backend;
-use seckill::model::{OrderId, ProductId, Purchase, SaleTerms, UserId};
+use seckill::model::{OrderId, ProductId, Purchase, SaleSettings, UserId};
 use seckill::stock::{Admission, GateError, HeldUnits, RATE_WINDOW, StockGate};
 use tokio::runtime::Handle;
 
 use self::model::{Model, Span};
-use crate::gate::{EPOCH, gate, terms};
+use crate::gate::{EPOCH, gate, settings};
 use crate::support::Stores;
 use crate::{on_both_backends, product, user};
 
@@ -104,9 +104,9 @@ struct Trial<'a> {
 impl<'a> Trial<'a> {
     async fn new(stores: &'a Stores) -> Result<Self, GateError> {
         static OPENED: AtomicI64 = AtomicI64::new(0);
-        let (gate, id, terms) = (gate(stores), product(1 + OPENED.fetch_add(1, Relaxed)), terms(STOCK));
-        gate.open_new(id, &gate.home().await?, EPOCH, &terms).await?;
-        Ok(Self { stores, gate, id, model: Model::new(terms), drawn: BTreeMap::new() })
+        let (gate, id, settings) = (gate(stores), product(1 + OPENED.fetch_add(1, Relaxed)), settings(STOCK));
+        gate.open_new(id, &gate.server_id().await?, EPOCH, &settings).await?;
+        Ok(Self { stores, gate, id, model: Model::new(settings), drawn: BTreeMap::new() })
     }
 
     fn find(&mut self, picks: &[Pick]) -> Vec<Purchase> {
@@ -151,10 +151,10 @@ impl<'a> Trial<'a> {
                 prop_assert_eq!(refused, Err(GateError::Superseded));
             }
             Step::Configure { newer_by, stock, paused } => {
-                let ver = self.model.terms.ver + newer_by;
-                let terms = SaleTerms { ver, stock: *stock, paused: *paused, ..self.model.terms };
-                self.gate.configure(self.id, &terms).await?;
-                self.model.configure(terms);
+                let ver = self.model.settings.ver + newer_by;
+                let settings = SaleSettings { ver, stock: *stock, paused: *paused, ..self.model.settings };
+                self.gate.configure(self.id, &settings).await?;
+                self.model.configure(settings);
             }
             Step::Restart => self.restart().await?,
             Step::Wait(time) => tokio::time::sleep(*time).await,
@@ -167,14 +167,14 @@ impl<'a> Trial<'a> {
         let admission = self.gate.reserve(self.id, purchases).await?;
         let call = Span { from, to: Instant::now() };
         match admission {
-            Admission::Open { epoch: EPOCH, revision, answers } if !self.model.terms.paused => {
-                prop_assert_eq!((revision, answers.len()), (self.model.terms.revision(), purchases.len()));
+            Admission::Open { epoch: EPOCH, revision, answers } if !self.model.settings.paused => {
+                prop_assert_eq!((revision, answers.len()), (self.model.settings.revision(), purchases.len()));
                 purchases
                     .iter()
                     .zip(answers)
                     .try_for_each(|(purchase, answer)| self.model.admit(*purchase, call, answer))
             }
-            Admission::Paused if self.model.terms.paused => Ok(()),
+            Admission::Paused if self.model.settings.paused => Ok(()),
             other => Err(TestCaseError::fail(format!("{other:?}"))),
         }
     }
@@ -183,11 +183,11 @@ impl<'a> Trial<'a> {
     async fn restart(&mut self) -> Result<(), TestCaseError> {
         self.gate = gate(self.stores);
         if self.stores.config().backend == Backend::Embedded {
-            let mut held = HeldUnits::expecting(0, &self.model.terms);
+            let mut held = HeldUnits::expecting(0, &self.model.settings);
             held.extend(self.model.reload());
-            self.gate.open_with(self.id, EPOCH, &self.model.terms, held)?;
+            self.gate.open_with(self.id, EPOCH, &self.model.settings, held)?;
         }
-        let again = self.gate.open_new(self.id, &self.gate.home().await?, EPOCH, &self.model.terms).await;
+        let again = self.gate.open_new(self.id, &self.gate.server_id().await?, EPOCH, &self.model.settings).await;
         prop_assert_eq!(again, Err(GateError::Superseded));
         Ok(())
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use seckill::config::Backend;
-use seckill::metrics::Metrics;
 use seckill::model::{Purchase, PurchaseBatch, Revision};
 use seckill::queue::{BATCH_MAX, Chosen, DeadLetter, DeadLetters, Delivery, Message, OrderQueue, PutBack};
 use seckill::supervision::Supervisor;
+use seckill::telemetry::Metrics;
 use tokio::sync::mpsc::Receiver;
 
 use crate::support::{Stores, eventually};

@@ -22,7 +22,7 @@ use crate::trial::Trial;
 const PURCHASES_A_SECOND: u32 = 200;
 /// How often slower the slowest hundredth may become. On a machine that is busy with other tests a few milliseconds more
 /// say nothing.
-const SLOWER_AT_MOST: u32 = 3;
+const MAX_SLOWER_AT: u32 = 3;
 const NO_FAULT_BELOW: Duration = Duration::from_millis(150);
 const MEMORY_MOST_MIB: u64 = 512;
 const SOCKETS_AN_ADDRESS: usize = 1_000;
@@ -225,7 +225,7 @@ async fn sells_beside(attacks: &'static [Attack], sockets: usize) {
     );
     assert!(refused.is_empty(), "honest buyers got {refused:?}");
     assert!(cores < 1.2, "{cores} cores");
-    assert!(p99 <= (quiet * SLOWER_AT_MOST).max(NO_FAULT_BELOW), "p99 {quiet:?} became {p99:?}");
+    assert!(p99 <= (quiet * MAX_SLOWER_AT).max(NO_FAULT_BELOW), "p99 {quiet:?} became {p99:?}");
     assert!(peak <= MEMORY_MOST_MIB, "{peak} MiB");
     trial.finish(vec![server]).await;
 }

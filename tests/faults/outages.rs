@@ -12,7 +12,7 @@ use crate::trial::Trial;
 
 const OUTAGE: Duration = Duration::from_secs(30);
 /// What a program may need more than before, in MiB.
-const GROWTH_MOST: u64 = 30;
+const MAX_GROWTH: u64 = 30;
 
 async fn outage(link: Link) {
     let mut trial = Trial::begin(format!("{link:?} away for 30 s"), Backend::Distributed).await;
@@ -36,7 +36,7 @@ async fn outage(link: Link) {
     trial.sold_again(after, patience);
     trial.judge(crowd).await;
     most = most.max(server.memory_mib());
-    if most > before + GROWTH_MOST {
+    if most > before + MAX_GROWTH {
         trial.problem(format!("memory grew from {before} to {most} MiB"));
     }
     trial.finish(vec![server]).await;

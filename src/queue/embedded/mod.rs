@@ -20,19 +20,19 @@ use crate::telemetry::Outage;
 
 /// Purchases that are published and not yet acknowledged, at most.
 const CAPACITY: usize = 50_000;
-/// From here on the journal slows down, by up to [`BRAKE_MOST`] a commit: while orders are written more slowly than
+/// From here on the journal slows down, by up to [`MAX_BRAKE`] a commit: while orders are written more slowly than
 /// promises are given, a promise that comes later is better than none.
 const BRAKE_FROM: usize = CAPACITY / 2;
-const BRAKE_MOST: Duration = Duration::from_millis(40);
+const MAX_BRAKE: Duration = Duration::from_millis(40);
 /// Batches in one commit at most.
-const COMMIT_MOST: usize = 256;
+const MAX_COMMIT: usize = 256;
 /// How long a publisher waits. Nothing is known about a batch after that (I5).
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 /// A commit that takes longer than this hangs: the disk does not answer.
 const COMMIT_HANGS_AFTER: Duration = Duration::from_secs(1);
 /// Pauses before a commit that failed is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
-const RETRY_MOST: Duration = Duration::from_secs(1);
+const MAX_RETRY: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct EmbeddedQueue {
@@ -225,9 +225,9 @@ impl Writer {
     }
 
     fn run(mut self, deliveries: &mpsc::Sender<super::Delivery>) {
-        let mut received = Vec::with_capacity(COMMIT_MOST);
+        let mut received = Vec::with_capacity(MAX_COMMIT);
         loop {
-            self.entries.blocking_recv_many(&mut received, COMMIT_MOST);
+            self.entries.blocking_recv_many(&mut received, MAX_COMMIT);
             let stop = received.is_empty() || received.iter().any(|entry| matches!(entry, Entry::Stop));
             let mut rows = Vec::with_capacity(received.len());
             let mut batches = Vec::with_capacity(received.len());
@@ -262,7 +262,7 @@ impl Writer {
             self.outage.failed("journal", &error, "is the disk of embedded.data_dir full, or read-only?");
             self.state.commit_begins(Duration::ZERO);
             std::thread::sleep(pause);
-            pause = (pause * 2).min(RETRY_MOST);
+            pause = (pause * 2).min(MAX_RETRY);
         }
         self.state.commit_done();
         self.outage.ended();
@@ -278,7 +278,7 @@ impl Writer {
 
 /// How long a commit is put off when so many purchases wait to be written.
 fn brake(waiting: usize) -> Duration {
-    BRAKE_MOST.mul_f64(waiting.saturating_sub(BRAKE_FROM) as f64 / (CAPACITY - BRAKE_FROM) as f64)
+    MAX_BRAKE.mul_f64(waiting.saturating_sub(BRAKE_FROM) as f64 / (CAPACITY - BRAKE_FROM) as f64)
 }
 
 impl Delivery {
@@ -311,8 +311,8 @@ mod tests {
     #[test]
     fn the_fuller_the_queue_the_slower_the_journal() {
         assert_eq!(brake(BRAKE_FROM), Duration::ZERO);
-        assert_eq!(brake((BRAKE_FROM + CAPACITY) / 2), BRAKE_MOST / 2);
-        assert_eq!(brake(CAPACITY), BRAKE_MOST);
+        assert_eq!(brake((BRAKE_FROM + CAPACITY) / 2), MAX_BRAKE / 2);
+        assert_eq!(brake(CAPACITY), MAX_BRAKE);
     }
 
     #[test]

@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::depth::{Counted, DepthKept};
 use super::failure::Failure;
 use super::link::{CHECK_INTERVAL, OPEN_TIMEOUT, OnConnection, Place, broken, close, declare_queues, opened};
-use super::outbox::{Destination, Outbox};
 use super::problem::Problem;
+use super::unconfirmed::{Destination, Unconfirmed};
 use crate::queue::{Message, message};
 
 /// Unacknowledged messages at most: the only bound on what the library buffers, some 40 MiB if all are full. When many
@@ -48,7 +48,7 @@ struct Letter {
     tag: u64,
     redelivered: bool,
     unacked: Arc<Unacked>,
-    outbox: Arc<Outbox>,
+    unconfirmed: Arc<Unconfirmed>,
 }
 
 /// What was delivered on one link and is not acknowledged. One frame acknowledges all that came before, if nothing among
@@ -121,7 +121,8 @@ impl Letter {
         let depth = self.unacked.depth.clone();
         let _unparked = depth.parking();
         let mut told: Option<Instant> = None;
-        while let Err(problem) = self.outbox.send(Destination::Dead, self.body.clone(), Some(reason.clone())).await {
+        while let Err(problem) = self.unconfirmed.send(Destination::Dead, self.body.clone(), Some(reason.clone())).await
+        {
             if told.is_none_or(|at| at.elapsed() > PARK_TOLD_EVERY) && depth.may_tell(PARK_TOLD_EVERY) {
                 told = Some(Instant::now());
                 tracing::error!(
@@ -175,7 +176,7 @@ impl Subscriber {
     /// Connects, makes the queues, and starts to consume.
     pub(super) async fn open(
         place: &Place,
-        outbox: &Arc<Outbox>,
+        unconfirmed: &Arc<Unconfirmed>,
         router: &Router,
         depth: &Arc<DepthKept>,
     ) -> Result<Self, Problem> {
@@ -188,7 +189,7 @@ impl Subscriber {
             let channel = connection.open_channel(None).await?;
             channel.register_callback(OnChannel(failure.clone())).await?;
             declare_queues(&connection, &channel, place).await?;
-            let reading = consume(&channel, &place.orders, outbox, router, &failure, depth).await?;
+            let reading = consume(&channel, &place.orders, unconfirmed, router, &failure, depth).await?;
             Ok((channel, reading))
         };
         let (channel, reading) = opened(&failure, opening).await?;
@@ -253,7 +254,7 @@ async fn count(channel: &Channel, place: &Place) -> Result<Counted, AmqpError> {
 async fn consume(
     channel: &Channel,
     queue: &str,
-    outbox: &Arc<Outbox>,
+    unconfirmed: &Arc<Unconfirmed>,
     router: &Router,
     failure: &Failure,
     depth: &Arc<DepthKept>,
@@ -265,7 +266,7 @@ async fn consume(
     depth.unacknowledged(0);
     let (failure, depth) = (failure.clone(), depth.clone());
     let unacked = Arc::new(Unacked { tags: Mutex::default(), channel, failure, depth });
-    let outbox = outbox.clone();
+    let unconfirmed = unconfirmed.clone();
     let router = Router { consumers: router.consumers.clone() };
     let reading = async move {
         while let Some(message) = messages.recv().await {
@@ -276,8 +277,8 @@ async fn consume(
             tags.insert(tag);
             unacked.depth.unacknowledged(tags.len());
             drop(tags);
-            let (unacked, outbox) = (unacked.clone(), outbox.clone());
-            let letter = Letter { body, tag, redelivered: deliver.redelivered(), unacked, outbox };
+            let (unacked, unconfirmed) = (unacked.clone(), unconfirmed.clone());
+            let letter = Letter { body, tag, redelivered: deliver.redelivered(), unacked, unconfirmed };
             match message::decode(&letter.body) {
                 Ok(message) => router.route(Delivery { message, letter }).await,
                 Err(problem) => letter.park(&problem).await,

@@ -17,7 +17,7 @@ const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
 const METHOD_FRAME: u8 = 1;
 const FRAME_END: u8 = 0xCE;
 /// What a broker sends before we have agreed on anything is smaller.
-const FRAME_MOST: u32 = 128 * 1024;
+const MAX_FRAME: u32 = 128 * 1024;
 /// Methods of the class `connection`.
 const CONNECTION: u16 = 10;
 const START: u16 = 10;
@@ -76,7 +76,7 @@ async fn read_method(stream: &mut TcpStream) -> Result<(u16, Vec<u8>)> {
         let kind = stream.read_u8().await?;
         let _channel = stream.read_u16().await?;
         let size = stream.read_u32().await?;
-        if size > FRAME_MOST {
+        if size > MAX_FRAME {
             return Err(ErrorKind::InvalidData.into());
         }
         let mut payload = vec![0; size as usize];

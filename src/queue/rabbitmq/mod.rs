@@ -12,9 +12,9 @@ mod failure;
 mod identity;
 mod link;
 mod login;
-mod outbox;
 mod problem;
 mod publisher;
+mod unconfirmed;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,10 +30,10 @@ use self::consumer::{Router, Subscriber};
 pub(super) use self::dead_letters::DeadLetters;
 use self::depth::DepthKept;
 use self::link::Place;
-use self::outbox::{Destination, Outbox};
 use self::problem::Problem;
 pub(super) use self::problem::Trouble;
 use self::publisher::Publisher;
+use self::unconfirmed::{Destination, Unconfirmed};
 use super::{Barrier, Depth, PublishError, message};
 use crate::config;
 use crate::model::PurchaseBatch;
@@ -53,7 +53,7 @@ const RECONNECTS_REFUSED: ConstantBuilder =
 /// See the module.
 pub struct RabbitMqQueue {
     place: Place,
-    outbox: Arc<Outbox>,
+    unconfirmed: Arc<Unconfirmed>,
     publishing: Condition,
     consuming: Condition,
     depth: Arc<DepthKept>,
@@ -65,7 +65,7 @@ impl RabbitMqQueue {
     pub(super) fn new(settings: &config::RabbitMq) -> Result<Self, String> {
         Ok(Self {
             place: Place::new(&settings.url, &settings.queue)?,
-            outbox: Arc::new(Outbox::new()),
+            unconfirmed: Arc::new(Unconfirmed::new()),
             publishing: Condition::new("publish"),
             consuming: Condition::new("consume"),
             depth: Arc::default(),
@@ -95,7 +95,7 @@ impl RabbitMqQueue {
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.publishing.is_linked() && self.outbox.accepts()
+        self.publishing.is_linked() && self.unconfirmed.accepts()
     }
 
     /// What is wrong, for those who are told that it is not ready: also what hinders only the writing of orders.
@@ -119,7 +119,7 @@ impl RabbitMqQueue {
         if !self.is_ready() {
             return Err(PublishError::Unavailable);
         }
-        self.outbox.send(Destination::Orders, body, None).await
+        self.unconfirmed.send(Destination::Orders, body, None).await
     }
 
     /// Only a queue of this deployment is used from now on. Reads whose it is, if the broker answers; an error says that it
@@ -154,17 +154,17 @@ impl RabbitMqQueue {
         let mut pauses = Pauses::default();
         // What a link of before left, if this task begins anew.
         self.publishing.unlinked();
-        self.outbox.unlinked();
+        self.unconfirmed.unlinked();
         while !self.stop.is_cancelled() {
-            let opening = Publisher::open(&self.place, &self.outbox, &self.publishing);
+            let opening = Publisher::open(&self.place, &self.unconfirmed, &self.publishing);
             let problem = match self.stop.run_until_cancelled(opening).await {
                 None => break,
                 Some(Ok(link)) => {
                     self.publishing.well();
                     pauses = Pauses::default();
-                    let problem = link.run(&self.outbox, &self.publishing, &self.stop).await;
+                    let problem = link.run(&self.unconfirmed, &self.publishing, &self.stop).await;
                     self.publishing.unlinked();
-                    self.outbox.unlinked();
+                    self.unconfirmed.unlinked();
                     link.close().await;
                     problem
                 }
@@ -172,14 +172,14 @@ impl RabbitMqQueue {
             };
             pauses.after(problem, &self.publishing, &self.stop).await;
         }
-        self.outbox.close();
+        self.unconfirmed.close();
     }
 
     async fn keep_consuming(&self, router: &Router) {
         let mut pauses = Pauses::default();
         self.consuming.unlinked();
         while !self.stop.is_cancelled() {
-            let opening = Subscriber::open(&self.place, &self.outbox, router, &self.depth);
+            let opening = Subscriber::open(&self.place, &self.unconfirmed, router, &self.depth);
             let problem = match self.stop.run_until_cancelled(opening).await {
                 None => break,
                 Some(Ok(mut link)) => {

@@ -18,8 +18,8 @@ use super::failure::Failure;
 use super::link::{
     CHECK_INTERVAL, OPEN_TIMEOUT, OnConnection, Place, broken, close, declare_queues, no_answer, opened,
 };
-use super::outbox::{Destination, Outbox};
 use super::problem::Problem;
+use super::unconfirmed::{Destination, Unconfirmed};
 use crate::model::Timestamp;
 use crate::queue::{PublishError, dead_letters};
 
@@ -41,14 +41,19 @@ pub(super) struct Publisher {
 
 impl Publisher {
     /// Connects, makes the queues, and makes sure that messages are taken.
-    pub(super) async fn open(place: &Place, outbox: &Arc<Outbox>, condition: &Condition) -> Result<Self, Problem> {
+    pub(super) async fn open(
+        place: &Place,
+        unconfirmed: &Arc<Unconfirmed>,
+        condition: &Condition,
+    ) -> Result<Self, Problem> {
         let connection = place.connect("seckill publisher").await?;
         let failure = Failure::default();
         let probe = Probe { key: format!("{}.nowhere", place.orders), returned: Arc::default() };
         let opening = async {
             connection.register_callback(OnConnection(failure.clone())).await?;
             let channel = connection.open_channel(None).await?;
-            let callback = OnChannel { failure: failure.clone(), outbox: outbox.clone(), probe: probe.clone() };
+            let callback =
+                OnChannel { failure: failure.clone(), unconfirmed: unconfirmed.clone(), probe: probe.clone() };
             channel.register_callback(callback).await?;
             declare_queues(&connection, &channel, place).await?;
             Ok(channel)
@@ -64,30 +69,30 @@ impl Publisher {
     /// Publishes until the link fails or `stop` is asked for; returns what went wrong.
     pub(super) async fn run(
         &self,
-        outbox: &Outbox,
+        unconfirmed: &Unconfirmed,
         condition: &Condition,
         stop: &CancellationToken,
     ) -> Option<Problem> {
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.failure.token().cancelled() => {}
-            () = self.publish_all(outbox) => {}
+            () = self.publish_all(unconfirmed) => {}
             problem = broken(&self.connection) => self.failure.report(problem),
-            problem = self.watch(outbox, condition) => self.failure.report(problem),
+            problem = self.watch(unconfirmed, condition) => self.failure.report(problem),
         }
         self.failure.token().cancel();
         self.failure.problem()
     }
 
     /// The only task that publishes on this channel: delivery tags count in the order of publishing.
-    async fn publish_all(&self, outbox: &Outbox) {
+    async fn publish_all(&self, unconfirmed: &Unconfirmed) {
         let properties = BasicProperties::default()
             .with_content_type("application/json")
             .with_app_id("seckill")
             .with_persistence(true)
             .finish();
         loop {
-            let (to, body, reason) = outbox.next().await;
+            let (to, body, reason) = unconfirmed.next().await;
             let queue = match to {
                 Destination::Orders => &self.place.orders,
                 Destination::Dead => &self.place.dead,
@@ -109,14 +114,14 @@ impl Publisher {
     }
 
     /// Watches the connection, and whether confirms come.
-    async fn watch(&self, outbox: &Outbox, condition: &Condition) -> Problem {
+    async fn watch(&self, unconfirmed: &Unconfirmed, condition: &Condition) -> Problem {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
             crash_point!("publisher");
             if !(self.connection.is_open() && self.channel.is_open()) {
                 return Problem::unreachable("the connection is closed");
             }
-            match outbox.overdue() {
+            match unconfirmed.overdue() {
                 None => condition.well(),
                 Some(late) if late > GIVEN_UP_AFTER => return Problem::blocked(),
                 Some(_) => condition.ill(Problem::blocked()),
@@ -169,14 +174,14 @@ pub(super) fn reason_header(reason: &str) -> FieldTable {
 
 struct OnChannel {
     failure: Failure,
-    outbox: Arc<Outbox>,
+    unconfirmed: Arc<Unconfirmed>,
     probe: Probe,
 }
 
 impl OnChannel {
     fn confirmed(&self, tag: u64, multiple: bool, result: Result<(), PublishError>) {
         if !self.failure.token().is_cancelled() {
-            self.outbox.confirmed(tag, multiple, result);
+            self.unconfirmed.confirmed(tag, multiple, result);
         }
     }
 }

@@ -35,8 +35,8 @@ use self::passwords::Asker;
 use crate::config::{self, Config, Registration, Users};
 use crate::db::{Db, DbError};
 use crate::error::{Error, Result};
-use crate::metrics::Metrics;
 use crate::model::{Account, Password, Role, UserId, Username};
+use crate::telemetry::Metrics;
 
 /// See the module.
 pub struct Accounts {

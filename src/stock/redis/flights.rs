@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use deadpool_redis::redis;
 
 use super::RedisGate;
-use super::link::Slot;
+use super::connection::ConnectionCell;
 use super::replies::done;
 use crate::model::ProductId;
 use crate::stock::GateError;
@@ -26,7 +26,7 @@ const NOTED_FOR: Duration = Duration::from_secs(2);
 /// An entry counts this long. More than [`NOTED_FOR`] and the longest time from a click to its promise together.
 const KEPT: Duration = Duration::from_secs(10);
 /// Products that this instance remembers to have noted.
-const NOTED_MOST: usize = 10_000;
+const MAX_NOTED: usize = 10_000;
 
 /// What this instance has noted lately, and when.
 #[derive(Default)]
@@ -40,10 +40,10 @@ impl Noted {
 
     fn note(&self, product: ProductId, at: Instant) {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if noted.len() >= NOTED_MOST {
+        if noted.len() >= MAX_NOTED {
             noted.retain(|_, at| at.elapsed() < NOTED_FOR);
         }
-        if noted.len() < NOTED_MOST {
+        if noted.len() < MAX_NOTED {
             noted.insert(product, at);
         }
     }
@@ -56,7 +56,7 @@ impl RedisGate {
             return Ok(());
         }
         let begun = Instant::now();
-        self.write_flights(self.slot(product), &[product], false).await?;
+        self.write_flights(self.cell(product), &[product], false).await?;
         self.noted.note(product, begun);
         Ok(())
     }
@@ -66,10 +66,10 @@ impl RedisGate {
         self.write_flights(&self.reader, products, true).await
     }
 
-    async fn write_flights(&self, slot: &Slot, products: &[ProductId], all: bool) -> Result<(), GateError> {
+    async fn write_flights(&self, cell: &ConnectionCell, products: &[ProductId], all: bool) -> Result<(), GateError> {
         let reply: String = self
-            .invoke_on(slot, &self.flights, &[self.keys.flights()], |link, call| {
-                call.arg(KEPT.as_millis() as u64).arg(if all { &link.home } else { "" });
+            .invoke_on(cell, &self.flights, &[self.keys.flights()], |link, call| {
+                call.arg(KEPT.as_millis() as u64).arg(if all { &link.server_id } else { "" });
                 for product in products {
                     call.arg(product.get());
                 }
@@ -80,18 +80,18 @@ impl RedisGate {
 
     /// The products of which something may be in flight; `None`: nobody knows.
     pub(in crate::stock) async fn products_in_flight(&self) -> Result<Option<Vec<ProductId>>, GateError> {
-        let slot = &self.reader;
-        let link = self.link(slot).await?;
+        let cell = &self.reader;
+        let link = self.link(cell).await?;
         let mut ask = redis::cmd("ZRANGEBYSCORE");
         ask.arg(self.keys.flights()).arg("-inf").arg("+inf");
         let reply = ask.query_async::<Vec<String>>(&mut link.conn()).await;
-        let members = match self.answered(slot, &link, reply) {
+        let members = match self.answered(cell, &link, reply) {
             Ok(members) => members,
             // Somebody has put something else in its place, which a sweep takes away.
             Err(GateError::Protocol(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let is_whole = members.iter().any(|member| member.strip_prefix('@') == Some(link.home.as_str()));
+        let is_whole = members.iter().any(|member| member.strip_prefix('@') == Some(link.server_id.as_str()));
         Ok(is_whole.then(|| members.iter().filter_map(|member| member.parse().ok()).collect()))
     }
 }

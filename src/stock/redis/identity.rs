@@ -21,13 +21,13 @@ impl RedisGate {
 
     async fn owner_after(&self, set: &str, deployment: &str) -> Result<GateOwner, GateError> {
         let key = self.keys.deployment();
-        let slot = &self.prober;
-        let link = self.link(slot).await?;
+        let cell = &self.prober;
+        let link = self.link(cell).await?;
         let mut ask = redis::pipe();
         ask.cmd(set).arg(&key).arg(format!("{deployment} {}", Uuid::new_v4())).ignore();
         ask.cmd("GET").arg(&key);
         let reply = ask.query_async::<(String,)>(&mut link.conn()).await;
-        let (found,) = self.answered(slot, &link, reply)?;
+        let (found,) = self.answered(cell, &link, reply)?;
         let (deployment, redis_id) = found.split_once(' ').ok_or_else(|| nonsense(&found))?;
         Ok(GateOwner { deployment: deployment.to_owned(), redis_id: redis_id.to_owned() })
     }

@@ -1,15 +1,15 @@
 //! The gate in Redis: one Lua script a step, all keys of a product in one hash tag.
 
 mod clock;
+mod connection;
 mod failure;
 mod flights;
 mod identity;
 mod keys;
-mod link;
 mod opening;
 mod reading;
-mod refusals;
 mod replies;
+mod sold_out_cache;
 mod troubles;
 
 pub use self::opening::Staging;
@@ -21,16 +21,16 @@ use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisError, Sc
 use tokio_util::sync::CancellationToken;
 
 use self::clock::ServerClock;
+use self::connection::{ConnectionCell, Link, pool, read_server_id};
 use self::failure::{Failure, sort};
 use self::flights::Noted;
 use self::keys::Keys;
-use self::link::{Link, Slot, pool, read_home};
-use self::refusals::Refusals;
 use self::replies::{done, parse_admission};
+use self::sold_out_cache::Refusals;
 use self::troubles::Troubles;
 use super::{Admission, Answer, GateError, RATE_WINDOW, Refusal, rate_wait};
 use crate::config;
-use crate::model::{OrderId, ProductId, Purchase, Revision, SaleTerms, Timestamp, UserId};
+use crate::model::{OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
 
 /// How often an idle link's server is asked who it is.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -48,11 +48,11 @@ const GATE_FIELDS: [&str; 9] = ["epoch", "home", "open", "ver", "stock", "starts
 pub struct RedisGate {
     keys: Keys,
     /// For purchases, and what becomes of them.
-    slots: Vec<Slot>,
+    cells: Vec<ConnectionCell>,
     /// For all who only look: however many they are, no purchase waits behind them.
-    reader: Slot,
+    reader: ConnectionCell,
     /// For the question whether the server answers, so that nobody else's questions delay it.
-    prober: Slot,
+    prober: ConnectionCell,
     clock: ServerClock,
     refusals: Refusals,
     troubles: Troubles,
@@ -74,45 +74,50 @@ pub struct RedisGate {
 
 impl RedisGate {
     pub(super) fn new(settings: &config::Redis, links: usize) -> Result<Self, String> {
-        let own = |slots| Ok::<_, String>(Slot::new(pool(settings, slots)?, settings.db));
+        let own = |cells| Ok::<_, String>(ConnectionCell::new(pool(settings, cells)?, settings.db));
         let (reader, prober) = (own(1)?, own(1)?);
         let pool = pool(settings, settings.pool_size)?;
         Ok(Self {
             keys: Keys::new(&settings.key_prefix),
-            slots: (0..links.clamp(1, settings.pool_size)).map(|_| Slot::new(pool.clone(), settings.db)).collect(),
+            cells: (0..links.clamp(1, settings.pool_size))
+                .map(|_| ConnectionCell::new(pool.clone(), settings.db))
+                .collect(),
             reader,
             prober,
             clock: ServerClock::default(),
             refusals: Refusals::default(),
             troubles: Troubles::default(),
             probed: tokio::sync::Mutex::default(),
-            probe: Script::new(include_str!("probe.lua")),
-            reserve: Script::new(concat!(include_str!("revision_at.lua"), include_str!("reserve.lua"))),
-            settle: Script::new(include_str!("settle.lua")),
-            release: Script::new(include_str!("release.lua")),
-            configure: Script::new(include_str!("configure.lua")),
-            close: Script::new(include_str!("close.lua")),
-            install: Script::new(include_str!("install.lua")),
-            retire: Script::new(include_str!("retire.lua")),
-            readmit: Script::new(include_str!("readmit.lua")),
-            stale: Script::new(concat!(include_str!("revision_at.lua"), include_str!("stale.lua"))),
-            in_flight: Script::new(concat!(include_str!("revision_at.lua"), include_str!("in_flight.lua"))),
-            flights: Script::new(include_str!("flights.lua")),
+            probe: Script::new(include_str!("scripts/probe.lua")),
+            reserve: Script::new(concat!(include_str!("scripts/revision_at.lua"), include_str!("scripts/reserve.lua"))),
+            settle: Script::new(include_str!("scripts/settle.lua")),
+            release: Script::new(include_str!("scripts/release.lua")),
+            configure: Script::new(include_str!("scripts/configure.lua")),
+            close: Script::new(include_str!("scripts/close.lua")),
+            install: Script::new(include_str!("scripts/install.lua")),
+            retire: Script::new(include_str!("scripts/retire.lua")),
+            readmit: Script::new(include_str!("scripts/readmit.lua")),
+            stale: Script::new(concat!(include_str!("scripts/revision_at.lua"), include_str!("scripts/stale.lua"))),
+            in_flight: Script::new(concat!(
+                include_str!("scripts/revision_at.lua"),
+                include_str!("scripts/in_flight.lua")
+            )),
+            flights: Script::new(include_str!("scripts/flights.lua")),
             noted: Noted::default(),
         })
     }
 
-    pub(super) async fn home(&self) -> Result<String, GateError> {
-        let slot = &self.slots[0];
-        let link = self.link(slot).await?;
+    pub(super) async fn server_id(&self) -> Result<String, GateError> {
+        let cell = &self.cells[0];
+        let link = self.link(cell).await?;
         // Asked anew: the link may be older than a failover.
-        let home = read_home(&mut link.conn()).await;
-        if home.as_ref() != Ok(&link.home) {
-            slot.drop_link(&link);
+        let server_id = read_server_id(&mut link.conn()).await;
+        if server_id.as_ref() != Ok(&link.server_id) {
+            cell.drop_link(&link);
         } else {
-            let _ = self.ask_gates(slot, &[]).await;
+            let _ = self.ask_gates(cell, &[]).await;
         }
-        home
+        server_id
     }
 
     /// The time by which sales begin and end.
@@ -162,7 +167,7 @@ impl RedisGate {
         let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product)];
         let reply: Vec<Value> = self
             .invoke(product, &self.reserve, &keys, |link, call| {
-                call.arg(&link.home).arg(self.keys.rate_prefix(product)).arg(RATE_WINDOW.as_millis() as u64);
+                call.arg(&link.server_id).arg(self.keys.rate_prefix(product)).arg(RATE_WINDOW.as_millis() as u64);
                 for purchase in purchases {
                     call.arg(purchase.user_id.get()).arg(purchase.order_id.encode(&mut [0; OrderId::LENGTH]));
                 }
@@ -189,7 +194,7 @@ impl RedisGate {
             let mut member = String::new();
             let reply: String = self
                 .invoke(product, &self.settle, &[self.keys.gate(product), self.keys.flight(product)], |link, call| {
-                    call.arg(&link.home);
+                    call.arg(&link.server_id);
                     for purchase in chunk {
                         member.clear();
                         member.push_str(purchase.order_id.encode(&mut [0; OrderId::LENGTH]));
@@ -215,7 +220,7 @@ impl RedisGate {
         for chunk in purchases.chunks(CHUNK) {
             let reply = self
                 .invoke(product, &self.release, &keys, |link, call| {
-                    call.arg(&link.home).arg(epoch).arg(self.keys.rate_prefix(product));
+                    call.arg(&link.server_id).arg(epoch).arg(self.keys.rate_prefix(product));
                     for purchase in chunk {
                         let wait = rate_wait(purchase, now).as_millis() as u64;
                         call.arg(purchase.order_id.encode(&mut [0; OrderId::LENGTH]));
@@ -228,11 +233,11 @@ impl RedisGate {
         Ok(())
     }
 
-    pub(super) async fn configure(&self, product: ProductId, terms: &SaleTerms) -> Result<(), GateError> {
+    pub(super) async fn configure(&self, product: ProductId, settings: &SaleSettings) -> Result<(), GateError> {
         let reply = self
             .invoke(product, &self.configure, &[self.keys.gate(product), self.keys.flight(product)], |link, call| {
-                call.arg(&link.home);
-                add_terms(call, terms);
+                call.arg(&link.server_id);
+                add_settings(call, settings);
             })
             .await;
         self.changed(product, reply)
@@ -282,28 +287,28 @@ impl RedisGate {
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             let _ = self.ask_gates(&self.reader, &[]).await;
             let _ = self.ping().await;
-            for slot in self.slots.iter().chain([&self.reader, &self.prober]) {
-                let Some(link) = slot.current() else { continue };
-                match read_home(&mut link.conn()).await {
-                    Ok(home) if home == link.home => known_home = Some(home),
-                    Ok(home) => {
+            for cell in self.cells.iter().chain([&self.reader, &self.prober]) {
+                let Some(link) = cell.current() else { continue };
+                match read_server_id(&mut link.conn()).await {
+                    Ok(server_id) if server_id == link.server_id => known_home = Some(server_id),
+                    Ok(server_id) => {
                         // Each of the links finds out by itself.
-                        if known_home.replace(home.clone()).is_some_and(|known| known != home) {
+                        if known_home.replace(server_id.clone()).is_some_and(|known| known != server_id) {
                             tracing::warn!("Redis is another server than before: connecting anew");
                         }
-                        slot.drop_link(&link);
+                        cell.drop_link(&link);
                     }
                     Err(error) => {
                         self.troubles.note(&error);
-                        slot.drop_link(&link);
+                        cell.drop_link(&link);
                     }
                 }
             }
         }
     }
 
-    fn slot(&self, product: ProductId) -> &Slot {
-        &self.slots[product.get() as usize % self.slots.len()]
+    fn cell(&self, product: ProductId) -> &ConnectionCell {
+        &self.cells[product.get() as usize % self.cells.len()]
     }
 
     /// Runs a script on the product's link; loads it when the server does not know it. Not the library's own invocation,
@@ -315,7 +320,7 @@ impl RedisGate {
         keys: &[String],
         args: impl FnOnce(&Link, &mut Cmd),
     ) -> Result<T, GateError> {
-        let reply = self.invoke_on(self.slot(product), script, keys, args).await;
+        let reply = self.invoke_on(self.cell(product), script, keys, args).await;
         reply.map_err(|error| self.unreadable(product, error))
     }
 
@@ -329,12 +334,12 @@ impl RedisGate {
     /// The same on a link of another kind.
     async fn invoke_on<T: FromRedisValue>(
         &self,
-        slot: &Slot,
+        cell: &ConnectionCell,
         script: &Script,
         keys: &[String],
         args: impl FnOnce(&Link, &mut Cmd),
     ) -> Result<T, GateError> {
-        let link = self.link(slot).await?;
+        let link = self.link(cell).await?;
         let mut call = redis::cmd("EVALSHA");
         call.arg(script.get_hash()).arg(keys.len()).arg(keys);
         args(&link, &mut call);
@@ -347,35 +352,40 @@ impl RedisGate {
                 Err(error) => Err(error),
             };
         }
-        self.answered(slot, &link, reply)
+        self.answered(cell, &link, reply)
     }
 
     /// The same, but only on the server of that identity.
     async fn invoke_at<T: FromRedisValue>(
         &self,
         product: ProductId,
-        home: &str,
+        server_id: &str,
         script: &Script,
         keys: &[String],
         args: impl FnOnce(&mut Cmd),
     ) -> Result<T, GateError> {
-        if self.link(self.slot(product)).await?.home != home {
+        if self.link(self.cell(product)).await?.server_id != server_id {
             return Err(GateError::Lost);
         }
         self.invoke(product, script, keys, |_, call| args(call)).await
     }
 
     /// The link of a slot.
-    async fn link(&self, slot: &Slot) -> Result<Arc<Link>, GateError> {
-        slot.link().await.inspect_err(|error| self.troubles.note(error))
+    async fn link(&self, cell: &ConnectionCell) -> Result<Arc<Link>, GateError> {
+        cell.link().await.inspect_err(|error| self.troubles.note(error))
     }
 
     /// Sorts errors, and drops a link that can no longer be trusted to answer.
-    fn answered<T>(&self, slot: &Slot, link: &Arc<Link>, reply: Result<T, RedisError>) -> Result<T, GateError> {
+    fn answered<T>(
+        &self,
+        cell: &ConnectionCell,
+        link: &Arc<Link>,
+        reply: Result<T, RedisError>,
+    ) -> Result<T, GateError> {
         reply.map_err(|error| {
             let Failure { error, connect_anew } = sort(&error);
             if connect_anew {
-                slot.drop_link(link);
+                cell.drop_link(link);
             }
             self.troubles.note(&error);
             error
@@ -383,7 +393,11 @@ impl RedisGate {
     }
 }
 
-fn add_terms(call: &mut Cmd, terms: &SaleTerms) {
-    let ends = terms.ends_at.map(|end| end.unix_ms().to_string()).unwrap_or_default();
-    call.arg(terms.ver).arg(terms.stock).arg(terms.starts_at.unix_ms()).arg(ends).arg(i32::from(terms.paused));
+fn add_settings(call: &mut Cmd, settings: &SaleSettings) {
+    let ends = settings.ends_at.map(|end| end.unix_ms().to_string()).unwrap_or_default();
+    call.arg(settings.ver)
+        .arg(settings.stock)
+        .arg(settings.starts_at.unix_ms())
+        .arg(ends)
+        .arg(i32::from(settings.paused));
 }

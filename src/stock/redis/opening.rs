@@ -6,8 +6,8 @@ use deadpool_redis::redis::{self, Value};
 use uuid::Uuid;
 
 use super::replies::{GateReply, parse_readmitted};
-use super::{CHUNK, RedisGate, SENTINEL, add_terms};
-use crate::model::{ProductId, Purchase, SaleTerms};
+use super::{CHUNK, RedisGate, SENTINEL, add_settings};
+use crate::model::{ProductId, Purchase, SaleSettings};
 use crate::stock::{Answer, GateError, Inspection};
 
 /// A staged set of buyers that nobody installs goes away by itself.
@@ -19,7 +19,7 @@ const CLOSED_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Buyers that are loaded beside a closed gate.
 pub struct Staging {
     product: ProductId,
-    home: String,
+    server_id: String,
     epoch: i64,
     key: String,
 }
@@ -27,25 +27,30 @@ pub struct Staging {
 impl RedisGate {
     /// Looks at a gate over a connection made for it, so that it is the server of now that answers.
     pub(in crate::stock) async fn inspect(&self, product: ProductId) -> Result<Inspection, GateError> {
-        let slot = self.slot(product);
-        if let Some(link) = slot.current() {
-            slot.drop_link(&link);
+        let cell = self.cell(product);
+        if let Some(link) = cell.current() {
+            cell.drop_link(&link);
         }
-        let link = self.link(slot).await?;
+        let link = self.link(cell).await?;
         let mut ask = redis::pipe();
         self.ask_gate(&mut ask, product);
-        let mut reply = self.ask_each(slot, &link, &mut ask).await?.into_iter();
-        let home = link.home.clone();
-        let found = GateReply::read(&mut reply)?.found(&home);
-        Ok(Inspection { home, found })
+        let mut reply = self.ask_each(cell, &link, &mut ask).await?.into_iter();
+        let server_id = link.server_id.clone();
+        let found = GateReply::read(&mut reply)?.found(&server_id);
+        Ok(Inspection { server_id, found })
     }
 
     /// Closes whatever gate of an older epoch there is. After it, no purchase of an older epoch can be admitted.
-    pub(in crate::stock) async fn close(&self, product: ProductId, home: &str, epoch: i64) -> Result<(), GateError> {
+    pub(in crate::stock) async fn close(
+        &self,
+        product: ProductId,
+        server_id: &str,
+        epoch: i64,
+    ) -> Result<(), GateError> {
         let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product)];
         let reply = self
-            .invoke_at(product, home, &self.close, &keys, |call| {
-                call.arg(home).arg(epoch).arg(CLOSED_TTL.as_millis() as u64);
+            .invoke_at(product, server_id, &self.close, &keys, |call| {
+                call.arg(server_id).arg(epoch).arg(CLOSED_TTL.as_millis() as u64);
             })
             .await;
         self.changed(product, reply)
@@ -59,16 +64,16 @@ impl RedisGate {
         age: Duration,
     ) -> Result<Option<String>, GateError> {
         let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product)];
-        let mut home = String::new();
+        let mut server_id = String::new();
         let reply = self
             .invoke::<String>(product, &self.retire, &keys, |link, call| {
-                home.clone_from(&link.home);
-                call.arg(&link.home).arg(epoch).arg(age.as_millis() as u64);
+                server_id.clone_from(&link.server_id);
+                call.arg(&link.server_id).arg(epoch).arg(age.as_millis() as u64);
             })
             .await;
         match reply.as_deref() {
             Ok("stays") => Ok(None),
-            _ => self.changed(product, reply).map(|()| Some(home)),
+            _ => self.changed(product, reply).map(|()| Some(server_id)),
         }
     }
 
@@ -81,7 +86,7 @@ impl RedisGate {
         let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product)];
         let reply = self
             .invoke::<Vec<Value>>(product, &self.readmit, &keys, |link, call| {
-                call.arg(&link.home);
+                call.arg(&link.server_id);
                 for purchase in purchases {
                     call.arg(purchase.user_id.get()).arg(purchase.order_id.to_string());
                 }
@@ -94,11 +99,11 @@ impl RedisGate {
     pub(in crate::stock) async fn stage(
         &self,
         product: ProductId,
-        home: &str,
+        server_id: &str,
         epoch: i64,
     ) -> Result<Staging, GateError> {
         let key = self.keys.staging(product, &Uuid::new_v4().simple());
-        let staging = Staging { product, home: home.to_owned(), epoch, key };
+        let staging = Staging { product, server_id: server_id.to_owned(), epoch, key };
         self.load(&staging, &[(SENTINEL.to_owned(), epoch.to_string())]).await?;
         Ok(staging)
     }
@@ -114,26 +119,26 @@ impl RedisGate {
     }
 
     async fn load(&self, staging: &Staging, fields: &[(String, String)]) -> Result<(), GateError> {
-        let slot = self.slot(staging.product);
-        let link = self.link(slot).await?;
-        if link.home != staging.home {
+        let cell = self.cell(staging.product);
+        let link = self.link(cell).await?;
+        if link.server_id != staging.server_id {
             return Err(GateError::Lost);
         }
         let mut load = redis::pipe();
         load.atomic().hset_multiple(&staging.key, fields).ignore();
         load.pexpire(&staging.key, STAGING_TTL.as_millis() as i64).ignore();
         let loaded = load.query_async::<()>(&mut link.conn()).await;
-        self.answered(slot, &link, loaded)
+        self.answered(cell, &link, loaded)
     }
 
     /// Opens the closed gate with the loaded buyers.
-    pub(in crate::stock) async fn install(&self, staging: Staging, terms: &SaleTerms) -> Result<(), GateError> {
-        let Staging { product, home, epoch, key } = staging;
+    pub(in crate::stock) async fn install(&self, staging: Staging, settings: &SaleSettings) -> Result<(), GateError> {
+        let Staging { product, server_id, epoch, key } = staging;
         let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product), key];
         let reply = self
-            .invoke_at(product, &home, &self.install, &keys, |call| {
-                call.arg(&home).arg(epoch);
-                add_terms(call, terms);
+            .invoke_at(product, &server_id, &self.install, &keys, |call| {
+                call.arg(&server_id).arg(epoch);
+                add_settings(call, settings);
             })
             .await;
         self.changed(product, reply)

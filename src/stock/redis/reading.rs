@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{self, Pipeline, Value};
 
+use super::connection::{ConnectionCell, Link};
 use super::failure::WRONG_TYPE;
-use super::link::{Link, Slot};
 use super::replies::{GateReply, OpenGate, done, nonsense, parse, parse_held, parse_revision, parse_stale};
 use super::{GATE_FIELDS, RedisGate, SENTINEL};
 use crate::model::{OrderId, ProductId, Purchase, Revision, Timestamp, UserId};
@@ -26,14 +26,14 @@ impl RedisGate {
             return Ok(Vec::new());
         }
         let (asked, gates) = self.ask_gates(&self.reader, products).await?;
-        let view = |OpenGate { terms, version, taken, in_flight }: OpenGate| {
-            let remaining = (terms.stock - taken).max(0);
+        let view = |OpenGate { settings, version, taken, in_flight }: OpenGate| {
+            let remaining = (settings.stock - taken).max(0);
             GateView {
                 remaining,
-                state: terms.state(remaining, asked.clock),
+                state: settings.state(remaining, asked.clock),
                 epoch: version.epoch,
-                ver: terms.ver,
-                stock: terms.stock,
+                ver: settings.ver,
+                stock: settings.stock,
                 taken,
                 in_flight,
             }
@@ -44,21 +44,21 @@ impl RedisGate {
     /// What the gates of these products hold, `None` for one that is lost, closed or cannot be read; and the server's time.
     pub(super) async fn ask_gates(
         &self,
-        slot: &Slot,
+        cell: &ConnectionCell,
         products: &[ProductId],
     ) -> Result<(Asked, Vec<Option<OpenGate>>), GateError> {
-        let link = self.link(slot).await?;
+        let link = self.link(cell).await?;
         let mut ask = redis::pipe();
         ask.cmd("TIME");
         for product in products {
             self.ask_gate(&mut ask, *product);
         }
         let sent = Instant::now();
-        let mut reply = self.ask_each(slot, &link, &mut ask).await?.into_iter();
+        let mut reply = self.ask_each(cell, &link, &mut ask).await?.into_iter();
         let received = Instant::now();
         let (seconds, micros): (i64, i64) = parse(reply.next().ok_or_else(|| nonsense("a short reply"))?)?;
         let clock = Timestamp::from_unix_ms(seconds * 1000 + micros / 1000).ok_or_else(|| nonsense("the time"))?;
-        let gate = |product: &ProductId| self.readable(*product, GateReply::read(&mut reply)?.open(&link.home));
+        let gate = |product: &ProductId| self.readable(*product, GateReply::read(&mut reply)?.open(&link.server_id));
         let gates = products.iter().map(gate).collect::<Result<_, _>>()?;
         let asked = Asked { sent, received, clock };
         self.clock.set(asked);
@@ -75,7 +75,7 @@ impl RedisGate {
     /// The answers to all questions. An error about one key is an answer, for that key alone; any other is the server's.
     pub(super) async fn ask_each(
         &self,
-        slot: &Slot,
+        cell: &ConnectionCell,
         link: &Arc<Link>,
         ask: &mut Pipeline,
     ) -> Result<Vec<Value>, GateError> {
@@ -86,7 +86,7 @@ impl RedisGate {
             });
             refusal.map_or(Ok(answers), |error| Err(error.into()))
         });
-        self.answered(slot, link, reply)
+        self.answered(cell, link, reply)
     }
 
     /// A gate that cannot be read is not open, which is all that it costs others.
@@ -105,8 +105,8 @@ impl RedisGate {
         if products.is_empty() {
             return Ok(Vec::new());
         }
-        let slot = &self.reader;
-        let link = self.link(slot).await?;
+        let cell = &self.reader;
+        let link = self.link(cell).await?;
         let mut ask = redis::pipe();
         for product in products {
             ask.cmd("HMGET").arg(self.keys.gate(*product)).arg(&["epoch", "home", "open"]);
@@ -115,11 +115,11 @@ impl RedisGate {
                 ask.arg(user.get());
             }
         }
-        let mut reply = self.ask_each(slot, &link, &mut ask).await?.into_iter();
+        let mut reply = self.ask_each(cell, &link, &mut ask).await?.into_iter();
         let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
         let held = |product: &ProductId| {
             let (gate, mark) = (next()?, next()?);
-            self.readable(*product, parse_held(gate, mark, &link.home))
+            self.readable(*product, parse_held(gate, mark, &link.server_id))
         };
         products.iter().map(held).collect()
     }
@@ -129,8 +129,8 @@ impl RedisGate {
         product: ProductId,
         order: OrderId,
     ) -> Result<Option<UserId>, GateError> {
-        let slot = &self.reader;
-        let link = self.link(slot).await?;
+        let cell = &self.reader;
+        let link = self.link(cell).await?;
         let mut cursor = 0_u64;
         loop {
             let mut scan = redis::cmd("ZSCAN");
@@ -141,7 +141,7 @@ impl RedisGate {
                 .arg("COUNT")
                 .arg(1000);
             let reply = scan.query_async::<(u64, Vec<String>)>(&mut link.conn()).await;
-            let (next, found) = self.answered(slot, &link, reply)?;
+            let (next, found) = self.answered(cell, &link, reply)?;
             if let Some(member) = found.first() {
                 let (_, user) = member.split_once(':').ok_or_else(|| nonsense(member))?;
                 return Ok(Some(user.parse().map_err(nonsense)?));
@@ -162,7 +162,7 @@ impl RedisGate {
         let Purchase { order_id, user_id } = purchase;
         let reply: String = self
             .invoke_on(&self.reader, &self.in_flight, &keys, |link, call| {
-                call.arg(&link.home).arg(format!("{order_id}:{user_id}"));
+                call.arg(&link.server_id).arg(format!("{order_id}:{user_id}"));
             })
             .await
             .map_err(|error| self.unreadable(product, error))?;
@@ -184,7 +184,7 @@ impl RedisGate {
         let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product)];
         let reply: Vec<String> = self
             .invoke(product, &self.stale, &keys, |link, call| {
-                call.arg(&link.home).arg(age.as_millis() as u64).arg(most);
+                call.arg(&link.server_id).arg(age.as_millis() as u64).arg(most);
             })
             .await?;
         let (stale, unreadable) = parse_stale(&reply).map_err(|error| self.unreadable(product, error))?;

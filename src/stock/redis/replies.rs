@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deadpool_redis::redis::{FromRedisValue, Value};
 
-use crate::model::{Purchase, Revision, SaleTerms, Timestamp};
+use crate::model::{Purchase, Revision, SaleSettings, Timestamp};
 use crate::stock::{Admission, Answer, Found, GateError, HeldUnit, Stale};
 
 pub(super) fn nonsense(what: impl std::fmt::Display) -> GateError {
@@ -124,7 +124,7 @@ pub(super) struct Version {
 
 /// An open gate.
 pub(super) struct OpenGate {
-    pub(super) terms: SaleTerms,
+    pub(super) settings: SaleSettings,
     pub(super) version: Version,
     pub(super) taken: i64,
     pub(super) in_flight: i64,
@@ -149,23 +149,23 @@ impl GateReply {
     }
 
     /// What there is of it on the server `home`. Something that cannot be read cannot be used, and is nothing.
-    pub(super) fn found(self, home: &str) -> Found {
+    pub(super) fn found(self, server_id: &str) -> Found {
         let fields: Vec<Option<String>> = parse(self.fields.clone()).unwrap_or_default();
         if let [Some(epoch), Some(of), Some(open), ..] = &fields[..]
-            && of == home
+            && of == server_id
             && open == "0"
             && let Ok(epoch) = epoch.parse()
         {
             return Found::Closed(epoch);
         }
-        match self.open(home) {
+        match self.open(server_id) {
             Ok(Some(gate)) => Found::Open(gate.version.epoch),
             _ => Found::Nothing,
         }
     }
 
     /// The gate if it is open; `None`: closed, lost, or of another server.
-    pub(super) fn open(self, home: &str) -> Result<Option<OpenGate>, GateError> {
+    pub(super) fn open(self, server_id: &str) -> Result<Option<OpenGate>, GateError> {
         let fields: Vec<Option<String>> = parse(self.fields)?;
         let sentinel: Option<String> = parse(self.mark_sentinel)?;
         let flight_sentinel: Option<String> = parse(self.flight_sentinel)?;
@@ -174,13 +174,13 @@ impl GateReply {
         let Some(&[epoch, gate_home, open, ver, stock, starts, ends, paused, seq]) = all.as_deref() else {
             return Ok(None);
         };
-        if gate_home != home || open != "1" || sentinel.as_deref() != Some(epoch) || flight_sentinel.is_none() {
+        if gate_home != server_id || open != "1" || sentinel.as_deref() != Some(epoch) || flight_sentinel.is_none() {
             return Ok(None);
         }
         let number = |text: &str| text.parse::<i64>().map_err(|_| nonsense(format!("`{text}` is no number")));
         let time =
             |text: &str| Timestamp::from_unix_ms(number(text)?).ok_or_else(|| nonsense(format!("`{text}` is no time")));
-        let terms = SaleTerms {
+        let settings = SaleSettings {
             ver: number(ver)?,
             stock: number(stock)?,
             starts_at: time(starts)?,
@@ -189,12 +189,12 @@ impl GateReply {
         };
         let version = Version { epoch: number(epoch)?, seq: number(seq)? };
         // Less the sentinels.
-        Ok(Some(OpenGate { terms, version, taken: marks - 1, in_flight: flights - 1 }))
+        Ok(Some(OpenGate { settings, version, taken: marks - 1, in_flight: flights - 1 }))
     }
 }
 
 /// Users' marks, behind the first three fields of a gate; `None`: the gate is not open.
-pub(super) fn parse_held(gate: Value, marks: Value, home: &str) -> Result<Option<Vec<HeldUnit>>, GateError> {
+pub(super) fn parse_held(gate: Value, marks: Value, server_id: &str) -> Result<Option<Vec<HeldUnit>>, GateError> {
     let (gate, marks): (Vec<Option<String>>, Vec<Option<String>>) = (parse(gate)?, parse(marks)?);
     let unit = |order: &Option<String>| match order {
         Some(order) => Ok(HeldUnit::Order(order.parse().map_err(nonsense)?)),
@@ -202,7 +202,7 @@ pub(super) fn parse_held(gate: Value, marks: Value, home: &str) -> Result<Option
     };
     match (&gate[..], &marks[..]) {
         ([Some(epoch), Some(of), Some(open)], [Some(sentinel), orders @ ..])
-            if of == home && open == "1" && epoch == sentinel =>
+            if of == server_id && open == "1" && epoch == sentinel =>
         {
             orders.iter().map(unit).collect::<Result<_, _>>().map(Some)
         }

@@ -12,7 +12,7 @@ use crate::telemetry::Seldom;
 /// A trouble that lasts is told again after this.
 const TOLD_AGAIN: Duration = Duration::from_secs(10);
 /// Another trouble is told at once, but not more often than this.
-const TOLD_MOST: Duration = Duration::from_secs(1);
+const MAX_TOLD: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct Troubles {
@@ -34,7 +34,7 @@ struct Trouble {
 
 impl Default for Troubles {
     fn default() -> Self {
-        Self { some: AtomicBool::default(), now: Mutex::default(), broken: Seldom::new(TOLD_MOST) }
+        Self { some: AtomicBool::default(), now: Mutex::default(), broken: Seldom::new(MAX_TOLD) }
     }
 }
 
@@ -54,7 +54,7 @@ impl Troubles {
                 trouble.last = at;
                 trouble.failures += 1;
                 let is_known = trouble.kinds.iter().any(|(known, told)| known == kind && told.elapsed() < TOLD_AGAIN);
-                if is_known || at.saturating_duration_since(trouble.told) < TOLD_MOST {
+                if is_known || at.saturating_duration_since(trouble.told) < MAX_TOLD {
                     return;
                 }
                 trouble
@@ -87,7 +87,7 @@ impl Troubles {
             return;
         }
         let mut now = self.now.lock();
-        if let Some(trouble) = now.take_if(|trouble| trouble.last.elapsed() >= TOLD_MOST) {
+        if let Some(trouble) = now.take_if(|trouble| trouble.last.elapsed() >= MAX_TOLD) {
             self.some.store(false, Ordering::Relaxed);
             let seconds = trouble.last.duration_since(trouble.begun).as_secs_f32();
             tracing::info!(failures = trouble.failures, seconds, "Redis serves purchases again");

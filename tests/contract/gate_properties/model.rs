@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::{TestCaseError, prop_assert, prop_assert_eq};
-use seckill::model::{OrderId, Purchase, Revision, SaleState, SaleTerms, Timestamp, UserId};
+use seckill::model::{OrderId, Purchase, Revision, SaleSettings, SaleState, Timestamp, UserId};
 use seckill::stock::{Answer, GateView, HeldUnit, RATE_WINDOW, Stale};
 
 use crate::gate::EPOCH;
@@ -27,15 +27,15 @@ struct Unit {
 }
 
 pub struct Model {
-    pub terms: SaleTerms,
+    pub settings: SaleSettings,
     held: BTreeMap<UserId, Unit>,
     /// The last try of each user that has no unit, and was not refused for coming too soon.
     tries: BTreeMap<UserId, Span>,
 }
 
 impl Model {
-    pub fn new(terms: SaleTerms) -> Self {
-        Self { terms, held: BTreeMap::new(), tries: BTreeMap::new() }
+    pub fn new(settings: SaleSettings) -> Self {
+        Self { settings, held: BTreeMap::new(), tries: BTreeMap::new() }
     }
 
     /// Does what the gate did with a purchase in a call that took `call`, if it may have answered so.
@@ -43,7 +43,7 @@ impl Model {
         let Purchase { order_id, user_id } = purchase;
         if let Some(unit) = self.held.get(&user_id) {
             let held = Answer::Already { order_id: unit.order_id, in_flight: unit.in_flight.then_some(unit.revision) };
-            let same = unit.order_id == order_id && (!unit.in_flight || unit.revision == self.terms.revision());
+            let same = unit.order_id == order_id && (!unit.in_flight || unit.revision == self.settings.revision());
             prop_assert_eq!(answer, if same { Answer::Taken } else { held });
             return Ok(());
         }
@@ -63,7 +63,8 @@ impl Model {
             self.tries.insert(user_id, call);
         } else {
             prop_assert_eq!(answer, Answer::Taken);
-            self.held.insert(user_id, Unit { order_id, in_flight: true, revision: self.terms.revision(), taken: call });
+            self.held
+                .insert(user_id, Unit { order_id, in_flight: true, revision: self.settings.revision(), taken: call });
         }
         Ok(())
     }
@@ -97,9 +98,9 @@ impl Model {
         }
     }
 
-    pub fn configure(&mut self, terms: SaleTerms) {
-        if terms.ver > self.terms.ver {
-            self.terms = terms;
+    pub fn configure(&mut self, settings: SaleSettings) {
+        if settings.ver > self.settings.ver {
+            self.settings = settings;
         }
     }
 
@@ -115,18 +116,18 @@ impl Model {
     }
 
     fn remaining(&self) -> i64 {
-        (self.terms.stock - self.held.len() as i64).max(0)
+        (self.settings.stock - self.held.len() as i64).max(0)
     }
 
     pub fn view(&self) -> GateView {
         let remaining = self.remaining();
-        let state = match (self.terms.paused, remaining) {
+        let state = match (self.settings.paused, remaining) {
             (true, _) => SaleState::Paused,
             (false, 0) => SaleState::SoldOut,
             (false, _) => SaleState::Live,
         };
         let in_flight = self.held.values().filter(|unit| unit.in_flight).count() as i64;
-        let SaleTerms { ver, stock, .. } = self.terms;
+        let SaleSettings { ver, stock, .. } = self.settings;
         GateView { remaining, state, epoch: EPOCH, ver, stock, taken: self.held.len() as i64, in_flight }
     }
 

@@ -1,0 +1,162 @@
+//! What handlers take from a request, with errors that name the field.
+
+pub(in crate::handlers) mod body;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpRequest, web};
+use futures_util::FutureExt;
+use futures_util::future::{Either, LocalBoxFuture, Ready, ready};
+use serde::de::DeserializeOwned;
+
+use crate::complaint::Complaint;
+use crate::error::{Error, Result};
+use crate::model::{Role, TrustedProxies};
+use crate::services::{Accounts, Authenticator, Identification, Identity, Session};
+
+/// Whoever sends a valid token.
+pub struct AuthenticatedUser(pub Identity);
+
+impl FromRequest for AuthenticatedUser {
+    type Error = Error;
+    type Future = Identified<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        identify(request, |session| Ok(Self(session.identity)))
+    }
+}
+
+/// The same, with what a log-out must know.
+pub struct SignedIn(pub Session);
+
+impl FromRequest for SignedIn {
+    type Error = Error;
+    type Future = Identified<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        identify(request, |session| Ok(Self(session)))
+    }
+}
+
+/// A caller who is an administrator.
+pub struct Admin(pub Identity);
+
+impl FromRequest for Admin {
+    type Error = Error;
+    type Future = Identified<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        identify(request, |session| match session.identity.role {
+            Role::Admin => Ok(Self(session.identity)),
+            Role::Buyer => Err(Error::Forbidden),
+        })
+    }
+}
+
+/// Known at once, as every buyer is with a token of ours, or after a look-up.
+pub type Identified<T> = Either<Ready<Result<T>>, LocalBoxFuture<'static, Result<T>>>;
+
+fn identify<T: 'static>(request: &HttpRequest, admit: fn(Session) -> Result<T>) -> Identified<T> {
+    match token(request) {
+        Ok((authenticator, token)) => match authenticator.identify(token) {
+            Identification::Known(session) => Either::Left(ready(session.and_then(admit))),
+            Identification::LookUp(session) => Either::Right(Box::pin(session.map(move |known| known.and_then(admit)))),
+        },
+        Err(error) => Either::Left(ready(Err(error))),
+    }
+}
+
+fn token(request: &HttpRequest) -> Result<(&Arc<Authenticator>, &str)> {
+    let authenticator = request
+        .app_data::<web::Data<Authenticator>>()
+        .ok_or_else(|| Error::Internal("no authenticator is registered".to_owned()))?;
+    let value = request.headers().get(header::AUTHORIZATION).ok_or(Error::Unauthorized)?;
+    match value.as_bytes().split_at_checked(BEARER.len()) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(BEARER.as_bytes()) => {
+            Ok((authenticator, std::str::from_utf8(token.trim_ascii()).map_err(|_| Error::Unauthorized)?))
+        }
+        _ => Err(Error::Unauthorized),
+    }
+}
+
+/// Turns everybody away where nobody may register, whatever they send.
+pub struct OpenRegistration;
+
+impl FromRequest for OpenRegistration {
+    type Error = Error;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let open = request.app_data::<web::Data<Accounts>>().is_some_and(|accounts| accounts.registers());
+        ready(if open { Ok(Self) } else { Err(Error::NotFound) })
+    }
+}
+
+/// The scheme of a token, in any case.
+const BEARER: &str = "Bearer ";
+
+/// Where a request comes from: the last address on its way that is not a trusted proxy.
+pub struct ClientAddress(pub IpAddr);
+
+impl FromRequest for ClientAddress {
+    type Error = Error;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let peer = request.peer_addr().map(|peer| peer.ip());
+        let trusted = request.app_data::<web::Data<TrustedProxies>>();
+        let forwarded: Vec<&str> =
+            request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
+        ready(Ok(Self(match trusted {
+            Some(trusted) => trusted.client(peer, &forwarded),
+            None => peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        })))
+    }
+}
+
+/// The `{id}` of the path, or, in a scope without patterns, what follows its beginning.
+pub struct PathId<T>(pub T);
+
+impl<T: FromStr<Err = &'static str>> FromRequest for PathId<T> {
+    type Error = Error;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let path = request.match_info();
+        let id = path.get("id").unwrap_or_else(|| path.unprocessed().trim_start_matches('/'));
+        ready(id.parse().map(Self).map_err(|problem| Error::Invalid(format!("id: {problem}"))))
+    }
+}
+
+/// The query string. What is not known in it is ignored: links carry all sorts of marks. What is known is given once.
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest for Params<T> {
+    type Error = Error;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let pairs = url::form_urlencoded::parse(request.query_string().as_bytes());
+        let parsed = serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs));
+        let refused = |error: serde_path_to_error::Error<serde::de::value::Error>| {
+            invalid(error.path(), "query", &Complaint::of(&error.inner().to_string()))
+        };
+        ready(parsed.map(Self).map_err(refused))
+    }
+}
+
+/// Refuses what was found at `path`, which is called `whole` at its top.
+pub(in crate::handlers) fn invalid(path: &serde_path_to_error::Path, whole: &str, complaint: &Complaint) -> Error {
+    let place = match (path.to_string().as_str(), &complaint.field) {
+        // The path may end with the field that the complaint names.
+        (path, Some(field)) if path == "." || path.split('.').next_back() == Some(field) => field.clone(),
+        (path, Some(field)) => format!("{path}.{field}"),
+        (".", None) => whole.to_owned(),
+        (path, None) => path.to_owned(),
+    };
+    Error::Invalid(format!("{place}: {}", complaint.problem))
+}

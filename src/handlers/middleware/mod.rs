@@ -1,0 +1,4 @@
+//! What happens to every request around its handler.
+
+pub mod cors;
+pub mod request_id;

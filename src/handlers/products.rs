@@ -1,0 +1,135 @@
+//! `/products`.
+
+use actix_web::http::header::{self, ContentType, ETag, EntityTag, Header, IfNoneMatch};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+
+use super::extract::body::{accepts_gzip, gzip};
+use super::{Admin, Body, Params, PathId};
+use crate::error::{Error, Result};
+use crate::model::ProductId;
+use crate::services::{
+    Answered, Catalog, CreateProduct, IdempotencyKey, PatchProduct, Reconciler, RenderedPage, Restock, SaleFilter,
+};
+
+#[derive(Deserialize)]
+pub(super) struct ListParams {
+    state: Option<SaleFilter>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// Entries of a page: 1 to 100, 20 unless asked otherwise.
+pub(super) fn page_limit(limit: Option<usize>) -> Result<usize> {
+    match limit.unwrap_or(20) {
+        limit @ 1..=100 => Ok(limit),
+        _ => Err(Error::Invalid("limit: must be 1 to 100".to_owned())),
+    }
+}
+
+/// A cursor is the `next_cursor` of a page before.
+pub(super) fn page_cursor<T: std::str::FromStr>(cursor: Option<String>) -> Result<Option<T>> {
+    let invalid = |_| Error::Invalid("cursor: must be the next_cursor of an earlier page".to_owned());
+    cursor.map(|cursor| cursor.parse().map_err(invalid)).transpose()
+}
+
+/// Pages from this size on are compressed for those who take it.
+const COMPRESSED_FROM_BYTES: usize = 1024;
+
+/// A page, or 304 to a client that has it already.
+fn page(request: &HttpRequest, page: RenderedPage) -> HttpResponse {
+    let is_gzip = page.json.len() >= COMPRESSED_FROM_BYTES && accepts_gzip(request);
+    // Other bytes, so another tag.
+    let tag = EntityTag::new_strong(if is_gzip { format!("{}-gzip", page.tag) } else { page.tag });
+    let known = match IfNoneMatch::parse(request) {
+        Ok(IfNoneMatch::Any) => true,
+        Ok(IfNoneMatch::Items(known)) => known.iter().any(|known| known.weak_eq(&tag)),
+        Err(_) => false,
+    };
+    let mut reply = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    reply.insert_header(ETag(tag)).insert_header((header::CACHE_CONTROL, "no-cache"));
+    reply.append_header((header::VARY, "Accept-Encoding"));
+    if known {
+        return reply.finish();
+    }
+    reply.content_type(ContentType::json());
+    if is_gzip {
+        let compressed = page.gzip.get_or_init(|| gzip(&page.json)).clone();
+        return reply.insert_header((header::CONTENT_ENCODING, "gzip")).body(compressed);
+    }
+    reply.body(page.json)
+}
+
+/// A condition that would not be looked at must not seem to hold.
+fn without_condition(request: &HttpRequest) -> Result<()> {
+    for condition in [header::IF_MATCH, header::IF_UNMODIFIED_SINCE] {
+        if request.headers().contains_key(&condition) {
+            return Err(Error::Invalid(format!("{condition}: conditions are not supported here")));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn list(
+    Params(params): Params<ListParams>,
+    request: HttpRequest,
+    catalog: web::Data<Catalog>,
+) -> Result<HttpResponse> {
+    let limit = page_limit(params.limit)?;
+    Ok(page(&request, catalog.list(params.state, page_cursor(params.cursor)?, limit).await?))
+}
+
+pub(super) async fn get(
+    PathId(id): PathId<ProductId>,
+    request: HttpRequest,
+    catalog: web::Data<Catalog>,
+) -> Result<HttpResponse> {
+    Ok(page(&request, catalog.get(id).await?))
+}
+
+pub(super) async fn create(
+    Admin(admin): Admin,
+    request: HttpRequest,
+    Body(product): Body<CreateProduct>,
+    catalog: web::Data<Catalog>,
+) -> Result<HttpResponse> {
+    without_condition(&request)?;
+    let Answered { product, json } = catalog.create(admin, idempotency_key(&request)?, product).await?;
+    let location = format!("/products/{product}");
+    Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).content_type(ContentType::json()).body(json))
+}
+
+pub(super) async fn patch(
+    Admin(admin): Admin,
+    PathId(id): PathId<ProductId>,
+    request: HttpRequest,
+    Body(change): Body<PatchProduct>,
+    catalog: web::Data<Catalog>,
+) -> Result<HttpResponse> {
+    without_condition(&request)?;
+    Ok(HttpResponse::Ok().json(catalog.patch(admin, id, change).await?))
+}
+
+pub(super) async fn restock(
+    Admin(admin): Admin,
+    PathId(id): PathId<ProductId>,
+    request: HttpRequest,
+    Body(restock): Body<Restock>,
+    catalog: web::Data<Catalog>,
+) -> Result<HttpResponse> {
+    without_condition(&request)?;
+    let Answered { json, .. } = catalog.restock(admin, id, idempotency_key(&request)?, restock).await?;
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(json))
+}
+
+fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>> {
+    request.headers().get("Idempotency-Key").map(|value| IdempotencyKey::parse(value.as_bytes())).transpose()
+}
+
+pub(super) async fn audit(
+    _: Admin,
+    PathId(id): PathId<ProductId>,
+    reconciler: web::Data<Reconciler>,
+) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(reconciler.audit(id).await?))
+}

@@ -1,0 +1,186 @@
+//! Messages on their way to the broker: waiting to be sent, then waiting for their confirm.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::queue::PublishError;
+
+/// How long a publisher waits for its confirm. Nothing is known about a message after that (I5).
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+/// Messages that are sent or wait to be sent, at most.
+const CAPACITY: usize = 1024;
+/// After a refusal, no purchase is taken for this long.
+const REFUSED_PAUSE: Duration = Duration::from_millis(200);
+
+/// Where a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// The queue of accepted purchases.
+    Orders,
+    /// The dead-letter queue.
+    Dead,
+}
+
+/// A message and whoever waits for its confirm.
+pub(super) struct Outgoing {
+    pub(super) to: Destination,
+    pub(super) body: Vec<u8>,
+    /// Why it is dead.
+    pub(super) reason: Option<String>,
+    deadline: Instant,
+    waiter: oneshot::Sender<Result<(), PublishError>>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Outgoing>,
+    /// In the order they were sent, so in the order of their delivery tags.
+    sent: VecDeque<(u64, Outgoing)>,
+    last_tag: u64,
+    refused_at: Option<Instant>,
+    closed: bool,
+}
+
+/// See the module.
+pub(super) struct Unconfirmed {
+    state: Mutex<State>,
+    filled: Notify,
+}
+
+impl State {
+    /// How long the confirm of the oldest message has been overdue: the broker is blocked or frozen. Not a flag: what is
+    /// asked each time cannot be left over from a moment that is past.
+    fn overdue(&self) -> Option<Duration> {
+        let (_, oldest) = self.sent.front()?;
+        Instant::now().checked_duration_since(oldest.deadline).filter(|late| !late.is_zero())
+    }
+}
+
+impl Unconfirmed {
+    pub(super) fn new() -> Self {
+        Self { state: Mutex::default(), filled: Notify::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long a confirm has been overdue.
+    pub(super) fn overdue(&self) -> Option<Duration> {
+        self.state().overdue()
+    }
+
+    /// Whether a message sent now has a chance.
+    pub(super) fn accepts(&self) -> bool {
+        let state = self.state();
+        !state.closed
+            && state.overdue().is_none()
+            && state.waiting.len() + state.sent.len() < CAPACITY
+            && state.refused_at.is_none_or(|at| at.elapsed() > REFUSED_PAUSE)
+    }
+
+    /// Sends a message and waits for its confirm.
+    pub(super) async fn send(
+        &self,
+        to: Destination,
+        body: Vec<u8>,
+        reason: Option<String>,
+    ) -> Result<(), PublishError> {
+        let (waiter, confirm) = oneshot::channel();
+        {
+            let mut state = self.state();
+            if state.closed || state.waiting.len() + state.sent.len() >= CAPACITY {
+                return Err(PublishError::Unavailable);
+            }
+            state.waiting.push_back(Outgoing { to, body, reason, deadline: Instant::now() + CONFIRM_TIMEOUT, waiter });
+        }
+        self.filled.notify_one();
+        match tokio::time::timeout(CONFIRM_TIMEOUT, confirm).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Err(PublishError::Unclear),
+        }
+    }
+
+    /// The next message to send; it counts as sent from here on, so that its confirm cannot come too early.
+    pub(super) async fn next(&self) -> (Destination, Vec<u8>, Option<String>) {
+        loop {
+            {
+                let mut state = self.state();
+                if let Some(message) = state.waiting.pop_front() {
+                    state.last_tag += 1;
+                    let tag = state.last_tag;
+                    let copy = (message.to, message.body.clone(), message.reason.clone());
+                    state.sent.push_back((tag, message));
+                    return copy;
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    /// The broker has answered for a delivery tag, or for all up to it.
+    pub(super) fn confirmed(&self, tag: u64, multiple: bool, result: Result<(), PublishError>) {
+        let mut state = self.state();
+        while let Some(index) = state.sent.iter().position(|(sent, _)| *sent == tag || multiple && *sent < tag) {
+            if let Some((_, message)) = state.sent.remove(index) {
+                // A dead-letter queue that is full says nothing of the other one.
+                if result == Err(PublishError::Refused) && message.to == Destination::Orders {
+                    state.refused_at = Some(Instant::now());
+                }
+                // A waiter that gave up has gone.
+                let _ = message.waiter.send(result);
+            }
+        }
+    }
+
+    /// The link is gone. What it did not confirm goes first on the next one, under the same order ids, unless its
+    /// time is over.
+    pub(super) fn unlinked(&self) {
+        let mut state = self.state();
+        state.last_tag = 0;
+        while let Some((_, message)) = state.sent.pop_back() {
+            state.waiting.push_front(message);
+        }
+        let now = Instant::now();
+        state.waiting.retain(|message| message.deadline > now && !message.waiter.is_closed());
+    }
+
+    /// Turns away what still waits and everything after.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.waiting.clear();
+        state.sent.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn send(unconfirmed: &Arc<Unconfirmed>) -> tokio::task::JoinHandle<Result<(), PublishError>> {
+        let unconfirmed = unconfirmed.clone();
+        tokio::spawn(async move { unconfirmed.send(Destination::Orders, b"x".to_vec(), None).await })
+    }
+
+    #[tokio::test]
+    async fn an_overdue_confirm_counts_until_it_comes_and_no_longer() {
+        let (linked, unlinked) = (Arc::new(Unconfirmed::new()), Arc::new(Unconfirmed::new()));
+        // One that the broker does not confirm, and one that no link has taken.
+        let sent = [send(&linked), send(&unlinked)];
+        linked.next().await;
+        for sent in sent {
+            assert_eq!(sent.await.unwrap(), Err(PublishError::Unclear));
+        }
+        assert!(!linked.accepts());
+        linked.confirmed(1, false, Ok(()));
+        assert!(linked.accepts());
+        // Its waiter gave up while there was no link: nothing of that may stay when there is one.
+        assert!(unlinked.accepts());
+    }
+}

@@ -1,0 +1,145 @@
+//! Units that users hold in the gates of those sales that have purchases on their way to the database.
+//!
+//! Which these are the gate knows without a look at each, so a question costs the same however many other sales there are. Only
+//! where it does not know, and while a gate is lost, all gates are asked.
+//!
+//! However many users ask, their questions go together: one look answers everybody who has asked before it began, and after
+//! it there is a rest. So those who only ask take a bounded share of the gate's time, and nobody is told what was true before
+//! their question.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio::sync::{mpsc, oneshot};
+
+use super::unfinished_sales::UnfinishedSales;
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::model::{OrderId, ProductId, UserId};
+use crate::services::recovery::Rebuilder;
+use crate::stock::{HeldUnit, StockGate};
+
+/// Users who are answered by one look.
+const MAX_USERS: usize = 200;
+/// Users who wait for one; more are turned away.
+const MAX_WAITING: usize = 2_000;
+/// Users times products in one step, which others at the gate wait for: about half a millisecond of Redis.
+const FIELDS_A_STEP: usize = 1_000;
+/// The rest after a look, in times of what it took, and the longest.
+const REST: u32 = 4;
+const MAX_REST: Duration = Duration::from_secs(1);
+/// The longest that an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct Holdings {
+    questions: mpsc::Sender<Question>,
+}
+
+/// What one user holds.
+#[derive(Debug, Clone, Default)]
+pub(in crate::services) struct Held {
+    pub(in crate::services) orders: Vec<(ProductId, OrderId)>,
+    /// A gate could not say.
+    pub(in crate::services) incomplete: bool,
+}
+
+struct Question {
+    user: UserId,
+    answer: oneshot::Sender<Result<Held>>,
+}
+
+struct Looks {
+    db: Db,
+    gate: Arc<StockGate>,
+    unfinished_sales: Arc<UnfinishedSales>,
+    rebuilder: Arc<Rebuilder>,
+}
+
+impl Holdings {
+    /// Where to ask, and the task that answers, which ends when nobody can ask any more.
+    pub fn open(
+        db: Db,
+        gate: Arc<StockGate>,
+        unfinished_sales: Arc<UnfinishedSales>,
+        rebuilder: Arc<Rebuilder>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (questions, waiting) = mpsc::channel(MAX_WAITING);
+        (Self { questions }, Looks { db, gate, unfinished_sales, rebuilder }.answer(waiting))
+    }
+
+    /// What a user holds at a moment after this call.
+    pub(in crate::services) async fn of(&self, user: UserId) -> Result<Held> {
+        let (answer, answered) = oneshot::channel();
+        let unavailable = |why: &str| Error::Unavailable(why.to_owned());
+        self.questions.try_send(Question { user, answer }).map_err(|_| unavailable("too many look at their orders"))?;
+        match tokio::time::timeout(PATIENCE, answered).await {
+            Ok(Ok(held)) => held,
+            _ => Err(unavailable("nobody looked into the gates")),
+        }
+    }
+}
+
+impl Looks {
+    async fn answer(self, mut waiting: mpsc::Receiver<Question>) {
+        let mut questions = Vec::with_capacity(MAX_USERS);
+        while waiting.recv_many(&mut questions, MAX_USERS).await > 0 {
+            questions.retain(|question: &Question| !question.answer.is_closed());
+            let begun = Instant::now();
+            let users: Vec<UserId> = questions.iter().map(|question| question.user).collect();
+            // A defect must not silence all who ask later.
+            let found = AssertUnwindSafe(self.look(&users)).catch_unwind().await;
+            let found = found.unwrap_or_else(|_| Err(Error::Internal("a panic while looking into gates".to_owned())));
+            match found {
+                Ok(held) => questions.drain(..).zip(held).for_each(|(question, held)| {
+                    let _ = question.answer.send(Ok(held));
+                }),
+                Err(error) => questions.drain(..).for_each(|question| {
+                    let _ = question.answer.send(Err(error.clone()));
+                }),
+            }
+            tokio::time::sleep((begun.elapsed() * REST).min(MAX_REST)).await;
+        }
+    }
+
+    async fn look(&self, users: &[UserId]) -> Result<Vec<Held>> {
+        let mut held = vec![Held::default(); users.len()];
+        if users.is_empty() {
+            return Ok(held);
+        }
+        let products = self.products().await?;
+        for products in products.chunks((FIELDS_A_STEP / users.len()).max(10)) {
+            let units = self.gate.held_by_each(users, products).await?;
+            for (product, units) in products.iter().zip(units) {
+                let Some(units) = units else {
+                    held.iter_mut().for_each(|held| held.incomplete = true);
+                    continue;
+                };
+                for (held, unit) in held.iter_mut().zip(units) {
+                    if let HeldUnit::Order(order) = unit {
+                        held.orders.push((*product, order));
+                    }
+                }
+            }
+        }
+        Ok(held)
+    }
+
+    /// Those that need a look. While a gate is lost, all of them, so that it is known whose.
+    async fn products(&self) -> Result<Vec<ProductId>> {
+        if self.gate.shared().is_none() {
+            // Nothing is in flight for a gate in this process that is not open.
+            return Ok(self.gate.products_in_flight().await?.unwrap_or_default());
+        }
+        if self.unfinished_sales.saw_lost_gate() == Some(false)
+            && !self.rebuilder.are_under_way()
+            && let Some(in_flight) = self.gate.products_in_flight().await?
+        {
+            return Ok(in_flight);
+        }
+        let (since, left) = (self.unfinished_sales.since(), self.unfinished_sales.left_over());
+        self.db.read(move |conn| Box::pin(async move { Ok(conn.unfinished_products(since, &left).await?) })).await
+    }
+}

@@ -1,0 +1,13 @@
+//! Orders: the one place that writes them, and what buyers see of theirs.
+
+mod batch_size;
+mod holdings;
+mod order_writer;
+mod queries;
+mod read_limit;
+mod unfinished_sales;
+
+pub use self::holdings::Holdings;
+pub use self::order_writer::{Decision, OrderWriter};
+pub use self::queries::Orders;
+pub use self::unfinished_sales::{RETIRED_AFTER, UnfinishedSales};

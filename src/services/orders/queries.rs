@@ -1,0 +1,239 @@
+//! Orders as their buyers see them, those included that no consumer has written yet.
+//!
+//! One that is not written is at the gate of its product, which its id names; so a look at it costs the same however many
+//! sales there are. Looks use connections that no purchase waits for, and each user has a limit of them.
+
+use std::sync::Arc;
+
+use super::holdings::Holdings;
+use super::read_limit::ReadLimit;
+use super::unfinished_sales::UnfinishedSales;
+use crate::db::{self, Db};
+use crate::error::{Error, Result};
+use crate::model::{Order, OrderId, OrderStatus, ProductId, Purchase, Revision, Role, UserId};
+use crate::queue::OrderQueue;
+use crate::services::accounts::Identity;
+use crate::services::known_products::KnownProducts;
+use crate::services::page::Page;
+use crate::stock::{HeldUnit, StockGate};
+
+/// Products asked for in one call to the gate.
+const PRODUCTS_A_CALL: usize = 200;
+
+/// See the module.
+pub struct Orders {
+    db: Db,
+    gate: Arc<StockGate>,
+    queue: Arc<OrderQueue>,
+    known: Arc<KnownProducts>,
+    unfinished_sales: Arc<UnfinishedSales>,
+    holdings: Holdings,
+    limit: ReadLimit,
+}
+
+/// Where an order is that the database does not have.
+enum Queued {
+    /// At the gate of this product, for this user.
+    At(ProductId, UserId),
+    /// Nowhere.
+    Nowhere,
+    /// A gate that may know it cannot say.
+    Unknown,
+}
+
+impl Orders {
+    /// Reads the database, and the gate for what is not there yet.
+    pub fn new(
+        db: Db,
+        gate: Arc<StockGate>,
+        queue: Arc<OrderQueue>,
+        known: Arc<KnownProducts>,
+        unfinished_sales: Arc<UnfinishedSales>,
+        holdings: Holdings,
+    ) -> Self {
+        Self { db, gate, queue, known, unfinished_sales, holdings, limit: ReadLimit::new() }
+    }
+
+    /// One order: of its buyer, or of anybody for an administrator.
+    pub async fn get(&self, reader: Identity, id: OrderId) -> Result<Order> {
+        self.count(reader)?;
+        if let Some(order) = self.find_written(id).await? {
+            return visible(order, reader);
+        }
+        let queued = self.find_queued(reader, id).await?;
+        let revision = match queued {
+            Queued::At(product, user_id) => {
+                self.gate.revision_in_flight(product, Purchase { order_id: id, user_id }).await
+            }
+            _ => Ok(None),
+        };
+        // Again: between the two looks a consumer may have written and settled it.
+        if let Some(order) = self.find_written(id).await? {
+            return visible(order, reader);
+        }
+        match queued {
+            Queued::At(product, user) => self.queued_order(product, id, user, revision?).await,
+            Queued::Nowhere => Err(Error::OrderNotFound),
+            Queued::Unknown => Err(Error::Unavailable("a gate is lost or closed".to_owned())),
+        }
+    }
+
+    /// Orders of a user, newest first, queued ones included.
+    pub async fn list(&self, reader: Identity, cursor: Option<OrderId>, limit: usize) -> Result<Page<Order>> {
+        self.count(reader)?;
+        let user = reader.user_id;
+        // Before the database: what is written in between is then found there.
+        let held = self.holdings.of(user).await?.orders;
+        let wanted = limit as i64 + 1;
+        let listed = self
+            .db
+            .read_page(db::Page::Orders, move |conn| {
+                Box::pin(async move { conn.list_orders(user, cursor, wanted).await })
+            })
+            .await?;
+        // An order older than the whole page is on a later one, or written long ago.
+        let oldest = if listed.count as i64 == wanted { listed.keys.last().copied() } else { None };
+        let mut orders = listed.rows;
+        for (product, id) in held {
+            let on_page = oldest.is_none_or(|oldest| id > oldest) && cursor.is_none_or(|cursor| id < cursor);
+            // One whose row cannot be read is left out here, too.
+            if on_page && !listed.keys.contains(&id) {
+                let purchase = Purchase { order_id: id, user_id: user };
+                let revision = self.gate.revision_in_flight(product, purchase).await;
+                let order = match self.find_written(id).await {
+                    Ok(None) => self.queued_order(product, id, user, revision?).await,
+                    Ok(Some(order)) => Ok(order),
+                    Err(error) => Err(error),
+                };
+                match order {
+                    Ok(order) => orders.push(order),
+                    // A row that cannot be read, or a product that somebody has deleted, costs its own orders alone.
+                    Err(Error::Unreadable(_) | Error::OrderNotFound) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        orders.sort_by_key(|order| std::cmp::Reverse(order.id));
+        Ok(Page::cut(orders, limit, oldest.map(|oldest| oldest.to_string()), |order| order.id.to_string()))
+    }
+
+    /// Administrators are trusted to know what they do.
+    fn count(&self, reader: Identity) -> Result<()> {
+        if reader.role == Role::Admin { Ok(()) } else { self.limit.count(reader.user_id) }
+    }
+
+    async fn find_written(&self, id: OrderId) -> Result<Option<Order>> {
+        self.db.read_page(db::Page::Orders, move |conn| Box::pin(async move { Ok(conn.find_order(id).await?) })).await
+    }
+
+    async fn find_queued(&self, reader: Identity, id: OrderId) -> Result<Queued> {
+        let mut unknown = false;
+        if let Some(product) = id.likely_product()
+            && self.known.may_exist(product).await?
+        {
+            match self.find_at(product, reader, id).await? {
+                Queued::Nowhere => {}
+                Queued::Unknown => unknown = self.may_be_on_its_way(product).await?,
+                found @ Queued::At(..) => return Ok(found),
+            }
+        }
+        // An id of an earlier version names nothing, and of a million products two share a name.
+        let held = self.holdings.of(reader.user_id).await?;
+        if let Some((product, _)) = held.orders.iter().find(|(_, order)| *order == id) {
+            return Ok(Queued::At(*product, reader.user_id));
+        }
+        if reader.role == Role::Admin {
+            for product in self.products_in_flight().await? {
+                if let Some(user) = self.gate.buyer_in_flight(product, id).await? {
+                    return Ok(Queued::At(product, user));
+                }
+            }
+        }
+        Ok(if unknown || held.incomplete { Queued::Unknown } else { Queued::Nowhere })
+    }
+
+    /// Looks at one gate.
+    async fn find_at(&self, product: ProductId, reader: Identity, id: OrderId) -> Result<Queued> {
+        match self.gate.held_by(reader.user_id, &[product]).await?.first() {
+            Some(Some(HeldUnit::Order(order))) if *order == id => return Ok(Queued::At(product, reader.user_id)),
+            Some(Some(_)) => {}
+            _ => return Ok(Queued::Unknown),
+        }
+        if reader.role == Role::Admin
+            && let Some(user) = self.gate.buyer_in_flight(product, id).await?
+        {
+            return Ok(Queued::At(product, user));
+        }
+        Ok(Queued::Nowhere)
+    }
+
+    /// Whether a purchase of a product whose gate is not open may be on its way to the database.
+    async fn may_be_on_its_way(&self, product: ProductId) -> Result<bool> {
+        if self.gate.shared().is_none() {
+            // Nothing is in flight for a gate in this process that is not open.
+            return Ok(false);
+        }
+        let sale = self.db.read_page(db::Page::Orders, move |conn| {
+            Box::pin(async move { Ok::<_, Error>(conn.find_sale(product).await?) })
+        });
+        let Some(sale) = sale.await? else {
+            self.known.missed(product);
+            return Ok(false);
+        };
+        if sale.retired {
+            return Ok(false);
+        }
+        // Of a sale that ended long ago something can be in the queue, but nothing comes into it any more.
+        let queue_is_empty = self.queue.is_ready() && self.queue.depth().is_some_and(|depth| depth.messages == 0);
+        Ok(!sale.had_ended(self.unfinished_sales.since()) || !queue_is_empty)
+    }
+
+    async fn products_in_flight(&self) -> Result<Vec<ProductId>> {
+        if self.unfinished_sales.saw_lost_gate().is_some()
+            && let Some(in_flight) = self.gate.products_in_flight().await?
+        {
+            return Ok(in_flight);
+        }
+        let (since, left) = (self.unfinished_sales.since(), self.unfinished_sales.left_over());
+        let unfinished = self
+            .db
+            .read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.unfinished_products(since, &left).await?) }));
+        let mut in_flight = Vec::new();
+        for products in unfinished.await?.chunks(PRODUCTS_A_CALL) {
+            let views = self.gate.view(products).await?;
+            let some = products.iter().zip(views).filter(|(_, view)| view.is_some_and(|view| view.in_flight > 0));
+            in_flight.extend(some.map(|(product, _)| *product));
+        }
+        Ok(in_flight)
+    }
+
+    /// `revision`: of the click, as the gate said before the database was found not to have the order.
+    async fn queued_order(
+        &self,
+        product_id: ProductId,
+        id: OrderId,
+        user_id: UserId,
+        revision: Option<Revision>,
+    ) -> Result<Order> {
+        let find = self
+            .db
+            .read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.find_revision(product_id, revision).await?) }));
+        let bought = find.await?.ok_or(Error::OrderNotFound)?;
+        Ok(Order {
+            id,
+            user_id,
+            product_id,
+            product_name: bought.name,
+            price_cents: bought.price_cents,
+            revision: bought.revision,
+            status: OrderStatus::Queued,
+            reason: None,
+            created_at: id.drawn_at(),
+            updated_at: id.drawn_at(),
+        })
+    }
+}
+
+fn visible(order: Order, reader: Identity) -> Result<Order> {
+    if order.user_id == reader.user_id || reader.role == Role::Admin { Ok(order) } else { Err(Error::OrderNotFound) }
+}

@@ -1,0 +1,23 @@
+//! Pages of lists.
+
+use serde::Serialize;
+
+/// One page of a list.
+#[derive(Debug, Serialize)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None` on the last one.
+    pub next_cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// A page of at most `limit` from a list that was asked for one entry more. `left`: where the list goes on although there
+    /// are not more entries here, for some were left out.
+    pub(super) fn cut(mut items: Vec<T>, limit: usize, left: Option<String>, cursor: impl Fn(&T) -> String) -> Self {
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next_cursor = if more { items.last().map(cursor) } else { left };
+        Self { items, next_cursor }
+    }
+}

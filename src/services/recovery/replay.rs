@@ -1,0 +1,110 @@
+//! Puts purchases that were set aside back on their way.
+//!
+//! They were promised, and their gate may have been rebuilt without them since: as they are, the order writer would turn them
+//! down as late. So each goes through the gate that is open now, under its own order id; what that has no unit for stays set
+//! aside, with the reason.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::db::Db;
+use crate::error::Error;
+use crate::model::{ProductId, Purchase, PurchaseBatch, Sale, SaleState, Timestamp};
+use crate::queue::{DeadLetter, Message, PutBack, decode, encode};
+use crate::stock::{Answer, GateError, StockGate};
+
+/// See the module.
+pub struct Replay {
+    db: Db,
+    gate: Arc<StockGate>,
+}
+
+impl Replay {
+    /// Looks into `db`, asks `gate`.
+    pub fn new(db: Db, gate: Arc<StockGate>) -> Self {
+        Self { db, gate }
+    }
+
+    /// What of a dead letter goes back into the queue, and what stays set aside. An error: nothing may be done yet.
+    pub async fn readmit(&self, letter: &DeadLetter) -> Result<PutBack, String> {
+        let as_it_is = || PutBack { message: Some(letter.body.clone()), kept: None };
+        let (Some(_), Ok(Message::Purchases(batch))) = (self.gate.shared(), decode(&letter.body)) else {
+            // A gate in this process is never older than its database, and what cannot be read is set aside again.
+            return Ok(as_it_is());
+        };
+        let failed = |error: Error| error.to_string();
+        let product = self.product(batch.product_id).await.map_err(failed)?;
+        let Some(product) = product else { return Ok(as_it_is()) };
+        let open = self.without_written(batch).await.map_err(failed)?;
+        if open.items.is_empty() {
+            return Ok(PutBack { message: None, kept: None });
+        }
+        self.admit(open, &product).await
+    }
+
+    async fn product(&self, id: ProductId) -> Result<Option<Sale>, Error> {
+        Ok(self.db.read(move |conn| Box::pin(conn.find_sale(id))).await?)
+    }
+
+    /// Leaves out whose fate is decided.
+    async fn without_written(&self, mut batch: PurchaseBatch) -> Result<PurchaseBatch, Error> {
+        let ids: Vec<_> = batch.items.iter().map(|item| item.order_id).collect();
+        let written = self.db.read(move |conn| Box::pin(async move { conn.written_orders(&ids).await })).await?;
+        let written: HashSet<_> = written.into_iter().map(|order| order.id).collect();
+        batch.items.retain(|item| !written.contains(&item.order_id));
+        Ok(batch)
+    }
+
+    async fn admit(&self, batch: PurchaseBatch, product: &Sale) -> Result<PutBack, String> {
+        let Some(gate) = self.gate.shared() else { return Err("the gate is in this process".to_owned()) };
+        let over = product.settings().state(0, Timestamp::now()) == SaleState::Ended;
+        let (epoch, answers) = match gate.readmit(batch.product_id, &batch.items).await {
+            Ok(readmitted) => readmitted,
+            // The gate of a sale that is over was taken away: nobody else can take a unit, and the database decides. From
+            // now on something is on its way, which a gate that is made anew must wait for.
+            Err(GateError::Lost) if over => {
+                let (id, epoch) = (product.id, product.gate_epoch);
+                let doubted = self.db.transaction(move |conn| {
+                    Box::pin(async move { Ok::<_, Error>(conn.doubt_retirement(id, epoch).await?) })
+                });
+                if !doubted.await.map_err(|error| error.to_string())? {
+                    return Err(format!("product {id}: its sale has just been reopened; try again in a moment"));
+                }
+                (epoch, vec![Answer::Taken; batch.items.len()])
+            }
+            Err(error) => return Err(format!("product {}: {error}; try again in a moment", batch.product_id)),
+        };
+        let (mut again, mut kept, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
+        for (item, answer) in batch.items.iter().zip(answers) {
+            match refused(item, answer) {
+                None => again.push(*item),
+                Some(reason) => {
+                    kept.push(*item);
+                    reasons.push(reason);
+                }
+            }
+        }
+        let message = |items: Vec<Purchase>, epoch| {
+            (!items.is_empty()).then(|| encode(&PurchaseBatch { items, epoch, ..batch.clone() }))
+        };
+        let kept = message(kept, batch.epoch).map(|body| (body, reasons.join("; ")));
+        Ok(PutBack { message: message(again, epoch), kept })
+    }
+}
+
+/// Why a purchase gets no unit any more.
+fn refused(item: &Purchase, answer: Answer) -> Option<String> {
+    let Purchase { order_id, user_id } = item;
+    match answer {
+        Answer::Taken => None,
+        Answer::Already { order_id: other, .. } => {
+            Some(format!("order {order_id}: user {user_id} has bought again since, as order {other}"))
+        }
+        Answer::Unreadable => Some(format!(
+            "order {order_id}: what the gate holds for user {user_id} cannot be read: seckill deployment rebuild-gate"
+        )),
+        Answer::SoldOut | Answer::RateLimited(_) => {
+            Some(format!("order {order_id} of user {user_id}: its unit was sold to somebody else since"))
+        }
+    }
+}

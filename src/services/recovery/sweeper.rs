@@ -1,0 +1,259 @@
+//! Brings to an end what was begun and left: in every instance, each second, all of them safe together.
+//!
+//! It decides in the database directly, so a purchase survives the loss of the queue or of the gate.
+//!
+//! And it takes away the gates of sales that ended long ago: a gate lives in memory, which is bounded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ConstantBuilder};
+use tokio_util::sync::CancellationToken;
+
+use super::rebuild::Rebuilder;
+use super::warm_up::WarmUp;
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::model::{ProductId, Purchase, Sale, SaleState, Timestamp};
+use crate::services::orders::{Decision, OrderWriter, RETIRED_AFTER, UnfinishedSales};
+use crate::stock::{GateError, GateView, StockGate};
+use crate::telemetry::Metrics;
+use crate::telemetry::{Outage, Seldom};
+
+/// Between two sweeps: 450 to 900 ms, so that instances do not sweep together. What a sweep must find within a second is found.
+const PAUSES: ConstantBuilder =
+    ConstantBuilder::new().with_delay(Duration::from_millis(450)).with_jitter().without_max_times();
+/// A purchase that was reserved this long ago and is not settled is decided here: S in docs/protocol.md (`#sweep-age`). No
+/// safety depends on it.
+const STALE_AGE: Duration = Duration::from_secs(10);
+/// Purchases of one product decided at a time.
+const MAX_STALE: usize = 500;
+/// Dead orders released in one sweep.
+const MAX_RELEASES: i64 = 1_000;
+/// Gates taken away in one sweep: what else a sweep must find does not wait for more.
+const MAX_RETIRED: u32 = 100;
+/// Products looked at in one call to the gate.
+const PRODUCTS_A_CALL: i64 = 500;
+
+/// See the module.
+pub struct Sweeper {
+    db: Db,
+    gate: Arc<StockGate>,
+    order_writer: Arc<OrderWriter>,
+    rebuilder: Arc<Rebuilder>,
+    unfinished_sales: Arc<UnfinishedSales>,
+    warm_up: Arc<WarmUp>,
+    metrics: Arc<Metrics>,
+    told: Seldom,
+}
+
+impl Sweeper {
+    /// Finds in `db` and `gate`, decides through `recorder`.
+    pub fn new(
+        db: Db,
+        gate: Arc<StockGate>,
+        order_writer: Arc<OrderWriter>,
+        rebuilder: Arc<Rebuilder>,
+        unfinished_sales: Arc<UnfinishedSales>,
+        warm_up: Arc<WarmUp>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let told = Seldom::new(Duration::from_secs(10));
+        Self { db, gate, order_writer, rebuilder, unfinished_sales, warm_up, metrics, told }
+    }
+
+    /// Sweeps until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut outage = Outage::new("Could not look for what was left");
+        for pause in PAUSES.build() {
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+            // Not cut short: what is decided is told.
+            match self.sweep().await {
+                Ok(()) => outage.ended(),
+                Err(error) => outage.failed(error.code(), &error, "see what that store is lacking; nothing is lost"),
+            }
+        }
+    }
+
+    async fn sweep(&self) -> Result<()> {
+        crash_point!("sweep");
+        let lately = self.unfinished_sales.since();
+        self.release_dead(lately).await?;
+        let since = self.unfinished_sales.sweep_since();
+        let (mut in_flight, mut all_open) = (Vec::new(), true);
+        let (from, mut after, mut retired) = (since.unwrap_or(Timestamp::EARLIEST), 0, 0);
+        loop {
+            let left = self.unfinished_sales.left_over();
+            let page = self.db.read(move |conn| {
+                Box::pin(async move { conn.unfinished_after(from, &left, after, PRODUCTS_A_CALL).await })
+            });
+            let (mut page, Some(last)) = page.await? else { break };
+            after = last;
+            page.retain(|product| !(product.retired && product.had_ended(lately)));
+            let ids: Vec<ProductId> = page.iter().map(|product| product.id).collect();
+            let views = match self.gate.view(&ids).await {
+                Ok(views) => views,
+                Err(error) if error.is_of_server() => {
+                    // Told by whoever keeps the links to it.
+                    tracing::debug!(%error, "Could not look into the gates");
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            };
+            for (product, view) in page.iter().zip(views) {
+                in_flight.extend(view.filter(|view| view.in_flight > 0).map(|_| product.id));
+                all_open &= view.is_some() || product.had_ended(lately) || self.gate.shared().is_none();
+                // What is wrong with one product must not keep the others waiting.
+                match self.sweep_product(product, view, retired < MAX_RETIRED).await {
+                    Ok(gone) => retired += u32::from(gone),
+                    Err(error) => self.skipped(product.id, &error),
+                }
+            }
+        }
+        if let Err(error) = self.gate.saw_flights(&in_flight).await {
+            tracing::debug!(%error, "Could not note what is in flight");
+        }
+        if retired > 0 {
+            tracing::info!(gates = retired, "Took away the gates of sales that have ended");
+        }
+        if since.is_none() {
+            self.forget_release_due(lately).await?;
+        }
+        // What is left to be taken away is looked for again at once.
+        self.unfinished_sales.swept(all_open, since.is_none() && retired < MAX_RETIRED);
+        self.rebuilder.deployment().saw_all_gates();
+        Ok(())
+    }
+
+    /// True: the gate was taken away, which it may be.
+    async fn sweep_product(&self, product: &Sale, view: Option<GateView>, may_go: bool) -> Result<bool> {
+        match view {
+            None => self.warm_up.reopen(product).await?,
+            // What is found in the place of a gate that was retired is not the product's.
+            Some(_) if product.retired => self.rebuilder.start(product.id),
+            Some(view) => {
+                if may_go && self.is_over(product, &view) && self.retire(product, &view).await? {
+                    return Ok(true);
+                }
+                self.rebuilder.deployment().saw_gate(product.id, view.epoch, product.gate_epoch);
+                if view.epoch != product.gate_epoch {
+                    // Looks again, and closes it if it is older; newer is one that was opened since the row was read.
+                    self.rebuilder.start(product.id);
+                }
+                self.unfinished_sales.saw(product, &view);
+                if view.ver < product.ver {
+                    self.configure(product).await?;
+                }
+                if view.in_flight > 0 {
+                    self.decide_stale(product.id).await?;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether nobody needs the gate any more, by what was just read of both.
+    fn is_over(&self, product: &Sale, view: &GateView) -> bool {
+        view.state == SaleState::Ended
+            && view.in_flight == 0
+            && view.epoch <= product.gate_epoch
+            && product.had_ended(self.unfinished_sales.retired_before())
+    }
+
+    /// Takes the gate of a sale away that is over, if the gate agrees. It decides by its own terms and in one step, for the sale
+    /// may have been reopened since it was read. False: it stays.
+    async fn retire(&self, product: &Sale, view: &GateView) -> Result<bool> {
+        let (id, epoch) = (product.id, view.epoch);
+        let server_id = match self.gate.retire(id, epoch, RETIRED_AFTER).await {
+            Ok(Some(server_id)) => server_id,
+            Ok(None) | Err(GateError::Closed | GateError::Lost) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        crash_point!("after_retire");
+        self.metrics.gates_retired.inc();
+        let (ended_before, shared) = (self.unfinished_sales.retired_before(), self.gate.shared().is_some());
+        // One of an older epoch was left by its deployment long ago, and says nothing of what is on its way.
+        if epoch != product.gate_epoch {
+            return Ok(true);
+        }
+        let noted = self.db.transaction(move |conn| {
+            Box::pin(async move {
+                // Not noted if the sale was reopened meanwhile: then the gate counts as lost, and is rebuilt as such.
+                if !shared || conn.retire_gate(id, epoch, &server_id, ended_before).await? {
+                    conn.forget_release_due(id, ended_before, shared).await?;
+                }
+                Ok::<_, Error>(())
+            })
+        });
+        noted.await?;
+        Ok(true)
+    }
+
+    /// Clears what the gates of sales that ended long ago were to give back, and that have none any more: nobody else would.
+    async fn forget_release_due(&self, ended_before: Timestamp) -> Result<()> {
+        let due =
+            self.db.read(move |conn| Box::pin(conn.products_with_release_due(ended_before, MAX_RELEASES))).await?;
+        let (views, shared) = (self.gate.view(&due).await?, self.gate.shared().is_some());
+        for (product, _) in due.into_iter().zip(views).filter(|(_, view)| view.is_none()) {
+            let forgotten = self.db.transaction(move |conn| {
+                Box::pin(async move { Ok::<_, Error>(conn.forget_release_due(product, ended_before, shared).await?) })
+            });
+            forgotten.await?;
+        }
+        Ok(())
+    }
+
+    /// Stores that are away are told by themselves; a product that cannot be swept is a defect, or a row or key that
+    /// somebody has spoiled.
+    fn skipped(&self, product: ProductId, error: &Error) {
+        // So is a row that cannot be read.
+        if matches!(error, Error::Unavailable(_) | Error::Unreadable(_)) {
+            tracing::debug!(product.id = %product, %error, "Could not sweep a product");
+        } else if let Some(untold) = self.told.now() {
+            tracing::warn!(product.id = %product, %error, untold, "Could not sweep a product; others go on");
+        }
+    }
+
+    async fn configure(&self, product: &Sale) -> Result<()> {
+        match self.gate.configure(product.id, &product.settings()).await {
+            Ok(()) | Err(GateError::Closed | GateError::Lost) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn decide_stale(&self, product: ProductId) -> Result<()> {
+        let stale = match self.gate.stale(product, STALE_AGE, MAX_STALE).await {
+            Ok(stale) if !stale.purchases.is_empty() => stale,
+            Ok(_) | Err(GateError::Closed | GateError::Lost) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        tracing::warn!(product.id = %product, purchases = stale.purchases.len(), "Deciding purchases that were left");
+        self.metrics.swept.inc_by(stale.purchases.len() as u64);
+        for decision in self.order_writer.decide(stale.into_batches(product)).await?.into_iter().flatten() {
+            self.order_writer.tell_gate(product, decision).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives back the units of dead orders that the gate has not been told of.
+    async fn release_dead(&self, since: Timestamp) -> Result<()> {
+        let due = self.db.read(move |conn| Box::pin(conn.release_due(since, MAX_RELEASES))).await?;
+        let mut by_product: Vec<(ProductId, i64, Vec<Purchase>)> = Vec::new();
+        for (product, epoch, purchase) in due {
+            match by_product.iter_mut().find(|(other, _, _)| *other == product) {
+                Some((_, _, dead)) => dead.push(purchase),
+                None => by_product.push((product, epoch, vec![purchase])),
+            }
+        }
+        for (product, gate_epoch, dead) in by_product {
+            let told = self.order_writer.tell_gate(product, Decision { gate_epoch, dead, ..Decision::default() }).await;
+            // A gate that is not open takes them from the database when it opens; other products go on.
+            if let Err(error) = told {
+                self.skipped(product, &error);
+            }
+        }
+        Ok(())
+    }
+}
