@@ -15,6 +15,7 @@ mod config_errors;
 mod dead_letters;
 mod deployment;
 mod distributed_only;
+mod documents;
 mod ended_sales;
 mod external_users;
 mod http;
