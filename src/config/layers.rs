@@ -6,7 +6,8 @@ use std::path::Path;
 use config::{Map, Value, ValueKind};
 use secrecy::ExposeSecret;
 
-use super::{Backend, ConfigError, invalid};
+use super::checks::{ConfigError, invalid};
+use super::schema::Backend;
 use crate::secret_file::{self, Links};
 
 /// Every secret there is. Each can be given as `<key>_file` instead, the path of a file that holds it.

@@ -1,0 +1,217 @@
+//! What makes a configuration invalid, or valid and worth a warning.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::schema::{Backend, Config, External, OWN_ISSUER, Users};
+use crate::model::{Password, Username};
+
+/// HS256 is as strong as its key; a key shorter than the hash is weaker than it looks.
+const JWT_SECRET_MIN_BYTES: usize = 32;
+/// It is part of each key's name, which is sent with each purchase.
+const MAX_KEY_PREFIX: usize = 64;
+
+/// What is wrong with the configuration, in one line that names the key.
+#[derive(Debug, thiserror::Error)]
+#[error("configuration: {0}")]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    pub(super) fn new(problem: String) -> Self {
+        Self(problem)
+    }
+}
+
+pub(super) fn invalid(key: &str, problem: impl std::fmt::Display) -> ConfigError {
+    ConfigError(format!("{key}: {problem}"))
+}
+
+impl Config {
+    /// What an operator should know of this configuration, although it is valid.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.auth.bcrypt_cost < 10 {
+            warnings.push(format!("auth.bcrypt_cost: {} is for tests; 10 or more", self.auth.bcrypt_cost));
+        }
+        if self.auth.users == Users::External
+            && let Ok(url) = url::Url::parse(&self.auth.external.jwks_url)
+            && url.scheme() == "http"
+            && !is_loopback(&url)
+        {
+            let problem = "auth.external.jwks_url: over http whoever is on the way can choose the keys; use https";
+            warnings.push(problem.to_owned());
+        }
+        if let Some(key) = self.unused {
+            warnings.push(format!("{key}: is set, but backend is distributed, which does not use it"));
+        }
+        warnings
+    }
+
+    /// The first mistake, by its key.
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        if self.server.host.is_empty() {
+            return Err(invalid("server.host", "must not be empty"));
+        }
+        for origin in &self.server.cors_origins {
+            let is_origin = url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
+            if !is_origin {
+                return Err(invalid("server.cors_origins", format!("`{origin}` is not as https://shop.example")));
+            }
+        }
+        in_range("server.workers", self.server.workers, 0, 1024)?;
+        in_range("server.drain_seconds", self.server.drain_seconds, 0, 3600)?;
+        in_range("limits.purchases_waiting", self.limits.purchases_waiting, 1, 1_000_000)?;
+        in_range("limits.connections", self.limits.connections, 1, 10_000_000)?;
+        in_range("auth.token_ttl_seconds", self.auth.token_ttl_seconds, 1, 366 * 86_400)?;
+        in_range("auth.bcrypt_cost", self.auth.bcrypt_cost, 4, 15)?;
+        Username::parse(&self.admin.username).map_err(|problem| invalid("admin.username", problem))?;
+        self.validate_secrets()?;
+        self.validate_directory()?;
+        match self.backend {
+            Backend::Embedded if self.embedded.data_dir.as_os_str().is_empty() => {
+                Err(invalid("embedded.data_dir", "must not be empty"))
+            }
+            Backend::Embedded => Ok(()),
+            Backend::Distributed => self.validate_servers(),
+        }
+    }
+
+    fn validate_servers(&self) -> Result<(), ConfigError> {
+        in_range("redis.pool_size", self.redis.pool_size, 1, 10_000)?;
+        in_range("rabbitmq.consumers", self.rabbitmq.consumers, 1, 64)?;
+        // Every consumer holds a connection while it writes; the rest of the service needs some too.
+        in_range("mysql.pool_size", self.mysql.pool_size, self.rabbitmq.consumers + 2, 10_000)?;
+        has_scheme("mysql.dsn", &self.mysql.dsn, "mysql")?;
+        has_scheme("rabbitmq.url", &self.rabbitmq.url, "amqp")?;
+        let port = self.redis.addr.rsplit_once(':').map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
+        if !matches!(port, Some((false, Ok(_)))) {
+            return Err(invalid("redis.addr", "must be host:port"));
+        }
+        in_range("redis.key_prefix (length)", self.redis.key_prefix.len(), 1, MAX_KEY_PREFIX)?;
+        // Braces would make another hash tag than the product's; the rest keeps ACL patterns and shells out of trouble.
+        if !self.redis.key_prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":._-/".contains(&byte)) {
+            return Err(invalid("redis.key_prefix", "must be letters, digits and : . _ - / only"));
+        }
+        if !self.redis.username.is_empty() && self.redis.password.expose_secret().is_empty() {
+            return Err(invalid("redis.password", "is missing; redis.username needs it"));
+        }
+        // A queue's name is at most 255 bytes, and ours gets `.dead` appended.
+        in_range("rabbitmq.queue (length)", self.rabbitmq.queue.len(), 1, 200)?;
+        if self.rabbitmq.queue.starts_with("amq.") {
+            return Err(invalid("rabbitmq.queue", "must not begin with `amq.`: RabbitMQ keeps these names for itself"));
+        }
+        if self.rabbitmq.queue.ends_with(".dead") {
+            let problem = "must not end in `.dead`: it could be the dead-letter queue of another deployment";
+            return Err(invalid("rabbitmq.queue", problem));
+        }
+        Ok(())
+    }
+
+    /// Only what is used is looked at, so that a directory can be prepared.
+    fn validate_directory(&self) -> Result<(), ConfigError> {
+        if self.auth.users == Users::Local {
+            return Ok(());
+        }
+        let External { issuer, secret, jwks_file, jwks_url, .. } = &self.auth.external;
+        let key = |name: &str| format!("auth.external.{name}");
+        if issuer.is_empty() {
+            return Err(invalid(
+                &key("issuer"),
+                "is missing; auth.users: external needs the `iss` of the shop's tokens",
+            ));
+        }
+        in_range(&key("issuer (length)"), issuer.len(), 1, 255)?;
+        if issuer == OWN_ISSUER {
+            return Err(invalid(&key("issuer"), format!("must not be `{OWN_ISSUER}`, which is ours")));
+        }
+        let sources = [
+            ("secret", secret.expose_secret()),
+            ("jwks_file", jwks_file.to_str().unwrap_or("?")),
+            ("jwks_url", jwks_url),
+        ];
+        match sources.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| *name).collect::<Vec<_>>()[..] {
+            ["secret"] => self.validate_directory_secret(secret.expose_secret()),
+            ["jwks_url"] => match url::Url::parse(jwks_url) {
+                Ok(url) if matches!(url.scheme(), "https" | "http") && url.has_host() => Ok(()),
+                _ => Err(invalid(&key("jwks_url"), "must be https://host/path")),
+            },
+            [] => Err(invalid(
+                &key("secret"),
+                "is missing; give it, or auth.external.jwks_file, or auth.external.jwks_url",
+            )),
+            [_] => Ok(()),
+            [first, second, ..] => {
+                Err(invalid(&key(second), format!("must be empty beside auth.external.{first}: one source of keys")))
+            }
+        }
+    }
+
+    fn validate_directory_secret(&self, secret: &str) -> Result<(), ConfigError> {
+        if secret.len() < JWT_SECRET_MIN_BYTES {
+            return Err(invalid("auth.external.secret", format!("must be at least {JWT_SECRET_MIN_BYTES} bytes")));
+        }
+        if secret == self.auth.jwt_secret.expose_secret() {
+            return Err(invalid("auth.external.secret", "must be another one than auth.jwt_secret"));
+        }
+        Ok(())
+    }
+
+    /// The embedded backend makes the secrets that are missing; the distributed one cannot, for its instances must
+    /// agree on them.
+    fn validate_secrets(&self) -> Result<(), ConfigError> {
+        let made_here = self.backend == Backend::Embedded;
+        let secret = self.auth.jwt_secret.expose_secret();
+        if secret.is_empty() && !made_here {
+            return Err(invalid("auth.jwt_secret", "is missing; a random one: openssl rand -hex 32"));
+        }
+        if !secret.is_empty() {
+            check_jwt_secret(secret).map_err(|problem| invalid("auth.jwt_secret", problem))?;
+        }
+        let password = self.admin.password.expose_secret();
+        if password.is_empty() {
+            return if made_here { Ok(()) } else { Err(invalid("admin.password", "is missing")) };
+        }
+        check_password(password).map_err(|problem| invalid("admin.password", problem))
+    }
+}
+
+/// Whether nobody can be on the way.
+fn is_loopback(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// What a key of the tokens must be, wherever it is kept.
+pub fn check_jwt_secret(secret: &str) -> Result<(), String> {
+    if secret.len() < JWT_SECRET_MIN_BYTES {
+        return Err(format!("must be at least {JWT_SECRET_MIN_BYTES} bytes"));
+    }
+    Ok(())
+}
+
+/// What a password must be, wherever it is kept.
+pub fn check_password(password: &str) -> Result<(), String> {
+    Password::parse(password).map(|_| ()).map_err(str::to_owned)
+}
+
+fn in_range<T: PartialOrd + std::fmt::Display>(key: &str, value: T, least: T, most: T) -> Result<(), ConfigError> {
+    if value < least || value > most {
+        return Err(invalid(key, format!("must be {least} to {most}, not {value}")));
+    }
+    Ok(())
+}
+
+fn has_scheme(key: &str, url: &SecretString, scheme: &str) -> Result<(), ConfigError> {
+    let url = url.expose_secret();
+    if url.is_empty() {
+        return Err(invalid(key, "is missing"));
+    }
+    match url::Url::parse(url) {
+        Ok(parsed) if parsed.scheme() == scheme && parsed.has_host() => Ok(()),
+        // The value holds a password: never print it.
+        _ => Err(invalid(key, format!("must be {scheme}://user:password@host:port/..."))),
+    }
+}

@@ -1,0 +1,276 @@
+//! What can be configured: sections, keys, and how their values are written.
+
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+
+use crate::model::TrustedProxies;
+
+/// `iss` of the tokens that we issue.
+pub const OWN_ISSUER: &str = "seckill";
+/// Everything that can be configured.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Which stores the sale runs on.
+    pub backend: Backend,
+    /// The HTTP server.
+    pub server: Server,
+    /// Embedded backend: where it keeps its data.
+    pub embedded: Embedded,
+    /// Distributed backend: the database.
+    pub mysql: MySql,
+    /// Distributed backend: the gate's store.
+    pub redis: Redis,
+    /// Distributed backend: the queue.
+    pub rabbitmq: RabbitMq,
+    /// Tokens and password hashes.
+    pub auth: Auth,
+    /// The first administrator.
+    pub admin: Admin,
+    /// Limits against abuse.
+    pub limits: Limits,
+    /// The log.
+    pub log: Log,
+    /// What the operator set that the backend does not use.
+    #[serde(skip)]
+    pub(super) unused: Option<&'static str>,
+}
+
+/// Which stores the sale runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// Everything in this process, its data in one folder.
+    Embedded,
+    /// MySQL, Redis and RabbitMQ.
+    Distributed,
+}
+
+/// `server`: where HTTP is served.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Address to listen on.
+    pub host: String,
+    /// TCP port; 0 takes any free one.
+    pub port: u16,
+    /// Threads that serve HTTP; 0 is one a core.
+    pub workers: usize,
+    /// Origins of web pages that may use the API from elsewhere, as browsers write them.
+    #[serde(deserialize_with = "list")]
+    pub cors_origins: Vec<String>,
+    /// How long a stop goes on serving after `/readyz` has said so.
+    pub drain_seconds: u32,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    #[serde(deserialize_with = "proxies")]
+    pub trusted_proxies: TrustedProxies,
+}
+
+/// `embedded`: the backend in this process.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Embedded {
+    /// Folder of the database and of the secrets made at the first start.
+    pub data_dir: PathBuf,
+}
+
+/// `mysql`: the database.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MySql {
+    /// `mysql://user:password@host:port/database`.
+    pub dsn: SecretString,
+    /// Connections at most.
+    pub pool_size: usize,
+}
+
+/// `redis`: the gate's store.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// `host:port`.
+    pub addr: String,
+    /// User of Redis' ACL; empty: its default user.
+    pub username: String,
+    /// Empty: no `AUTH`.
+    pub password: SecretString,
+    /// What the names of all our keys begin with.
+    pub key_prefix: String,
+    /// Logical database.
+    pub db: u16,
+    /// Connections at most.
+    pub pool_size: usize,
+}
+
+impl Redis {
+    /// Where the gates are, for people and to be compared: address, database, key prefix.
+    pub fn place(&self) -> String {
+        format!("{}/{}/{}", self.addr, self.db, self.key_prefix)
+    }
+}
+
+/// `rabbitmq`: the queue.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RabbitMq {
+    /// `amqp://user:password@host:port/vhost`.
+    pub url: SecretString,
+    /// Name of the queue of accepted purchases.
+    pub queue: String,
+    /// Consumer tasks.
+    pub consumers: usize,
+}
+
+/// `auth`: tokens and password hashes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// Key of the token signature.
+    pub jwt_secret: SecretString,
+    /// Lifetime of a token.
+    pub token_ttl_seconds: u32,
+    /// Work factor of bcrypt.
+    pub bcrypt_cost: u32,
+    /// Whose users buy.
+    pub users: Users,
+    /// Who may register.
+    pub registration: Registration,
+    /// The shop's own directory.
+    pub external: External,
+}
+
+/// `auth.users`: whose users buy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Users {
+    /// Those who registered here; only tokens that we issued are believed.
+    Local,
+    /// Those of the shop's own directory, whose tokens are believed.
+    External,
+}
+
+/// `auth.registration`: who may register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// Anybody.
+    Open,
+    /// Nobody.
+    Closed,
+}
+
+/// `auth.external`: the directory whose tokens are believed with `auth.users: external`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct External {
+    /// `iss` of its tokens.
+    pub issuer: String,
+    /// What `aud` must name; empty: tokens that are for a certain audience are not for us.
+    pub audience: String,
+    /// Key of its signatures, for HS256.
+    pub secret: SecretString,
+    /// A JWK Set of its keys, for RS256, ES256 and EdDSA.
+    pub jwks_file: PathBuf,
+    /// The same at an address.
+    pub jwks_url: String,
+    /// Whether its `role: admin` makes an administrator.
+    pub trust_role: bool,
+}
+
+/// `admin`: the account made at the first start.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Its name.
+    pub username: String,
+    /// Its password.
+    pub password: SecretString,
+}
+
+/// `limits`: against abuse.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Registrations and failed log-ins a minute, per address and per account; 0 is no limit.
+    pub auth_per_minute: u32,
+    /// Purchases that wait in an HTTP worker for the gate; one more is turned away at once.
+    pub purchases_waiting: usize,
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections of one address; 0 is no limit.
+    pub connections_per_address: usize,
+}
+
+/// `log`: what is written to standard error.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+macro_rules! words {
+    ($type:ty { $($word:literal => $variant:path),+ }) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+                let word = String::deserialize(value)?;
+                match word.as_str() {
+                    $($word => Ok($variant),)+
+                    _ => {
+                        let known = [$($word),+].join(" or ");
+                        Err(serde::de::Error::custom(format!("must be {known}, not `{word}`")))
+                    }
+                }
+            }
+        }
+    };
+}
+
+words!(Backend { "embedded" => Backend::Embedded, "distributed" => Backend::Distributed });
+words!(Users { "local" => Users::Local, "external" => Users::External });
+words!(Registration { "open" => Registration::Open, "closed" => Registration::Closed });
+words!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
+
+/// A list of words; in the environment, with commas between them.
+fn list<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "must be a list")]
+    enum Written {
+        List(Vec<String>),
+        Line(String),
+    }
+    let words = match Written::deserialize(value)? {
+        Written::List(list) => list,
+        Written::Line(line) => line.split(',').map(str::to_owned).collect(),
+    };
+    Ok(words.into_iter().map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect())
+}
+
+/// A list of proxies; in the environment, with commas between them.
+fn proxies<'de, D: Deserializer<'de>>(value: D) -> Result<TrustedProxies, D::Error> {
+    let parsed = TrustedProxies::parse(list(value)?.iter().map(String::as_str));
+    parsed.map_err(serde::de::Error::custom)
+}
+
+impl Config {
+    /// Where the servers of the distributed backend are: MySQL, Redis, RabbitMQ. No secrets.
+    pub fn servers(&self) -> (String, String, String) {
+        let place = |url: &SecretString, port: u16| match url::Url::parse(url.expose_secret()) {
+            Ok(url) => {
+                let host = url.host_str().unwrap_or_default();
+                format!("{host}:{}{}", url.port().unwrap_or(port), url.path())
+            }
+            Err(_) => String::new(),
+        };
+        let redis = format!("{}/{} {}*", self.redis.addr, self.redis.db, self.redis.key_prefix);
+        let rabbitmq = format!("{} {}", place(&self.rabbitmq.url, 5672), self.rabbitmq.queue);
+        (place(&self.mysql.dsn, 3306), redis, rabbitmq)
+    }
+}

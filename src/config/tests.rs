@@ -1,0 +1,261 @@
+//! Configurations, right and wrong, from the layers to the message.
+
+use std::path::Path;
+
+use secrecy::ExposeSecret;
+
+use super::environment;
+use crate::config::{Backend, Config};
+use crate::model::TrustedProxies;
+
+const SECRETS: &[(&str, &str)] = &[
+    ("BACKEND", "distributed"),
+    ("MYSQL__DSN", "mysql://u:p@127.0.0.1:3306/seckill"),
+    ("RABBITMQ__URL", "amqp://u:p@127.0.0.1:5672/%2f"),
+    ("AUTH__JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+    ("ADMIN__PASSWORD", "correct horse"),
+];
+
+fn load(yaml: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+    let file = std::env::temp_dir().join(format!("seckill-config-{}.yaml", uuid::Uuid::now_v7()));
+    std::fs::write(&file, yaml).unwrap();
+    let variables =
+        SECRETS.iter().chain(variables).map(|(key, value)| (format!("SECKILL__{key}"), (*value).to_owned())).collect();
+    let loaded = Config::load_with(Some(&file), environment(Some(variables)));
+    std::fs::remove_file(file).unwrap();
+    loaded.map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+    let config = load("server: { port: 9000, host: 0.0.0.0 }", &[("SERVER__PORT", "9001")]).unwrap();
+    assert_eq!((config.server.port, config.server.host.as_str()), (9001, "0.0.0.0"));
+    assert_eq!(config.rabbitmq.queue, "seckill.orders");
+}
+
+#[test]
+fn proxies_are_a_list_in_the_file_and_a_line_in_the_environment() {
+    let proxies = TrustedProxies::parse(["10.0.0.0/8", "::1"]).unwrap();
+    let file = load("server: { trusted_proxies: [10.0.0.0/8, '::1'] }", &[]).unwrap();
+    assert_eq!(file.server.trusted_proxies, proxies);
+    let line = load("{}", &[("SERVER__TRUSTED_PROXIES", "10.0.0.0/8, ::1")]).unwrap();
+    assert_eq!(line.server.trusted_proxies, proxies);
+    let none = load("{}", &[("SERVER__TRUSTED_PROXIES", "")]).unwrap();
+    assert_eq!(none.server.trusted_proxies, TrustedProxies::default());
+}
+
+#[test]
+fn a_directory_needs_an_issuer_and_one_source_of_keys() {
+    const SECRET: &str = "fedcba9876543210fedcba9876543210";
+    let load = |settings: &[(&str, &str)]| {
+        let settings = settings.iter().map(|(key, value)| (format!("AUTH__EXTERNAL__{key}"), *value));
+        let mut settings: Vec<(String, &str)> = settings.collect();
+        settings.push(("AUTH__USERS".to_owned(), "external"));
+        load("{}", &settings.iter().map(|(key, value)| (key.as_str(), *value)).collect::<Vec<_>>())
+    };
+    load(&[("ISSUER", "https://shop.example"), ("SECRET", SECRET)]).unwrap();
+    load(&[("ISSUER", "shop"), ("JWKS_URL", "https://shop.example/keys"), ("AUDIENCE", "seckill")]).unwrap();
+    for (url, warned) in [
+        ("http://shop.example/keys", true),
+        ("http://10.0.0.1/keys", true),
+        ("https://shop.example/keys", false),
+        ("http://localhost:8000/keys", false),
+        ("http://127.0.0.1/keys", false),
+        ("http://[::1]/keys", false),
+    ] {
+        let config = load(&[("ISSUER", "shop"), ("JWKS_URL", url)]).unwrap();
+        let is_warned = config.warnings().iter().any(|warning| warning.starts_with("auth.external.jwks_url: "));
+        assert_eq!(is_warned, warned, "{url}");
+    }
+    for (settings, key) in [
+        (&[][..], "issuer"),
+        (&[("SECRET", SECRET)], "issuer"),
+        (&[("ISSUER", "seckill"), ("SECRET", SECRET)], "issuer"),
+        (&[("ISSUER", "shop")], "secret"),
+        (&[("ISSUER", "shop"), ("SECRET", "short")], "secret"),
+        (&[("ISSUER", "shop"), ("SECRET", "0123456789abcdef0123456789abcdef")], "secret"),
+        (&[("ISSUER", "shop"), ("SECRET", SECRET), ("JWKS_FILE", "keys.json")], "jwks_file"),
+        (&[("ISSUER", "shop"), ("JWKS_FILE", "keys.json"), ("JWKS_URL", "https://shop.example/")], "jwks_url"),
+        (&[("ISSUER", "shop"), ("JWKS_URL", "ftp://shop.example/")], "jwks_url"),
+        (&[("ISSUER", "shop"), ("SECRET", SECRET), ("TRUST_ROLE", "perhaps")], "trust_role"),
+    ] {
+        let message = load(settings).expect_err(key);
+        assert!(message.starts_with(&format!("configuration: auth.external.{key}")), "{settings:?}: {message}");
+        assert!(!message.contains('\n') && !message.contains(SECRET), "{message}");
+    }
+}
+
+#[test]
+fn a_number_is_taken_as_it_is_written_or_not_at_all() {
+    assert_eq!(load("limits: { auth_per_minute: 30.0 }", &[]).unwrap().limits.auth_per_minute, 30);
+    assert_eq!(load("{}", &[("LIMITS__AUTH_PER_MINUTE", "7")]).unwrap().limits.auth_per_minute, 7);
+}
+
+#[test]
+fn the_go_spelling_of_pool_size_is_accepted_and_can_still_be_overridden() {
+    assert_eq!(load("redis: { poolSize: 7 }", &[]).unwrap().redis.pool_size, 7);
+    assert_eq!(load("redis: { poolSize: 7 }", &[("REDIS__POOL_SIZE", "8")]).unwrap().redis.pool_size, 8);
+}
+
+#[test]
+fn a_secret_of_digits_keeps_its_leading_zeros() {
+    let config = load("{}", &[("ADMIN__PASSWORD", "0012345678")]).unwrap();
+    assert_eq!(config.admin.password.expose_secret(), "0012345678");
+}
+
+#[test]
+fn every_mistake_is_one_line_that_names_the_key() {
+    for (yaml, variable, key) in [
+        ("server: { prot: 1 }", None, "server.prot"),
+        ("sever: { port: 1 }", None, "sever"),
+        ("server: { port: 70000 }", None, "server.port"),
+        ("server: { port: many }", None, "server.port"),
+        ("server: { trusted_proxies: [proxy.example] }", None, "server.trusted_proxies"),
+        ("{}", Some(("BACKEND", "paper")), "backend"),
+        ("embedded: { data_dir: '' }", Some(("BACKEND", "embedded")), "embedded.data_dir"),
+        ("{}", Some(("SERVER__PROT", "1")), "server.prot"),
+        ("{}", Some(("MYSQL__DSN", "")), "mysql.dsn"),
+        ("{}", Some(("MYSQL__DSN", "user:pass@tcp(127.0.0.1:3306)/seckill")), "mysql.dsn"),
+        ("{}", Some(("RABBITMQ__URL", "http://localhost")), "rabbitmq.url"),
+        ("{}", Some(("AUTH__JWT_SECRET", "")), "auth.jwt_secret"),
+        ("{}", Some(("AUTH__JWT_SECRET", "short")), "auth.jwt_secret"),
+        ("{}", Some(("ADMIN__PASSWORD", "")), "admin.password"),
+        ("{}", Some(("ADMIN__USERNAME", "a b")), "admin.username"),
+        ("{}", Some(("ADMIN__PASSWORD", "correct\0horse")), "admin.password"),
+        ("{}", Some(("AUTH__USERS", "theirs")), "auth.users"),
+        ("auth: { registration: ajar }", None, "auth.registration"),
+        ("server: { trusted_proxies: [10.0.0.0/33] }", None, "server.trusted_proxies"),
+        ("auth: { bcrypt_cost: 3 }", None, "auth.bcrypt_cost"),
+        ("auth: { bcrypt_cost: 16 }", None, "auth.bcrypt_cost"),
+        ("redis: { addr: localhost }", None, "redis.addr"),
+        ("redis: { key_prefix: 'shop {1}' }", None, "redis.key_prefix"),
+        ("redis: { key_prefix: '' }", None, "redis.key_prefix"),
+        ("redis: { username: seckill }", None, "redis.password"),
+        ("rabbitmq: { consumers: 0 }", None, "rabbitmq.consumers"),
+        ("rabbitmq: { queue: shop.dead }", None, "rabbitmq.queue"),
+        ("rabbitmq: { queue: amq.orders }", None, "rabbitmq.queue"),
+        ("mysql: { pool_size: 2 }", None, "mysql.pool_size"),
+        ("limits: { auth_per_minute: -1 }", None, "limits.auth_per_minute"),
+        ("limits: { purchases_waiting: 0 }", None, "limits.purchases_waiting"),
+        ("log: { format: xml }", None, "log.format"),
+        ("server: { drain_seconds: 3601 }", None, "server.drain_seconds"),
+    ] {
+        let message = load(yaml, variable.as_slice()).expect_err(yaml);
+        assert!(message.starts_with(&format!("configuration: {key}")), "{yaml} {variable:?}: {message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+}
+
+#[test]
+fn mistakes_are_told_in_words_of_people() {
+    for (yaml, variable, message) in [
+        ("{}", Some(("BACKEND", "sqlite")), "backend: must be embedded or distributed, not `sqlite`"),
+        ("log: { format: xml }", None, "log.format: must be text or json, not `xml`"),
+        ("server: { port: many }", None, "server.port: must be a whole number"),
+        ("server: { port: 70000 }", None, "server.port: is out of range"),
+        ("server: { port: -1 }", None, "server.port: is out of range"),
+        ("limits: { auth_per_minute: 1.5 }", None, "limits.auth_per_minute: must be a whole number"),
+        ("limits: { auth_per_minute: true }", None, "limits.auth_per_minute: must be a whole number"),
+        ("{}", Some(("LIMITS__AUTH_PER_MINUTE", "1.5")), "limits.auth_per_minute: must be a whole number"),
+        ("{}", Some(("SERVER__PORT", "on")), "server.port: must be a whole number"),
+        ("rabbitmq: { consumers: 2.5 }", None, "rabbitmq.consumers: must be a whole number"),
+        ("auth: { token_ttl_seconds: 0.5 }", None, "auth.token_ttl_seconds: must be a whole number"),
+        ("server: { host: [1] }", None, "server.host: must be text"),
+        ("server: []", None, "server: must be an object"),
+        (
+            "server: { cors_origins: [shop.example] }",
+            None,
+            "server.cors_origins: `shop.example` is not as https://shop.example",
+        ),
+        (
+            "{}",
+            Some(("SERVER__CORS_ORIGINS", "https://a.example, https://a.example/")),
+            "server.cors_origins: `https://a.example/` is not as https://shop.example",
+        ),
+    ] {
+        let said = load(yaml, variable.as_slice()).expect_err(yaml);
+        assert_eq!(said, format!("configuration: {message}"), "{yaml} {variable:?}");
+    }
+    let unknown = load("server: { prot: 1 }", &[]).unwrap_err();
+    assert!(unknown.starts_with("configuration: server.prot: is not known here; known are host, port"), "{unknown}");
+}
+
+#[test]
+fn the_embedded_backend_needs_no_secret_and_no_server() {
+    let nothing = [("MYSQL__DSN", ""), ("RABBITMQ__URL", ""), ("AUTH__JWT_SECRET", ""), ("ADMIN__PASSWORD", "")];
+    let config = load("backend: embedded", &[&nothing[..], &[("BACKEND", "embedded")]].concat()).unwrap();
+    assert_eq!(config.backend, Backend::Embedded);
+}
+
+#[test]
+fn what_is_set_for_servers_while_the_backend_is_embedded_is_refused_by_name() {
+    let nothing = [("MYSQL__DSN", ""), ("RABBITMQ__URL", ""), ("AUTH__JWT_SECRET", ""), ("ADMIN__PASSWORD", "")];
+    let embedded = [&nothing[..], &[("BACKEND", "embedded")]].concat();
+    for (yaml, variable, key) in [
+        ("mysql: { dsn: 'mysql://u:p@db/seckill' }", None, "mysql.dsn"),
+        ("redis: { addr: 'redis:6379' }", None, "redis.addr"),
+        ("{}", Some(("REDIS__PASSWORD", "hunter2")), "redis.password"),
+        ("{}", Some(("RABBITMQ__URL", "amqp://u:hunter2@mq:5672/%2f")), "rabbitmq.url"),
+    ] {
+        let mut variables = embedded.clone();
+        if yaml.contains("dsn") {
+            variables.retain(|(name, _)| *name != "MYSQL__DSN");
+        }
+        variables.extend(variable);
+        let set = variables.iter().map(|(key, value)| (format!("SECKILL__{key}"), (*value).to_owned())).collect();
+        let file = std::env::temp_dir().join(format!("seckill-config-{}.yaml", uuid::Uuid::now_v7()));
+        std::fs::write(&file, yaml).unwrap();
+        let message = Config::load_with(Some(&file), environment(Some(set))).unwrap_err().to_string();
+        std::fs::remove_file(file).unwrap();
+        assert!(message.starts_with(&format!("configuration: {key}: ")), "{message}");
+        assert!(message.contains("backend is embedded") && !message.contains("hunter2"), "{message}");
+    }
+    let same_as_default = "redis: { addr: '127.0.0.1:6379', password: '' }";
+    assert!(load(same_as_default, &embedded).is_ok(), "the file that ships with the project sets it");
+    let folder = load("embedded: { data_dir: elsewhere }", &[]).unwrap();
+    assert!(folder.warnings().iter().any(|warning| warning.starts_with("embedded.data_dir")));
+}
+
+#[test]
+fn every_secret_can_be_in_a_file_beside_the_configuration_and_is_checked_there_too() {
+    let folder = std::env::temp_dir().join(format!("seckill-config-{}", uuid::Uuid::now_v7()));
+    std::fs::create_dir(&folder).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    let load = |yaml: &str| {
+        write("config.yaml", yaml);
+        let loaded = Config::load_with(Some(&folder.join("config.yaml")), environment(Some(config::Map::new())));
+        loaded.map_err(|error| error.to_string())
+    };
+    write("dsn", "mysql://u:p@127.0.0.1:3306/seckill\n");
+    write("redis", "redis secret\r\n");
+    write("url", "amqp://u:p@127.0.0.1:5672/%2f");
+    write("jwt", "0123456789abcdef0123456789abcdef\n");
+    write("admin", "correct horse\n");
+    let servers = "backend: distributed\nmysql: { dsn_file: dsn }\nredis: { password_file: redis }\n\
+                   rabbitmq: { url_file: url }\nadmin: { password_file: admin }\n";
+    let config = load(&format!("{servers}auth: {{ jwt_secret_file: jwt }}")).unwrap();
+    assert_eq!(config.redis.password.expose_secret(), "redis secret");
+    assert_eq!(config.admin.password.expose_secret(), "correct horse");
+    assert_eq!(config.auth.jwt_secret.expose_secret(), "0123456789abcdef0123456789abcdef");
+    assert_eq!(config.servers().0, "127.0.0.1:3306/seckill");
+
+    write("short", "short\n");
+    for (auth, key, problem) in [
+        ("{ jwt_secret_file: short }", "auth.jwt_secret", "at least 32 bytes"),
+        ("{ jwt_secret_file: missing }", "auth.jwt_secret_file", "no such file"),
+        ("{ jwt_secret_file: jwt, jwt_secret: 0123456789abcdef0123456789abcdef }", "auth.jwt_secret_file", "set too"),
+        ("{ bcrypt_cost_file: jwt }", "auth.bcrypt_cost_file", "is not known here"),
+    ] {
+        let message = load(&format!("{servers}auth: {auth}")).unwrap_err();
+        assert!(message.starts_with(&format!("configuration: {key}: ")) && message.contains(problem), "{message}");
+    }
+    assert_eq!(load("embedded: { data_dir: here }").unwrap().embedded.data_dir, folder.join("here"));
+    assert_eq!(load("embedded: { data_dir: /there }").unwrap().embedded.data_dir, Path::new("/there"));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_file_that_is_named_but_missing_is_an_error() {
+    let error = Config::load(Some(Path::new("no/such/file.yaml"))).unwrap_err();
+    assert!(error.to_string().contains("no/such/file.yaml"), "{error}");
+}
