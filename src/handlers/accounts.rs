@@ -2,10 +2,11 @@
 
 use actix_web::{HttpResponse, web};
 
-use super::extract::OpenRegistration;
-use super::{Body, ClientAddress, SignedIn, UnreadBody};
+use super::extract::body::{Body, UnreadBody};
+use super::extract::{ClientAddress, OpenRegistration, SignedIn};
+use super::state::AppState;
 use crate::error::Result;
-use crate::services::{Accounts, Credentials, PasswordChange};
+use crate::services::{Credentials, PasswordChange};
 
 /// On what only the asker may see.
 const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
@@ -14,40 +15,40 @@ pub(super) async fn register(
     _: OpenRegistration,
     ClientAddress(address): ClientAddress,
     Body(credentials): Body<Credentials>,
-    accounts: web::Data<Accounts>,
+    state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
-    let registered = accounts.register(credentials, address).await?;
+    let registered = state.accounts.register(credentials, address).await?;
     Ok(HttpResponse::Created().insert_header(NO_STORE).json(registered))
 }
 
 pub(super) async fn log_in(
     ClientAddress(address): ClientAddress,
     Body(credentials): Body<Credentials>,
-    accounts: web::Data<Accounts>,
+    state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
-    let token = accounts.log_in(credentials, address).await?;
+    let token = state.accounts.log_in(credentials, address).await?;
     Ok(HttpResponse::Ok().insert_header(NO_STORE).json(token))
 }
 
 pub(super) async fn log_out(
     SignedIn(session): SignedIn,
     _: UnreadBody,
-    accounts: web::Data<Accounts>,
+    state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
-    accounts.log_out(session).await?;
+    state.accounts.log_out(session).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-pub(super) async fn me(SignedIn(session): SignedIn, accounts: web::Data<Accounts>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(accounts.profile(session).await?))
+pub(super) async fn me(SignedIn(session): SignedIn, state: web::Data<AppState>) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(state.accounts.profile(session).await?))
 }
 
 pub(super) async fn change_password(
     SignedIn(session): SignedIn,
     ClientAddress(address): ClientAddress,
     Body(change): Body<PasswordChange>,
-    accounts: web::Data<Accounts>,
+    state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
-    accounts.change_password(session, change, address).await?;
+    state.accounts.change_password(session, change, address).await?;
     Ok(HttpResponse::NoContent().finish())
 }

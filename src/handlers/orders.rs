@@ -3,11 +3,11 @@
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 
+use super::extract::{AuthenticatedUser, Params, PathId};
 use super::products::{page_cursor, page_limit};
-use super::{AuthenticatedUser, Params, PathId};
+use super::state::AppState;
 use crate::error::Result;
 use crate::model::OrderId;
-use crate::services::Orders;
 
 #[derive(Deserialize)]
 pub(super) struct ListParams {
@@ -18,17 +18,17 @@ pub(super) struct ListParams {
 pub(super) async fn list(
     AuthenticatedUser(identity): AuthenticatedUser,
     Params(params): Params<ListParams>,
-    orders: web::Data<Orders>,
+    state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
     let limit = page_limit(params.limit)?;
-    let page = orders.list(identity, page_cursor(params.cursor)?, limit).await?;
+    let page = state.orders.list(identity, page_cursor(params.cursor)?, limit).await?;
     Ok(HttpResponse::Ok().json(page))
 }
 
 pub(super) async fn get(
     AuthenticatedUser(identity): AuthenticatedUser,
     PathId(id): PathId<OrderId>,
-    orders: web::Data<Orders>,
+    state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(orders.get(identity, id).await?))
+    Ok(HttpResponse::Ok().json(state.orders.get(identity, id).await?))
 }

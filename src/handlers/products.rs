@@ -4,13 +4,13 @@ use actix_web::http::header::{self, ContentType, ETag, EntityTag, Header, IfNone
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 
+use super::extract::body::Body;
 use super::extract::body::{accepts_gzip, gzip};
-use super::{Admin, Body, Params, PathId};
+use super::extract::{Admin, Params, PathId};
+use super::state::AppState;
 use crate::error::{Error, Result};
 use crate::model::ProductId;
-use crate::services::{
-    Answered, Catalog, CreateProduct, IdempotencyKey, PatchProduct, Reconciler, RenderedPage, Restock, SaleFilter,
-};
+use crate::services::{Answered, CreateProduct, IdempotencyKey, PatchProduct, RenderedPage, Restock, SaleFilter};
 
 #[derive(Deserialize)]
 pub(super) struct ListParams {
@@ -73,28 +73,28 @@ fn without_condition(request: &HttpRequest) -> Result<()> {
 pub(super) async fn list(
     Params(params): Params<ListParams>,
     request: HttpRequest,
-    catalog: web::Data<Catalog>,
+    state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
     let limit = page_limit(params.limit)?;
-    Ok(page(&request, catalog.list(params.state, page_cursor(params.cursor)?, limit).await?))
+    Ok(page(&request, state.catalog.list(params.state, page_cursor(params.cursor)?, limit).await?))
 }
 
 pub(super) async fn get(
     PathId(id): PathId<ProductId>,
     request: HttpRequest,
-    catalog: web::Data<Catalog>,
+    state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
-    Ok(page(&request, catalog.get(id).await?))
+    Ok(page(&request, state.catalog.get(id).await?))
 }
 
 pub(super) async fn create(
     Admin(admin): Admin,
     request: HttpRequest,
     Body(product): Body<CreateProduct>,
-    catalog: web::Data<Catalog>,
+    state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
     without_condition(&request)?;
-    let Answered { product, json } = catalog.create(admin, idempotency_key(&request)?, product).await?;
+    let Answered { product, json } = state.catalog.create(admin, idempotency_key(&request)?, product).await?;
     let location = format!("/products/{product}");
     Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).content_type(ContentType::json()).body(json))
 }
@@ -104,10 +104,10 @@ pub(super) async fn patch(
     PathId(id): PathId<ProductId>,
     request: HttpRequest,
     Body(change): Body<PatchProduct>,
-    catalog: web::Data<Catalog>,
+    state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
     without_condition(&request)?;
-    Ok(HttpResponse::Ok().json(catalog.patch(admin, id, change).await?))
+    Ok(HttpResponse::Ok().json(state.catalog.patch(admin, id, change).await?))
 }
 
 pub(super) async fn restock(
@@ -115,10 +115,10 @@ pub(super) async fn restock(
     PathId(id): PathId<ProductId>,
     request: HttpRequest,
     Body(restock): Body<Restock>,
-    catalog: web::Data<Catalog>,
+    state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
     without_condition(&request)?;
-    let Answered { json, .. } = catalog.restock(admin, id, idempotency_key(&request)?, restock).await?;
+    let Answered { json, .. } = state.catalog.restock(admin, id, idempotency_key(&request)?, restock).await?;
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(json))
 }
 
@@ -126,10 +126,6 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>> {
     request.headers().get("Idempotency-Key").map(|value| IdempotencyKey::parse(value.as_bytes())).transpose()
 }
 
-pub(super) async fn audit(
-    _: Admin,
-    PathId(id): PathId<ProductId>,
-    reconciler: web::Data<Reconciler>,
-) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(reconciler.audit(id).await?))
+pub(super) async fn audit(_: Admin, PathId(id): PathId<ProductId>, state: web::Data<AppState>) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(state.reconciler.audit(id).await?))
 }

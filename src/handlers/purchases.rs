@@ -4,7 +4,8 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, ResponseError, web};
 
-use super::{AuthenticatedUser, PathId, UnreadBody};
+use super::extract::body::UnreadBody;
+use super::extract::{AuthenticatedUser, PathId};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, OrderStatus, ProductId};
 use crate::services::PurchaseBatcher;

@@ -2,7 +2,7 @@
 
 pub(in crate::handlers) mod body;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -13,10 +13,11 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, Ready, ready};
 use serde::de::DeserializeOwned;
 
+use super::state::AppState;
 use crate::complaint::Complaint;
 use crate::error::{Error, Result};
-use crate::model::{Role, TrustedProxies};
-use crate::services::{Accounts, Authenticator, Identification, Identity, Session};
+use crate::model::Role;
+use crate::services::{Authenticator, Identification, Identity, Session};
 
 /// Whoever sends a valid token.
 pub struct AuthenticatedUser(pub Identity);
@@ -71,16 +72,18 @@ fn identify<T: 'static>(request: &HttpRequest, admit: fn(Session) -> Result<T>) 
 }
 
 fn token(request: &HttpRequest) -> Result<(&Arc<Authenticator>, &str)> {
-    let authenticator = request
-        .app_data::<web::Data<Authenticator>>()
-        .ok_or_else(|| Error::Internal("no authenticator is registered".to_owned()))?;
+    let state = state(request)?;
     let value = request.headers().get(header::AUTHORIZATION).ok_or(Error::Unauthorized)?;
     match value.as_bytes().split_at_checked(BEARER.len()) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(BEARER.as_bytes()) => {
-            Ok((authenticator, std::str::from_utf8(token.trim_ascii()).map_err(|_| Error::Unauthorized)?))
+            Ok((&state.authenticator, std::str::from_utf8(token.trim_ascii()).map_err(|_| Error::Unauthorized)?))
         }
         _ => Err(Error::Unauthorized),
     }
+}
+
+fn state(request: &HttpRequest) -> Result<&web::Data<AppState>> {
+    request.app_data().ok_or_else(|| Error::Internal("no services are registered".to_owned()))
 }
 
 /// Turns everybody away where nobody may register, whatever they send.
@@ -91,7 +94,7 @@ impl FromRequest for OpenRegistration {
     type Future = Ready<Result<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let open = request.app_data::<web::Data<Accounts>>().is_some_and(|accounts| accounts.registers());
+        let open = state(request).is_ok_and(|state| state.accounts.registers());
         ready(if open { Ok(Self) } else { Err(Error::NotFound) })
     }
 }
@@ -108,13 +111,9 @@ impl FromRequest for ClientAddress {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let peer = request.peer_addr().map(|peer| peer.ip());
-        let trusted = request.app_data::<web::Data<TrustedProxies>>();
         let forwarded: Vec<&str> =
             request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
-        ready(Ok(Self(match trusted {
-            Some(trusted) => trusted.client(peer, &forwarded),
-            None => peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-        })))
+        ready(state(request).map(|state| Self(state.trusted_proxies.client(peer, &forwarded))))
     }
 }
 

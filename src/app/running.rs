@@ -1,0 +1,194 @@
+//! A server that runs: what it starts, in which order, and how it stops.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clients::Clients;
+use super::error::StartError;
+use super::first_admin::first_admin;
+use super::server::{self, Server};
+use super::tasks::Background;
+use crate::config::{self, Backend, Config};
+use crate::consumers::Consumer;
+use crate::handlers::AppState;
+use crate::model::Timestamp;
+use crate::queue::OrderQueue;
+use crate::services::{
+    Accounts, Authenticator, Catalog, Deployment, Health, Holdings, KeyExpiry, KnownProducts, OrderWriter, Orders,
+    PasswordHasher, Purchases, Rebuilder, Reconciler, Sweeper, Tokens, UnfinishedSales, WarmUp,
+};
+use crate::telemetry::Metrics;
+
+/// A server that is running.
+pub struct RunningApp {
+    server: Server,
+    /// Its data folder stays locked as long as it runs.
+    clients: Clients,
+    background: Background,
+    health: Arc<Health>,
+    /// How long a stop goes on serving after `/readyz` has said so.
+    drain: Duration,
+    new_admin: Option<config::Admin>,
+}
+
+impl RunningApp {
+    /// Starts everything; serves once this returns. Must be called on a multi-threaded runtime.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        if Timestamp::is_before_1970() {
+            return Err(StartError("the clock of this machine stands before 1970: set it and start again".to_owned()));
+        }
+        server::port_is_free(&config.server).await?;
+        let mut config = config.clone();
+        let clients = Clients::open(&mut config, server::cores()).await?;
+        let metrics = Arc::new(Metrics::new());
+        metrics.build(match config.backend {
+            Backend::Embedded => "embedded",
+            Backend::Distributed => "distributed",
+        });
+        let background = Background::new(&metrics);
+        let (accounts, authenticator) = open_accounts(&clients, &config, &metrics).await?;
+        let new_admin = first_admin(&accounts, &clients.db, &mut config, clients.data_dir.as_ref()).await?;
+        let recovery = Recovery::start(&clients, &config, &metrics, &background).await?;
+        authenticator.keep_fresh(&background.supervisor, &background.tasks, &background.stop);
+        let keys = Arc::new(KeyExpiry::new(clients.db.clone()));
+        background.keep("key-expiry", &keys, |keys, stop| async move { keys.run(stop).await });
+
+        let Clients { db, gate, queue, .. } = &clients;
+        let stores = || (db.clone(), gate.clone(), queue.clone());
+        let Recovery { deployment, rebuilder, unfinished_sales, warm_up, reconciler } = recovery;
+        let known = Arc::new(KnownProducts::new(db.clone()));
+        let catalog = Catalog::new(db.clone(), gate.clone(), warm_up, known.clone());
+        let (holdings, looking) = Holdings::open(db.clone(), gate.clone(), unfinished_sales.clone(), rebuilder.clone());
+        background.tasks.spawn(background.supervisor.vital("order-looks", looking));
+        let (db_, gate_, queue_) = stores();
+        let orders = Orders::new(db_, gate_, queue_, known.clone(), unfinished_sales, holdings);
+        let (db_, gate_, queue_) = stores();
+        let health = Arc::new(Health::new(db_, gate_, queue_, background.supervisor.clone(), deployment));
+        background.keep("readiness", &health, |health, stop| async move { health.watch(stop).await });
+        let (db_, gate_, queue_) = stores();
+        let supervisor = background.supervisor.clone();
+        let purchases = Purchases::new(db_, gate_, queue_, rebuilder, known, metrics.clone(), supervisor);
+        let (trusted_proxies, ready) = (config.server.trusted_proxies.clone(), health.clone());
+        let state = AppState { accounts, authenticator, catalog, orders, reconciler, health, metrics, trusted_proxies };
+        // The port opens last: whoever can connect can buy.
+        let server = server::serve(&config, state, purchases, &background)?;
+        let drain = Duration::from_secs(config.server.drain_seconds.into());
+        Ok(Self { server, clients, background, health: ready, drain, new_admin })
+    }
+
+    /// Where HTTP is served.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// The administrator's account, if this start has made it and its password.
+    pub fn new_admin(&self) -> Option<&config::Admin> {
+        self.new_admin.as_ref()
+    }
+
+    /// Waits until a task has ended that this process cannot do without; which, and how.
+    pub async fn broken(&self) -> String {
+        self.background.supervisor.broken().await
+    }
+
+    /// Says on `/readyz` that it is about to stop, and serves on for `server.drain_seconds`. Then stops accepting, finishes
+    /// the replies in flight, then the consumers' batches, then gives the rest back to the queue, which takes less than 15
+    /// seconds.
+    pub async fn stop(self) {
+        self.health.begin_stopping();
+        if !self.drain.is_zero() && !self.background.supervisor.is_broken() {
+            tracing::info!(
+                seconds = self.drain.as_secs(),
+                "Not ready any more; serving on until balancers have noticed"
+            );
+            tokio::time::sleep(self.drain).await;
+        }
+        tracing::info!("Stopping");
+        self.background.supervisor.stopping();
+        self.server.handle.stop(true).await;
+        // Ends the workers, and with them their batchers.
+        let _ = self.server.serving.await;
+        self.background.stop(&self.clients.queue).await;
+        tracing::info!("Stopped");
+    }
+}
+
+/// Who is who.
+async fn open_accounts(
+    clients: &Clients,
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> Result<(Accounts, Arc<Authenticator>), StartError> {
+    let lifetime = Duration::from_secs(config.auth.token_ttl_seconds.into());
+    let tokens = Arc::new(Tokens::new(&config.auth.jwt_secret, lifetime));
+    let passwords = PasswordHasher::new(config.auth.bcrypt_cost, server::cores());
+    let db = &clients.db;
+    let authenticator = Authenticator::new(&config.auth, tokens.clone(), db.clone()).await?;
+    let accounts = Accounts::new(db.clone(), tokens, authenticator.clone(), passwords, metrics.clone(), config);
+    Ok((accounts, authenticator))
+}
+
+/// What writes orders, and opens and repairs gates.
+struct Recovery {
+    deployment: Arc<Deployment>,
+    rebuilder: Arc<Rebuilder>,
+    unfinished_sales: Arc<UnfinishedSales>,
+    warm_up: Arc<WarmUp>,
+    reconciler: Arc<Reconciler>,
+}
+
+impl Recovery {
+    /// Compares the stores, starts to write what an earlier process promised, and opens the gates that are in this
+    /// process.
+    async fn start(
+        clients: &Clients,
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        background: &Background,
+    ) -> Result<Self, StartError> {
+        let Clients { db, gate, queue, .. } = clients;
+        let Background { supervisor, stop, tasks, .. } = background;
+        let order_writer = Arc::new(OrderWriter::new(db.clone(), gate.clone(), metrics.clone()));
+        let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
+        let deployment = Arc::new(Deployment::new(db_, gate_, queue_, metrics.clone(), config.redis.place()));
+        deployment.join().await?;
+        let rebuilder = Rebuilder::new(deployment.clone(), tasks.clone(), stop.clone(), supervisor.clone());
+        let rebuilder = Arc::new(rebuilder);
+        start_consumers(queue, config, background, || {
+            Consumer::new(order_writer.clone(), rebuilder.clone(), metrics.clone(), stop.clone())
+        });
+        let unfinished_sales = Arc::new(UnfinishedSales::new(gate.clone()));
+        let warm_up = WarmUp::new(db.clone(), gate.clone(), rebuilder.clone(), unfinished_sales.clone());
+        let warm_up = Arc::new(warm_up);
+        if config.backend == Backend::Embedded {
+            // First what an earlier process confirmed, then the gate from what the database holds.
+            tokio::select! {
+                () = queue.drained() => {}
+                // Nobody would ever drain it.
+                broken = supervisor.broken() => return Err(StartError(broken)),
+            }
+            warm_up.open_all().await.map_err(|error| StartError(format!("reading the sales: {error}")))?;
+        }
+        let reconciler = Arc::new(Reconciler::new(db.clone(), gate.clone(), metrics.clone()));
+        let (db_, gate_, unfinished_sales_) = (db.clone(), gate.clone(), unfinished_sales.clone());
+        let (rebuilder_, warm_up_) = (rebuilder.clone(), warm_up.clone());
+        let sweeper = Sweeper::new(db_, gate_, order_writer, rebuilder_, unfinished_sales_, warm_up_, metrics.clone());
+        if gate.shared().is_some() {
+            background.keep("gate-watcher", gate, |gate, stop| async move { gate.watch(stop).await });
+        }
+        background.keep("sweeper", &Arc::new(sweeper), |sweeper, stop| async move { sweeper.run(stop).await });
+        background.keep("reconciler", &reconciler, |reconciler, stop| async move { reconciler.run(stop).await });
+        background.keep("deployment-watcher", &deployment, |it, stop| async move { it.watch(stop).await });
+        Ok(Self { deployment, rebuilder, unfinished_sales, warm_up, reconciler })
+    }
+}
+
+/// One task a consumer. What one has received and not acknowledged comes again only when the queue is opened anew, so the
+/// process ends with it.
+fn start_consumers(queue: &OrderQueue, config: &Config, background: &Background, consumer: impl Fn() -> Consumer) {
+    let Background { supervisor, consumers, .. } = background;
+    for deliveries in queue.start(config.rabbitmq.consumers, supervisor) {
+        consumers.spawn(supervisor.vital("consumer", consumer().run(deliveries)));
+    }
+}

@@ -1,0 +1,111 @@
+//! An error as HTTP says it: status, headers, and a problem document (RFC 9457).
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::Bytes;
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::model::{OrderId, Timestamp};
+
+/// After a 503 with nothing better to say.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What a client is told: never the cause of a 5xx.
+fn detail(error: &Error) -> String {
+    match error {
+        Error::Unavailable(_) | Error::Unreadable(_) => "Not possible right now; ask again in a moment.".to_owned(),
+        Error::Internal(_) => "Something went wrong here; the X-Request-Id of this reply finds it.".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn retry_after(error: &Error) -> Option<Duration> {
+    match error {
+        Error::RateLimited(wait) => Some(*wait),
+        Error::Unavailable(_) | Error::Unreadable(_) => Some(RETRY_AFTER),
+        _ => None,
+    }
+}
+
+/// RFC 9457.
+#[derive(Serialize)]
+struct Problem {
+    r#type: &'static str,
+    title: Option<&'static str>,
+    status: u16,
+    code: &'static str,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    starts_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_id: Option<OrderId>,
+}
+
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized | Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::NotFoundWithSlash | Self::ProductNotFound | Self::OrderNotFound => {
+                StatusCode::NOT_FOUND
+            }
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UsernameTaken
+            | Self::IdempotencyConflict
+            | Self::NotStarted(_)
+            | Self::Ended
+            | Self::Paused
+            | Self::AlreadyPurchased(_)
+            | Self::SoldOut => StatusCode::CONFLICT,
+            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType | Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable(_) | Self::Unreadable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let status = self.status_code();
+        let mut reply = HttpResponseBuilder::new(status);
+        if let Some(wait) = retry_after(self) {
+            // Whole seconds, rounded up: who waits that long has waited long enough.
+            let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
+            reply.insert_header((header::RETRY_AFTER, HeaderValue::from(seconds)));
+        }
+        if let Self::UnsupportedEncoding = self {
+            reply.insert_header((header::ACCEPT_ENCODING, "gzip"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            reply.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
+        let body = if let Self::SoldOut = self { Bytes::from_static(&SOLD_OUT) } else { self.problem().into() };
+        let problem_json = HeaderValue::from_static("application/problem+json");
+        reply.insert_header((header::CONTENT_TYPE, problem_json)).body(body)
+    }
+}
+
+/// The most frequent one is rendered once, and not even counted by those who use it.
+static SOLD_OUT: LazyLock<Vec<u8>> = LazyLock::new(|| Error::SoldOut.problem());
+
+impl Error {
+    fn problem(&self) -> Vec<u8> {
+        let status = self.status_code();
+        let problem = Problem {
+            r#type: "about:blank",
+            title: status.canonical_reason(),
+            status: status.as_u16(),
+            code: self.code(),
+            detail: detail(self),
+            starts_at: if let Self::NotStarted(starts_at) = self { Some(*starts_at) } else { None },
+            order_id: if let Self::AlreadyPurchased(order_id) = self { Some(*order_id) } else { None },
+        };
+        serde_json::to_vec(&problem).unwrap_or_default()
+    }
+}

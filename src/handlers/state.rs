@@ -1,0 +1,27 @@
+//! What every handler can reach: the services of this process, in one `web::Data`.
+
+use std::sync::Arc;
+
+use crate::model::TrustedProxies;
+use crate::services::{Accounts, Authenticator, Catalog, Health, Orders, Reconciler};
+use crate::telemetry::Metrics;
+
+/// The services that all HTTP workers share. What each worker has for itself is registered beside it.
+pub struct AppState {
+    /// Sign-up, log-in, log-out.
+    pub accounts: Accounts,
+    /// Who sent a request.
+    pub authenticator: Arc<Authenticator>,
+    /// Products.
+    pub catalog: Catalog,
+    /// Orders of a buyer.
+    pub orders: Orders,
+    /// Whether the stores agree about a product.
+    pub reconciler: Arc<Reconciler>,
+    /// Whether this instance can sell.
+    pub health: Arc<Health>,
+    /// What Prometheus is told.
+    pub metrics: Arc<Metrics>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
+}
