@@ -143,6 +143,14 @@ impl From<Refusal> for Error {
     }
 }
 
+impl From<garde::Report> for Error {
+    /// The first field that is wrong, and why.
+    fn from(report: garde::Report) -> Self {
+        let first = report.iter().next().map(|(field, problem)| format!("{field}: {problem}"));
+        Self::Invalid(first.unwrap_or_default())
+    }
+}
+
 impl From<PublishError> for Error {
     fn from(error: PublishError) -> Self {
         Self::Unavailable(error.to_string())

@@ -15,8 +15,9 @@ use crate::handlers::AppState;
 use crate::model::Timestamp;
 use crate::queue::OrderQueue;
 use crate::services::{
-    Accounts, Authenticator, Catalog, Deployment, Health, Holdings, KeyExpiry, KnownProducts, OrderWriter, Orders,
-    PasswordHasher, Purchases, Rebuilder, Reconciler, Sweeper, Tokens, UnfinishedSales, WarmUp,
+    Accounts, Authenticator, Deployment, Health, Holdings, KeyExpiry, KnownProducts, OrderWriter, Orders,
+    PasswordHasher, ProductCommands, ProductQueries, Purchases, Rebuilder, Reconciler, Sweeper, Tokens,
+    UnfinishedSales, WarmUp,
 };
 use crate::telemetry::Metrics;
 
@@ -58,7 +59,8 @@ impl RunningApp {
         let stores = || (db.clone(), gate.clone(), queue.clone());
         let Recovery { deployment, rebuilder, unfinished_sales, warm_up, reconciler } = recovery;
         let known = Arc::new(KnownProducts::new(db.clone()));
-        let catalog = Catalog::new(db.clone(), gate.clone(), warm_up, known.clone());
+        let products = Arc::new(ProductQueries::new(db.clone(), gate.clone(), known.clone()));
+        let catalog = ProductCommands::new(db.clone(), gate.clone(), warm_up, known.clone(), products.clone());
         let (holdings, looking) = Holdings::open(db.clone(), gate.clone(), unfinished_sales.clone(), rebuilder.clone());
         background.tasks.spawn(background.supervisor.vital("order-looks", looking));
         let (db_, gate_, queue_) = stores();
@@ -70,7 +72,17 @@ impl RunningApp {
         let supervisor = background.supervisor.clone();
         let purchases = Purchases::new(db_, gate_, queue_, rebuilder, known, metrics.clone(), supervisor);
         let (trusted_proxies, ready) = (config.server.trusted_proxies.clone(), health.clone());
-        let state = AppState { accounts, authenticator, catalog, orders, reconciler, health, metrics, trusted_proxies };
+        let state = AppState {
+            accounts,
+            authenticator,
+            catalog,
+            products,
+            orders,
+            reconciler,
+            health,
+            metrics,
+            trusted_proxies,
+        };
         // The port opens last: whoever can connect can buy.
         let server = server::serve(&config, state, purchases, &background)?;
         let drain = Duration::from_secs(config.server.drain_seconds.into());

@@ -76,7 +76,7 @@ pub(super) async fn list(
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
     let limit = page_limit(params.limit)?;
-    Ok(page(&request, state.catalog.list(params.state, page_cursor(params.cursor)?, limit).await?))
+    Ok(page(&request, state.products.list(params.state, page_cursor(params.cursor)?, limit).await?))
 }
 
 pub(super) async fn get(
@@ -84,7 +84,7 @@ pub(super) async fn get(
     request: HttpRequest,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
-    Ok(page(&request, state.catalog.get(id).await?))
+    Ok(page(&request, state.products.get(id).await?))
 }
 
 pub(super) async fn create(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::TrustedProxies;
-use crate::services::{Accounts, Authenticator, Catalog, Health, Orders, Reconciler};
+use crate::services::{Accounts, Authenticator, Health, Orders, ProductCommands, ProductQueries, Reconciler};
 use crate::telemetry::Metrics;
 
 /// The services that all HTTP workers share. What each worker has for itself is registered beside it.
@@ -12,8 +12,10 @@ pub struct AppState {
     pub accounts: Accounts,
     /// Who sent a request.
     pub authenticator: Arc<Authenticator>,
-    /// Products.
-    pub catalog: Catalog,
+    /// What merchants do to products.
+    pub catalog: ProductCommands,
+    /// Products as everybody sees them.
+    pub products: Arc<ProductQueries>,
     /// Orders of a buyer.
     pub orders: Orders,
     /// Whether the stores agree about a product.

@@ -18,8 +18,8 @@ pub use accounts::{
     PasswordHasher, Profile, Registered, Session, Tokens,
 };
 pub use catalog::{
-    Answered, Catalog, CreateProduct, IdempotencyKey, KeyExpiry, PatchProduct, ProductView, RenderedPage, Restock,
-    SaleFilter,
+    Answered, CreateProduct, IdempotencyKey, KeyExpiry, PatchProduct, ProductCommands, ProductQueries, ProductView,
+    RenderedPage, Restock, SaleFilter,
 };
 pub use checkout::{PurchaseBatcher, Purchases};
 pub use deployment::Deployment;

@@ -153,6 +153,10 @@ on_both_backends! {
         for (body, detail) in [
             (with("price_cents", json!("1")), "price_cents: must be a whole number"),
             (with("price_cents", json!(1.5)), "price_cents: must be a whole number"),
+            (with("price_cents", json!(-1)), "price_cents: must be 0 to 1000000000000"),
+            (with("stock", json!(10_000_001)), "stock: must be 0 to 10000000"),
+            (with("name", json!("\u{200b}")), "name: must be 1 to 200 characters, and not all invisible"),
+            (with("description", json!("a\nb")), "description: must not hold control characters"),
             (with("stock", json!(9_223_372_036_854_775_808_u64)), "stock: is out of range"),
             (with("stock", json!(null)), "stock: must be a whole number"),
             (with("name", json!(["a"])), "name: must be text"),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::catalog::{Catalog, ProductView};
+use super::view::ProductView;
 use crate::db::{Db, DbConn, DbError, NewKey, StoredKey};
 use crate::error::{Error, Result};
 use crate::model::{ProductId, Timestamp};
@@ -84,19 +84,30 @@ pub struct Answered {
     pub json: String,
 }
 
-impl Catalog {
-    /// The answer that the first request with this key was given.
-    pub(in crate::services) async fn first_answer(&self, key: Option<&NewKey>) -> Result<Option<Answered>> {
+/// The first answers that are kept.
+pub(in crate::services) struct Answers {
+    db: Db,
+}
+
+impl Answers {
+    /// Kept in `db`.
+    pub(in crate::services) fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// The answer that the first request with this key was given. `show` reads a product as it is now.
+    pub(in crate::services) async fn first(
+        &self,
+        key: Option<&NewKey>,
+        show: impl AsyncFn(ProductId) -> Result<ProductView>,
+    ) -> Result<Option<Answered>> {
         let Some(key) = key else { return Ok(None) };
         match self.find_key(key).await? {
             None => Ok(None),
             Some(StoredKey { product_id: product, response: Some(json), .. }) => Ok(Some(Answered { product, json })),
             // It did what was asked and ended before it answered, or is about to: this is the first answer, unless that one
             // is faster.
-            Some(stored) => {
-                let view = self.read(stored.product_id).await?;
-                self.remember(Some(key.clone()), view).await.map(Some)
-            }
+            Some(stored) => self.keep(Some(key.clone()), &show(stored.product_id).await?).await.map(Some),
         }
     }
 
@@ -109,19 +120,11 @@ impl Catalog {
         }
     }
 
-    /// The same when another request with this key got there first; else the error itself.
-    pub(in crate::services) async fn first_answer_after(&self, error: Error, key: Option<&NewKey>) -> Result<Answered> {
-        match error {
-            Error::IdempotencyConflict => self.first_answer(key).await?.ok_or(Error::IdempotencyConflict),
-            error => Err(error),
-        }
-    }
-
     /// The answer to a request that did what `view` shows, kept if it came with a key. Of two that are kept at once the
     /// first stands, and is the answer to both.
-    pub(in crate::services) async fn remember(&self, key: Option<NewKey>, view: ProductView) -> Result<Answered> {
+    pub(in crate::services) async fn keep(&self, key: Option<NewKey>, view: &ProductView) -> Result<Answered> {
         let json =
-            serde_json::to_string(&view).map_err(|error| Error::Internal(format!("rendering an answer: {error}")))?;
+            serde_json::to_string(view).map_err(|error| Error::Internal(format!("rendering an answer: {error}")))?;
         let answered = Answered { product: view.id, json };
         let Some(key) = key else { return Ok(answered) };
         let (of, json) = (key.clone(), answered.json.clone());
@@ -165,7 +168,7 @@ pub(in crate::services) fn new_key(
 mod tests {
     use super::*;
     use crate::model::Role;
-    use crate::services::catalog::catalog::{CreateProduct, Restock};
+    use crate::services::catalog::requests::{CreateProduct, Restock};
 
     /// The texts are those of the first version with keys: kept keys hold their hashes.
     #[test]

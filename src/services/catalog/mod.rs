@@ -1,12 +1,17 @@
-//! What is on sale: products, their pages, and what administrators change.
+//! What is on sale: products as everybody sees them (queries), and what merchants change (commands).
 
-#[expect(clippy::module_inception, reason = "its split into commands and queries takes this name away")]
-mod catalog;
 mod change_log;
+mod commands;
 mod creation;
 mod idempotency;
 mod page_cache;
+mod queries;
+mod requests;
+mod view;
 
-pub use self::catalog::{Catalog, CreateProduct, PatchProduct, ProductView, Restock, SaleFilter};
+pub use self::commands::ProductCommands;
 pub use self::idempotency::{Answered, IdempotencyKey, KeyExpiry};
 pub use self::page_cache::RenderedPage;
+pub use self::queries::ProductQueries;
+pub use self::requests::{CreateProduct, PatchProduct, Restock, SaleFilter};
+pub use self::view::ProductView;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use moka::future::Cache;
 use serde::Serialize;
 
-use super::catalog::SaleFilter;
+use super::requests::SaleFilter;
 use crate::error::{Error, Result};
 use crate::model::ProductId;
 

@@ -1,0 +1,246 @@
+//! What merchants change: products are put on sale, changed, restocked.
+//!
+//! Every change goes to the database first; the gate follows.
+
+use std::sync::{Arc, OnceLock};
+
+use garde::Validate;
+use tokio::runtime::Handle;
+
+use super::change_log;
+use super::creation;
+use super::idempotency::{Answered, Answers, IdempotencyKey, new_key, use_key};
+use super::queries::ProductQueries;
+use super::requests::{CreateProduct, MAX_STOCK, PatchProduct, Restock, check_window};
+use super::view::ProductView;
+use crate::db::{Db, DbConn, NewKey, NewProduct, ProductChange};
+use crate::error::{Error, Result};
+use crate::model::{Product, ProductId};
+use crate::services::accounts::Identity;
+use crate::services::known_products::KnownProducts;
+use crate::services::recovery::WarmUp;
+use crate::stock::{GateError, StockGate};
+
+/// Epoch of the gate of a new product.
+const FIRST_EPOCH: i64 = 1;
+
+/// Changes products.
+pub struct ProductCommands {
+    db: Db,
+    gate: Arc<StockGate>,
+    known: Arc<KnownProducts>,
+    warm_up: Arc<WarmUp>,
+    products: Arc<ProductQueries>,
+    answers: Answers,
+    runtime: Handle,
+}
+
+impl ProductCommands {
+    /// Keeps products in `db`, and tells `gate`. Must be called on the main runtime.
+    pub fn new(
+        db: Db,
+        gate: Arc<StockGate>,
+        warm_up: Arc<WarmUp>,
+        known: Arc<KnownProducts>,
+        products: Arc<ProductQueries>,
+    ) -> Self {
+        let answers = Answers::new(db.clone());
+        Self { db, gate, known, warm_up, products, answers, runtime: Handle::current() }
+    }
+
+    /// Puts a product on sale.
+    pub async fn create(&self, by: Identity, key: Option<IdempotencyKey>, request: CreateProduct) -> Result<Answered> {
+        request.validate()?;
+        check_window(request.starts_at.unwrap_or_else(|| self.gate.now()), request.ends_at)?;
+        let key = key.map(|key| new_key(by, key, "POST /products", &request));
+        if let Some(first) = self.first_answer(key.as_ref()).await? {
+            return Ok(first);
+        }
+        let server_id = self.gate.server_id().await?;
+        let product = match self.insert(request, &server_id, key.clone()).await {
+            Ok(product) => product,
+            Err(error) => return self.first_answer_after(error, key.as_ref()).await,
+        };
+        self.open_gate(&product, &server_id).await;
+        self.known.made(product.id);
+        self.products.changed();
+        let what =
+            format!("stock {}, price_cents {}, starts_at {}", product.stock, product.price_cents, product.starts_at);
+        change_log::note(&self.db, by, "Put a product on sale", &product, &what).await;
+        self.answer(key, product).await
+    }
+
+    /// Writes a new product, together with the use of `key`. When the commit was not confirmed, and nobody can say whether
+    /// it happened, the product is taken off sale, for its merchant is told that there is none.
+    async fn insert(&self, request: CreateProduct, server_id: &str, key: Option<NewKey>) -> Result<Product> {
+        // By the clock that opens sales, which was just asked: one that starts now can be bought at once.
+        let now = self.gate.now();
+        let starts_at = request.starts_at.unwrap_or(now);
+        check_window(starts_at, request.ends_at)?;
+        let product = NewProduct {
+            name: request.name,
+            description: request.description,
+            price_cents: request.price_cents,
+            stock: request.stock,
+            starts_at,
+            ends_at: request.ends_at,
+            gate_home: server_id.to_owned(),
+            created_at: now,
+        };
+        // With a key, a repeat finds the product.
+        let is_repeatable = key.is_some();
+        let made = Arc::new(OnceLock::new());
+        let note = made.clone();
+        let created = self
+            .db
+            .transaction(move |conn| {
+                Box::pin(async move {
+                    let id = conn.insert_product(&product).await?;
+                    let _ = note.set(id);
+                    use_key(conn, key, id).await?;
+                    find(conn, id).await
+                })
+            })
+            .await;
+        let created = if fails!("lose_commit") { Err(Error::Unavailable("on purpose".to_owned())) } else { created };
+        // Any other error came before the commit.
+        let (Err(Error::Unavailable(_)), Some(id)) = (&created, made.get().copied()) else { return created };
+        match creation::look_for(&self.db, id).await {
+            Some(product) => Ok(product),
+            None => {
+                if !is_repeatable {
+                    self.runtime.spawn(creation::withdraw(self.db.clone(), id));
+                }
+                created
+            }
+        }
+    }
+
+    /// Nothing can be in flight for a product that did not exist, so its gate opens without a wait. The product exists from
+    /// here on, so a failure is no reason to say that it does not: the sweeper opens the gate then.
+    async fn open_gate(&self, product: &Product, server_id: &str) {
+        let opened = match fails!("open_new") {
+            true => Err(GateError::Unclear("on purpose".to_owned())),
+            false => self.gate.open_new(product.id, server_id, FIRST_EPOCH, &product.settings()).await,
+        };
+        if let Err(error) = opened {
+            tracing::warn!(product.id = %product.id, %error, "The gate of a new product is not open yet");
+        }
+    }
+
+    /// The answer that the first request with this key was given.
+    async fn first_answer(&self, key: Option<&NewKey>) -> Result<Option<Answered>> {
+        self.answers.first(key, async |product| self.products.read(product).await).await
+    }
+
+    /// The same when another request with this key got there first; else the error itself.
+    async fn first_answer_after(&self, error: Error, key: Option<&NewKey>) -> Result<Answered> {
+        match error {
+            Error::IdempotencyConflict => self.first_answer(key).await?.ok_or(Error::IdempotencyConflict),
+            error => Err(error),
+        }
+    }
+
+    /// The answer to what was done to a product.
+    async fn answer(&self, key: Option<NewKey>, product: Product) -> Result<Answered> {
+        self.answers.keep(key, &self.products.view_of_change(product).await).await
+    }
+
+    /// Changes a product.
+    pub async fn patch(&self, by: Identity, id: ProductId, request: PatchProduct) -> Result<ProductView> {
+        request.validate()?;
+        let change = ProductChange {
+            name: request.name,
+            description: request.description,
+            price_cents: request.price_cents,
+            starts_at: request.starts_at,
+            ends_at: request.ends_at,
+            paused: request.paused,
+        };
+        let (before, changed) = self
+            .db
+            .transaction(move |conn| {
+                Box::pin(async move {
+                    let before = find(conn, id).await?;
+                    if !conn.update_product(id, &change).await? {
+                        return Err(Error::ProductNotFound);
+                    }
+                    let product = find(conn, id).await?;
+                    check_window(product.starts_at, product.ends_at)?;
+                    Ok((before, product))
+                })
+            })
+            .await?;
+        let what = match (before.paused, changed.paused) {
+            (false, true) => "Paused a product",
+            (true, false) => "Resumed a product",
+            _ => "Changed a product",
+        };
+        self.configure_gate(&changed).await;
+        change_log::note(&self.db, by, what, &changed, &change_log::changes(&before, &changed)).await;
+        Ok(self.products.view_of_change(changed).await)
+    }
+
+    /// Adds units to a sale.
+    pub async fn restock(
+        &self,
+        by: Identity,
+        id: ProductId,
+        key: Option<IdempotencyKey>,
+        request: Restock,
+    ) -> Result<Answered> {
+        request.validate()?;
+        let units = request.units;
+        let key = key.map(|key| new_key(by, key, &format!("POST /products/{id}/restock"), &request));
+        if let Some(first) = self.first_answer(key.as_ref()).await? {
+            return Ok(first);
+        }
+        let stored_key = key.clone();
+        let restocked = self
+            .db
+            .transaction(move |conn| {
+                Box::pin(async move {
+                    if !conn.add_stock(id, units, MAX_STOCK).await? {
+                        conn.find_product(id).await?.ok_or(Error::ProductNotFound)?;
+                        return Err(Error::Invalid(format!("units: a sale can have {MAX_STOCK} units in all")));
+                    }
+                    use_key(conn, stored_key, id).await?;
+                    find(conn, id).await
+                })
+            })
+            .await;
+        let product = match restocked {
+            Ok(product) => product,
+            Err(error) => return self.first_answer_after(error, key.as_ref()).await,
+        };
+        let what = format!("stock {} -> {}", product.stock - units, product.stock);
+        self.configure_gate(&product).await;
+        change_log::note(&self.db, by, "Restocked a product", &product, &what).await;
+        self.answer(key, product).await
+    }
+
+    /// A gate that is closed takes the terms from the database when it is opened. One that is missing may have been taken away
+    /// because its sale had ended. What is found in the place of a gate that was retired is not the product's.
+    ///
+    /// The change is committed, so a gate that does not answer is no reason to say that it was not made: the sweeper of
+    /// every instance repeats it within a second.
+    async fn configure_gate(&self, product: &Product) {
+        let told = match product.retired {
+            true => Err(GateError::Lost),
+            false => self.gate.configure(product.id, &product.settings()).await,
+        };
+        let configured = match told {
+            Ok(()) | Err(GateError::Closed) => Ok(()),
+            Err(GateError::Lost) => self.warm_up.reopen(&product.sale()).await,
+            Err(error) => Err(error.into()),
+        };
+        self.products.changed();
+        if let Err(error) = configured {
+            tracing::warn!(product.id = %product.id, %error, "The gate does not know of a change yet");
+        }
+    }
+}
+
+async fn find(conn: &mut DbConn, id: ProductId) -> Result<Product> {
+    conn.find_product(id).await?.ok_or(Error::ProductNotFound)
+}

@@ -1,0 +1,102 @@
+//! What is on sale, as everybody sees it.
+
+use std::sync::Arc;
+
+use super::page_cache::{self, PageCache, RenderedPage};
+use super::requests::SaleFilter;
+use super::view::ProductView;
+use crate::db::{self, Db};
+use crate::error::{Error, Result};
+use crate::model::{Product, ProductId, SaleState};
+use crate::services::known_products::KnownProducts;
+use crate::services::page::Page;
+use crate::stock::StockGate;
+
+/// Looks at products.
+pub struct ProductQueries {
+    db: Db,
+    gate: Arc<StockGate>,
+    known: Arc<KnownProducts>,
+    page_cache: PageCache,
+}
+
+impl ProductQueries {
+    /// Reads `db`, and asks `gate` for what is left.
+    pub fn new(db: Db, gate: Arc<StockGate>, known: Arc<KnownProducts>) -> Self {
+        Self { db, gate, known, page_cache: PageCache::new() }
+    }
+
+    /// One product; what changes elsewhere is seen within 200 ms.
+    pub async fn get(&self, id: ProductId) -> Result<RenderedPage> {
+        if !self.known.may_exist(id).await? {
+            return Err(Error::ProductNotFound);
+        }
+        let page = self.page_cache.get(page_cache::Page::Product(id), self.read(id)).await;
+        if let Err(Error::ProductNotFound) = page {
+            self.known.missed(id);
+        }
+        page
+    }
+
+    pub(in crate::services) async fn read(&self, id: ProductId) -> Result<ProductView> {
+        let product = self.db.read_page(db::Page::Products, move |conn| Box::pin(conn.find_product(id))).await?;
+        self.view(product.ok_or(Error::ProductNotFound)?).await
+    }
+
+    /// Products, newest first; what changes elsewhere is seen within 200 ms.
+    pub async fn list(
+        &self,
+        filter: Option<SaleFilter>,
+        cursor: Option<ProductId>,
+        limit: usize,
+    ) -> Result<RenderedPage> {
+        self.page_cache.get(page_cache::Page::List(filter, cursor, limit), self.read_list(filter, cursor, limit)).await
+    }
+
+    async fn read_list(
+        &self,
+        filter: Option<SaleFilter>,
+        cursor: Option<ProductId>,
+        limit: usize,
+    ) -> Result<Page<ProductView>> {
+        let state = filter.map(|filter| match filter {
+            SaleFilter::Upcoming => SaleState::Upcoming,
+            SaleFilter::Live => SaleState::Live,
+            SaleFilter::Ended => SaleState::Ended,
+        });
+        let before = cursor.map(ProductId::get);
+        let wanted = limit as i64 + 1;
+        let now = self.gate.now();
+        let products = self
+            .db
+            .read_page(db::Page::Products, move |conn| Box::pin(conn.list_products(state, now, before, wanted)))
+            .await?;
+        let left = if products.count > limit { products.keys.last() } else { None };
+        let left = left.filter(|id| ProductId::try_from(**id).is_ok()).map(i64::to_string);
+        let page = Page::cut(products.rows, limit, left, |product| product.id.to_string());
+        Ok(Page { items: self.views(page.items).await?, next_cursor: page.next_cursor })
+    }
+
+    /// Something has changed here, which must be seen at once.
+    pub(in crate::services) fn changed(&self) {
+        self.page_cache.forget();
+    }
+
+    async fn view(&self, product: Product) -> Result<ProductView> {
+        let gate = self.gate.view(&[product.id]).await?.into_iter().next().flatten();
+        Ok(ProductView::new(product, gate, self.gate.now()))
+    }
+
+    /// The product as it has become; as the database has it, if the gate does not answer.
+    pub(in crate::services) async fn view_of_change(&self, product: Product) -> ProductView {
+        let gate = self.gate.view(&[product.id]).await.ok().and_then(|views| views.into_iter().next().flatten());
+        ProductView::new(product, gate, self.gate.now())
+    }
+
+    async fn views(&self, products: Vec<Product>) -> Result<Vec<ProductView>> {
+        let ids: Vec<ProductId> = products.iter().map(|product| product.id).collect();
+        let gates = self.gate.view(&ids).await?;
+        let now = self.gate.now();
+        Ok(products.into_iter().zip(gates).map(|(product, gate)| ProductView::new(product, gate, now)).collect())
+    }
+}

@@ -1,0 +1,115 @@
+//! What merchants and buyers ask of the catalogue, and what makes it invalid.
+
+use garde::Validate;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::{Timestamp, is_plain, is_visible};
+
+/// Units a sale can have in all.
+pub(in crate::services) const MAX_STOCK: i64 = 10_000_000;
+const MAX_PRICE_CENTS: i64 = 1_000_000_000_000;
+const MAX_NAME_CHARS: usize = 200;
+const MAX_DESCRIPTION_CHARS: usize = 5_000;
+
+/// Body of `POST /products`.
+#[derive(Debug, Deserialize, Serialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct CreateProduct {
+    #[garde(custom(is_name))]
+    pub(in crate::services) name: String,
+    #[serde(default)]
+    #[garde(custom(is_description))]
+    pub(in crate::services) description: String,
+    #[garde(custom(within(0, MAX_PRICE_CENTS)))]
+    pub(in crate::services) price_cents: i64,
+    #[garde(custom(within(0, MAX_STOCK)))]
+    pub(in crate::services) stock: i64,
+    #[garde(skip)]
+    pub(in crate::services) starts_at: Option<Timestamp>,
+    #[garde(skip)]
+    pub(in crate::services) ends_at: Option<Timestamp>,
+}
+
+/// Body of `PATCH /products/{id}`: what is absent stays as it is.
+#[derive(Debug, Default, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct PatchProduct {
+    #[serde(deserialize_with = "present")]
+    #[garde(inner(custom(is_name)))]
+    pub(in crate::services) name: Option<String>,
+    #[serde(deserialize_with = "present")]
+    #[garde(inner(custom(is_description)))]
+    pub(in crate::services) description: Option<String>,
+    #[serde(deserialize_with = "present")]
+    #[garde(inner(custom(within(0, MAX_PRICE_CENTS))))]
+    pub(in crate::services) price_cents: Option<i64>,
+    #[serde(deserialize_with = "present")]
+    #[garde(skip)]
+    pub(in crate::services) starts_at: Option<Timestamp>,
+    /// `null` makes the sale open-ended.
+    #[serde(deserialize_with = "present")]
+    #[garde(skip)]
+    pub(in crate::services) ends_at: Option<Option<Timestamp>>,
+    #[serde(deserialize_with = "present")]
+    #[garde(skip)]
+    pub(in crate::services) paused: Option<bool>,
+}
+
+/// A field that is there; `null` is a value like any other, and mostly a wrong one.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(field: D) -> std::result::Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
+}
+
+/// Body of `POST /products/{id}/restock`.
+#[derive(Debug, Deserialize, Serialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Restock {
+    #[garde(custom(within(1, MAX_STOCK)))]
+    pub(in crate::services) units: i64,
+}
+
+/// `?state=` of the product list: looks at the window only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SaleFilter {
+    /// Not begun.
+    Upcoming,
+    /// Begun and not ended.
+    Live,
+    /// Ended.
+    Ended,
+}
+
+/// The end of a sale comes after its beginning.
+pub(in crate::services) fn check_window(starts_at: Timestamp, ends_at: Option<Timestamp>) -> Result<()> {
+    if ends_at.is_some_and(|end| end <= starts_at) {
+        return Err(Error::Invalid("ends_at: must be after starts_at".to_owned()));
+    }
+    Ok(())
+}
+
+/// A number within bounds.
+fn within(least: i64, most: i64) -> impl FnOnce(&i64, &()) -> garde::Result {
+    move |value, ()| match (least..=most).contains(value) {
+        true => Ok(()),
+        false => Err(garde::Error::new(format!("must be {least} to {most}"))),
+    }
+}
+
+fn is_name(name: &str, (): &()) -> garde::Result {
+    if !is_visible(name) || name.chars().count() > MAX_NAME_CHARS {
+        return Err(garde::Error::new(format!("must be 1 to {MAX_NAME_CHARS} characters, and not all invisible")));
+    }
+    is_plain(name).map_err(garde::Error::new)
+}
+
+fn is_description(description: &str, (): &()) -> garde::Result {
+    if description.chars().count() > MAX_DESCRIPTION_CHARS {
+        return Err(garde::Error::new(format!("must be at most {MAX_DESCRIPTION_CHARS} characters")));
+    }
+    if !description.is_empty() && !is_visible(description) {
+        return Err(garde::Error::new("must not be all invisible"));
+    }
+    is_plain(description).map_err(garde::Error::new)
+}
