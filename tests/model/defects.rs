@@ -8,7 +8,7 @@ pub enum Defect {
     /// 202 before the confirm.
     ReplyBeforeConfirm,
     /// The in-flight entry is removed at the publish, before the confirm.
-    FlightClearedBeforeConfirm,
+    InFlightClearedBeforeConfirm,
     /// The message is acknowledged before the commit.
     AckBeforeCommit,
     /// A start-up writes the gate from the database during the sale.
@@ -27,8 +27,8 @@ pub enum Defect {
     LateAcceptedUnconditionally,
     /// Late messages are accepted, and take stock if there is any.
     LateAccepted,
-    /// Settling restores a missing mark.
-    SettleRestoresMark,
+    /// Telling the gate that an order is written restores a missing reservation.
+    ConfirmingRestoresReservation,
     /// A rebuild does not wait until older promises can no longer be given.
     RebuildWithoutWaiting,
     /// The age of a request is checked before the publish, not after the confirm.
@@ -55,7 +55,7 @@ pub enum Defect {
     ReplayPastTheGate,
     /// The gate of a sale that is over is taken away with a purchase in flight.
     RetireInFlight,
-    /// It is taken away because the row says that the sale is over, whatever the gate's own terms say.
+    /// It is taken away because the row says that the sale is over, whatever the gate's own settings say.
     RetireByTheRowAlone,
     /// Its retirement is noted although the row has changed since.
     RetirementNotedBlindly,

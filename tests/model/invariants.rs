@@ -97,7 +97,7 @@ fn one_live_order_a_user(_: &System, s: &State) -> bool {
 }
 
 fn gate_covers_live_orders(system: &System, s: &State) -> bool {
-    let covers = || s.live().iter().zip(s.gate.buyers).all(|(live, mark)| live.is_none() || mark == *live);
+    let covers = || s.live().iter().zip(s.gate.buyers).all(|(live, held)| live.is_none() || held == *live);
     system.open(s).is_none_or(|meta| meta.epoch != s.db.epoch || covers())
 }
 
@@ -114,8 +114,8 @@ fn gate_equals_database(system: &System, s: &State) -> bool {
         // What is left of a rebuild that came late: it goes away by itself.
         return system.open(s).is_none() && s.db.due == 0;
     }
-    let same_terms = system.open(s).is_some_and(|meta| meta.epoch == s.db.epoch && meta.stock == s.db.stock);
+    let same_settings = system.open(s).is_some_and(|meta| meta.epoch == s.db.epoch && meta.stock == s.db.stock);
     // Without a sweeper, what died on its way stays in flight.
-    let settled = || s.gate.buyers == s.live() && s.gate.flight == 0 && s.db.due == 0;
-    same_terms && (system.sweepers == 0 || settled())
+    let at_rest = || s.gate.buyers == s.live() && s.gate.in_flight == 0 && s.db.due == 0;
+    same_settings && (system.sweepers == 0 || at_rest())
 }

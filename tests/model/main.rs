@@ -1,6 +1,6 @@
 //! The purchase protocol of one product as a model, of which every state that can be reached is visited.
 //!
-//! Steps: reserve, publish, arrive or vanish, confirm, reply, give up; deliver, prefetch, decide, ack, settle, release,
+//! Steps: reserve, publish, arrive or vanish, confirm, reply, give up; deliver, prefetch, decide, ack, confirm written, release,
 //! clear; crash, or lose the connection while the old consumer works on; sweep; cancel, restock; the gate lost, flushed
 //! or failed over to any earlier state, or left for another server while its instances go on; a purchase set aside and
 //! replayed; the rebuild, each step a chance to die. A request may die at each step.

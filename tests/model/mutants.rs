@@ -40,7 +40,7 @@ mutants! {
     release_when_the_publish_timed_out: ReleaseOnTimeout, sale(3, 3).stock(2), breaks GATE_COVERS_LIVE_ORDERS after 5;
     reply_before_the_confirm: ReplyBeforeConfirm, sale(3, 3).stock(2), breaks NO_PROMISE_LOST after 3;
     in_flight_entry_removed_before_the_confirm:
-        FlightClearedBeforeConfirm, sale(3, 3).stock(2), breaks NO_PROMISE_LOST after 3;
+        InFlightClearedBeforeConfirm, sale(3, 3).stock(2), breaks NO_PROMISE_LOST after 3;
     ack_before_the_commit: AckBeforeCommit, sale(3, 3).stock(2), breaks NO_PROMISE_LOST after 6;
     start_writes_the_gate_during_the_sale:
         StartResetsGate, sale(3, 3).stock(2), breaks GATE_COVERS_LIVE_ORDERS after 5;
@@ -55,8 +55,8 @@ mutants! {
     late_accepted_unconditionally:
         LateAcceptedUnconditionally, sale(2, 2).losses(1), breaks NEVER_OVERSOLD after 20;
     late_accepted: LateAccepted, sale(2, 2).losses(1), breaks GATE_COVERS_LIVE_ORDERS after 16;
-    settle_restores_a_mark:
-        SettleRestoresMark, sale(2, 2).sweepers(2).cancels(1), breaks GATE_NEVER_OVER_OFFERS after 8;
+    confirming_an_order_restores_a_reservation:
+        ConfirmingRestoresReservation, sale(2, 2).sweepers(2).cancels(1), breaks GATE_NEVER_OVER_OFFERS after 8;
     rebuild_without_the_wait: RebuildWithoutWaiting, sale(2, 2).losses(1), breaks NO_PROMISE_TURNED_DOWN after 15;
     age_checked_before_the_publish:
         AgeCheckedBeforePublish, sale(2, 2).losses(1), breaks NO_PROMISE_TURNED_DOWN after 15;

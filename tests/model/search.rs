@@ -71,16 +71,16 @@ pub fn stuck_states(system: &System) -> (usize, usize) {
     for (from, to) in links {
         origins[to as usize].push(from);
     }
-    let mut settles = quiet;
-    let mut todo: Vec<u32> = (0..).zip(&settles).filter(|(_, quiet)| **quiet).map(|(number, _)| number).collect();
+    let mut rests = quiet;
+    let mut todo: Vec<u32> = (0..).zip(&rests).filter(|(_, quiet)| **quiet).map(|(number, _)| number).collect();
     while let Some(number) = todo.pop() {
         for before in &origins[number as usize] {
-            if !std::mem::replace(&mut settles[*before as usize], true) {
+            if !std::mem::replace(&mut rests[*before as usize], true) {
                 todo.push(*before);
             }
         }
     }
-    (settles.len(), settles.iter().filter(|settles| !**settles).count())
+    (rests.len(), rests.iter().filter(|rests| !**rests).count())
 }
 
 /// Numbers the states as they are found. `found` says whether to go on; `link` is told of each step between two.

@@ -6,7 +6,7 @@ pub const USERS: usize = 3;
 pub const TRIES: usize = 2;
 /// Order ids in all.
 pub const ORDERS: usize = USERS * TRIES;
-/// Slots of consumers in `State::work`; the sweepers follow.
+/// Places of consumers in `State::work`; the sweepers follow.
 pub const CONSUMERS: usize = 2;
 /// Publisher of a message that nobody waits for any more.
 pub const NOBODY: u8 = u8::MAX;
@@ -33,11 +33,11 @@ pub fn every_order() -> std::ops::Range<Order> {
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub struct Meta {
     pub epoch: u8,
-    pub home: u8,
+    pub server: u8,
     pub open: bool,
     pub stock: u8,
-    pub ver: u8,
-    /// By its own terms the sale is over.
+    pub revision: u8,
+    /// By its own settings the sale is over.
     pub ended: bool,
 }
 
@@ -46,7 +46,7 @@ pub struct Meta {
 pub struct Gate {
     pub meta: Option<Meta>,
     pub buyers: Buyers,
-    pub flight: Orders,
+    pub in_flight: Orders,
 }
 
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
@@ -63,10 +63,10 @@ pub struct Database {
     /// Orders whose unit the gate has yet to give back.
     pub due: Orders,
     pub stock: u8,
-    pub ver: u8,
+    pub revision: u8,
     pub epoch: u8,
     pub fence: u8,
-    pub home: u8,
+    pub server: u8,
     pub ended: bool,
     /// The gate was taken away, and owed nothing then.
     pub retired: bool,
@@ -165,7 +165,7 @@ pub enum Rebuild {
     Inspect {
         epoch: u8,
         fence: u8,
-        home: u8,
+        server: u8,
         retired: bool,
     },
     /// The gate was retired: nothing is on its way, so the fence is set together with the epoch.
@@ -199,7 +199,7 @@ pub enum Rebuild {
         run: u8,
         live: Buyers,
         stock: u8,
-        ver: u8,
+        revision: u8,
         ended: bool,
     },
 }
@@ -243,8 +243,8 @@ pub struct State {
     pub work: Vec<Work>,
     pub rebuilds: Vec<Rebuild>,
     /// Stock, version, and whether the sale is over, which somebody is about to bring to the gate.
-    pub terms: Option<(u8, u8, bool)>,
-    /// A gate was taken away whose sale went on, by its terms and by the database.
+    pub settings: Option<(u8, u8, bool)>,
+    /// A gate was taken away whose sale went on, by its settings and by the database.
     pub taken_too_early: bool,
     /// What a start that resets the gate has read (a mutant's).
     pub start: Option<Buyers>,

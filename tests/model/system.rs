@@ -42,7 +42,7 @@ pub enum Step {
     Next(usize),
     Decide(usize),
     Ack(usize),
-    Settle(usize),
+    ConfirmWritten(usize),
     ClearDue(usize),
     Crash(usize),
     LoseConnection(usize),
@@ -62,7 +62,7 @@ pub enum Step {
     NoteRetired(usize),
     ForgetClosed,
     ForgetDue,
-    ReadTerms,
+    ReadSettings,
     Configure,
     LoseGate,
     FlushGate,
@@ -82,7 +82,7 @@ impl System {
     }
 
     pub fn start(&self) -> State {
-        let meta = Meta { epoch: 1, home: 0, open: true, stock: self.stock, ver: 0, ended: false };
+        let meta = Meta { epoch: 1, server: 0, open: true, stock: self.stock, revision: 0, ended: false };
         State {
             run: 0,
             gate: Gate { meta: Some(meta), ..Gate::default() },
@@ -92,10 +92,10 @@ impl System {
                 rows: [Row::Absent; ORDERS],
                 due: 0,
                 stock: self.stock,
-                ver: 0,
+                revision: 0,
                 epoch: 1,
                 fence: 1,
-                home: 0,
+                server: 0,
                 ended: false,
                 retired: false,
             },
@@ -107,7 +107,7 @@ impl System {
             drawn: [0; USERS],
             work: vec![Work::Idle; CONSUMERS + self.sweepers],
             rebuilds: vec![Rebuild::Idle; self.rebuilders],
-            terms: None,
+            settings: None,
             taken_too_early: false,
             start: None,
             parked: None,
@@ -133,7 +133,7 @@ impl System {
             Step::Next(consumer) => self.next_prefetched(s, consumer)?,
             Step::Decide(worker) => self.decide_one(s, worker)?,
             Step::Ack(worker) => s.work[worker].unlink()?,
-            Step::Settle(worker) => self.settle(s, worker)?,
+            Step::ConfirmWritten(worker) => self.confirm_written(s, worker)?,
             Step::ClearDue(worker) => self.clear_due(s, worker)?,
             Step::Crash(worker) => {
                 s.requeue(worker);
@@ -147,8 +147,8 @@ impl System {
             Step::Redo(sweeper, order) => self.redo(s, sweeper, order),
             Step::Fence(consumer) => self.fence(s, consumer)?,
             Step::BeginRebuild(rebuilder) => {
-                let Database { epoch, fence, home, retired, .. } = s.db;
-                s.rebuilds[rebuilder] = Rebuild::Inspect { epoch, fence, home, retired };
+                let Database { epoch, fence, server, retired, .. } = s.db;
+                s.rebuilds[rebuilder] = Rebuild::Inspect { epoch, fence, server, retired };
             }
             Step::Rebuild(rebuilder) => s.rebuilds[rebuilder] = self.rebuild(s, s.rebuilds[rebuilder])?,
             Step::CrashRebuild(rebuilder) => s.rebuilds[rebuilder] = Rebuild::Idle,
@@ -174,7 +174,7 @@ impl System {
                 s.gate = Gate::default();
             }
             Step::ForgetDue => s.db.due = 0,
-            Step::ReadTerms => s.terms = Some((s.db.stock, s.db.ver, s.db.ended)),
+            Step::ReadSettings => s.settings = Some((s.db.stock, s.db.revision, s.db.ended)),
             Step::Configure => self.configure(s)?,
             Step::LoseGate => {
                 s.left.losses -= 1;
@@ -206,7 +206,7 @@ impl System {
             }
             Step::WriteAtStart => {
                 s.gate.buyers = s.start.take()?;
-                s.gate.flight = 0;
+                s.gate.in_flight = 0;
             }
         }
         Some(state)
@@ -214,7 +214,7 @@ impl System {
 
     /// The gate as a script sees it: `None` when it holds nothing or belongs to another server process.
     pub fn valid<'s>(&self, s: &'s State) -> Option<&'s Meta> {
-        s.gate.meta.as_ref().filter(|meta| meta.home == s.run || self.has(Defect::NoServerIdentity))
+        s.gate.meta.as_ref().filter(|meta| meta.server == s.run || self.has(Defect::NoServerIdentity))
     }
 
     pub fn open<'s>(&self, s: &'s State) -> Option<&'s Meta> {
@@ -226,11 +226,11 @@ impl System {
         if self.open(s).is_none_or(|meta| meta.epoch != epoch) {
             return self.has(Defect::ReleaseDoneOnClosedGate);
         }
-        let mark = &mut s.gate.buyers[user_of(order)];
-        if *mark == Some(order) || self.has(Defect::ReleaseByUser) {
-            *mark = None;
+        let reservation = &mut s.gate.buyers[user_of(order)];
+        if *reservation == Some(order) || self.has(Defect::ReleaseByUser) {
+            *reservation = None;
         }
-        s.gate.flight &= !bit(order);
+        s.gate.in_flight &= !bit(order);
         true
     }
 
@@ -240,17 +240,17 @@ impl System {
             s.gate.meta.as_mut()?.stock += 1;
         } else {
             s.db.stock += 1;
-            s.db.ver += 1;
+            s.db.revision += 1;
         }
         Some(())
     }
 
     fn configure(&self, s: &mut State) -> Option<()> {
-        let (stock, ver, ended) = s.terms.take()?;
-        if self.open(s).is_some_and(|meta| meta.ver < ver) {
+        let (stock, revision, ended) = s.settings.take()?;
+        if self.open(s).is_some_and(|meta| meta.revision < revision) {
             let meta = s.gate.meta.as_mut()?;
             meta.stock = stock;
-            meta.ver = ver;
+            meta.revision = revision;
             meta.ended = ended;
         }
         Some(())

@@ -14,7 +14,7 @@ impl System {
     pub fn is_quiet(&self, s: &State) -> bool {
         // Most states are not, and this tells most of them: each of these has a step that is always possible.
         let busy = !s.net.is_empty()
-            || s.terms.is_some()
+            || s.settings.is_some()
             || s.start.is_some()
             || s.requests.iter().any(|request| *request != Request::Idle)
             || s.work.iter().any(|work| *work != Work::Idle)
@@ -96,10 +96,10 @@ impl System {
         for rebuilder in 0..s.rebuilds.len() {
             self.of_a_rebuilder(s, rebuilder, steps);
         }
-        if s.terms.is_some() {
+        if s.settings.is_some() {
             steps.push(Step::Configure);
-        } else if self.open(s).is_some_and(|meta| meta.ver < s.db.ver) {
-            steps.push(Step::ReadTerms);
+        } else if self.open(s).is_some_and(|meta| meta.revision < s.db.revision) {
+            steps.push(Step::ReadSettings);
         }
         if s.deposed.is_some() && !self.has(Defect::DeposedNeverTold) {
             steps.push(Step::Tell);
@@ -181,7 +181,7 @@ impl System {
             }
             Work::Has { message: Message::Barrier(_), .. } => steps.push(Step::Fence(worker)),
             Work::Decided { linked: true, .. } | Work::Fenced { linked: true, .. } => steps.push(Step::Ack(worker)),
-            Work::Decided { .. } => steps.push(Step::Settle(worker)),
+            Work::Decided { .. } => steps.push(Step::ConfirmWritten(worker)),
             Work::Released { .. } => steps.push(Step::ClearDue(worker)),
             // Its link is gone; the fence stands.
             Work::Fenced { .. } => {}
@@ -193,7 +193,7 @@ impl System {
 
     fn of_an_idle_sweeper(&self, s: &State, sweeper: usize, steps: &mut Vec<Step>) {
         if self.open(s).is_some() {
-            let in_flight = every_order().filter(|order| s.gate.flight & bit(*order) != 0);
+            let in_flight = every_order().filter(|order| s.gate.in_flight & bit(*order) != 0);
             steps.extend(in_flight.map(|order| Step::Sweep(sweeper, order)));
         }
         if s.db.ended && self.open(s).is_some() {

@@ -12,22 +12,22 @@ impl System {
             Rebuild::Inspect { epoch, retired: true, .. } if s.gate.meta.is_none_or(|meta| meta.epoch <= epoch) => {
                 Rebuild::TakeRetired { epoch, run: s.run }
             }
-            Rebuild::Inspect { epoch, home, .. } if self.takes_for_retired(s, home) => {
+            Rebuild::Inspect { epoch, server, .. } if self.takes_for_retired(s, server) => {
                 Rebuild::TakeRetired { epoch, run: s.run }
             }
-            Rebuild::Inspect { epoch, fence, home, .. } => inspect(s, epoch, fence, home),
+            Rebuild::Inspect { epoch, fence, server, .. } => inspect(s, epoch, fence, server),
             Rebuild::TakeRetired { epoch, run }
                 if s.db.epoch == epoch && (s.db.retired || self.has(Defect::AnyGateGoneIsRetired)) =>
             {
                 s.db.epoch = epoch + 1;
                 s.db.fence = epoch + 1;
-                s.db.home = run;
+                s.db.server = run;
                 s.db.retired = false;
                 Rebuild::Close { epoch: epoch + 1, run, fenced: true }
             }
             Rebuild::TakeEpoch { epoch, run } if s.db.epoch == epoch => {
                 s.db.epoch = epoch + 1;
-                s.db.home = run;
+                s.db.server = run;
                 s.db.retired = false;
                 Rebuild::Close { epoch: epoch + 1, run, fenced: false }
             }
@@ -39,8 +39,8 @@ impl System {
                 Rebuild::Idle
             }
             Rebuild::Fenced { epoch, run } => read_live(s, epoch, run),
-            Rebuild::Read { epoch, run, live, stock, ver, ended } => {
-                self.install(s, Meta { epoch, home: run, open: true, stock, ver, ended }, live);
+            Rebuild::Read { epoch, run, live, stock, revision, ended } => {
+                self.install(s, Meta { epoch, server: run, open: true, stock, revision, ended }, live);
                 Rebuild::Idle
             }
             Rebuild::Sampled { epoch } => {
@@ -80,15 +80,15 @@ impl System {
     }
 
     /// The mistake to think that a gate of a sale that has ended once is gone because it was retired.
-    fn takes_for_retired(&self, s: &State, home: u8) -> bool {
-        self.has(Defect::AnyGateGoneIsRetired) && (s.run != home || s.gate.meta.is_none())
+    fn takes_for_retired(&self, s: &State, server: u8) -> bool {
+        self.has(Defect::AnyGateGoneIsRetired) && (s.run != server || s.gate.meta.is_none())
     }
 
     /// Gate script.
     fn install(&self, s: &mut State, meta: Meta, live: Buyers) {
         let fits = |found: Meta| found.epoch == meta.epoch && (!found.open || self.has(Defect::InstallOverOpenGate));
-        if s.run == meta.home && s.gate.meta.is_some_and(fits) {
-            s.gate = Gate { meta: Some(meta), buyers: live, flight: 0 };
+        if s.run == meta.server && s.gate.meta.is_some_and(fits) {
+            s.gate = Gate { meta: Some(meta), buyers: live, in_flight: 0 };
         }
     }
 }
@@ -108,18 +108,18 @@ fn expire_older(s: &mut State, epoch: u8) {
 }
 
 fn read_live(s: &State, epoch: u8, run: u8) -> Rebuild {
-    Rebuild::Read { epoch, run, live: s.live(), stock: s.db.stock, ver: s.db.ver, ended: s.db.ended }
+    Rebuild::Read { epoch, run, live: s.live(), stock: s.db.stock, revision: s.db.revision, ended: s.db.ended }
 }
 
-fn inspect(s: &State, epoch: u8, fence: u8, home: u8) -> Rebuild {
+fn inspect(s: &State, epoch: u8, fence: u8, server: u8) -> Rebuild {
     let run = s.run;
-    if run != home {
+    if run != server {
         return Rebuild::TakeEpoch { epoch, run };
     }
     match s.gate.meta {
-        Some(meta) if meta.epoch == epoch && meta.home == run && meta.open => Rebuild::Idle,
-        Some(meta) if meta.epoch == epoch && meta.home == run && fence == epoch => Rebuild::Fenced { epoch, run },
-        Some(meta) if meta.epoch == epoch && meta.home == run => Rebuild::Wait { epoch },
+        Some(meta) if meta.epoch == epoch && meta.server == run && meta.open => Rebuild::Idle,
+        Some(meta) if meta.epoch == epoch && meta.server == run && fence == epoch => Rebuild::Fenced { epoch, run },
+        Some(meta) if meta.epoch == epoch && meta.server == run => Rebuild::Wait { epoch },
         Some(meta) if meta.epoch > epoch => Rebuild::Idle,
         _ if fence < epoch => Rebuild::Close { epoch, run, fenced: false },
         _ => Rebuild::TakeEpoch { epoch, run },
@@ -136,7 +136,7 @@ fn close(s: &mut State, epoch: u8, run: u8, fenced: bool) -> Rebuild {
         return Rebuild::Idle;
     }
     if found < epoch {
-        let meta = Meta { epoch, home: run, open: false, stock: 0, ver: 0, ended: false };
+        let meta = Meta { epoch, server: run, open: false, stock: 0, revision: 0, ended: false };
         s.gate = Gate { meta: Some(meta), ..Gate::default() };
     }
     if fenced { Rebuild::Fenced { epoch, run } } else { Rebuild::Wait { epoch } }

@@ -25,7 +25,7 @@ impl System {
         let meta = gate.meta.filter(|meta| !meta.ended)?;
         s.left.requests -= 1;
         let order = match gate.buyers[user] {
-            Some(held) if gate.flight & bit(held) == 0 || self.has(Defect::RepeatAnsweredUnconfirmed) => {
+            Some(held) if gate.in_flight & bit(held) == 0 || self.has(Defect::RepeatAnsweredUnconfirmed) => {
                 s.promised |= bit(held);
                 return Some(());
             }
@@ -37,7 +37,7 @@ impl System {
                 let order = (user * TRIES) as Order + s.drawn[user];
                 s.drawn[user] += 1;
                 gate.buyers[user] = Some(order);
-                gate.flight |= bit(order);
+                gate.in_flight |= bit(order);
                 order
             }
         };
@@ -48,8 +48,8 @@ impl System {
     pub(super) fn publish(&self, s: &mut State, request: usize) -> Option<()> {
         let Request::Reserved { order, epoch, expired } = s.requests[request] else { return None };
         s.requests[request] = Request::Published { order, epoch, expired, confirmed: false };
-        if self.has(Defect::FlightClearedBeforeConfirm) {
-            s.gate.flight &= !bit(order);
+        if self.has(Defect::InFlightClearedBeforeConfirm) {
+            s.gate.in_flight &= !bit(order);
         }
         s.send(Message::Order(order, epoch), request as u8);
         Some(())

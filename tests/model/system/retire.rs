@@ -15,17 +15,17 @@ pub(super) fn end(s: &mut State, ended: bool) {
         s.left.reopenings -= 1;
     }
     s.db.ended = ended;
-    s.db.ver += 1;
+    s.db.revision += 1;
 }
 
 impl System {
-    /// Gate script: takes away an open gate of no newer epoch that is over by its own terms and has nothing in flight.
+    /// Gate script: takes away an open gate of no newer epoch that is over by its own settings and has nothing in flight.
     pub(super) fn retire(&self, s: &mut State, sweeper: usize) -> Option<()> {
         let Work::Ending { epoch } = s.work[sweeper] else { return None };
         s.work[sweeper] = Work::Idle;
         let Some(meta) = self.open(s).copied() else { return Some(()) };
         let over = meta.ended || self.has(Defect::RetireByTheRowAlone);
-        let idle = s.gate.flight == 0 || self.has(Defect::RetireInFlight);
+        let idle = s.gate.in_flight == 0 || self.has(Defect::RetireInFlight);
         if meta.epoch <= epoch && over && idle {
             s.taken_too_early |= !meta.ended && !s.db.ended;
             s.gate = Gate::default();
@@ -39,7 +39,7 @@ impl System {
     pub(super) fn note_retired(&self, s: &mut State, sweeper: usize) -> Option<()> {
         let Work::Retired { epoch, run } = s.work[sweeper] else { return None };
         s.work[sweeper] = Work::Idle;
-        let unchanged = s.db.epoch == epoch && s.db.fence == epoch && s.db.home == run && s.db.ended;
+        let unchanged = s.db.epoch == epoch && s.db.fence == epoch && s.db.server == run && s.db.ended;
         if unchanged || self.has(Defect::RetirementNotedBlindly) {
             s.db.epoch += 1;
             s.db.fence = s.db.epoch;
@@ -56,7 +56,7 @@ impl System {
         (s.db.ended && s.gate.meta.is_none()).then_some(())?;
         if !self.has(Defect::ReplayLeavesItRetired) {
             s.db.retired = false;
-            s.db.home = UNKNOWN_SERVER;
+            s.db.server = UNKNOWN_SERVER;
         }
         s.parked = None;
         s.queue.push(Message::Order(order, s.db.epoch));

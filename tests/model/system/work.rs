@@ -42,7 +42,7 @@ impl System {
         Some(())
     }
 
-    /// The one transaction that settles the fate of an order id. True: the order is not live.
+    /// The one transaction that decides what becomes of an order id. True: the order is not live.
     fn decide(&self, s: &mut State, order: Order, epoch: u8) -> bool {
         match s.row(order) {
             Row::Live => return false,
@@ -68,15 +68,15 @@ impl System {
         dead
     }
 
-    pub(super) fn settle(&self, s: &mut State, worker: usize) -> Option<()> {
+    pub(super) fn confirm_written(&self, s: &mut State, worker: usize) -> Option<()> {
         let Work::Decided { order, dead, epoch, .. } = s.work[worker] else { return None };
         s.work[worker] = Work::Idle;
         if !dead {
             if self.valid(s).is_some() {
-                s.gate.flight &= !bit(order);
-                let mark = &mut s.gate.buyers[user_of(order)];
-                if self.has(Defect::SettleRestoresMark) && mark.is_none() {
-                    *mark = Some(order);
+                s.gate.in_flight &= !bit(order);
+                let reservation = &mut s.gate.buyers[user_of(order)];
+                if self.has(Defect::ConfirmingRestoresReservation) && reservation.is_none() {
+                    *reservation = Some(order);
                 }
             }
         } else if self.has(Defect::DueClearedBeforeRelease) && s.db.due & bit(order) != 0 {
@@ -136,7 +136,7 @@ impl System {
             let full = held.is_none() && s.held_count() >= meta.stock as usize;
             (held.is_none_or(|held| held == order) && !full).then_some(())?;
             s.gate.buyers[user_of(order)] = Some(order);
-            s.gate.flight |= bit(order);
+            s.gate.in_flight |= bit(order);
             epoch = meta.epoch;
         }
         s.parked = None;
