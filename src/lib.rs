@@ -28,10 +28,10 @@ macro_rules! fails {
     };
 }
 
-/// Prints a line to standard output. Whoever reads it may stop before the end, as `head` does: that is no error of ours.
+/// Prints a line to standard output.
 macro_rules! say {
     ($($line:tt)*) => {
-        $crate::cli::print(format_args!("{}\n", format_args!($($line)*)))
+        $crate::output::print(format_args!("{}\n", format_args!($($line)*)))
     };
 }
 
@@ -48,6 +48,7 @@ pub mod error;
 pub mod handlers;
 pub mod http;
 pub mod model;
+mod output;
 pub mod process;
 pub mod queue;
 pub mod secret_file;

@@ -230,7 +230,7 @@ impl Bench {
             own.server.end().await;
         }
         let report = Report::new(backend, args, &series, fixed_rates, peak_memory_kib);
-        crate::cli::print(format_args!("{}", report.table()));
+        crate::output::print(format_args!("{}", report.table()));
         report.save(&args.output, &series)?;
         series.proofs.iter().try_for_each(Proof::check)
     }

@@ -16,7 +16,7 @@
 //! | `model`: ids, `Purchase`, `PurchaseBatch`, `Role`, `Timestamp` | requests, and messages of the size that the server sends |
 //! | `queue::encode` | those messages |
 //! | `db::{Db, DbConn}` | connections for the proof's own queries |
-//! | `process::keep_to_itself`, `cli::print`, `say!` | what every command does |
+//! | `process::keep_to_itself`, `output::print`, `say!` | what every command does |
 
 mod backlog;
 mod compare;

@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::io::{ErrorKind, Write};
 mod backups;
 mod check_config;
 mod set_password;
@@ -18,6 +17,7 @@ use crate::bench;
 use crate::config::{Backend, Config};
 use crate::data_dir::DataDir;
 use crate::model::ProductId;
+use crate::output::print_lines;
 use crate::process::{self, StopSignals};
 use crate::queue::{Chosen, DeadLetter, DeadLetters, PutBack, Replayed};
 use crate::telemetry;
@@ -250,22 +250,6 @@ fn described(letter: &DeadLetter) -> String {
         "body": String::from_utf8_lossy(&letter.body),
     })
     .to_string()
-}
-
-/// Prints to standard output, if anybody still reads it.
-pub(crate) fn print(text: std::fmt::Arguments<'_>) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_fmt(text).and_then(|()| out.flush());
-}
-
-/// Prints lines to standard output. Whoever reads them may stop before the end, as `head` does.
-fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), String> {
-    let mut out = std::io::stdout().lock();
-    let printed = lines.into_iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
-    match printed {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot print: {error}")),
-        _ => Ok(()),
-    }
 }
 
 async fn serve(config: &Config) -> Result<(), String> {

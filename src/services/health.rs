@@ -137,9 +137,9 @@ impl Health {
             metrics.dependency(name, check == Check::Up);
         }
         let depth = self.queue.depth();
-        metrics.queue_messages.note(depth.map(|depth| depth.messages as f64));
-        metrics.dead_letters.note(depth.map(|depth| depth.dead as f64));
-        metrics.dead_letters_refused.note(depth.map(|depth| depth.unparked as f64));
+        metrics.readings.queue_messages.note(depth.map(|depth| depth.messages as f64));
+        metrics.readings.dead_letters.note(depth.map(|depth| depth.dead as f64));
+        metrics.readings.dead_letters_refused.note(depth.map(|depth| depth.unparked as f64));
         metrics.pool(self.db.pool_use());
     }
 

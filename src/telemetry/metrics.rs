@@ -5,6 +5,7 @@
 
 mod process;
 mod reading;
+mod registered;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,13 +13,13 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
-pub use self::reading::Reading;
+pub use self::reading::{Reading, Readings};
+use self::registered::registered;
 use crate::db::ErrorClass;
 
 /// Bounds of the histograms' buckets.
@@ -93,8 +94,6 @@ pub struct Metrics {
     pub orders_written: IntCounter,
     /// Purchases that became rejected orders.
     pub orders_rejected: IntCounter,
-    /// From the click to the order in the database, of the newest purchase written.
-    pub consumer_lag_seconds: Reading,
     /// Purchases that the sweeper decided because nobody else had.
     pub swept: IntCounter,
     /// Gates of which this instance began a new epoch.
@@ -109,20 +108,8 @@ pub struct Metrics {
     pub consumer_panics: IntCounter,
     /// Gates that this instance is rebuilding.
     pub rebuilding: IntGauge,
-    /// Units by which gates and database disagree, beyond what is in flight.
-    pub drift_units: Reading,
-    /// Sales that do not fit, in any way.
-    pub unbalanced_sales: Reading,
-    /// Purchases admitted and not yet settled.
-    pub in_flight: Reading,
-    /// Age of the oldest of them.
-    pub in_flight_oldest_seconds: Reading,
-    /// Messages in the queue.
-    pub queue_messages: Reading,
-    /// Messages set aside.
-    pub dead_letters: Reading,
-    /// Messages that are to be set aside and cannot be.
-    pub dead_letters_refused: Reading,
+    /// What is looked at now and then.
+    pub readings: Readings,
     /// Whether what we depend on can be used.
     dependency_up: IntGaugeVec,
     build_info: IntGaugeVec,
@@ -157,7 +144,6 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let counter = |name, help| registered(&registry, IntCounter::new(name, help));
-        let reading = |name, help| registered(&registry, Reading::new(name, help));
         let labelled = |name: &str, help: &str, label: &str, values: &[&str]| {
             let counters = registered(&registry, IntCounterVec::new(Opts::new(name, help), &[label]));
             values.iter().for_each(|value| drop(counters.with_label_values(&[value])));
@@ -197,10 +183,6 @@ impl Metrics {
             gate_failures: counter("seckill_gate_failures_total", "Steps at the gate that failed"),
             orders_written: counter("seckill_orders_written_total", "Purchases that became live orders"),
             orders_rejected: counter("seckill_orders_rejected_total", "Purchases that became rejected orders"),
-            consumer_lag_seconds: reading(
-                "seckill_consumer_lag_seconds",
-                "From the click to the order in the database, of the newest purchase written",
-            ),
             swept: counter("seckill_swept_purchases_total", "Purchases decided by the sweeper"),
             rebuilds: counter("seckill_gate_rebuilds_total", "Gates of which a new epoch was begun"),
             gates_retired: counter(
@@ -217,22 +199,7 @@ impl Metrics {
             ),
             consumer_panics: counter("seckill_consumer_panics_total", "Panics that a consumer survived"),
             rebuilding: gauge("seckill_gates_rebuilding", "Gates that this instance is rebuilding"),
-            unbalanced_sales: reading(
-                "seckill_unbalanced_sales",
-                "Sales of which gate, queue and database do not fit together",
-            ),
-            drift_units: reading("seckill_drift_units", "Units by which gates and database disagree"),
-            in_flight: reading("seckill_in_flight_purchases", "Purchases admitted and not yet settled"),
-            in_flight_oldest_seconds: reading(
-                "seckill_in_flight_oldest_seconds",
-                "Age of the oldest purchase admitted and not yet settled",
-            ),
-            queue_messages: reading("seckill_queue_messages", "Messages in the queue"),
-            dead_letters: reading("seckill_dead_letters", "Messages set aside"),
-            dead_letters_refused: reading(
-                "seckill_dead_letters_refused",
-                "Messages that cannot be written and cannot be set aside either",
-            ),
+            readings: Readings::register(&registry),
             dependency_up: gauges(
                 "seckill_dependency_up",
                 "Whether what the sale depends on can be used: 1 or 0",
@@ -250,12 +217,7 @@ impl Metrics {
                 "task",
                 &[],
             ),
-            log_ins: {
-                let opts = Opts::new("seckill_log_ins_total", "Log-ins by what they came to");
-                let log_ins = registered(&registry, IntCounterVec::new(opts, &["outcome"]));
-                LOG_INS.iter().for_each(|outcome| log_ins.with_label_values(&[outcome]).reset());
-                log_ins
-            },
+            log_ins: labelled("seckill_log_ins_total", "Log-ins by what they came to", "outcome", &LOG_INS),
             registry,
         }
     }
@@ -329,12 +291,6 @@ fn three_digits(status: u16, buffer: &mut [u8; 3]) -> &str {
     std::str::from_utf8(buffer).unwrap_or("000")
 }
 
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
-    let collector = made.expect("the names above are well formed");
-    registry.register(Box::new(collector.clone())).expect("each name above is there once");
-    collector
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,9 +318,9 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_not_shown() {
         let metrics = Metrics::new();
-        metrics.drift_units.set(0.0);
+        metrics.readings.drift_units.set(0.0);
         assert!(metrics.render().unwrap().contains("\nseckill_drift_units 0\n"));
-        metrics.drift_units.unknown();
+        metrics.readings.drift_units.unknown();
         assert!(!metrics.render().unwrap().contains("seckill_drift_units"));
     }
 

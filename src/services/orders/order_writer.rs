@@ -83,7 +83,7 @@ impl OrderWriter {
             if let Some(last) = decision.live.last() {
                 // By another instance's clock it can have been drawn in our future.
                 let lag = Timestamp::now().since(last.order_id.drawn_at());
-                self.metrics.consumer_lag_seconds.set(lag.as_secs_f64());
+                self.metrics.readings.consumer_lag_seconds.set(lag.as_secs_f64());
             }
         }
         Ok(decisions)

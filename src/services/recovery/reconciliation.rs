@@ -209,8 +209,8 @@ impl Reconciler {
         let Some(sales) = self.seen().sales.clone() else { return };
         let flight = self.flight(&sales).await;
         let flight = flight.inspect_err(|error| tracing::debug!(%error, "Could not see what is on its way")).ok();
-        self.metrics.in_flight.note(flight.map(|(in_flight, _)| in_flight as f64));
-        self.metrics.in_flight_oldest_seconds.note(flight.map(|(_, oldest)| oldest.as_secs_f64()));
+        self.metrics.readings.in_flight.note(flight.map(|(in_flight, _)| in_flight as f64));
+        self.metrics.readings.in_flight_oldest_seconds.note(flight.map(|(_, oldest)| oldest.as_secs_f64()));
     }
 
     /// Purchases in flight, and the age of the oldest.
@@ -234,12 +234,12 @@ impl Reconciler {
     async fn watch_balance(&self) {
         match self.reconcile().await {
             Ok((drift, unbalanced)) => {
-                self.metrics.drift_units.set(drift as f64);
-                self.metrics.unbalanced_sales.set(unbalanced as f64);
+                self.metrics.readings.drift_units.set(drift as f64);
+                self.metrics.readings.unbalanced_sales.set(unbalanced as f64);
             }
             Err(error) => {
-                self.metrics.drift_units.unknown();
-                self.metrics.unbalanced_sales.unknown();
+                self.metrics.readings.drift_units.unknown();
+                self.metrics.readings.unbalanced_sales.unknown();
                 tracing::debug!(%error, "Could not reconcile");
             }
         }

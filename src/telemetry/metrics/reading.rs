@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use prometheus::Gauge;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
+use prometheus::{Gauge, Registry};
+
+use super::registered::registered;
 
 /// A value that was not read again by then is gone.
 const FRESH: Duration = Duration::from_secs(45);
@@ -53,5 +55,54 @@ impl Collector for Reading {
     fn collect(&self) -> Vec<MetricFamily> {
         let read_at = *self.0.read_at.lock();
         if read_at.is_some_and(|at| at.elapsed() < FRESH) { self.0.gauge.collect() } else { Vec::new() }
+    }
+}
+
+/// What is looked at now and then: of the gates, the queue and the database.
+pub struct Readings {
+    /// From the click to the order in the database, of the newest purchase written.
+    pub consumer_lag_seconds: Reading,
+    /// Units by which gates and database disagree, beyond what is in flight.
+    pub drift_units: Reading,
+    /// Sales that do not fit, in any way.
+    pub unbalanced_sales: Reading,
+    /// Purchases admitted and not yet known to be in the database.
+    pub in_flight: Reading,
+    /// Age of the oldest of them.
+    pub in_flight_oldest_seconds: Reading,
+    /// Messages in the queue.
+    pub queue_messages: Reading,
+    /// Messages set aside.
+    pub dead_letters: Reading,
+    /// Messages that are to be set aside and cannot be.
+    pub dead_letters_refused: Reading,
+}
+
+impl Readings {
+    /// None of them is known yet.
+    pub(super) fn register(registry: &Registry) -> Self {
+        let reading = |name, help| registered(registry, Reading::new(name, help));
+        Self {
+            consumer_lag_seconds: reading(
+                "seckill_consumer_lag_seconds",
+                "From the click to the order in the database, of the newest purchase written",
+            ),
+            drift_units: reading("seckill_drift_units", "Units by which gates and database disagree"),
+            unbalanced_sales: reading(
+                "seckill_unbalanced_sales",
+                "Sales of which gate, queue and database do not fit together",
+            ),
+            in_flight: reading("seckill_in_flight_purchases", "Purchases admitted and not yet settled"),
+            in_flight_oldest_seconds: reading(
+                "seckill_in_flight_oldest_seconds",
+                "Age of the oldest purchase admitted and not yet settled",
+            ),
+            queue_messages: reading("seckill_queue_messages", "Messages in the queue"),
+            dead_letters: reading("seckill_dead_letters", "Messages set aside"),
+            dead_letters_refused: reading(
+                "seckill_dead_letters_refused",
+                "Messages that cannot be written and cannot be set aside either",
+            ),
+        }
     }
 }
