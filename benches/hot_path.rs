@@ -13,7 +13,7 @@ use actix_web::{HttpResponse, ResponseError};
 use futures_util::FutureExt;
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use seckill::error::Error;
-use seckill::model::{ProductId, Purchase, PurchaseBatch, Revision, Role, SaleSettings, Timestamp};
+use seckill::model::{Denial, ProductId, Purchase, PurchaseBatch, Revision, Role, SaleSettings, Timestamp};
 use seckill::queue::{self, Message};
 use seckill::services::{Identity, OwnToken, Tokens};
 use seckill::stock::{Admission, HeldUnits, StockGate};
@@ -91,7 +91,7 @@ fn gate_steps((gate, sales): GateInput) -> Vec<Admission> {
 #[bench::sold_out(gate(BATCH as i64))]
 fn refuse((gate, sales): GateInput) -> usize {
     let refused = |product, buyers: &[Purchase]| {
-        buyers.iter().filter(|purchase| black_box(gate.refusal(product, purchase.user_id)).is_some()).count()
+        buyers.iter().filter(|purchase| black_box(gate.denial(product, purchase.user_id)).is_some()).count()
     };
     sales.iter().map(|(product, buyers)| refused(*product, black_box(&buyers[EARLIER..]))).sum()
 }
@@ -121,8 +121,9 @@ fn decode_message(message: &[u8]) -> Result<Message, String> {
 
 fn sold_out() -> &'static Error {
     // Dropped here: its parts are used again, as in a server that has answered before.
-    drop(Error::SoldOut.error_response());
-    &Error::SoldOut
+    let sold_out = &Error::Denied(Denial::SoldOut);
+    drop(sold_out.error_response());
+    sold_out
 }
 
 #[library_benchmark]

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::db::DbError;
-use crate::model::{OrderId, Timestamp};
+use crate::model::Denial;
 use crate::queue::PublishError;
-use crate::stock::{GateError, Refusal};
+use crate::stock::GateError;
 use crate::telemetry::metrics;
 
 /// Result of a service.
@@ -47,21 +47,9 @@ pub enum Error {
     /// 409 `idempotency_conflict`: the key was used for something else.
     #[error("That Idempotency-Key was used for another request.")]
     IdempotencyConflict,
-    /// 409 `not_started`.
-    #[error("The sale has not started yet.")]
-    NotStarted(Timestamp),
-    /// 409 `ended`.
-    #[error("The sale has ended.")]
-    Ended,
-    /// 409 `paused`.
-    #[error("The sale is paused.")]
-    Paused,
-    /// 409 `already_purchased`: a promise like a 202, with the order that holds the unit.
-    #[error("You hold a unit of this product already.")]
-    AlreadyPurchased(OrderId),
-    /// 409 `sold_out`.
-    #[error("No unit is left.")]
-    SoldOut,
+    /// 409 with the code of the denial, or 429 `rate_limited`: the buyer gets no unit now.
+    #[error(transparent)]
+    Denied(#[from] Denial),
     /// 413 `payload_too_large`.
     #[error("The body is larger than 64 KiB.")]
     PayloadTooLarge,
@@ -71,7 +59,7 @@ pub enum Error {
     /// 415 `unsupported_media_type`: compressed in another way.
     #[error("A body may be compressed by gzip only.")]
     UnsupportedEncoding,
-    /// 429 `rate_limited`.
+    /// 429 `rate_limited`: too many log-ins or reads.
     #[error("Too many tries.")]
     RateLimited(Duration),
     /// 503 `unavailable`: ask again. The text is for the log.
@@ -99,11 +87,7 @@ impl Error {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UsernameTaken => "username_taken",
             Self::IdempotencyConflict => "idempotency_conflict",
-            Self::NotStarted(_) => "not_started",
-            Self::Ended => "ended",
-            Self::Paused => "paused",
-            Self::AlreadyPurchased(_) => "already_purchased",
-            Self::SoldOut => "sold_out",
+            Self::Denied(denial) => denial.code(),
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => "unsupported_media_type",
             Self::RateLimited(_) => "rate_limited",
@@ -128,18 +112,6 @@ impl From<GateError> for Error {
     /// Whatever a gate or its server says is no defect of this process, and passes: the buyer comes again.
     fn from(error: GateError) -> Self {
         Self::Unavailable(error.to_string())
-    }
-}
-
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::NotStarted(at) => Self::NotStarted(at),
-            Refusal::Ended => Self::Ended,
-            Refusal::Paused => Self::Paused,
-            Refusal::SoldOut => Self::SoldOut,
-            Refusal::RateLimited(wait) => Self::RateLimited(wait),
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::model::{OrderId, Timestamp};
+use crate::model::{Denial, OrderId, Timestamp};
 
 /// After a 503 with nothing better to say.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ fn detail(error: &Error) -> String {
 
 fn retry_after(error: &Error) -> Option<Duration> {
     match error {
-        Error::RateLimited(wait) => Some(*wait),
+        Error::RateLimited(wait) | Error::Denied(Denial::RateLimited(wait)) => Some(*wait),
         Error::Unavailable(_) | Error::Unreadable(_) => Some(RETRY_AFTER),
         _ => None,
     }
@@ -56,16 +56,10 @@ impl ResponseError for Error {
                 StatusCode::NOT_FOUND
             }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::UsernameTaken
-            | Self::IdempotencyConflict
-            | Self::NotStarted(_)
-            | Self::Ended
-            | Self::Paused
-            | Self::AlreadyPurchased(_)
-            | Self::SoldOut => StatusCode::CONFLICT,
+            Self::RateLimited(_) | Self::Denied(Denial::RateLimited(_)) => StatusCode::TOO_MANY_REQUESTS,
+            Self::UsernameTaken | Self::IdempotencyConflict | Self::Denied(_) => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) | Self::Unreadable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -85,26 +79,34 @@ impl ResponseError for Error {
         if status == StatusCode::UNAUTHORIZED {
             reply.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
-        let body = if let Self::SoldOut = self { Bytes::from_static(&SOLD_OUT) } else { self.problem().into() };
+        let body = match self {
+            Self::Denied(Denial::SoldOut) => Bytes::from_static(&SOLD_OUT),
+            other => other.problem().into(),
+        };
         let problem_json = HeaderValue::from_static("application/problem+json");
         reply.insert_header((header::CONTENT_TYPE, problem_json)).body(body)
     }
 }
 
 /// The most frequent one is rendered once, and not even counted by those who use it.
-static SOLD_OUT: LazyLock<Vec<u8>> = LazyLock::new(|| Error::SoldOut.problem());
+static SOLD_OUT: LazyLock<Vec<u8>> = LazyLock::new(|| Error::Denied(Denial::SoldOut).problem());
 
 impl Error {
     fn problem(&self) -> Vec<u8> {
         let status = self.status_code();
+        let (starts_at, order_id) = match self {
+            Self::Denied(Denial::NotStarted(starts_at)) => (Some(*starts_at), None),
+            Self::Denied(Denial::AlreadyPurchased(order_id)) => (None, Some(*order_id)),
+            _ => (None, None),
+        };
         let problem = Problem {
             r#type: "about:blank",
             title: status.canonical_reason(),
             status: status.as_u16(),
             code: self.code(),
             detail: detail(self),
-            starts_at: if let Self::NotStarted(starts_at) = self { Some(*starts_at) } else { None },
-            order_id: if let Self::AlreadyPurchased(order_id) = self { Some(*order_id) } else { None },
+            starts_at,
+            order_id,
         };
         serde_json::to_vec(&problem).unwrap_or_default()
     }

@@ -7,7 +7,7 @@ use actix_web::{HttpResponse, ResponseError, web};
 use super::extract::body::UnreadBody;
 use super::extract::{AuthenticatedUser, PathId};
 use crate::error::{Error, Result};
-use crate::model::{OrderId, OrderStatus, ProductId};
+use crate::model::{Denial, OrderId, OrderStatus, ProductId};
 use crate::services::PurchaseBatcher;
 
 pub(super) async fn buy(
@@ -19,7 +19,7 @@ pub(super) async fn buy(
     let order_id = match batcher.buy(identity.user_id, product_id).await {
         Ok(order_id) => order_id,
         // Without the detour by which a framework keeps an error for the log.
-        Err(refusal @ Error::SoldOut) => return Ok(refusal.error_response()),
+        Err(sold_out @ Error::Denied(Denial::SoldOut)) => return Ok(sold_out.error_response()),
         Err(error) => return Err(error),
     };
     Ok(accepted(order_id, product_id))

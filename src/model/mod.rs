@@ -2,6 +2,7 @@
 
 mod account;
 mod amount;
+mod denial;
 mod ids;
 mod order;
 mod product;
@@ -12,6 +13,7 @@ mod time;
 
 pub use account::{Account, Password, Role, Username};
 pub use amount::AtLeastZero;
+pub use denial::Denial;
 pub use ids::{OrderId, OrderIds, ProductId, UserId};
 pub use order::{Order, OrderStatus, RejectReason};
 pub use product::{Product, Revision, Sale, SaleSettings, SaleState};

@@ -42,7 +42,8 @@ impl OrderStatus {
     }
 }
 
-/// Why an accepted purchase could not become an order.
+/// Why an accepted purchase could not become an order. Stored with it, so its words stay; a buyer who is not promised anything
+/// gets a [`super::Denial`] instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 #[serde(rename_all = "snake_case")]

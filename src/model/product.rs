@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use diesel::prelude::Queryable;
 use serde::{Deserialize, Serialize};
 
-use super::{AtLeastZero, ProductId, Timestamp};
+use super::{AtLeastZero, Denial, ProductId, Timestamp};
 
 /// A product's row.
 #[derive(Debug, Clone, Queryable)]
@@ -178,9 +178,20 @@ impl SaleSettings {
             SaleState::Live
         }
     }
+
+    /// Why nobody may buy at `now` with `remaining` units left. A buyer may still have a reason of their own.
+    pub fn denial(&self, remaining: i64, now: Timestamp) -> Option<Denial> {
+        match self.state(remaining, now) {
+            SaleState::Live => None,
+            SaleState::Upcoming => Some(Denial::NotStarted(self.starts_at)),
+            SaleState::Ended => Some(Denial::Ended),
+            SaleState::Paused => Some(Denial::Paused),
+            SaleState::SoldOut => Some(Denial::SoldOut),
+        }
+    }
 }
 
-/// Whether a product can be bought now, and if not, why.
+/// Whether a product can be bought now, as it is shown with the product. What a buyer gets instead of a unit is a [`Denial`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SaleState {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 
 use super::rate_limiter::RateLimiter;
-use super::{Admission, Answer, GateError, GateView, HeldUnit, Refusal, Stale, rate_wait};
-use crate::model::{OrderId, ProductId, Purchase, Revision, SaleSettings, SaleState, Timestamp, UserId};
+use super::{Admission, Answer, GateError, GateView, HeldUnit, Stale, rate_wait};
+use crate::model::{Denial, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
 
 /// Purchases that are settled under one hold of a sale's lock.
 const SETTLED_AT_A_TIME: usize = 256;
@@ -121,16 +121,21 @@ impl Sale {
         if let Some(mark) = self.buyers.get(&user_id) {
             let in_flight = mark.in_flight();
             if mark.order_id == order_id && in_flight.is_none_or(|of_click| of_click == revision) {
-                return Answer::Taken;
+                return Answer::Reserved;
             }
-            return Answer::Already { order_id: mark.order_id, in_flight };
+            let order_id = mark.order_id;
+            return match in_flight {
+                Some(revision) => Answer::InFlight { order_id, revision },
+                None => Answer::Denied(Denial::AlreadyPurchased(order_id)),
+            };
         }
         if self.remaining() == 0 {
-            return tries.note(product, user_id, now).map_or_else(Answer::RateLimited, |()| Answer::SoldOut);
+            let denial = tries.note(product, user_id, now).map_or_else(Denial::RateLimited, |()| Denial::SoldOut);
+            return Answer::Denied(denial);
         }
         // From here on the mark limits the rate.
         if let Some(wait) = tries.wait(product, user_id, now) {
-            return Answer::RateLimited(wait);
+            return Answer::Denied(Denial::RateLimited(wait));
         }
         // Far more flights than can be under way at once, so a number that comes again is long forgotten.
         let number = self.last_flight.and_then(|last| last.checked_add(1)).unwrap_or(NonZeroU32::MIN);
@@ -138,7 +143,7 @@ impl Sale {
         self.buyers.insert(user_id, Mark { order_id, flight: Some(number), revision });
         self.flight.push_back(Flight { number, since: now, purchase });
         self.in_flight += 1;
-        Answer::Taken
+        Answer::Reserved
     }
 }
 
@@ -152,15 +157,10 @@ impl MemoryGate {
 
     pub(super) fn reserve(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
         self.with_sale(product, |sale| {
-            let (settings, now) = (sale.settings, Timestamp::now());
-            if now < settings.starts_at {
-                return Admission::NotStarted(settings.starts_at);
-            }
-            if settings.ends_at.is_some_and(|end| now >= end) {
-                return Admission::Ended;
-            }
-            if settings.paused {
-                return Admission::Paused;
+            let settings = sale.settings;
+            // Whether a unit is left is for each purchase to say: its buyer may hold one.
+            if let Some(denial) = settings.denial(1, Timestamp::now()) {
+                return Admission::Denied(denial);
             }
             let (now, revision) = (Instant::now(), settings.revision());
             let admit = |purchase: &Purchase| sale.admit(product, *purchase, (now, revision), &self.tries);
@@ -169,24 +169,20 @@ impl MemoryGate {
         })
     }
 
-    /// What every purchase of a closed sale, and every stranger's of a sold-out one, is told. `None`: ask for a unit.
-    pub(super) fn refusal(&self, product: ProductId, user: UserId) -> Option<Refusal> {
+    /// What denies every purchase of a closed sale, and every stranger's of a sold-out one. `None`: ask for a unit.
+    pub(super) fn denial(&self, product: ProductId, user: UserId) -> Option<Denial> {
         let now = Timestamp::now();
-        let told = self.with_sale(product, |sale| match sale.settings.state(sale.remaining(), now) {
-            SaleState::Live => None,
-            SaleState::Upcoming => Some(Refusal::NotStarted(sale.settings.starts_at)),
-            SaleState::Ended => Some(Refusal::Ended),
-            SaleState::Paused => Some(Refusal::Paused),
-            SaleState::SoldOut if sale.buyers.contains_key(&user) => None,
-            SaleState::SoldOut => Some(Refusal::SoldOut),
+        let denial = self.with_sale(product, |sale| match sale.settings.denial(sale.remaining(), now) {
+            Some(Denial::SoldOut) if sale.buyers.contains_key(&user) => None,
+            denial => denial,
         });
-        let refusal = told.ok().flatten()?;
-        if refusal == Refusal::SoldOut
+        let denial = denial.ok().flatten()?;
+        if denial == Denial::SoldOut
             && let Err(wait) = self.tries.note(product, user, Instant::now())
         {
-            return Some(Refusal::RateLimited(wait));
+            return Some(Denial::RateLimited(wait));
         }
-        Some(refusal)
+        Some(denial)
     }
 
     pub(super) fn settle(&self, product: ProductId, purchases: &[Purchase]) -> Result<(), GateError> {

@@ -13,7 +13,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
-use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, Revision, SaleSettings, SaleState, Timestamp, UserId};
+use crate::model::{
+    Denial, OrderId, ProductId, Purchase, PurchaseBatch, Revision, SaleSettings, SaleState, Timestamp, UserId,
+};
 
 pub use self::memory::HeldUnits;
 use self::memory::MemoryGate;
@@ -34,7 +36,7 @@ pub enum StockGate {
     Redis(Box<RedisGate>),
 }
 
-/// What the gate says to purchases of one product.
+/// What the gate answers to a batch of purchases of one product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
     /// The sale is open: one answer for each purchase, in order.
@@ -46,47 +48,27 @@ pub enum Admission {
         /// The answers.
         answers: Vec<Answer>,
     },
-    /// Buying begins then.
-    NotStarted(Timestamp),
-    /// Buying is over.
-    Ended,
-    /// An administrator has stopped buying.
-    Paused,
+    /// The sale is not open: nobody gets anything.
+    Denied(Denial),
 }
 
-/// What the gate says to one purchase of an open sale.
+/// What the gate answers to one purchase of an open sale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// A unit is taken for this order, by this call or by an earlier one with the same order id.
-    Taken,
-    /// The buyer holds a unit under this order. It is the purchase's own if that was admitted under another revision.
-    Already {
+    /// A unit is reserved for this order, by this call or by an earlier one with the same order id.
+    Reserved,
+    /// The buyer holds a unit under this order, which is not known to be in the database yet. It is the purchase's own order if
+    /// that was admitted under another revision.
+    InFlight {
         /// The order that holds it.
         order_id: OrderId,
-        /// As long as it is not known to have reached the database: the revision of its click.
-        in_flight: Option<Revision>,
+        /// The revision of its click.
+        revision: Revision,
     },
-    /// The buyer's last try is less than [`RATE_WINDOW`] ago; this one did not extend the wait.
-    RateLimited(Duration),
-    /// No unit is left.
-    SoldOut,
-    /// The buyer has a mark that nobody can read: it may stand for a promise.
+    /// The buyer gets nothing.
+    Denied(Denial),
+    /// The buyer has a reservation that nobody can read: it may stand for a promise.
     Unreadable,
-}
-
-/// Why nobody, or nobody but the buyers, is asked for at the gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// Buying begins then.
-    NotStarted(Timestamp),
-    /// Buying is over.
-    Ended,
-    /// An administrator has stopped buying.
-    Paused,
-    /// No unit is left, and the user holds none.
-    SoldOut,
-    /// The same, and the user's last try is less than [`RATE_WINDOW`] ago.
-    RateLimited(Duration),
 }
 
 /// What an open gate shows of its sale.
@@ -250,12 +232,12 @@ impl StockGate {
         }
     }
 
-    /// What a user is told without a step at the gate; `None`: it takes one. Redis is not asked: a change that another
-    /// instance made there counts within 200 ms.
-    pub fn refusal(&self, product: ProductId, user: UserId) -> Option<Refusal> {
+    /// Why a user gets nothing, if that is known without a step at the gate; `None`: it takes one. Redis is not asked: a change
+    /// that another instance made there counts within 200 ms.
+    pub fn denial(&self, product: ProductId, user: UserId) -> Option<Denial> {
         match self {
-            Self::Memory(gate) => gate.refusal(product, user),
-            Self::Redis(gate) => gate.refusal(product, user),
+            Self::Memory(gate) => gate.denial(product, user),
+            Self::Redis(gate) => gate.denial(product, user),
         }
     }
 

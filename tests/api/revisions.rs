@@ -47,7 +47,7 @@ async fn admitted_only(app: &TestApp, id: i64, user: i64) -> String {
     let product = ProductId::try_from(id).unwrap();
     let purchase = Purchase { order_id: OrderId::draw(product), user_id: user.try_into().unwrap() };
     match gate.reserve(product, &[purchase]).await.unwrap() {
-        Admission::Open { answers, .. } => assert_eq!(answers, [Answer::Taken]),
+        Admission::Open { answers, .. } => assert_eq!(answers, [Answer::Reserved]),
         other => panic!("{other:?}"),
     }
     purchase.order_id.to_string()

@@ -2,14 +2,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use seckill::config::Backend;
-use seckill::model::{ProductId, Purchase, Revision, SaleSettings, SaleState, Timestamp};
-use seckill::stock::{Admission, Answer, GateError, GateView, HeldUnit, RATE_WINDOW, Refusal, StockGate};
+use seckill::model::{Denial, ProductId, Purchase, Revision, SaleSettings, SaleState, Timestamp};
+use seckill::stock::{Admission, Answer, GateError, GateView, HeldUnit, RATE_WINDOW, StockGate};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Stores, eventually};
 use crate::{on_both_backends, product, purchase, user};
 
 pub const EPOCH: i64 = 1;
+const SOLD_OUT: Answer = Answer::Denied(Denial::SoldOut);
 
 fn now_and(seconds: i64) -> Timestamp {
     Timestamp::from_unix_ms(Timestamp::now().unix_ms() + seconds * 1000).unwrap()
@@ -57,7 +58,7 @@ on_both_backends! {
     async fn units_are_taken_in_order_until_none_is_left(stores) {
         let (gate, id) = open(stores, 1, settings(2)).await;
         let purchases = [purchase(1), purchase(2), purchase(3)];
-        assert_eq!(answers(&gate, id, &purchases).await, [Answer::Taken, Answer::Taken, Answer::SoldOut]);
+        assert_eq!(answers(&gate, id, &purchases).await, [Answer::Reserved, Answer::Reserved, SOLD_OUT]);
         let state = SaleState::SoldOut;
         let seen = GateView { remaining: 0, state, epoch: EPOCH, ver: 1, stock: 2, taken: 2, in_flight: 2 };
         assert_eq!(view(&gate, id).await, Some(seen));
@@ -67,7 +68,7 @@ on_both_backends! {
         let (gate, id) = open(stores, 1, settings(5)).await;
         let mine = purchase(1);
         for _ in 0..3 {
-            assert_eq!(answers(&gate, id, &[mine, mine]).await, [Answer::Taken, Answer::Taken]);
+            assert_eq!(answers(&gate, id, &[mine, mine]).await, [Answer::Reserved, Answer::Reserved]);
         }
         assert_eq!(view(&gate, id).await.unwrap().remaining, 4);
     }
@@ -76,11 +77,11 @@ on_both_backends! {
         let (gate, id) = open(stores, 1, settings(1)).await;
         let mine = purchase(1);
         answers(&gate, id, &[mine]).await;
-        let held = |in_flight| Answer::Already { order_id: mine.order_id, in_flight };
-        let in_flight = held(Some(Revision::FIRST));
+        let in_flight = Answer::InFlight { order_id: mine.order_id, revision: Revision::FIRST };
         assert_eq!(answers(&gate, id, &[purchase(1)]).await, [in_flight], "sold out and too soon, too");
         gate.settle(id, &[mine]).await.unwrap();
-        assert_eq!(answers(&gate, id, &[purchase(1)]).await, [held(None)]);
+        let written = Answer::Denied(Denial::AlreadyPurchased(mine.order_id));
+        assert_eq!(answers(&gate, id, &[purchase(1)]).await, [written]);
     }
 
     async fn the_window_and_the_pause_come_first(stores) {
@@ -89,9 +90,9 @@ on_both_backends! {
         answers(&gate, id, &[purchase(1)]).await;
         let later = now_and(60);
         for (ver, changed, expected, state) in [
-            (2, SaleSettings { starts_at: later, ..open_terms }, Admission::NotStarted(later), SaleState::Upcoming),
-            (3, SaleSettings { ends_at: Some(now_and(-1)), paused: true, ..open_terms }, Admission::Ended, SaleState::Ended),
-            (4, SaleSettings { paused: true, ..open_terms }, Admission::Paused, SaleState::Paused),
+            (2, SaleSettings { starts_at: later, ..open_terms }, Admission::Denied(Denial::NotStarted(later)), SaleState::Upcoming),
+            (3, SaleSettings { ends_at: Some(now_and(-1)), paused: true, ..open_terms }, Admission::Denied(Denial::Ended), SaleState::Ended),
+            (4, SaleSettings { paused: true, ..open_terms }, Admission::Denied(Denial::Paused), SaleState::Paused),
         ] {
             gate.configure(id, &SaleSettings { ver, ..changed }).await.unwrap();
             assert_eq!(gate.reserve(id, &[purchase(1), purchase(2)]).await, Ok(expected));
@@ -103,31 +104,31 @@ on_both_backends! {
         let (gate, id) = open(stores, 1, settings(1)).await;
         let (gate, stop) = watched(gate);
         let mine = purchase(1);
-        assert_eq!(gate.refusal(id, mine.user_id), None, "there is a unit");
+        assert_eq!(gate.denial(id, mine.user_id), None, "there is a unit");
         answers(&gate, id, &[mine, purchase(2)]).await;
-        let too_soon = |user_id| matches!(gate.refusal(id, user(user_id)), Some(Refusal::RateLimited(_)));
+        let too_soon = |user_id| matches!(gate.denial(id, user(user_id)), Some(Denial::RateLimited(_)));
         eventually("it is known to be sold out", || async { too_soon(2) }).await;
-        eventually("a stranger is told", || async { gate.refusal(id, user(3)) == Some(Refusal::SoldOut) }).await;
+        eventually("a stranger is told", || async { gate.denial(id, user(3)) == Some(Denial::SoldOut) }).await;
         eventually("the rate is limited as at the gate", || async { too_soon(3) }).await;
-        assert_eq!(gate.refusal(id, mine.user_id), None, "who holds a unit is told which");
-        assert_eq!(gate.refusal(product(2), user(3)), None, "another sale");
+        assert_eq!(gate.denial(id, mine.user_id), None, "who holds a unit is told which");
+        assert_eq!(gate.denial(product(2), user(3)), None, "another sale");
 
         gate.release(id, EPOCH, &[mine]).await.unwrap();
-        assert_eq!(gate.refusal(id, user(4)), None, "a unit is back");
-        assert_eq!(answers(&gate, id, &[purchase(5)]).await, [Answer::Taken]);
+        assert_eq!(gate.denial(id, user(4)), None, "a unit is back");
+        assert_eq!(answers(&gate, id, &[purchase(5)]).await, [Answer::Reserved]);
 
         let later = now_and(60);
-        for (ver, changed, refusal) in [
-            (2, SaleSettings { starts_at: later, ..settings(1) }, Refusal::NotStarted(later)),
-            (3, SaleSettings { ends_at: Some(now_and(-1)), paused: true, ..settings(1) }, Refusal::Ended),
-            (4, SaleSettings { paused: true, ..settings(1) }, Refusal::Paused),
+        for (ver, changed, denial) in [
+            (2, SaleSettings { starts_at: later, ..settings(1) }, Denial::NotStarted(later)),
+            (3, SaleSettings { ends_at: Some(now_and(-1)), paused: true, ..settings(1) }, Denial::Ended),
+            (4, SaleSettings { paused: true, ..settings(1) }, Denial::Paused),
         ] {
             gate.configure(id, &SaleSettings { ver, ..changed }).await.unwrap();
             gate.reserve(id, &[purchase(1)]).await.unwrap();
-            eventually(&format!("{refusal:?}"), || async { gate.refusal(id, mine.user_id) == Some(refusal) }).await;
+            eventually(&format!("{denial:?}"), || async { gate.denial(id, mine.user_id) == Some(denial) }).await;
         }
         gate.configure(id, &SaleSettings { ver: 5, ..settings(2) }).await.unwrap();
-        assert_eq!(gate.refusal(id, mine.user_id), None, "open again, with one more unit");
+        assert_eq!(gate.denial(id, mine.user_id), None, "open again, with one more unit");
         stop.cancel();
     }
 
@@ -136,17 +137,17 @@ on_both_backends! {
         let soon = Timestamp::from_unix_ms(Timestamp::now().unix_ms() + 400).unwrap();
         let (gate, id) = open(stores, 1, SaleSettings { starts_at: soon, ..settings(1) }).await;
         let (gate, stop) = watched(gate);
-        assert_eq!(gate.reserve(id, &[purchase(1)]).await, Ok(Admission::NotStarted(soon)));
+        assert_eq!(gate.reserve(id, &[purchase(1)]).await, Ok(Admission::Denied(Denial::NotStarted(soon))));
         let refused = |refusal| async move { refusal };
-        eventually("early clicks are refused", || refused(gate.refusal(id, user(1)) == Some(Refusal::NotStarted(soon)))).await;
+        eventually("early clicks are refused", || refused(gate.denial(id, user(1)) == Some(Denial::NotStarted(soon)))).await;
         eventually("a unit is sold", || async {
             matches!(gate.reserve(id, &[purchase(1)]).await, Ok(Admission::Open { .. }))
         })
         .await;
         assert!(Timestamp::now() >= soon, "not too early");
         answers(&gate, id, &[purchase(2)]).await;
-        eventually("strangers are refused", || refused(gate.refusal(id, user(3)) == Some(Refusal::SoldOut))).await;
-        assert_eq!(gate.refusal(id, user(1)), None, "who holds the unit is told which");
+        eventually("strangers are refused", || refused(gate.denial(id, user(3)) == Some(Denial::SoldOut))).await;
+        assert_eq!(gate.denial(id, user(1)), None, "who holds the unit is told which");
         stop.cancel();
     }
 
@@ -181,7 +182,7 @@ on_both_backends! {
         answers(&gate, id, &[first]).await;
         gate.release(id, EPOCH, &[first]).await.unwrap();
         let second = purchase(1);
-        eventually("the rate limit is over", || async { answers(&gate, id, &[second]).await == [Answer::Taken] }).await;
+        eventually("the rate limit is over", || async { answers(&gate, id, &[second]).await == [Answer::Reserved] }).await;
         gate.release(id, EPOCH, &[first]).await.unwrap();
         assert_eq!(gate.held_by(user(1), &[id]).await.unwrap(), [Some(HeldUnit::Order(second.order_id))]);
     }
@@ -198,26 +199,26 @@ on_both_backends! {
 
     async fn the_rate_limit_counts_tries_that_were_not_refused_for_it(stores) {
         let (gate, id) = open(stores, 1, settings(0)).await;
-        assert_eq!(answers(&gate, id, &[purchase(1)]).await, [Answer::SoldOut]);
-        let Answer::RateLimited(wait) = answers(&gate, id, &[purchase(1)]).await[0] else { panic!("not limited") };
+        assert_eq!(answers(&gate, id, &[purchase(1)]).await, [SOLD_OUT]);
+        let Answer::Denied(Denial::RateLimited(wait)) = answers(&gate, id, &[purchase(1)]).await[0] else { panic!("not limited") };
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
-        assert_eq!(answers(&gate, id, &[purchase(2)]).await, [Answer::SoldOut], "another user's try");
+        assert_eq!(answers(&gate, id, &[purchase(2)]).await, [SOLD_OUT], "another user's try");
         tokio::time::sleep(wait + Duration::from_millis(20)).await;
-        assert_eq!(answers(&gate, id, &[purchase(1)]).await, [Answer::SoldOut], "the refused try did not extend the wait");
+        assert_eq!(answers(&gate, id, &[purchase(1)]).await, [SOLD_OUT], "the refused try did not extend the wait");
     }
 
     async fn a_try_that_got_a_unit_counts_once_the_unit_is_given_back(stores) {
         let (gate, id) = open(stores, 1, settings(2)).await;
         let (drawn, mine) = (Instant::now(), purchase(1));
-        assert_eq!(answers(&gate, id, &[mine]).await, [Answer::Taken]);
+        assert_eq!(answers(&gate, id, &[mine]).await, [Answer::Reserved]);
         gate.release(id, EPOCH, &[mine]).await.unwrap();
         let again = answers(&gate, id, &[purchase(1)]).await[0];
         // Anything else would be right on a machine that stood still for a second.
         if drawn.elapsed() < RATE_WINDOW {
-            let Answer::RateLimited(wait) = again else { panic!("{again:?}") };
+            let Answer::Denied(Denial::RateLimited(wait)) = again else { panic!("{again:?}") };
             tokio::time::sleep(wait + Duration::from_millis(20)).await;
             assert!(drawn.elapsed() >= RATE_WINDOW, "{wait:?} is too short");
-            assert_eq!(answers(&gate, id, &[purchase(1)]).await, [Answer::Taken]);
+            assert_eq!(answers(&gate, id, &[purchase(1)]).await, [Answer::Reserved]);
         }
     }
 
@@ -272,7 +273,7 @@ on_both_backends! {
             gate.configure(id, &SaleSettings { ver: 10 * ver, ..settings(50) }).await.unwrap();
             gate.configure(id, &SaleSettings { ver: 10 * ver + 1, ..settings(50) }).await.unwrap();
             let (mine, revision) = (purchase(ver), Revision::try_from(10 * ver + 1).unwrap());
-            let admitted = Admission::Open { epoch: EPOCH, revision, answers: vec![Answer::Taken] };
+            let admitted = Admission::Open { epoch: EPOCH, revision, answers: vec![Answer::Reserved] };
             assert_eq!(gate.reserve(id, &[mine]).await, Ok(admitted));
             clicked.push((mine, revision));
             if ver == 3 {
@@ -280,10 +281,10 @@ on_both_backends! {
             }
         }
         for (mine, revision) in &clicked {
-            let held = Answer::Already { order_id: mine.order_id, in_flight: Some(*revision) };
+            let held = Answer::InFlight { order_id: mine.order_id, revision: *revision };
             assert_eq!(answers(&gate, id, &[purchase(mine.user_id.get())]).await, [held]);
             assert_eq!(gate.revision_in_flight(id, *mine).await, Ok(Some(*revision)));
-            let again = if *revision == clicked[6].1 { Answer::Taken } else { held };
+            let again = if *revision == clicked[6].1 { Answer::Reserved } else { held };
             assert_eq!(answers(&gate, id, &[*mine]).await, [again], "the same order again");
         }
         let stale = gate.stale(id, Duration::ZERO, 100).await.unwrap();
@@ -321,15 +322,15 @@ on_both_backends! {
         assert_eq!(view(&gate, id).await, None);
         assert_eq!(gate.retire(id, EPOCH, hour).await, Err(GateError::Lost), "once");
         assert_eq!(gate.reserve(id, &[purchase(2)]).await, Err(GateError::Lost));
-        assert_eq!(gate.refusal(id, user(2)), None);
+        assert_eq!(gate.denial(id, user(2)), None);
     }
 
     async fn more_purchases_than_one_script_takes_are_answered_in_order(stores) {
         let (gate, id) = open(stores, 1, settings(1100)).await;
         let purchases: Vec<Purchase> = (1..=1200).map(purchase).collect();
         let answers = answers(&gate, id, &purchases).await;
-        assert!(answers[..1100].iter().all(|answer| *answer == Answer::Taken));
-        assert!(answers[1100..].iter().all(|answer| *answer == Answer::SoldOut));
+        assert!(answers[..1100].iter().all(|answer| *answer == Answer::Reserved));
+        assert!(answers[1100..].iter().all(|answer| *answer == SOLD_OUT));
         gate.settle(id, &purchases).await.unwrap();
         gate.release(id, EPOCH, &purchases).await.unwrap();
         assert_eq!(view(&gate, id).await.unwrap().remaining, 1100);
@@ -346,17 +347,17 @@ async fn what_another_instance_changes_refuses_nobody_after_200_ms() {
         let mut holder = purchase(1);
         answers(&gate, id, &[holder, purchase(2)]).await;
         for round in 0..5 {
-            let sold_out = || async { gate.refusal(id, user(1000 + round)).is_some() };
+            let sold_out = || async { gate.denial(id, user(1000 + round)).is_some() };
             eventually("it is known to be sold out", sold_out).await;
             other.release(id, EPOCH, &[holder]).await.unwrap();
             let changed = Instant::now();
-            while gate.refusal(id, user(2000 + round)).is_some() {
+            while gate.denial(id, user(2000 + round)).is_some() {
                 assert!(changed.elapsed() < Duration::from_millis(250), "still refused after {:?}", changed.elapsed());
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             holder = purchase(3000 + round);
-            assert_eq!(answers(&other, id, &[holder]).await, [Answer::Taken]);
-            assert_eq!(answers(&gate, id, &[purchase(4000 + round)]).await, [Answer::SoldOut]);
+            assert_eq!(answers(&other, id, &[holder]).await, [Answer::Reserved]);
+            assert_eq!(answers(&gate, id, &[purchase(4000 + round)]).await, [SOLD_OUT]);
         }
         stop.cancel();
     })
@@ -370,7 +371,7 @@ async fn a_rebuilt_gate_is_not_taken_for_the_one_before() {
         let (gate, id) = open(stores, 1, settings(1)).await;
         let (gate, stop) = watched(gate);
         answers(&gate, id, &[purchase(1), purchase(2)]).await;
-        eventually("it is known to be sold out", || async { gate.refusal(id, user(3)).is_some() }).await;
+        eventually("it is known to be sold out", || async { gate.denial(id, user(3)).is_some() }).await;
         // Another instance rebuilds it with another buyer.
         let other = crate::gate::gate(stores);
         let (server_id, next, held) = (other.server_id().await.unwrap(), EPOCH + 1, purchase(7));
@@ -380,12 +381,12 @@ async fn a_rebuilt_gate_is_not_taken_for_the_one_before() {
         shared.add_staged(&staging, &[held]).await.unwrap();
         shared.install(staging, &settings(1)).await.unwrap();
         let rebuilt = Instant::now();
-        while gate.refusal(id, held.user_id).is_some() {
+        while gate.denial(id, held.user_id).is_some() {
             assert!(rebuilt.elapsed() < Duration::from_millis(250), "a buyer is refused after {:?}", rebuilt.elapsed());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        eventually("it is known to be sold out again", || async { gate.refusal(id, user(8)).is_some() }).await;
-        assert_eq!(gate.refusal(id, held.user_id), None);
+        eventually("it is known to be sold out again", || async { gate.denial(id, user(8)).is_some() }).await;
+        assert_eq!(gate.denial(id, held.user_id), None);
         stop.cancel();
     })
     .await;
@@ -399,16 +400,16 @@ async fn buyers_whom_another_instance_admitted_are_not_refused() {
         let (gate, stop) = watched(gate);
         let other = crate::gate::gate(stores);
         let gone = purchase(1);
-        assert_eq!(answers(&gate, id, &[gone, purchase(2)]).await, [Answer::Taken, Answer::Taken]);
+        assert_eq!(answers(&gate, id, &[gone, purchase(2)]).await, [Answer::Reserved, Answer::Reserved]);
         // As many buyers as this instance has admitted, but not the same.
         other.release(id, EPOCH, &[gone]).await.unwrap();
-        assert_eq!(answers(&other, id, &[purchase(5)]).await, [Answer::Taken]);
-        assert_eq!(answers(&gate, id, &[purchase(3), purchase(4)]).await, [Answer::Taken, Answer::SoldOut]);
-        eventually("it is known to be sold out", || async { gate.refusal(id, user(6)).is_some() }).await;
+        assert_eq!(answers(&other, id, &[purchase(5)]).await, [Answer::Reserved]);
+        assert_eq!(answers(&gate, id, &[purchase(3), purchase(4)]).await, [Answer::Reserved, SOLD_OUT]);
+        eventually("it is known to be sold out", || async { gate.denial(id, user(6)).is_some() }).await;
         for holder in [2, 3, 5] {
-            assert_eq!(gate.refusal(id, user(holder)), None, "{holder} holds a unit");
+            assert_eq!(gate.denial(id, user(holder)), None, "{holder} holds a unit");
         }
-        assert!(gate.refusal(id, gone.user_id).is_some());
+        assert!(gate.denial(id, gone.user_id).is_some());
         stop.cancel();
     })
     .await;

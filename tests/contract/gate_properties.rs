@@ -13,7 +13,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 use seckill::config::Backend;
-use seckill::model::{OrderId, ProductId, Purchase, SaleSettings, UserId};
+use seckill::model::{Denial, OrderId, ProductId, Purchase, SaleSettings, UserId};
 use seckill::stock::{Admission, GateError, HeldUnits, RATE_WINDOW, StockGate};
 use tokio::runtime::Handle;
 
@@ -174,7 +174,7 @@ impl<'a> Trial<'a> {
                     .zip(answers)
                     .try_for_each(|(purchase, answer)| self.model.admit(*purchase, call, answer))
             }
-            Admission::Paused if self.model.settings.paused => Ok(()),
+            Admission::Denied(Denial::Paused) if self.model.settings.paused => Ok(()),
             other => Err(TestCaseError::fail(format!("{other:?}"))),
         }
     }

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::model::{OrderId, OrderIds, ProductId, Purchase, PurchaseBatch, Revision, Sale, UserId};
+use crate::model::{Denial, OrderId, OrderIds, ProductId, Purchase, PurchaseBatch, Revision, Sale, UserId};
 use crate::queue::{BATCH_MAX, OrderQueue};
 use crate::services::deployment::PROMISE_MAX_AGE;
 use crate::services::known_products::KnownProducts;
@@ -130,8 +130,8 @@ impl PurchaseBatcher {
 
     /// Buys one unit. `Ok` is a promise: the order exists from here on, whatever crashes (I2).
     pub async fn buy(&self, user_id: UserId, product: ProductId) -> Result<OrderId> {
-        let answer = match self.purchases.gate.refusal(product, user_id) {
-            Some(refusal) => Err(refusal.into()),
+        let answer = match self.purchases.gate.denial(product, user_id) {
+            Some(denial) => Err(denial.into()),
             None => self.take_place(user_id, product).await,
         };
         self.purchases.metrics.purchase(answer.as_ref().map_or_else(Error::code, |_| "accepted"));
@@ -222,9 +222,7 @@ impl Purchases {
                 let reserved = self.answer(tickets, answers, revision);
                 return (!reserved.is_empty()).then_some(Admitted { product, epoch, reserved });
             }
-            Ok(Admission::NotStarted(at)) => refuse_all(tickets, || Error::NotStarted(at)),
-            Ok(Admission::Ended) => refuse_all(tickets, || Error::Ended),
-            Ok(Admission::Paused) => refuse_all(tickets, || Error::Paused),
+            Ok(Admission::Denied(denial)) => refuse_all(tickets, || denial.into()),
             Err(GateError::Lost) => match self.missing.get(&product).await {
                 Some(why) => refuse_all(tickets, || why.into()),
                 None => {
@@ -249,19 +247,18 @@ impl Purchases {
         let mut refused = Vec::new();
         for (ticket, answer) in tickets.into_iter().zip(answers) {
             let refusal = match answer {
-                Answer::Taken => {
+                Answer::Reserved => {
                     let order_id = ticket.purchase.order_id;
                     to_publish.push(Reserved { ticket, order_id, revision });
                     continue;
                 }
                 // Whoever published it may have died before the confirm: only one that is seen makes it a promise.
-                Answer::Already { order_id, in_flight: Some(revision) } if !self.confirmed.contains(order_id) => {
+                Answer::InFlight { order_id, revision } if !self.confirmed.contains(order_id) => {
                     to_publish.push(Reserved { ticket, order_id, revision });
                     continue;
                 }
-                Answer::Already { order_id, .. } => Error::AlreadyPurchased(order_id),
-                Answer::RateLimited(wait) => Error::RateLimited(wait),
-                Answer::SoldOut => Error::SoldOut,
+                Answer::InFlight { order_id, .. } => Denial::AlreadyPurchased(order_id).into(),
+                Answer::Denied(denial) => denial.into(),
                 Answer::Unreadable => Error::Unavailable("the buyer's mark cannot be read".to_owned()),
             };
             refused.push((ticket, Err(refusal)));
@@ -351,7 +348,7 @@ impl From<Missing> for Error {
     fn from(why: Missing) -> Self {
         match why {
             Missing::Unknown => Self::ProductNotFound,
-            Missing::Ended => Self::Ended,
+            Missing::Ended => Denial::Ended.into(),
         }
     }
 }
@@ -382,7 +379,7 @@ impl Ticket {
         } else if order_id == self.purchase.order_id {
             Ok(order_id)
         } else {
-            Err(Error::AlreadyPurchased(order_id))
+            Err(Denial::AlreadyPurchased(order_id).into())
         }
     }
 }

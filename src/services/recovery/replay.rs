@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::db::Db;
 use crate::error::Error;
-use crate::model::{ProductId, Purchase, PurchaseBatch, Sale, SaleState, Timestamp};
+use crate::model::{Denial, ProductId, Purchase, PurchaseBatch, Sale, SaleState, Timestamp};
 use crate::queue::{DeadLetter, Message, PutBack, decode, encode};
 use crate::stock::{Answer, GateError, StockGate};
 
@@ -70,7 +70,7 @@ impl Replay {
                 if !doubted.await.map_err(|error| error.to_string())? {
                     return Err(format!("product {id}: its sale has just been reopened; try again in a moment"));
                 }
-                (epoch, vec![Answer::Taken; batch.items.len()])
+                (epoch, vec![Answer::Reserved; batch.items.len()])
             }
             Err(error) => return Err(format!("product {}: {error}; try again in a moment", batch.product_id)),
         };
@@ -96,14 +96,14 @@ impl Replay {
 fn refused(item: &Purchase, answer: Answer) -> Option<String> {
     let Purchase { order_id, user_id } = item;
     match answer {
-        Answer::Taken => None,
-        Answer::Already { order_id: other, .. } => {
+        Answer::Reserved => None,
+        Answer::InFlight { order_id: other, .. } | Answer::Denied(Denial::AlreadyPurchased(other)) => {
             Some(format!("order {order_id}: user {user_id} has bought again since, as order {other}"))
         }
         Answer::Unreadable => Some(format!(
             "order {order_id}: what the gate holds for user {user_id} cannot be read: seckill deployment rebuild-gate"
         )),
-        Answer::SoldOut | Answer::RateLimited(_) => {
+        Answer::Denied(_) => {
             Some(format!("order {order_id} of user {user_id}: its unit was sold to somebody else since"))
         }
     }

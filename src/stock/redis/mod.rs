@@ -28,9 +28,9 @@ use self::keys::Keys;
 use self::replies::{done, parse_admission};
 use self::sold_out_cache::Refusals;
 use self::troubles::Troubles;
-use super::{Admission, Answer, GateError, RATE_WINDOW, Refusal, rate_wait};
+use super::{Admission, Answer, GateError, RATE_WINDOW, rate_wait};
 use crate::config;
-use crate::model::{OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
+use crate::model::{Denial, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
 
 /// How often an idle link's server is asked who it is.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -135,8 +135,8 @@ impl RedisGate {
                 {
                     // The product changed between two chunks: whoever has just got a unit holds it under another revision.
                     let own = |(purchase, answer): (&Purchase, Answer)| match answer {
-                        Answer::Taken if revision != *first => {
-                            Answer::Already { order_id: purchase.order_id, in_flight: Some(revision) }
+                        Answer::Reserved if revision != *first => {
+                            Answer::InFlight { order_id: purchase.order_id, revision }
                         }
                         answer => answer,
                     };
@@ -152,15 +152,16 @@ impl RedisGate {
             }
         }
         let (epoch, revision, answers) = admission.unwrap_or((0, Revision::FIRST, Vec::new()));
-        if answers.contains(&Answer::SoldOut) {
-            let refused = purchases.iter().zip(&answers).filter(|(_, answer)| **answer == Answer::SoldOut);
+        let sold_out = Answer::Denied(Denial::SoldOut);
+        if answers.contains(&sold_out) {
+            let refused = purchases.iter().zip(&answers).filter(|(_, answer)| **answer == sold_out);
             self.refusals.watch_sale(product, refused.map(|(purchase, _)| purchase.user_id));
         }
         Ok(Admission::Open { epoch, revision, answers })
     }
 
-    pub(super) fn refusal(&self, product: ProductId, user: UserId) -> Option<Refusal> {
-        self.refusals.refusal(product, user)
+    pub(super) fn denial(&self, product: ProductId, user: UserId) -> Option<Denial> {
+        self.refusals.denial(product, user)
     }
 
     async fn reserve_chunk(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
@@ -183,7 +184,7 @@ impl RedisGate {
                 );
                 self.troubles.broken(product, &problem);
             }
-            let taken = purchases.iter().zip(answers).filter(|(_, answer)| **answer == Answer::Taken);
+            let taken = purchases.iter().zip(answers).filter(|(_, answer)| **answer == Answer::Reserved);
             self.refusals.admitted(product, version, taken.map(|(purchase, _)| purchase.user_id));
         }
         Ok(admission)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deadpool_redis::redis::{FromRedisValue, Value};
 
-use crate::model::{Purchase, Revision, SaleSettings, Timestamp};
+use crate::model::{Denial, Purchase, Revision, SaleSettings, Timestamp};
 use crate::stock::{Admission, Answer, Found, GateError, HeldUnit, Stale};
 
 pub(super) fn nonsense(what: impl std::fmt::Display) -> GateError {
@@ -35,7 +35,7 @@ pub(super) fn parse_admission(reply: Vec<Value>, purchases: usize) -> Result<(Ad
             let version = Version { epoch: parse(next()?)?, seq: parse(next()?)? };
             let revision = parse_revision(parse(next()?)?)?;
             let answers = if word == "taken" {
-                vec![Answer::Taken; purchases]
+                vec![Answer::Reserved; purchases]
             } else {
                 // A mark that cannot be read is one buyer's trouble.
                 (0..purchases)
@@ -46,29 +46,35 @@ pub(super) fn parse_admission(reply: Vec<Value>, purchases: usize) -> Result<(Ad
         }
         "not_started" => {
             let starts = Timestamp::from_unix_ms(parse(next()?)?).ok_or_else(|| nonsense("the start"))?;
-            Ok((Admission::NotStarted(starts), None))
+            Ok((Admission::Denied(Denial::NotStarted(starts)), None))
         }
-        "ended" => Ok((Admission::Ended, None)),
-        "paused" => Ok((Admission::Paused, None)),
+        "ended" => Ok((Admission::Denied(Denial::Ended), None)),
+        "paused" => Ok((Admission::Denied(Denial::Paused), None)),
         refused => done(refused).and_then(|()| Err(nonsense(refused))),
     }
 }
 
 fn parse_answer(value: Value) -> Result<Answer, GateError> {
     match value {
-        Value::Int(0) => Ok(Answer::Taken),
-        Value::Int(-1) => Ok(Answer::SoldOut),
-        Value::Int(ms @ 1..) => Ok(Answer::RateLimited(Duration::from_millis(ms as u64))),
+        Value::Int(0) => Ok(Answer::Reserved),
+        Value::Int(-1) => Ok(Answer::Denied(Denial::SoldOut)),
+        Value::Int(ms @ 1..) => Ok(Answer::Denied(Denial::RateLimited(Duration::from_millis(ms as u64)))),
         held => {
             let held: String = parse(held)?;
-            let (order, in_flight) = match (held.split_once('+'), held.strip_suffix('-')) {
-                (Some((order, revision)), _) => (order, Some(parse_revision(revision.parse().map_err(nonsense)?)?)),
-                (_, Some(order)) => (order, None),
-                _ => return Err(nonsense(held)),
-            };
-            Ok(Answer::Already { order_id: order.parse().map_err(nonsense)?, in_flight })
+            match (held.split_once('+'), held.strip_suffix('-')) {
+                (Some((order, revision)), _) => {
+                    let revision = parse_revision(revision.parse().map_err(nonsense)?)?;
+                    Ok(Answer::InFlight { order_id: order.parse().map_err(nonsense)?, revision })
+                }
+                (_, Some(order)) => already_purchased(order),
+                _ => Err(nonsense(held)),
+            }
         }
     }
+}
+
+fn already_purchased(order: &str) -> Result<Answer, GateError> {
+    Ok(Answer::Denied(Denial::AlreadyPurchased(order.parse().map_err(nonsense)?)))
 }
 
 pub(super) fn parse_revision(number: i64) -> Result<Revision, GateError> {
@@ -85,12 +91,9 @@ pub(super) fn parse_readmitted(reply: Vec<Value>) -> Result<(i64, Vec<Answer>), 
     }
     let epoch = parse(next()?)?;
     let answers = reply.map(|value| match value {
-        Value::Int(0) => Ok(Answer::Taken),
-        Value::Int(-1) => Ok(Answer::SoldOut),
-        held => {
-            let order_id = parse::<String>(held)?.parse().map_err(nonsense)?;
-            Ok(Answer::Already { order_id, in_flight: None })
-        }
+        Value::Int(0) => Ok(Answer::Reserved),
+        Value::Int(-1) => Ok(Answer::Denied(Denial::SoldOut)),
+        held => already_purchased(&parse::<String>(held)?),
     });
     Ok((epoch, answers.collect::<Result<_, _>>()?))
 }
@@ -207,5 +210,21 @@ pub(super) fn parse_held(gate: Value, marks: Value, server_id: &str) -> Result<O
             orders.iter().map(unit).collect::<Result<_, _>>().map(Some)
         }
         _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_by_which_the_script_denies_are_the_codes_of_the_api() {
+        let script = include_str!("scripts/reserve.lua");
+        for word in ["not_started", "ended", "paused"] {
+            assert!(script.contains(&format!("return {{'{word}'")), "{word} is no reply of the script");
+            let reply = vec![Value::SimpleString(word.to_owned()), Value::BulkString(b"1000".to_vec())];
+            let (Admission::Denied(denial), None) = parse_admission(reply, 1).unwrap() else { panic!("{word}") };
+            assert_eq!(denial.code(), word);
+        }
     }
 }

@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 use super::reading::Asked;
 use super::replies::{OpenGate, Version, nonsense};
 use super::{RedisGate, SENTINEL};
-use crate::model::{ProductId, SaleSettings, SaleState, Timestamp, UserId};
+use crate::model::{Denial, ProductId, SaleSettings, Timestamp, UserId};
+use crate::stock::GateError;
 use crate::stock::rate_limiter::RateLimiter;
-use crate::stock::{GateError, Refusal};
 
 const POLL_EVERY: Duration = Duration::from_millis(80);
 /// What was true this long ago is not told any more.
@@ -103,10 +103,10 @@ impl Known {
         now.duration_since(self.asked.sent) <= FRESH
     }
 
-    /// The state, if the gate's clock leaves no doubt.
-    fn state(&self, now: Instant) -> Option<SaleState> {
+    /// What denies everybody, or everybody but the buyers of a full sale, if the gate's clock leaves no doubt.
+    fn denial(&self, now: Instant) -> Option<Denial> {
         let remaining = i64::from(self.buyers.is_none());
-        let at = |ms| Timestamp::from_unix_ms(ms).map(|at| self.settings.state(remaining, at));
+        let at = |ms| Timestamp::from_unix_ms(ms).and_then(|at| self.settings.denial(remaining, at));
         let (earliest, latest) = (at(self.asked.earliest(now))?, at(self.asked.latest(now))?);
         (earliest == latest).then_some(latest)
     }
@@ -125,22 +125,19 @@ impl Refusals {
     }
 
     /// What a user is told without asking Redis; `None`: ask.
-    pub(super) fn refusal(&self, product: ProductId, user: UserId) -> Option<Refusal> {
+    pub(super) fn denial(&self, product: ProductId, user: UserId) -> Option<Denial> {
         let sale = self.sale(product)?;
         let now = Instant::now();
         *sale.last_asked.lock().unwrap_or_else(PoisonError::into_inner) = now;
         let state = sale.state.read().unwrap_or_else(PoisonError::into_inner);
         let known = state.known.as_ref().filter(|known| known.is_fresh(now))?;
-        match known.state(now)? {
-            SaleState::Live => None,
-            SaleState::Upcoming => Some(Refusal::NotStarted(known.settings.starts_at)),
-            SaleState::Ended => Some(Refusal::Ended),
-            SaleState::Paused => Some(Refusal::Paused),
-            SaleState::SoldOut if known.buyers.as_ref().is_none_or(|buyers| buyers.contains(&user)) => None,
-            SaleState::SoldOut => Some(match self.tries.note(product, user, now) {
-                Err(wait) => Refusal::RateLimited(wait),
-                Ok(()) => Refusal::SoldOut,
+        match known.denial(now)? {
+            Denial::SoldOut if known.buyers.as_ref().is_none_or(|buyers| buyers.contains(&user)) => None,
+            Denial::SoldOut => Some(match self.tries.note(product, user, now) {
+                Err(wait) => Denial::RateLimited(wait),
+                Ok(()) => Denial::SoldOut,
             }),
+            denial => Some(denial),
         }
     }
 
@@ -249,10 +246,8 @@ impl Refusals {
                 return false;
             }
             let closed = Known { version, settings, buyers: None, asked };
-            state.known = match closed.state(Instant::now()) {
-                Some(SaleState::Upcoming | SaleState::Ended | SaleState::Paused) => Some(closed),
-                _ => None,
-            };
+            // With a unit left nothing else denies it than that the sale is not open.
+            state.known = closed.denial(Instant::now()).map(|_| closed);
             state.known.is_none() && taken >= settings.stock
         })
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::{TestCaseError, prop_assert, prop_assert_eq};
-use seckill::model::{OrderId, Purchase, Revision, SaleSettings, SaleState, Timestamp, UserId};
+use seckill::model::{Denial, OrderId, Purchase, Revision, SaleSettings, SaleState, Timestamp, UserId};
 use seckill::stock::{Answer, GateView, HeldUnit, RATE_WINDOW, Stale};
 
 use crate::gate::EPOCH;
@@ -42,16 +42,19 @@ impl Model {
     pub fn admit(&mut self, purchase: Purchase, call: Span, answer: Answer) -> Result<(), TestCaseError> {
         let Purchase { order_id, user_id } = purchase;
         if let Some(unit) = self.held.get(&user_id) {
-            let held = Answer::Already { order_id: unit.order_id, in_flight: unit.in_flight.then_some(unit.revision) };
+            let held = match unit.in_flight {
+                true => Answer::InFlight { order_id: unit.order_id, revision: unit.revision },
+                false => Answer::Denied(Denial::AlreadyPurchased(unit.order_id)),
+            };
             let same = unit.order_id == order_id && (!unit.in_flight || unit.revision == self.settings.revision());
-            prop_assert_eq!(answer, if same { Answer::Taken } else { held });
+            prop_assert_eq!(answer, if same { Answer::Reserved } else { held });
             return Ok(());
         }
         // How long ago the last try was is known only as well as the two calls can be timed.
         let since = self.tries.get(&user_id).map(|last| {
             (call.from.saturating_duration_since(last.to), call.to.saturating_duration_since(last.from) + CLOCK_SLACK)
         });
-        if let Answer::RateLimited(wait) = answer {
+        if let Answer::Denied(Denial::RateLimited(wait)) = answer {
             let Some((least, most)) = since else { return Err(TestCaseError::fail("limited at the first try")) };
             prop_assert!(wait > Duration::ZERO && wait + least <= RATE_WINDOW + CLOCK_SLACK, "{wait:?} is too long");
             prop_assert!(wait + most >= RATE_WINDOW, "{wait:?} is too short");
@@ -59,10 +62,10 @@ impl Model {
         }
         prop_assert!(since.is_none_or(|(_, most)| most >= RATE_WINDOW), "{answer:?} {since:?} after the last try");
         if self.remaining() == 0 {
-            prop_assert_eq!(answer, Answer::SoldOut);
+            prop_assert_eq!(answer, Answer::Denied(Denial::SoldOut));
             self.tries.insert(user_id, call);
         } else {
-            prop_assert_eq!(answer, Answer::Taken);
+            prop_assert_eq!(answer, Answer::Reserved);
             self.held
                 .insert(user_id, Unit { order_id, in_flight: true, revision: self.settings.revision(), taken: call });
         }

@@ -1,0 +1,45 @@
+//! Why a buyer gets nothing.
+
+use std::time::Duration;
+
+use super::{OrderId, Timestamp};
+
+/// Why a buyer gets no unit now: one type from the word of the gate's script to the `code` of the reply.
+///
+/// What else says "no" is about something else. [`super::SaleState`] is what a product shows to those who do not buy;
+/// [`super::RejectReason`] is stored with an order that was promised and could not be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// The sale begins at that time.
+    #[error("The sale has not started yet.")]
+    NotStarted(Timestamp),
+    /// The sale is over.
+    #[error("The sale has ended.")]
+    Ended,
+    /// An administrator has stopped the sale.
+    #[error("The sale is paused.")]
+    Paused,
+    /// The buyer holds a unit under this order: a promise like a 202.
+    #[error("You hold a unit of this product already.")]
+    AlreadyPurchased(OrderId),
+    /// The buyer's last try was too short ago; this one did not extend the wait, which is what is left of it.
+    #[error("Too many tries.")]
+    RateLimited(Duration),
+    /// No unit is left.
+    #[error("No unit is left.")]
+    SoldOut,
+}
+
+impl Denial {
+    /// Stable, machine-readable name.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NotStarted(_) => "not_started",
+            Self::Ended => "ended",
+            Self::Paused => "paused",
+            Self::AlreadyPurchased(_) => "already_purchased",
+            Self::RateLimited(_) => "rate_limited",
+            Self::SoldOut => "sold_out",
+        }
+    }
+}
