@@ -24,7 +24,7 @@ const BATCH: usize = 64;
 /// Sales of the gate, a step for each: so many that it evens out how this run's random hash keys spread the buyers.
 const SALES: i64 = 32;
 /// Buyers whom each sale has seen before: with so many, the tables of the gate are half full, and far from growing
-/// during the steps. (The shards of the recent tries hold about 1,056 each; they grow after 896 and 1,792.)
+/// during the steps. (The shards of the rate limiter hold about 1,056 each; they grow after 896 and 1,792.)
 const EARLIER: usize = 528;
 
 /// Keeps what a piece works on, so that dropping it is not counted.
@@ -67,7 +67,7 @@ fn gate(stock: i64) -> GateInput {
     let gate = StockGate::memory();
     let starts_at = Timestamp::from_unix_ms(0).expect("in range");
     let settings = SaleSettings { ver: 1, stock, starts_at, ends_at: None, paused: false };
-    // The last thing before the count: the gate forgets a try after a second.
+    // The last thing before the count: the rate limiter forgets a try after a second.
     for (product, buyers) in &sales {
         gate.open_with(*product, 1, &settings, HeldUnits::expecting(0, &settings)).expect("is the first");
         step(&gate, *product, &buyers[..EARLIER]);

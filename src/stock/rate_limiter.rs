@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
+use parking_lot::{Mutex, MutexGuard};
 
-use super::RATE_WINDOW;
-use crate::model::{ProductId, UserId};
+use crate::model::{ProductId, Purchase, Timestamp, UserId};
+
+/// One try per user and product in this time.
+pub const RATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// So that the workers seldom wait for each other.
 const SHARDS: usize = 16;
@@ -59,8 +61,7 @@ impl RateLimiter {
     }
 
     fn shard(&self, user: UserId) -> MutexGuard<'_, Shard> {
-        let shard = &self.shards[self.hasher.hash_one(user) as usize % SHARDS];
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[self.hasher.hash_one(user) as usize % SHARDS].lock()
     }
 }
 
@@ -80,6 +81,12 @@ impl Shard {
         }
         self.young.insert(key, tried);
     }
+}
+
+/// What is left of the rate window for a buyer whose unit is given back. The reservation has limited the rate until now: no try
+/// after the one that got the unit has counted.
+pub(super) fn rate_wait(purchase: &Purchase, now: Timestamp) -> Duration {
+    RATE_WINDOW.saturating_sub(now.since(purchase.order_id.drawn_at()))
 }
 
 #[cfg(test)]

@@ -79,20 +79,20 @@ on_both_backends! {
         answers(&gate, id, &[mine]).await;
         let in_flight = Answer::InFlight { order_id: mine.order_id, revision: Revision::FIRST };
         assert_eq!(answers(&gate, id, &[purchase(1)]).await, [in_flight], "sold out and too soon, too");
-        gate.settle(id, &[mine]).await.unwrap();
+        gate.confirm_written(id, &[mine]).await.unwrap();
         let written = Answer::Denied(Denial::AlreadyPurchased(mine.order_id));
         assert_eq!(answers(&gate, id, &[purchase(1)]).await, [written]);
     }
 
     async fn the_window_and_the_pause_come_first(stores) {
-        let open_terms = settings(1);
-        let (gate, id) = open(stores, 1, open_terms).await;
+        let open_sale = settings(1);
+        let (gate, id) = open(stores, 1, open_sale).await;
         answers(&gate, id, &[purchase(1)]).await;
         let later = now_and(60);
         for (ver, changed, expected, state) in [
-            (2, SaleSettings { starts_at: later, ..open_terms }, Admission::Denied(Denial::NotStarted(later)), SaleState::Upcoming),
-            (3, SaleSettings { ends_at: Some(now_and(-1)), paused: true, ..open_terms }, Admission::Denied(Denial::Ended), SaleState::Ended),
-            (4, SaleSettings { paused: true, ..open_terms }, Admission::Denied(Denial::Paused), SaleState::Paused),
+            (2, SaleSettings { starts_at: later, ..open_sale }, Admission::Denied(Denial::NotStarted(later)), SaleState::Upcoming),
+            (3, SaleSettings { ends_at: Some(now_and(-1)), paused: true, ..open_sale }, Admission::Denied(Denial::Ended), SaleState::Ended),
+            (4, SaleSettings { paused: true, ..open_sale }, Admission::Denied(Denial::Paused), SaleState::Paused),
         ] {
             gate.configure(id, &SaleSettings { ver, ..changed }).await.unwrap();
             assert_eq!(gate.reserve(id, &[purchase(1), purchase(2)]).await, Ok(expected));
@@ -100,7 +100,7 @@ on_both_backends! {
         }
     }
 
-    async fn what_refuses_all_strangers_needs_no_step(stores) {
+    async fn what_denies_all_strangers_needs_no_step(stores) {
         let (gate, id) = open(stores, 1, settings(1)).await;
         let (gate, stop) = watched(gate);
         let mine = purchase(1);
@@ -133,7 +133,7 @@ on_both_backends! {
     }
 
     /// Nothing that a gate counts changes when its time has come, nor when its units are taken.
-    async fn a_sale_that_refused_early_clicks_is_known_to_be_sold_out_too(stores) {
+    async fn a_sale_that_denied_early_clicks_is_known_to_be_sold_out_too(stores) {
         let soon = Timestamp::from_unix_ms(Timestamp::now().unix_ms() + 400).unwrap();
         let (gate, id) = open(stores, 1, SaleSettings { starts_at: soon, ..settings(1) }).await;
         let (gate, stop) = watched(gate);
@@ -151,7 +151,7 @@ on_both_backends! {
         stop.cancel();
     }
 
-    async fn only_newer_terms_are_taken_over(stores) {
+    async fn only_newer_sale_settings_are_taken_over(stores) {
         let (gate, id) = open(stores, 1, settings(5)).await;
         gate.configure(id, &SaleSettings { ver: 3, stock: 9, ..settings(0) }).await.unwrap();
         for ver in [1, 2, 3] {
@@ -187,12 +187,12 @@ on_both_backends! {
         assert_eq!(gate.held_by(user(1), &[id]).await.unwrap(), [Some(HeldUnit::Order(second.order_id))]);
     }
 
-    async fn settling_never_brings_a_mark_back(stores) {
+    async fn confirming_never_brings_a_reservation_back(stores) {
         let (gate, id) = open(stores, 1, settings(1)).await;
         let mine = purchase(1);
         answers(&gate, id, &[mine]).await;
         gate.release(id, EPOCH, &[mine]).await.unwrap();
-        gate.settle(id, &[mine]).await.unwrap();
+        gate.confirm_written(id, &[mine]).await.unwrap();
         assert_eq!(gate.held_by(user(1), &[id]).await.unwrap(), [Some(HeldUnit::Nothing)]);
         assert_eq!(view(&gate, id).await.unwrap().remaining, 1);
     }
@@ -233,25 +233,25 @@ on_both_backends! {
     async fn an_unknown_gate_is_lost_and_sells_nothing(stores) {
         let gate = gate(stores);
         assert_eq!(gate.reserve(product(9), &[purchase(1)]).await, Err(GateError::Lost));
-        assert_eq!(gate.settle(product(9), &[purchase(1)]).await, Err(GateError::Lost));
+        assert_eq!(gate.confirm_written(product(9), &[purchase(1)]).await, Err(GateError::Lost));
         assert_eq!(gate.release(product(9), EPOCH, &[purchase(1)]).await, Err(GateError::Lost));
         assert_eq!(gate.configure(product(9), &settings(1)).await, Err(GateError::Lost));
         assert_eq!(gate.view(&[product(9)]).await.unwrap(), [None]);
         assert_eq!(gate.held_by(user(1), &[product(9)]).await.unwrap(), [None]);
     }
 
-    async fn what_is_not_settled_is_found_again(stores) {
+    async fn what_is_not_confirmed_is_found_again(stores) {
         let (gate, id) = open(stores, 1, settings(3)).await;
         let purchases = [purchase(7), purchase(8), purchase(9)];
         answers(&gate, id, &purchases).await;
-        gate.settle(id, &purchases[..1]).await.unwrap();
+        gate.confirm_written(id, &purchases[..1]).await.unwrap();
         gate.release(id, EPOCH, &purchases[1..2]).await.unwrap();
         assert!(gate.stale(id, Duration::from_secs(60), 10).await.unwrap().purchases.is_empty(), "too young");
         let stale = gate.stale(id, Duration::ZERO, 10).await.unwrap();
         assert_eq!((stale.epoch, &stale.purchases[..]), (EPOCH, &purchases[2..]));
         let seen = view(&gate, id).await.unwrap();
         assert_eq!((seen.taken, seen.in_flight), (2, 1));
-        gate.settle(id, &purchases).await.unwrap();
+        gate.confirm_written(id, &purchases).await.unwrap();
         assert!(gate.stale(id, Duration::ZERO, 10).await.unwrap().purchases.is_empty());
     }
 
@@ -260,7 +260,7 @@ on_both_backends! {
         let mine = purchase(7);
         answers(&gate, id, &[mine, purchase(8)]).await;
         assert_eq!(gate.buyer_in_flight(id, mine.order_id).await.unwrap(), Some(user(7)));
-        gate.settle(id, &[mine]).await.unwrap();
+        gate.confirm_written(id, &[mine]).await.unwrap();
         assert_eq!(gate.buyer_in_flight(id, mine.order_id).await.unwrap(), None);
     }
 
@@ -277,7 +277,7 @@ on_both_backends! {
             assert_eq!(gate.reserve(id, &[mine]).await, Ok(admitted));
             clicked.push((mine, revision));
             if ver == 3 {
-                gate.settle(id, &[clicked.remove(0).0]).await.unwrap();
+                gate.confirm_written(id, &[clicked.remove(0).0]).await.unwrap();
             }
         }
         for (mine, revision) in &clicked {
@@ -292,12 +292,12 @@ on_both_backends! {
         let batches = stale.into_batches(id);
         assert!(batches.iter().all(|batch| batch.items.len() == 1 && batch.epoch == EPOCH), "{batches:?}");
         for (mine, _) in &clicked {
-            gate.settle(id, &[*mine]).await.unwrap();
+            gate.confirm_written(id, &[*mine]).await.unwrap();
             assert_eq!(gate.revision_in_flight(id, *mine).await, Ok(None), "then the order names it");
         }
     }
 
-    /// By its own terms, whatever the caller believes: the sale may have been reopened since.
+    /// By its own settings, whatever the caller believes: the sale may have been reopened since.
     async fn a_gate_is_taken_away_only_after_its_end_and_with_nothing_in_flight(stores) {
         let (gate, id) = open(stores, 1, settings(5)).await;
         let hour = Duration::from_secs(3600);
@@ -313,7 +313,7 @@ on_both_backends! {
         stays("ended lately").await;
         gate.configure(id, &ended(3, 3_700)).await.unwrap();
         stays("with a purchase in flight").await;
-        gate.settle(id, &[mine]).await.unwrap();
+        gate.confirm_written(id, &[mine]).await.unwrap();
         assert_eq!(gate.retire(id, EPOCH + 1, hour).await, Ok(None), "another epoch's");
         gate.configure(id, &SaleSettings { ver: 4, ..settings(5) }).await.unwrap();
         stays("reopened").await;
@@ -331,7 +331,7 @@ on_both_backends! {
         let answers = answers(&gate, id, &purchases).await;
         assert!(answers[..1100].iter().all(|answer| *answer == Answer::Reserved));
         assert!(answers[1100..].iter().all(|answer| *answer == SOLD_OUT));
-        gate.settle(id, &purchases).await.unwrap();
+        gate.confirm_written(id, &purchases).await.unwrap();
         gate.release(id, EPOCH, &purchases).await.unwrap();
         assert_eq!(view(&gate, id).await.unwrap().remaining, 1100);
     }
@@ -339,7 +339,7 @@ on_both_backends! {
 
 /// Only a gate in Redis has other instances.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_another_instance_changes_refuses_nobody_after_200_ms() {
+async fn what_another_instance_changes_denies_nobody_after_200_ms() {
     crate::run(Backend::Distributed, async |stores: &mut Stores| {
         let (gate, id) = open(stores, 1, settings(1)).await;
         let (gate, stop) = watched(gate);
@@ -394,7 +394,7 @@ async fn a_rebuilt_gate_is_not_taken_for_the_one_before() {
 
 /// Whom an instance has admitted itself it takes for a sale's buyers only if nobody came or went elsewhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn buyers_whom_another_instance_admitted_are_not_refused() {
+async fn buyers_whom_another_instance_admitted_are_not_denied() {
     crate::run(Backend::Distributed, async |stores: &mut Stores| {
         let (gate, id) = open(stores, 1, settings(3)).await;
         let (gate, stop) = watched(gate);

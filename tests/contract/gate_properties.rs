@@ -32,7 +32,7 @@ const MOST_STEPS: usize = 36;
 #[derive(Debug, Clone)]
 enum Step {
     Reserve(Vec<Pick>),
-    Settle(Vec<Pick>),
+    ConfirmWritten(Vec<Pick>),
     Release(Vec<Pick>),
     ReleaseOfEpoch(i64, Vec<Pick>),
     /// The version relative to the gate's: an old one must change nothing.
@@ -83,7 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
     let wait = prop_oneof![a_little_longer(RATE_WINDOW), a_little_longer(RATE_WINDOW / 2)];
     prop_oneof![
         12 => picks(tried()).prop_map(Step::Reserve),
-        5 => picks(known()).prop_map(Step::Settle),
+        5 => picks(known()).prop_map(Step::ConfirmWritten),
         6 => picks(known()).prop_map(Step::Release),
         1 => (other_epoch, picks(known())).prop_map(|(epoch, picks)| Step::ReleaseOfEpoch(epoch, picks)),
         3 => configure.prop_map(|(newer_by, stock, paused)| Step::Configure { newer_by, stock, paused }),
@@ -135,10 +135,10 @@ impl<'a> Trial<'a> {
                 let purchases = self.find(picks);
                 self.reserve(&purchases).await?;
             }
-            Step::Settle(picks) => {
+            Step::ConfirmWritten(picks) => {
                 let purchases = self.find(picks);
-                self.gate.settle(self.id, &purchases).await?;
-                self.model.settle(&purchases);
+                self.gate.confirm_written(self.id, &purchases).await?;
+                self.model.confirm_written(&purchases);
             }
             Step::Release(picks) => {
                 let purchases = self.find(picks);

@@ -282,7 +282,7 @@ impl Purchases {
         let batch = PurchaseBatch { product_id: product, epoch, revision, items };
         crash_point!("before_publish");
         let begun = Instant::now();
-        let (confirmed, noted) = tokio::join!(self.queue.publish(&batch), self.gate.note_flight(product));
+        let (confirmed, noted) = tokio::join!(self.queue.publish(&batch), self.gate.note_in_flight(product));
         if let Err(error) = noted {
             // The next sweep notes it: until then the list of a buyer who asks another instance may lack an order.
             tracing::debug!(product.id = %product, %error, "Could not note what is in flight");

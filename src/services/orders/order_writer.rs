@@ -148,7 +148,7 @@ impl OrderWriter {
     /// Tells the gate what was decided. May fail or be skipped: the entries it leaves are found and decided again.
     pub async fn tell_gate(&self, product: ProductId, decision: Decision) -> Result<()> {
         if !decision.live.is_empty() {
-            self.gate.settle(product, &decision.live).await?;
+            self.gate.confirm_written(product, &decision.live).await?;
         }
         if !decision.dead.is_empty() {
             crash_point!("before_release");

@@ -112,7 +112,7 @@ impl Sweeper {
                 }
             }
         }
-        if let Err(error) = self.gate.saw_flights(&in_flight).await {
+        if let Err(error) = self.gate.saw_in_flight(&in_flight).await {
             tracing::debug!(%error, "Could not note what is in flight");
         }
         if retired > 0 {

@@ -6,11 +6,30 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
-use super::reading::Asked;
 use crate::model::Timestamp;
 
 /// The server has not been asked yet.
 const UNKNOWN: i64 = i64::MIN;
+
+/// When gates were asked, by the clock of this process and by theirs.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) sent: Instant,
+    pub(super) received: Instant,
+    pub(super) clock: Timestamp,
+}
+
+impl Asked {
+    /// The server's clock cannot show less than this now, in milliseconds.
+    pub(super) fn earliest(&self, now: Instant) -> i64 {
+        self.clock.unix_ms() + now.duration_since(self.received).as_millis() as i64
+    }
+
+    /// It cannot show more.
+    pub(super) fn latest(&self, now: Instant) -> i64 {
+        self.clock.unix_ms() + now.duration_since(self.sent).as_millis() as i64 + 1
+    }
+}
 
 /// See the module.
 pub(super) struct ServerClock {

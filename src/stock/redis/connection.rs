@@ -1,6 +1,6 @@
 //! Connections to Redis that many tasks share, each bound to the identity of the server it was made to.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
@@ -8,12 +8,13 @@ use deadpool_redis::redis::{
     self, AsyncConnectionConfig, InfoDict, IntoConnectionInfo, RedisConnectionInfo, RedisError,
 };
 use deadpool_redis::{Manager, Pool, PoolError, Runtime};
+use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
 use super::failure::{refused, refused_database, sort_connect};
 use crate::config;
-use crate::stock::GateError;
+use crate::stock::types::GateError;
 
 /// To open a connection, and to wait for one from the pool.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -47,7 +48,7 @@ impl Drop for Link {
     }
 }
 
-/// A place for one link: made on first use, remade after it broke.
+/// Holds one link: made on first use, made again after it broke.
 pub(super) struct ConnectionCell {
     pool: Pool,
     database: u16,
@@ -109,7 +110,7 @@ impl ConnectionCell {
             Ok(link) => {
                 *last_failure = None;
                 let link = Arc::new(link);
-                *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());
+                *self.link.lock() = Some(link.clone());
                 Ok(link)
             }
             Err(problem) => {
@@ -120,12 +121,12 @@ impl ConnectionCell {
     }
 
     pub(super) fn current(&self) -> Option<Arc<Link>> {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.link.lock().clone()
     }
 
     /// Forgets a link that failed, unless another has taken its place already.
     pub(super) fn drop_link(&self, failed: &Arc<Link>) {
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut link = self.link.lock();
         if link.as_ref().is_some_and(|current| Arc::ptr_eq(current, failed)) {
             *link = None;
         }

@@ -6,7 +6,7 @@
 use deadpool_redis::PoolError;
 use deadpool_redis::redis::{ErrorKind, RedisError};
 
-use crate::stock::GateError;
+use crate::stock::types::GateError;
 
 /// A key holds another type than ours: one product's trouble, not the server's.
 pub(super) const WRONG_TYPE: &str = "WRONGTYPE";

@@ -4,9 +4,9 @@
 use deadpool_redis::redis;
 use uuid::Uuid;
 
-use super::RedisGate;
+use super::gate::RedisGate;
 use super::replies::nonsense;
-use crate::stock::{GateError, GateOwner};
+use crate::stock::types::{GateError, GateOwner};
 
 impl RedisGate {
     /// Reads whose gates these are, and says that they are this deployment's if they are nobody's.
@@ -20,14 +20,14 @@ impl RedisGate {
     }
 
     async fn owner_after(&self, set: &str, deployment: &str) -> Result<GateOwner, GateError> {
-        let key = self.keys.deployment();
-        let cell = &self.prober;
-        let link = self.link(cell).await?;
+        let key = self.server.keys.deployment();
+        let cell = &self.server.prober;
+        let link = self.server.link(cell).await?;
         let mut ask = redis::pipe();
         ask.cmd(set).arg(&key).arg(format!("{deployment} {}", Uuid::new_v4())).ignore();
         ask.cmd("GET").arg(&key);
         let reply = ask.query_async::<(String,)>(&mut link.conn()).await;
-        let (found,) = self.answered(cell, &link, reply)?;
+        let (found,) = self.server.answered(cell, &link, reply)?;
         let (deployment, redis_id) = found.split_once(' ').ok_or_else(|| nonsense(&found))?;
         Ok(GateOwner { deployment: deployment.to_owned(), redis_id: redis_id.to_owned() })
     }

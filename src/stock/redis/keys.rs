@@ -1,9 +1,16 @@
-//! Names of the keys: all begin with the deployment's prefix, so that two deployments can share a server, and those of a
+//! Names of the keys and fields: all keys begin with the deployment's prefix, so that two deployments can share a server, and those of a
 //! product carry its hash tag, so that one script may touch them all.
 
 use std::fmt::Display;
 
 use crate::model::ProductId;
+
+/// Field of `buyers` and member of `flight` that is there as long as the key is, so that the loss of one key alone is noticed.
+/// In `buyers` it holds the epoch. No user has the id 0.
+pub(super) const SENTINEL: &str = "0";
+
+/// What describes a gate, in the order that `replies` reads. `home` is the id of the server.
+pub(super) const GATE_FIELDS: [&str; 9] = ["epoch", "home", "open", "ver", "stock", "starts", "ends", "paused", "seq"];
 
 /// Stands in the place of a product's id in keys of nobody: only a number is one.
 const PROBE: &str = "probe";
@@ -39,9 +46,14 @@ impl Keys {
         format!("{}{{{product}}}:buyers", self.prefix)
     }
 
-    /// What is reserved and not settled.
+    /// What is reserved and not known to be written.
     pub(super) fn flight(&self, product: ProductId) -> String {
         format!("{}{{{product}}}:flight", self.prefix)
+    }
+
+    /// The keys that most scripts take: gate, buyers, flight.
+    pub(super) fn of_sale(&self, product: ProductId) -> [String; 3] {
+        [self.gate(product), self.buyers(product), self.flight(product)]
     }
 
     /// A user's id behind it names the key of that user's last try.

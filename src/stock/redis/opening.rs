@@ -5,10 +5,12 @@ use std::time::Duration;
 use deadpool_redis::redis::{self, Value};
 use uuid::Uuid;
 
+use super::gate::RedisGate;
+use super::keys::SENTINEL;
 use super::replies::{GateReply, parse_readmitted};
-use super::{CHUNK, RedisGate, SENTINEL, add_settings};
+use super::scripts::{CHUNK, add_settings};
 use crate::model::{ProductId, Purchase, SaleSettings};
-use crate::stock::{Answer, GateError, Inspection};
+use crate::stock::types::{Answer, GateError, Inspection};
 
 /// A staged set of buyers that nobody installs goes away by itself.
 const STAGING_TTL: Duration = Duration::from_secs(600);
@@ -27,14 +29,14 @@ pub struct Staging {
 impl RedisGate {
     /// Looks at a gate over a connection made for it, so that it is the server of now that answers.
     pub(in crate::stock) async fn inspect(&self, product: ProductId) -> Result<Inspection, GateError> {
-        let cell = self.cell(product);
+        let cell = self.server.cell(product);
         if let Some(link) = cell.current() {
             cell.drop_link(&link);
         }
-        let link = self.link(cell).await?;
+        let link = self.server.link(cell).await?;
         let mut ask = redis::pipe();
-        self.ask_gate(&mut ask, product);
-        let mut reply = self.ask_each(cell, &link, &mut ask).await?.into_iter();
+        self.server.ask_gate(&mut ask, product);
+        let mut reply = self.server.ask_each(cell, &link, &mut ask).await?.into_iter();
         let server_id = link.server_id.clone();
         let found = GateReply::read(&mut reply)?.found(&server_id);
         Ok(Inspection { server_id, found })
@@ -47,9 +49,10 @@ impl RedisGate {
         server_id: &str,
         epoch: i64,
     ) -> Result<(), GateError> {
-        let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product)];
+        let keys = self.server.keys.of_sale(product);
         let reply = self
-            .invoke_at(product, server_id, &self.close, &keys, |call| {
+            .server
+            .invoke_at(product, server_id, &self.server.scripts.close, &keys, |call| {
                 call.arg(server_id).arg(epoch).arg(CLOSED_TTL.as_millis() as u64);
             })
             .await;
@@ -63,10 +66,11 @@ impl RedisGate {
         epoch: i64,
         age: Duration,
     ) -> Result<Option<String>, GateError> {
-        let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product)];
+        let keys = self.server.keys.of_sale(product);
         let mut server_id = String::new();
         let reply = self
-            .invoke::<String>(product, &self.retire, &keys, |link, call| {
+            .server
+            .invoke::<String>(product, &self.server.scripts.retire, &keys, |link, call| {
                 server_id.clone_from(&link.server_id);
                 call.arg(&link.server_id).arg(epoch).arg(age.as_millis() as u64);
             })
@@ -83,9 +87,10 @@ impl RedisGate {
         product: ProductId,
         purchases: &[Purchase],
     ) -> Result<(i64, Vec<Answer>), GateError> {
-        let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product)];
+        let keys = self.server.keys.of_sale(product);
         let reply = self
-            .invoke::<Vec<Value>>(product, &self.readmit, &keys, |link, call| {
+            .server
+            .invoke::<Vec<Value>>(product, &self.server.scripts.readmit, &keys, |link, call| {
                 call.arg(&link.server_id);
                 for purchase in purchases {
                     call.arg(purchase.user_id.get()).arg(purchase.order_id.to_string());
@@ -95,14 +100,14 @@ impl RedisGate {
         parse_readmitted(reply)
     }
 
-    /// Begins to load the buyers of the gate of `epoch` on the server `home`.
+    /// Begins to load the buyers of the gate of `epoch` on the server `server_id`.
     pub(in crate::stock) async fn stage(
         &self,
         product: ProductId,
         server_id: &str,
         epoch: i64,
     ) -> Result<Staging, GateError> {
-        let key = self.keys.staging(product, &Uuid::new_v4().simple());
+        let key = self.server.keys.staging(product, &Uuid::new_v4().simple());
         let staging = Staging { product, server_id: server_id.to_owned(), epoch, key };
         self.load(&staging, &[(SENTINEL.to_owned(), epoch.to_string())]).await?;
         Ok(staging)
@@ -119,8 +124,8 @@ impl RedisGate {
     }
 
     async fn load(&self, staging: &Staging, fields: &[(String, String)]) -> Result<(), GateError> {
-        let cell = self.cell(staging.product);
-        let link = self.link(cell).await?;
+        let cell = self.server.cell(staging.product);
+        let link = self.server.link(cell).await?;
         if link.server_id != staging.server_id {
             return Err(GateError::Lost);
         }
@@ -128,15 +133,17 @@ impl RedisGate {
         load.atomic().hset_multiple(&staging.key, fields).ignore();
         load.pexpire(&staging.key, STAGING_TTL.as_millis() as i64).ignore();
         let loaded = load.query_async::<()>(&mut link.conn()).await;
-        self.answered(cell, &link, loaded)
+        self.server.answered(cell, &link, loaded)
     }
 
     /// Opens the closed gate with the loaded buyers.
     pub(in crate::stock) async fn install(&self, staging: Staging, settings: &SaleSettings) -> Result<(), GateError> {
         let Staging { product, server_id, epoch, key } = staging;
-        let keys = [self.keys.gate(product), self.keys.buyers(product), self.keys.flight(product), key];
+        let keys =
+            [self.server.keys.gate(product), self.server.keys.buyers(product), self.server.keys.flight(product), key];
         let reply = self
-            .invoke_at(product, &server_id, &self.install, &keys, |call| {
+            .server
+            .invoke_at(product, &server_id, &self.server.scripts.install, &keys, |call| {
                 call.arg(&server_id).arg(epoch);
                 add_settings(call, settings);
             })

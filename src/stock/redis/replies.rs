@@ -5,7 +5,7 @@ use std::time::Duration;
 use deadpool_redis::redis::{FromRedisValue, Value};
 
 use crate::model::{Denial, Purchase, Revision, SaleSettings, Timestamp};
-use crate::stock::{Admission, Answer, Found, GateError, HeldUnit, Stale};
+use crate::stock::types::{Admission, Answer, Found, GateError, HeldUnit, Stale};
 
 pub(super) fn nonsense(what: impl std::fmt::Display) -> GateError {
     GateError::Protocol(what.to_string())
@@ -37,7 +37,7 @@ pub(super) fn parse_admission(reply: Vec<Value>, purchases: usize) -> Result<(Ad
             let answers = if word == "taken" {
                 vec![Answer::Reserved; purchases]
             } else {
-                // A mark that cannot be read is one buyer's trouble.
+                // A reservation that cannot be read is one buyer's trouble.
                 (0..purchases)
                     .map(|_| Ok(parse_answer(next()?).unwrap_or(Answer::Unreadable)))
                     .collect::<Result<_, _>>()?
@@ -125,6 +125,13 @@ pub(super) struct Version {
     seq: i64,
 }
 
+impl Version {
+    #[cfg(test)]
+    pub(super) fn of(epoch: i64, seq: i64) -> Self {
+        Self { epoch, seq }
+    }
+}
+
 /// An open gate.
 pub(super) struct OpenGate {
     pub(super) settings: SaleSettings,
@@ -135,23 +142,23 @@ pub(super) struct OpenGate {
 
 /// What a gate's keys answered.
 pub(super) struct GateReply {
-    /// Those of [`super::GATE_FIELDS`].
+    /// Those of [`super::keys::GATE_FIELDS`].
     fields: Value,
-    mark_sentinel: Value,
-    marks: Value,
+    buyers_sentinel: Value,
+    buyers: Value,
     flight_sentinel: Value,
-    flights: Value,
+    flight: Value,
 }
 
 impl GateReply {
-    /// Takes the answers to [`super::RedisGate::ask_gate`].
+    /// Takes the answers to [`super::server::Server::ask_gate`].
     pub(super) fn read(reply: &mut impl Iterator<Item = Value>) -> Result<Self, GateError> {
         let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
-        let (fields, mark_sentinel, marks) = (next()?, next()?, next()?);
-        Ok(Self { fields, mark_sentinel, marks, flight_sentinel: next()?, flights: next()? })
+        let (fields, buyers_sentinel, buyers) = (next()?, next()?, next()?);
+        Ok(Self { fields, buyers_sentinel, buyers, flight_sentinel: next()?, flight: next()? })
     }
 
-    /// What there is of it on the server `home`. Something that cannot be read cannot be used, and is nothing.
+    /// What there is of it on the server `server_id`. Something that cannot be read cannot be used, and is nothing.
     pub(super) fn found(self, server_id: &str) -> Found {
         let fields: Vec<Option<String>> = parse(self.fields.clone()).unwrap_or_default();
         if let [Some(epoch), Some(of), Some(open), ..] = &fields[..]
@@ -170,14 +177,14 @@ impl GateReply {
     /// The gate if it is open; `None`: closed, lost, or of another server.
     pub(super) fn open(self, server_id: &str) -> Result<Option<OpenGate>, GateError> {
         let fields: Vec<Option<String>> = parse(self.fields)?;
-        let sentinel: Option<String> = parse(self.mark_sentinel)?;
+        let sentinel: Option<String> = parse(self.buyers_sentinel)?;
         let flight_sentinel: Option<String> = parse(self.flight_sentinel)?;
-        let (marks, flights): (i64, i64) = (parse(self.marks)?, parse(self.flights)?);
+        let (buyers, in_flight): (i64, i64) = (parse(self.buyers)?, parse(self.flight)?);
         let all: Option<Vec<&str>> = fields.iter().map(Option::as_deref).collect();
-        let Some(&[epoch, gate_home, open, ver, stock, starts, ends, paused, seq]) = all.as_deref() else {
+        let Some(&[epoch, gate_server, open, ver, stock, starts, ends, paused, seq]) = all.as_deref() else {
             return Ok(None);
         };
-        if gate_home != server_id || open != "1" || sentinel.as_deref() != Some(epoch) || flight_sentinel.is_none() {
+        if gate_server != server_id || open != "1" || sentinel.as_deref() != Some(epoch) || flight_sentinel.is_none() {
             return Ok(None);
         }
         let number = |text: &str| text.parse::<i64>().map_err(|_| nonsense(format!("`{text}` is no number")));
@@ -192,18 +199,18 @@ impl GateReply {
         };
         let version = Version { epoch: number(epoch)?, seq: number(seq)? };
         // Less the sentinels.
-        Ok(Some(OpenGate { settings, version, taken: marks - 1, in_flight: flights - 1 }))
+        Ok(Some(OpenGate { settings, version, taken: buyers - 1, in_flight: in_flight - 1 }))
     }
 }
 
-/// Users' marks, behind the first three fields of a gate; `None`: the gate is not open.
-pub(super) fn parse_held(gate: Value, marks: Value, server_id: &str) -> Result<Option<Vec<HeldUnit>>, GateError> {
-    let (gate, marks): (Vec<Option<String>>, Vec<Option<String>>) = (parse(gate)?, parse(marks)?);
+/// What users hold, behind the first three fields of a gate; `None`: the gate is not open.
+pub(super) fn parse_held(gate: Value, buyers: Value, server_id: &str) -> Result<Option<Vec<HeldUnit>>, GateError> {
+    let (gate, buyers): (Vec<Option<String>>, Vec<Option<String>>) = (parse(gate)?, parse(buyers)?);
     let unit = |order: &Option<String>| match order {
         Some(order) => Ok(HeldUnit::Order(order.parse().map_err(nonsense)?)),
         None => Ok(HeldUnit::Nothing),
     };
-    match (&gate[..], &marks[..]) {
+    match (&gate[..], &buyers[..]) {
         ([Some(epoch), Some(of), Some(open)], [Some(sentinel), orders @ ..])
             if of == server_id && open == "1" && epoch == sentinel =>
         {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::model::ProductId;
-use crate::stock::GateError;
+use crate::stock::types::GateError;
 use crate::telemetry::Seldom;
 
 /// A trouble that lasts is told again after this.

@@ -1,4 +1,4 @@
-//! What a gate has to do, in the plainest words: a map from users to their units, and the terms.
+//! What a gate has to do, in the plainest words: a map from users to their units, and the sale's settings.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -72,7 +72,7 @@ impl Model {
         Ok(())
     }
 
-    pub fn settle(&mut self, purchases: &[Purchase]) {
+    pub fn confirm_written(&mut self, purchases: &[Purchase]) {
         for purchase in purchases {
             if let Some(unit) = self.held.get_mut(&purchase.user_id)
                 && unit.order_id == purchase.order_id

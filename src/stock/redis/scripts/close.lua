@@ -1,5 +1,5 @@
 -- Writes a closed gate of an epoch over nothing, over an older one, or over what is no gate at all.
--- KEYS: gate, buyers, flight. ARGV: home, epoch, lifetime of a closed gate in ms. Reply: ok | superseded.
+-- KEYS: gate, buyers, flight. ARGV: server id, epoch, lifetime of a closed gate in ms. Reply: ok | superseded.
 local epoch
 if redis.call('TYPE', KEYS[1]).ok == 'hash' then
   epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch'))

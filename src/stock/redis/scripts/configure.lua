@@ -1,5 +1,5 @@
--- Takes over the terms of a sale if they are newer. One write, so nothing can stop it halfway.
--- KEYS: gate, flight. ARGV: home, ver, stock, starts, ends, paused. Reply: lost | closed | ok.
+-- Takes over the settings of a sale if they are newer. One write, so nothing can stop it halfway.
+-- KEYS: gate, flight. ARGV: server id, ver, stock, starts, ends, paused. Reply: lost | closed | ok.
 local gate = redis.call('HMGET', KEYS[1], 'home', 'open', 'ver', 'since', 'past', 'seq')
 if gate[1] ~= ARGV[1] then
   return 'lost'

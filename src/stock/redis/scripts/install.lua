@@ -1,5 +1,5 @@
 -- Opens the closed gate of an epoch with the staged buyers, in one step whatever their number.
--- KEYS: gate, buyers, flight, staging. ARGV: home, epoch, ver, stock, starts, ends, paused. Reply: lost | superseded | ok.
+-- KEYS: gate, buyers, flight, staging. ARGV: server id, epoch, ver, stock, starts, ends, paused. Reply: lost | superseded | ok.
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'seq')
 if gate[1] ~= ARGV[2] or gate[3] ~= '0' then
   return 'superseded'

@@ -1,5 +1,5 @@
 -- Gives units to purchases that were promised and set aside, under their own order ids: window, pause and rate do not count.
--- KEYS: gate, buyers, flight. ARGV: home, then user and order of each purchase.
+-- KEYS: gate, buyers, flight. ARGV: server id, then user and order of each purchase.
 -- Reply: lost | closed | open, epoch, then for each: 0 it holds a unit now, -1 sold out, or the other ORDER that the user holds.
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'stock')
 if not gate[1] or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= gate[1] then
@@ -8,7 +8,7 @@ end
 if gate[3] ~= '1' then
   return {'closed'}
 end
--- Changes nothing, and meets whatever could stop the script between a mark and its flight: see reserve.
+-- Changes nothing, and meets whatever could stop the script between a buyer and what is in flight: see reserve.
 if not (tonumber(gate[4]) and redis.call('ZADD', KEYS[3], 'XX', 'INCR', '0', '0')) then
   return {'lost'}
 end

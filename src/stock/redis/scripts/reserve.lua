@@ -1,6 +1,6 @@
 -- Takes a unit for each purchase that may have one. Checks everything that can refuse them all before it writes.
 -- KEYS: gate, buyers, flight. The rate keys are built here: they share the product's hash tag, so its slot.
--- ARGV: home, prefix of the rate keys, rate window in ms, then user and order of each purchase.
+-- ARGV: server id, prefix of the rate keys, rate window in ms, then user and order of each purchase.
 -- Reply: lost | closed | not_started, time | ended | paused | taken, epoch, seq, revision: by all | open, epoch, seq, revision,
 --        then for each: 0 taken, -1 sold out, N > 0 rate limited for N ms, "ORDER-" (held), or "ORDER+REVISION" (held, in
 --        flight, under that revision; the purchase's own order only if the revision is an earlier one).
@@ -28,8 +28,8 @@ end
 if gate[7] == '1' then
   return {'paused'}
 end
--- Few calls, for a call costs more than what it does, and no `#`, which searches. A buyer's mark limits the rate as long as
--- it stands; only those who get nothing need a rate key, one call each. `tried`: until then there may be some.
+-- Few calls, for a call costs more than what it does, and no `#`, which searches. A reservation limits the rate as long as
+-- it lasts; only those who get nothing need a rate key, one call each. `tried`: until then there may be some.
 local count = (#ARGV - 3) / 2
 local users = {}
 for n = 1, count do
@@ -43,16 +43,16 @@ if now < (tonumber(gate[9]) or 0) then
   end
   recent = redis.call('MGET', unpack(rates))
 end
-local marks = redis.call('HMGET', KEYS[2], unpack(users))
+local held_by = redis.call('HMGET', KEYS[2], unpack(users))
 local left = stock - (redis.call('HLEN', KEYS[2]) - 1)
 local reply = {'open', epoch, gate[8], gate[10]}
-local taken, new_marks, new_flights, new = {}, {}, {}, 0
+local taken, new_buyers, new_in_flight, new = {}, {}, {}, 0
 -- Not before the revision, see revision_at. Written out once: as a number it would be for each.
 local since = string.format('%.0f', math.max(now, tonumber(gate[11]) or 0))
 local others, refused, whole = false, false, false
 for n = 1, count do
   local user, order = users[n], ARGV[2 * n + 3]
-  local held = taken[user] or marks[n]
+  local held = taken[user] or held_by[n]
   local answer = 0
   if held then
     if held ~= order then
@@ -74,8 +74,8 @@ for n = 1, count do
     end
   elseif left > 0 and not recent[n] then
     taken[user] = order
-    new_marks[new + 1], new_marks[new + 2] = user, order
-    new_flights[new + 1], new_flights[new + 2] = since, order .. ':' .. user
+    new_buyers[new + 1], new_buyers[new + 2] = user, order
+    new_in_flight[new + 1], new_in_flight[new + 2] = since, order .. ':' .. user
     new = new + 2
     left = left - 1
   elseif redis.call('SET', ARGV[2] .. user, '', 'PX', ARGV[3], 'NX') then
@@ -88,15 +88,15 @@ for n = 1, count do
   others = others or answer ~= 0
 end
 if new > 0 then
-  -- A mark without its flight would be a unit that nobody gives back, so nothing may stop the script between the two. A full
+  -- A reservation that is not in flight would be a unit that nobody gives back, so nothing may stop the script between the two. A full
   -- memory, missing replicas, a failing disk and a replica's refusal stop only the first write of a script (Redis 7:
   -- SCRIPT_WRITE_DIRTY), the type of `buyers` is known to be right; what is left is that of `flight`, its loss, and a user
   -- who may not ZADD. This adds 0 to the score of its sentinel, which changes nothing and meets all of them.
   if not redis.call('ZADD', KEYS[3], 'XX', 'INCR', '0', '0') then
     return {'lost'}
   end
-  redis.call('HSET', KEYS[2], unpack(new_marks))
-  redis.call('ZADD', KEYS[3], unpack(new_flights))
+  redis.call('HSET', KEYS[2], unpack(new_buyers))
+  redis.call('ZADD', KEYS[3], unpack(new_in_flight))
 end
 if refused then
   redis.call('HSET', KEYS[1], 'tried', now + ARGV[3])

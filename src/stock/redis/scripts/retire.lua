@@ -1,6 +1,6 @@
--- Takes away the gate of a sale that is over: by its own terms and this server's clock, and with nothing in flight. So every
+-- Takes away the gate of a sale that is over: by its own settings and this server's clock, and with nothing in flight. So every
 -- purchase that it has ever admitted is in the database.
--- KEYS: gate, buyers, flight. ARGV: home, epoch, how long ago the sale must have ended in ms.
+-- KEYS: gate, buyers, flight. ARGV: server id, epoch, how long ago the sale must have ended in ms.
 -- Reply: lost | closed | stays | ok.
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'ends')
 if not gate[1] or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= gate[1] then

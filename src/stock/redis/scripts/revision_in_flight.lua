@@ -1,5 +1,5 @@
 -- Under which revision a purchase was admitted that is in flight.
--- KEYS: gate, flight. ARGV: home, "ORDER:USER". Reply: lost | closed | landed | the revision.
+-- KEYS: gate, flight. ARGV: server id, "ORDER:USER". Reply: lost | closed | written | the revision.
 local gate = redis.call('HMGET', KEYS[1], 'home', 'open', 'ver', 'since')
 if gate[1] ~= ARGV[1] then
   return 'lost'
@@ -12,4 +12,4 @@ local admitted = redis.call('ZSCORE', KEYS[2], ARGV[2])
 if not admitted and not redis.call('ZSCORE', KEYS[2], '0') then
   return 'lost'
 end
-return admitted and revision_at(admitted, KEYS[1], gate[3], gate[4]) or 'landed'
+return admitted and revision_at(admitted, KEYS[1], gate[3], gate[4]) or 'written'

@@ -1,5 +1,5 @@
 -- Notes products of which something is in flight, or will be in a moment.
--- KEYS: the index. ARGV: how long an entry counts in ms, the home if every gate has just been looked at (else ''), then
+-- KEYS: the index. ARGV: how long an entry counts in ms, the server id if every gate has just been looked at (else ''), then
 -- products. Reply: ok.
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'zset' and kind ~= 'none' then

@@ -1,0 +1,240 @@
+//! The gate of either backend: a step here is one step of the gate in this process or in Redis.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::memory::{HeldUnits, MemoryGate};
+use super::redis::RedisGate;
+use super::shared::SharedGate;
+use super::types::{Admission, GateError, GateView, HeldUnit, Stale};
+use crate::config;
+use crate::model::{Denial, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
+
+/// Identity of a gate in this process.
+const EMBEDDED_SERVER_ID: &str = "embedded";
+
+/// The gate of the backend that was configured.
+pub enum StockGate {
+    /// In this process.
+    Memory(Box<MemoryGate>),
+    /// Redis, one Lua script a step.
+    Redis(Box<RedisGate>),
+}
+
+impl StockGate {
+    /// A gate in this process.
+    pub fn memory() -> Self {
+        Self::Memory(Box::default())
+    }
+
+    /// A gate in Redis. Connects only when asked something. `links` connections carry everybody's commands.
+    pub fn redis(settings: &config::Redis, links: usize) -> Result<Self, String> {
+        Ok(Self::Redis(Box::new(RedisGate::new(settings, links)?)))
+    }
+
+    /// Identity of the server that keeps the gate; another one after each restart or failover.
+    pub async fn server_id(&self) -> Result<String, GateError> {
+        match self {
+            Self::Memory(_) => Ok(EMBEDDED_SERVER_ID.to_owned()),
+            Self::Redis(gate) => gate.server_id().await,
+        }
+    }
+
+    /// The time by which its sales begin and end: this process', or that of Redis, a little late rather than early.
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Self::Memory(_) => Timestamp::now(),
+            Self::Redis(gate) => gate.now(),
+        }
+    }
+
+    /// Takes a unit for each purchase that may have one: window, pause, already purchased, rate limit, stock, in this
+    /// order, in one step. Repeating it with the same order ids after [`GateError::Unclear`] takes nothing twice.
+    pub async fn reserve(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
+        match self {
+            Self::Memory(gate) => gate.reserve(product, purchases),
+            Self::Redis(gate) => gate.reserve(product, purchases).await,
+        }
+    }
+
+    /// Why a user gets nothing, if that is known without a step at the gate; `None`: it takes one. Redis is not asked: a change
+    /// that another instance made there counts within 200 ms.
+    pub fn denial(&self, product: ProductId, user: UserId) -> Option<Denial> {
+        match self {
+            Self::Memory(gate) => gate.denial(product, user),
+            Self::Redis(gate) => gate.denial(product, user),
+        }
+    }
+
+    /// Confirms reservations: these orders are in the database and live, so they are in flight no longer. Changes nobody's unit.
+    pub async fn confirm_written(&self, product: ProductId, purchases: &[Purchase]) -> Result<(), GateError> {
+        match self {
+            Self::Memory(gate) => gate.confirm_written(product, purchases),
+            Self::Redis(gate) => gate.confirm_written(product, purchases).await,
+        }
+    }
+
+    /// Gives back the units of orders that are dead in the database, where the reservation is still theirs (I6).
+    /// `epoch` is the product's as the transaction read it that found the orders dead.
+    pub async fn release(&self, product: ProductId, epoch: i64, purchases: &[Purchase]) -> Result<(), GateError> {
+        match self {
+            Self::Memory(gate) => gate.release(product, epoch, purchases),
+            Self::Redis(gate) => gate.release(product, epoch, purchases).await,
+        }
+    }
+
+    /// Takes over the settings of a sale if they are newer than the gate's.
+    pub async fn configure(&self, product: ProductId, settings: &SaleSettings) -> Result<(), GateError> {
+        match self {
+            Self::Memory(gate) => gate.configure(product, settings),
+            Self::Redis(gate) => gate.configure(product, settings).await,
+        }
+    }
+
+    /// Opens the gate of a product that was just made on the server `server_id`, so that nobody can hold a unit of it.
+    /// [`GateError::Superseded`]: there is an open gate already, which stays as it is.
+    pub async fn open_new(
+        &self,
+        product: ProductId,
+        server_id: &str,
+        epoch: i64,
+        settings: &SaleSettings,
+    ) -> Result<(), GateError> {
+        match self {
+            Self::Memory(gate) => gate.open(product, epoch, settings, HeldUnits::expecting(0, settings)),
+            Self::Redis(gate) => {
+                gate.close(product, server_id, epoch).await?;
+                let staging = gate.stage(product, server_id, epoch).await?;
+                gate.install(staging, settings).await
+            }
+        }
+    }
+
+    /// Fills and opens a gate in this process with the live orders of the database. Only where nothing can be on its
+    /// way: at the start, or for a product whose gate was not open since.
+    pub fn open_with(
+        &self,
+        product: ProductId,
+        epoch: i64,
+        settings: &SaleSettings,
+        held: HeldUnits,
+    ) -> Result<(), GateError> {
+        match self {
+            Self::Memory(gate) => gate.open(product, epoch, settings, held),
+            Self::Redis(_) => Err(GateError::Superseded),
+        }
+    }
+
+    /// Takes away the gate of `epoch` of a sale that ended longer than `age` ago, by the gate's own settings and clock, and has
+    /// nothing in flight, in one step: every purchase that it has ever admitted is in the database then. The server that it
+    /// was on; `None`: it stays.
+    pub async fn retire(&self, product: ProductId, epoch: i64, age: Duration) -> Result<Option<String>, GateError> {
+        match self {
+            Self::Memory(gate) => Ok(gate.retire(product, epoch, age)?.then(|| EMBEDDED_SERVER_ID.to_owned())),
+            Self::Redis(gate) => gate.retire(product, epoch, age).await,
+        }
+    }
+
+    /// What the gates of these products show; `None` for one that is lost or closed.
+    pub async fn view(&self, products: &[ProductId]) -> Result<Vec<Option<GateView>>, GateError> {
+        match self {
+            Self::Memory(gate) => Ok(gate.view(products)),
+            Self::Redis(gate) => gate.view(products).await,
+        }
+    }
+
+    /// Notes that of this product something is in flight, before anybody is promised it.
+    pub async fn note_in_flight(&self, product: ProductId) -> Result<(), GateError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Redis(gate) => gate.note_in_flight(product).await,
+        }
+    }
+
+    /// Notes that all gates were looked at, and these had something in flight.
+    pub async fn saw_in_flight(&self, products: &[ProductId]) -> Result<(), GateError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Redis(gate) => gate.saw_in_flight(products).await,
+        }
+    }
+
+    /// The products of which something may be in flight, without a look at each; `None`: nobody knows.
+    pub async fn products_in_flight(&self) -> Result<Option<Vec<ProductId>>, GateError> {
+        match self {
+            Self::Memory(gate) => Ok(Some(gate.products_in_flight())),
+            Self::Redis(gate) => gate.products_in_flight().await,
+        }
+    }
+
+    /// The orders under which a user holds units of these products; `None` for one that is lost or closed.
+    pub async fn held_by(&self, user: UserId, products: &[ProductId]) -> Result<Vec<Option<HeldUnit>>, GateError> {
+        let held = self.held_by_each(&[user], products).await?;
+        Ok(held.into_iter().map(|units| units.and_then(|units| units.into_iter().next())).collect())
+    }
+
+    /// The same for several users at once: for each product, what each of them holds.
+    pub async fn held_by_each(
+        &self,
+        users: &[UserId],
+        products: &[ProductId],
+    ) -> Result<Vec<Option<Vec<HeldUnit>>>, GateError> {
+        match self {
+            Self::Memory(gate) => Ok(gate.held_by(users, products)),
+            Self::Redis(gate) => gate.held_by(users, products).await,
+        }
+    }
+
+    /// The buyer of an order of this product that is in flight.
+    pub async fn buyer_in_flight(&self, product: ProductId, order: OrderId) -> Result<Option<UserId>, GateError> {
+        match self {
+            Self::Memory(gate) => Ok(gate.buyer_in_flight(product, order)),
+            Self::Redis(gate) => gate.buyer_in_flight(product, order).await,
+        }
+    }
+
+    /// The revision of the click of a purchase that is in flight; `None`: it is not.
+    pub async fn revision_in_flight(
+        &self,
+        product: ProductId,
+        purchase: Purchase,
+    ) -> Result<Option<Revision>, GateError> {
+        match self {
+            Self::Memory(gate) => gate.revision_in_flight(product, purchase),
+            Self::Redis(gate) => gate.revision_in_flight(product, purchase).await,
+        }
+    }
+
+    /// What was admitted more than `age` ago and never confirmed, `most` purchases at most.
+    pub async fn stale(&self, product: ProductId, age: Duration, most: usize) -> Result<Stale, GateError> {
+        match self {
+            Self::Memory(gate) => gate.stale(product, age, most),
+            Self::Redis(gate) => gate.stale(product, age, most).await,
+        }
+    }
+
+    /// The gate that can be lost and must then be rebuilt. One in this process is lost only together with it.
+    pub fn shared(&self) -> Option<SharedGate<'_>> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(gate) => Some(SharedGate(gate)),
+        }
+    }
+
+    /// Whether the store does what a purchase needs. Tried at most once a second, however many ask.
+    pub async fn ping(&self) -> Result<(), GateError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Redis(gate) => gate.ping().await,
+        }
+    }
+
+    /// Checks each second that the store is still the one its connections were made to. Ends with `stop`.
+    pub async fn watch(&self, stop: CancellationToken) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Redis(gate) => gate.watch(stop).await,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! One sale of the gate in this process: who holds units, and what of that is in flight. Its owner locks it.
+
+use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+
+use crate::model::{Denial, OrderId, ProductId, Purchase, Revision, SaleSettings, UserId};
+use crate::stock::rate_limiter::RateLimiter;
+use crate::stock::types::{Answer, HeldUnit, Stale};
+
+pub(super) struct Sale {
+    pub(super) epoch: i64,
+    pub(super) settings: SaleSettings,
+    /// Every unit that is taken; what remains is the stock less these.
+    buyers: HashMap<UserId, Reservation, RandomState>,
+    /// What was admitted, the oldest first; forgotten from the front once it is known to be written.
+    admitted: VecDeque<InFlight>,
+    in_flight: i64,
+    last_number: Option<NonZeroU32>,
+}
+
+/// There is one for each unit that was ever taken, so it is kept small.
+#[derive(Clone, Copy)]
+struct Reservation {
+    order_id: OrderId,
+    /// Its number in flight, until its order is known to be in the database.
+    in_flight: Option<NonZeroU32>,
+    /// Of the click; of no use once the order is written, which names it.
+    revision: Revision,
+}
+
+impl Reservation {
+    fn revision_in_flight(&self) -> Option<Revision> {
+        self.in_flight.map(|_| self.revision)
+    }
+}
+
+/// A purchase that was admitted. One that was released and admitted again has another number.
+struct InFlight {
+    number: NonZeroU32,
+    since: Instant,
+    purchase: Purchase,
+}
+
+/// The units that live orders hold, read some at a time. They are kept as the gate keeps them, and only once.
+pub struct HeldUnits {
+    buyers: HashMap<UserId, Reservation, RandomState>,
+    revision: Revision,
+}
+
+impl HeldUnits {
+    /// Of a sale with about that many.
+    pub fn expecting(units: i64, settings: &SaleSettings) -> Self {
+        let room = usize::try_from(units).unwrap_or_default();
+        Self { buyers: HashMap::with_capacity_and_hasher(room, RandomState::default()), revision: settings.revision() }
+    }
+
+    /// Adds some.
+    pub fn extend(&mut self, purchases: impl IntoIterator<Item = Purchase>) {
+        let revision = self.revision;
+        let written = |Purchase { order_id, user_id }| (user_id, Reservation { order_id, in_flight: None, revision });
+        self.buyers.extend(purchases.into_iter().map(written));
+    }
+}
+
+impl Sale {
+    pub(super) fn new(epoch: i64, settings: SaleSettings, held: HeldUnits) -> Self {
+        Self { epoch, settings, buyers: held.buyers, admitted: VecDeque::new(), in_flight: 0, last_number: None }
+    }
+
+    pub(super) fn taken(&self) -> i64 {
+        self.buyers.len() as i64
+    }
+
+    pub(super) fn remaining(&self) -> i64 {
+        (self.settings.stock - self.taken()).max(0)
+    }
+
+    pub(super) fn in_flight(&self) -> i64 {
+        self.in_flight
+    }
+
+    pub(super) fn has_buyer(&self, user: UserId) -> bool {
+        self.buyers.contains_key(&user)
+    }
+
+    pub(super) fn held_by(&self, user: UserId) -> HeldUnit {
+        self.buyers.get(&user).map_or(HeldUnit::Nothing, |held| HeldUnit::Order(held.order_id))
+    }
+
+    pub(super) fn revision_in_flight(&self, Purchase { order_id, user_id }: Purchase) -> Option<Revision> {
+        self.buyers.get(&user_id).filter(|held| held.order_id == order_id)?.revision_in_flight()
+    }
+
+    pub(super) fn buyer_in_flight(&self, order: OrderId) -> Option<UserId> {
+        let mut admitted = self.admitted.iter().filter(|admitted| self.reservation_of(admitted).is_some());
+        admitted.find(|admitted| admitted.purchase.order_id == order).map(|admitted| admitted.purchase.user_id)
+    }
+
+    pub(super) fn stale(&self, age: Duration, most: usize) -> Stale {
+        let now = Instant::now();
+        let old = self.admitted.iter().take_while(|admitted| now.saturating_duration_since(admitted.since) >= age);
+        let in_flight = |admitted: &InFlight| Some((admitted.purchase, self.reservation_of(admitted)?.revision));
+        let (purchases, revisions) = old.filter_map(in_flight).take(most).unzip();
+        Stale { epoch: self.epoch, purchases, revisions }
+    }
+
+    pub(super) fn admit(
+        &mut self,
+        product: ProductId,
+        purchase: Purchase,
+        (now, revision): (Instant, Revision),
+        tries: &RateLimiter,
+    ) -> Answer {
+        let Purchase { order_id, user_id } = purchase;
+        if let Some(held) = self.buyers.get(&user_id) {
+            let same_order = held.order_id == order_id;
+            let order_id = held.order_id;
+            return match held.revision_in_flight() {
+                Some(of_click) if !same_order || of_click != revision => {
+                    Answer::InFlight { order_id, revision: of_click }
+                }
+                None if !same_order => Answer::Denied(Denial::AlreadyPurchased(order_id)),
+                _ => Answer::Reserved,
+            };
+        }
+        if self.remaining() == 0 {
+            let denial = tries.note(product, user_id, now).map_or_else(Denial::RateLimited, |()| Denial::SoldOut);
+            return Answer::Denied(denial);
+        }
+        // From here on the reservation limits the rate.
+        if let Some(wait) = tries.wait(product, user_id, now) {
+            return Answer::Denied(Denial::RateLimited(wait));
+        }
+        // Far more numbers than purchases can be in flight at once, so one that comes again is long forgotten.
+        let number = self.last_number.and_then(|last| last.checked_add(1)).unwrap_or(NonZeroU32::MIN);
+        self.last_number = Some(number);
+        self.buyers.insert(user_id, Reservation { order_id, in_flight: Some(number), revision });
+        self.admitted.push_back(InFlight { number, since: now, purchase });
+        self.in_flight += 1;
+        Answer::Reserved
+    }
+
+    /// Notes that these orders are in the database: they are in flight no longer.
+    pub(super) fn confirm_written(&mut self, purchases: &[Purchase]) {
+        purchases.iter().for_each(|purchase| self.end_flight(purchase));
+        self.forget_written();
+    }
+
+    /// Gives back the unit of an order, if it is still the one that holds it. False: it is not.
+    pub(super) fn release(&mut self, purchase: &Purchase) -> bool {
+        if self.held_by(purchase.user_id) != HeldUnit::Order(purchase.order_id) {
+            return false;
+        }
+        self.end_flight(purchase);
+        self.buyers.remove(&purchase.user_id);
+        true
+    }
+
+    pub(super) fn forget_written(&mut self) {
+        while self.admitted.front().is_some_and(|admitted| self.reservation_of(admitted).is_none()) {
+            self.admitted.pop_front();
+        }
+    }
+
+    fn end_flight(&mut self, purchase: &Purchase) {
+        if let Some(held) = self.buyers.get_mut(&purchase.user_id)
+            && held.order_id == purchase.order_id
+            && held.in_flight.take().is_some()
+        {
+            self.in_flight -= 1;
+        }
+    }
+
+    /// The reservation of a purchase that is still in flight.
+    fn reservation_of(&self, InFlight { number, purchase, .. }: &InFlight) -> Option<&Reservation> {
+        let held = self.buyers.get(&purchase.user_id);
+        held.filter(|held| held.in_flight == Some(*number) && held.order_id == purchase.order_id)
+    }
+}

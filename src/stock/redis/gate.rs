@@ -1,0 +1,114 @@
+//! The gate itself: what it is made of, and the steps that change one sale.
+
+use std::time::Instant;
+
+use super::recently_noted::RecentlyNoted;
+use super::replies::done;
+use super::scripts::{CHUNK, add_settings};
+use super::server::Server;
+use super::sold_out_cache::SoldOutCache;
+use crate::config;
+use crate::model::{Denial, OrderId, ProductId, Purchase, SaleSettings, Timestamp, UserId};
+use crate::stock::rate_limiter::rate_wait;
+use crate::stock::types::GateError;
+
+/// See the module.
+pub struct RedisGate {
+    pub(super) server: Server,
+    pub(super) sold_out: SoldOutCache,
+    /// When it was last tried whether the server does what a purchase needs, and what came of it.
+    pub(super) probed: tokio::sync::Mutex<Option<(Instant, Result<(), GateError>)>>,
+    pub(super) noted: RecentlyNoted,
+}
+
+impl RedisGate {
+    pub(in crate::stock) fn new(settings: &config::Redis, links: usize) -> Result<Self, String> {
+        Ok(Self {
+            server: Server::new(settings, links)?,
+            sold_out: SoldOutCache::default(),
+            probed: tokio::sync::Mutex::default(),
+            noted: RecentlyNoted::default(),
+        })
+    }
+
+    /// The time by which sales begin and end.
+    pub(in crate::stock) fn now(&self) -> Timestamp {
+        self.server.clock.now()
+    }
+
+    pub(in crate::stock) fn denial(&self, product: ProductId, user: UserId) -> Option<Denial> {
+        self.sold_out.denial(product, user)
+    }
+
+    pub(in crate::stock) async fn confirm_written(
+        &self,
+        product: ProductId,
+        purchases: &[Purchase],
+    ) -> Result<(), GateError> {
+        let server = &self.server;
+        let keys = [server.keys.gate(product), server.keys.flight(product)];
+        for chunk in purchases.chunks(CHUNK) {
+            let mut member = String::new();
+            let reply: String = server
+                .invoke(product, &server.scripts.confirm_written, &keys, |link, call| {
+                    call.arg(&link.server_id);
+                    for purchase in chunk {
+                        member.clear();
+                        member.push_str(purchase.order_id.encode(&mut [0; OrderId::LENGTH]));
+                        member.push(':');
+                        member.push_str(itoa::Buffer::new().format(purchase.user_id.get()));
+                        call.arg(&member);
+                    }
+                })
+                .await?;
+            done(&reply)?;
+        }
+        Ok(())
+    }
+
+    pub(in crate::stock) async fn release(
+        &self,
+        product: ProductId,
+        epoch: i64,
+        purchases: &[Purchase],
+    ) -> Result<(), GateError> {
+        let (server, now) = (&self.server, Timestamp::now());
+        let keys = server.keys.of_sale(product);
+        for chunk in purchases.chunks(CHUNK) {
+            let reply = server
+                .invoke(product, &server.scripts.release, &keys, |link, call| {
+                    call.arg(&link.server_id).arg(epoch).arg(server.keys.rate_prefix(product));
+                    for purchase in chunk {
+                        let wait = rate_wait(purchase, now).as_millis() as u64;
+                        call.arg(purchase.order_id.encode(&mut [0; OrderId::LENGTH]));
+                        call.arg(purchase.user_id.get()).arg(wait);
+                    }
+                })
+                .await;
+            self.changed(product, reply)?;
+        }
+        Ok(())
+    }
+
+    pub(in crate::stock) async fn configure(
+        &self,
+        product: ProductId,
+        settings: &SaleSettings,
+    ) -> Result<(), GateError> {
+        let server = &self.server;
+        let keys = [server.keys.gate(product), server.keys.flight(product)];
+        let reply = server
+            .invoke(product, &server.scripts.configure, &keys, |link, call| {
+                call.arg(&link.server_id);
+                add_settings(call, settings);
+            })
+            .await;
+        self.changed(product, reply)
+    }
+
+    /// After a step that may have changed whom a sale denies, also one whose reply did not come.
+    pub(super) fn changed(&self, product: ProductId, reply: Result<String, GateError>) -> Result<(), GateError> {
+        self.sold_out.forget(product);
+        done(&reply?)
+    }
+}

@@ -1,0 +1,70 @@
+//! Of which products something is in flight: one index for all. To find what a user holds that is not written yet, the gates
+//! of these are asked, however many others there are.
+//!
+//! An instance notes a product before it promises a unit of it, at most once in `NOTED_FOR`, beside the publish; no step at the
+//! gate knows of it. The sweep of every instance notes what it sees in flight, and takes away what nobody has noted for
+//! [`KEPT`]. The index decides nothing: one that is missing something costs a line in a list for a moment.
+//!
+//! It is believed only if a sweep has said so on this very server: an index that was emptied, or that a failover has left
+//! behind, is not, until a sweep has looked at every gate.
+
+use std::time::{Duration, Instant};
+
+use deadpool_redis::redis;
+
+use super::connection::ConnectionCell;
+use super::gate::RedisGate;
+use super::replies::done;
+use crate::model::ProductId;
+use crate::stock::types::GateError;
+
+/// An entry counts this long. More than `NOTED_FOR` and the longest time from a click to its promise together.
+const KEPT: Duration = Duration::from_secs(10);
+
+impl RedisGate {
+    /// Of this product something is in flight.
+    pub(in crate::stock) async fn note_in_flight(&self, product: ProductId) -> Result<(), GateError> {
+        if self.noted.has(product) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        self.write_index(self.server.cell(product), &[product], false).await?;
+        self.noted.note(product, begun);
+        Ok(())
+    }
+
+    /// Every gate was looked at, and these had something in flight.
+    pub(in crate::stock) async fn saw_in_flight(&self, products: &[ProductId]) -> Result<(), GateError> {
+        self.write_index(&self.server.reader, products, true).await
+    }
+
+    async fn write_index(&self, cell: &ConnectionCell, products: &[ProductId], all: bool) -> Result<(), GateError> {
+        let reply: String = self
+            .server
+            .invoke_on(cell, &self.server.scripts.note_in_flight, &[self.server.keys.flights()], |link, call| {
+                call.arg(KEPT.as_millis() as u64).arg(if all { &link.server_id } else { "" });
+                for product in products {
+                    call.arg(product.get());
+                }
+            })
+            .await?;
+        done(&reply)
+    }
+
+    /// The products of which something may be in flight; `None`: nobody knows.
+    pub(in crate::stock) async fn products_in_flight(&self) -> Result<Option<Vec<ProductId>>, GateError> {
+        let cell = &self.server.reader;
+        let link = self.server.link(cell).await?;
+        let mut ask = redis::cmd("ZRANGEBYSCORE");
+        ask.arg(self.server.keys.flights()).arg("-inf").arg("+inf");
+        let reply = ask.query_async::<Vec<String>>(&mut link.conn()).await;
+        let members = match self.server.answered(cell, &link, reply) {
+            Ok(members) => members,
+            // Somebody has put something else in its place, which a sweep takes away.
+            Err(GateError::Protocol(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let is_whole = members.iter().any(|member| member.strip_prefix('@') == Some(link.server_id.as_str()));
+        Ok(is_whole.then(|| members.iter().filter_map(|member| member.parse().ok()).collect()))
+    }
+}

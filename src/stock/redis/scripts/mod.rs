@@ -1,0 +1,59 @@
+//! The Lua scripts, one a step of a gate. Each is atomic, and none can be stopped between two of its writes.
+
+use deadpool_redis::redis::{Cmd, Script};
+
+use crate::model::SaleSettings;
+
+/// Purchases a script takes at most: Lua's stack holds a few thousand arguments, and other clients wait meanwhile.
+pub(super) const CHUNK: usize = 500;
+
+pub(super) struct Scripts {
+    pub(super) probe: Script,
+    pub(super) reserve: Script,
+    pub(super) confirm_written: Script,
+    pub(super) release: Script,
+    pub(super) configure: Script,
+    pub(super) close: Script,
+    pub(super) install: Script,
+    pub(super) retire: Script,
+    pub(super) stale: Script,
+    pub(super) readmit: Script,
+    pub(super) revision_in_flight: Script,
+    pub(super) note_in_flight: Script,
+}
+
+/// With the function that finds the revision of a click, which some scripts need.
+macro_rules! with_revision_at {
+    ($script:literal) => {
+        Script::new(concat!(include_str!("revision_at.lua"), include_str!($script)))
+    };
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self {
+            probe: Script::new(include_str!("probe.lua")),
+            reserve: with_revision_at!("reserve.lua"),
+            confirm_written: Script::new(include_str!("confirm_written.lua")),
+            release: Script::new(include_str!("release.lua")),
+            configure: Script::new(include_str!("configure.lua")),
+            close: Script::new(include_str!("close.lua")),
+            install: Script::new(include_str!("install.lua")),
+            retire: Script::new(include_str!("retire.lua")),
+            stale: with_revision_at!("stale.lua"),
+            readmit: Script::new(include_str!("readmit.lua")),
+            revision_in_flight: with_revision_at!("revision_in_flight.lua"),
+            note_in_flight: Script::new(include_str!("note_in_flight.lua")),
+        }
+    }
+}
+
+/// The arguments that hold a sale's settings, in the order that the scripts read.
+pub(super) fn add_settings(call: &mut Cmd, settings: &SaleSettings) {
+    let ends = settings.ends_at.map(|end| end.unix_ms().to_string()).unwrap_or_default();
+    call.arg(settings.ver)
+        .arg(settings.stock)
+        .arg(settings.starts_at.unix_ms())
+        .arg(ends)
+        .arg(i32::from(settings.paused));
+}

@@ -1,0 +1,172 @@
+//! What the gate is asked and what it answers.
+
+use crate::model::{Denial, OrderId, ProductId, Purchase, PurchaseBatch, Revision, SaleState};
+
+/// What the gate answers to a batch of purchases of one product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// The sale is open: one answer for each purchase, in order.
+    Open {
+        /// Epoch of the gate that admitted; the message to the consumer carries it.
+        epoch: i64,
+        /// Revision of the product under which units were taken just now; the message carries it, too.
+        revision: Revision,
+        /// The answers.
+        answers: Vec<Answer>,
+    },
+    /// The sale is not open: nobody gets anything.
+    Denied(Denial),
+}
+
+/// What the gate answers to one purchase of an open sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// A unit is reserved for this order, by this call or by an earlier one with the same order id.
+    Reserved,
+    /// The buyer holds a unit under this order, which is not known to be in the database yet. It is the purchase's own order if
+    /// that was admitted under another revision.
+    InFlight {
+        /// The order that holds it.
+        order_id: OrderId,
+        /// The revision of its click.
+        revision: Revision,
+    },
+    /// The buyer gets nothing.
+    Denied(Denial),
+    /// The buyer has a reservation that nobody can read: it may stand for a promise.
+    Unreadable,
+}
+
+/// What an open gate shows of its sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GateView {
+    /// What can still be bought.
+    pub remaining: i64,
+    /// Whether, by the gate's own clock.
+    pub state: SaleState,
+    /// Number of the product's revision that its settings belong to.
+    pub ver: i64,
+    /// Units in all, as its settings say.
+    pub stock: i64,
+    /// Units that are taken.
+    pub taken: i64,
+    /// Those of them that are not known yet to have reached the database.
+    pub in_flight: i64,
+    /// Its epoch.
+    pub epoch: i64,
+}
+
+/// Purchases that were admitted long ago and never confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stale {
+    /// Epoch of their gate.
+    pub epoch: i64,
+    /// The purchases, the oldest first.
+    pub purchases: Vec<Purchase>,
+    /// The revision of each one's click, in the same order.
+    pub revisions: Vec<Revision>,
+}
+
+impl Stale {
+    /// As batches of the product, one for purchases in a row that have one revision.
+    pub fn into_batches(self, product_id: ProductId) -> Vec<PurchaseBatch> {
+        let mut batches: Vec<PurchaseBatch> = Vec::new();
+        for (purchase, revision) in self.purchases.into_iter().zip(self.revisions) {
+            match batches.last_mut().filter(|batch| batch.revision == Some(revision)) {
+                Some(batch) => batch.items.push(purchase),
+                None => batches.push(PurchaseBatch {
+                    product_id,
+                    epoch: self.epoch,
+                    revision: Some(revision),
+                    items: vec![purchase],
+                }),
+            }
+        }
+        batches
+    }
+}
+
+/// A gate as its server shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// Identity of the server.
+    pub server_id: String,
+    /// What is there.
+    pub found: Found,
+}
+
+/// Whose gates a Redis holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateOwner {
+    /// The deployment.
+    pub deployment: String,
+    /// Random; another one when it was emptied.
+    pub redis_id: String,
+}
+
+/// What is there of a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing, or something of another server or with parts missing: nothing of it can be used.
+    Nothing,
+    /// A closed gate of that epoch.
+    Closed(i64),
+    /// An open gate of that epoch.
+    Open(i64),
+}
+
+/// Why the gate could not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GateError {
+    /// It knows nothing of the product, or its server is another one than before.
+    #[error("the gate is lost")]
+    Lost,
+    /// It is being rebuilt.
+    #[error("the gate is closed")]
+    Closed,
+    /// A newer gate is in place.
+    #[error("the gate belongs to a newer epoch")]
+    Superseded,
+    /// The server cannot be reached; nothing was done.
+    #[error("gate unreachable: {0}")]
+    Unreachable(String),
+    /// The link broke or no answer came in time; the step may have been done.
+    #[error("gate did not answer: {0}")]
+    Unclear(String),
+    /// The server answers, but does not do it as it is now: which refusal, what it means, what to look at.
+    #[error("Redis refuses: {0}")]
+    Refused(String),
+    /// The server must not keep a gate as it is set up.
+    #[error("gate refused: {0}")]
+    Misconfigured(String),
+    /// The server answered what it never should.
+    #[error("gate answered nonsense: {0}")]
+    Protocol(String),
+}
+
+impl GateError {
+    /// What is wrong with the server, in a word: that of its refusal, if it refuses.
+    pub fn trouble(&self) -> &str {
+        match self {
+            Self::Refused(problem) => problem.split(':').next().unwrap_or_default(),
+            Self::Misconfigured(_) => "misconfigured",
+            Self::Unreachable(_) => "unreachable",
+            Self::Unclear(_) => "no_answer",
+            Self::Lost | Self::Closed | Self::Superseded | Self::Protocol(_) => "broken",
+        }
+    }
+
+    /// Whether it is about the server, and so about all its gates.
+    pub fn is_of_server(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Unclear(_) | Self::Refused(_) | Self::Misconfigured(_))
+    }
+}
+
+/// What an open gate knows of one user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldUnit {
+    /// Holds none.
+    Nothing,
+    /// Holds one, under this order.
+    Order(OrderId),
+}
