@@ -15,9 +15,8 @@ use crate::handlers::AppState;
 use crate::model::Timestamp;
 use crate::queue::OrderQueue;
 use crate::services::{
-    Accounts, Authenticator, Deployment, Health, Holdings, KeyExpiry, KnownProducts, OrderWriter, Orders,
-    PasswordHasher, ProductCommands, ProductQueries, Purchases, Rebuilder, Reconciler, Sweeper, Tokens,
-    UnfinishedSales, WarmUp,
+    Accounts, Authenticator, Checkout, Deployment, Health, Holdings, KeyExpiry, KnownProducts, OrderWriter, Orders,
+    PasswordHasher, ProductCommands, ProductQueries, Rebuilder, Reconciler, Sweeper, Tokens, UnfinishedSales, WarmUp,
 };
 use crate::telemetry::Metrics;
 
@@ -70,7 +69,7 @@ impl RunningApp {
         background.keep("readiness", &health, |health, stop| async move { health.watch(stop).await });
         let (db_, gate_, queue_) = stores();
         let supervisor = background.supervisor.clone();
-        let purchases = Purchases::new(db_, gate_, queue_, rebuilder, known, metrics.clone(), supervisor);
+        let checkout = Checkout::new(db_, gate_, queue_, rebuilder, known, metrics.clone(), supervisor);
         let (trusted_proxies, ready) = (config.server.trusted_proxies.clone(), health.clone());
         let state = AppState {
             accounts,
@@ -84,7 +83,7 @@ impl RunningApp {
             trusted_proxies,
         };
         // The port opens last: whoever can connect can buy.
-        let server = server::serve(&config, state, purchases, &background)?;
+        let server = server::serve(&config, state, checkout, &background)?;
         let drain = Duration::from_secs(config.server.drain_seconds.into());
         Ok(Self { server, clients, background, health: ready, drain, new_admin })
     }

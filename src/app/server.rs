@@ -17,7 +17,7 @@ use super::tasks::Background;
 use crate::config::{self, Backend, Config};
 use crate::handlers::{AppState, Cors, routes, with_request_id};
 use crate::http::{self, Doors};
-use crate::services::{PurchaseBatcher, Purchases};
+use crate::services::{Checkout, PurchaseBatcher};
 
 /// HTTP, served.
 pub(super) struct Server {
@@ -42,7 +42,7 @@ pub(super) fn cores() -> usize {
 pub(super) fn serve(
     config: &Config,
     state: AppState,
-    purchases: Purchases,
+    checkout: Checkout,
     background: &Background,
 ) -> Result<Server, StartError> {
     let (host, port) = (&config.server.host, config.server.port);
@@ -50,7 +50,7 @@ pub(super) fn serve(
     let listeners = listeners.map_err(|error| StartError(format!("cannot listen on {host}:{port}: {error}")))?;
     let address = listeners[0].local_addr().map_err(|error| StartError(format!("server.host: {error}")))?;
     let state = web::Data::new(state);
-    let batchers = Arc::new(Batchers::new(config, purchases, background));
+    let batchers = Arc::new(Batchers::new(config, checkout, background));
     let cors = Cors::new(&config.server.cors_origins);
     let server = http::serve(listeners, workers(config), doors(config), &background.supervisor, move || {
         let cors = cors.clone().map(Rc::new);
@@ -76,18 +76,18 @@ pub(super) fn serve(
 /// Where the purchases of HTTP workers gather.
 enum Batchers {
     /// A step of a gate in this process costs less than to have another thread do it: each worker has a batcher.
-    Own { purchases: Arc<Purchases>, room: usize },
+    Own { checkout: Arc<Checkout>, room: usize },
     /// A step of Redis or RabbitMQ costs much the same however many purchases are in it: all workers share one.
     Shared(PurchaseBatcher),
 }
 
 impl Batchers {
-    fn new(config: &Config, purchases: Purchases, background: &Background) -> Self {
-        let (purchases, room) = (Arc::new(purchases), config.limits.purchases_waiting);
+    fn new(config: &Config, checkout: Checkout, background: &Background) -> Self {
+        let (checkout, room) = (Arc::new(checkout), config.limits.purchases_waiting);
         match config.backend {
-            Backend::Embedded => Self::Own { purchases, room },
+            Backend::Embedded => Self::Own { checkout, room },
             Backend::Distributed => {
-                let (batcher, work) = PurchaseBatcher::open(&purchases, room * workers(config));
+                let (batcher, work) = PurchaseBatcher::open(&checkout, room * workers(config));
                 background.tasks.spawn(work);
                 Self::Shared(batcher)
             }
@@ -97,8 +97,8 @@ impl Batchers {
     /// That of the worker whose thread calls this.
     fn of_worker(&self) -> PurchaseBatcher {
         match self {
-            Self::Own { purchases, room } => {
-                let (batcher, work) = PurchaseBatcher::open(purchases, *room);
+            Self::Own { checkout, room } => {
+                let (batcher, work) = PurchaseBatcher::open(checkout, *room);
                 spawn_local(work);
                 batcher
             }

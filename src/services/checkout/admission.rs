@@ -1,0 +1,138 @@
+//! Asks the gate for units, and answers the purchases that get none.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::pending::{PendingPurchase, answer_all, refuse_all};
+use super::shared::{Checkout, Missing, gate_left};
+use crate::error::{Error, Result};
+use crate::model::{Denial, OrderId, ProductId, Purchase, Revision, Sale};
+use crate::stock::{Admission, Answer, GateError};
+
+/// A purchase that has waited this long for its turn is turned away with nothing taken.
+const TURN_MAX_WAIT: Duration = Duration::from_millis(500);
+
+/// Purchases of one product that hold units of one epoch, and under which orders.
+pub(super) struct Admitted {
+    pub(super) product: ProductId,
+    pub(super) epoch: i64,
+    pub(super) reserved: Vec<Reserved>,
+}
+
+/// A purchase that holds a unit.
+pub(super) struct Reserved {
+    pub(super) pending: PendingPurchase,
+    pub(super) order_id: OrderId,
+    /// The product's revision at the click: at the first one, if this is a repeat.
+    pub(super) revision: Revision,
+}
+
+impl Checkout {
+    /// Asks the gate for units for purchases of one product, and answers those that get none.
+    pub(super) async fn admit(
+        self: &Arc<Self>,
+        product: ProductId,
+        mut pending: Vec<PendingPurchase>,
+    ) -> Option<Admitted> {
+        turn_away_late(&mut pending);
+        if pending.is_empty() {
+            return None;
+        }
+        crash_point!("before_reserve");
+        let purchases: Vec<Purchase> = pending.iter().map(|pending| pending.purchase).collect();
+        let begun = Instant::now();
+        let admission = self.gate.reserve(product, &purchases).await;
+        match &admission {
+            Ok(_) => {
+                self.reserving.worked();
+                self.metrics.gate_seconds.observe(begun.elapsed().as_secs_f64());
+            }
+            Err(_) => self.metrics.gate_failures.inc(),
+        }
+        match admission {
+            Ok(Admission::Open { epoch, .. }) if !self.rebuilder.deployment().is_current(product, epoch) => {
+                refuse_all(pending, gate_left);
+            }
+            Ok(Admission::Open { epoch, revision, answers }) => {
+                let reserved = self.answer_denied(pending, answers, revision);
+                return (!reserved.is_empty()).then_some(Admitted { product, epoch, reserved });
+            }
+            Ok(Admission::Denied(denial)) => refuse_all(pending, || denial.into()),
+            Err(GateError::Lost) => match self.missing.get(&product).await {
+                Some(why) => refuse_all(pending, || why.into()),
+                None => {
+                    let checkout = self.clone();
+                    tokio::spawn(async move { checkout.explain_missing_gate(product, pending).await });
+                }
+            },
+            Err(error) => {
+                // What is the server's own trouble, and a gate that is being rebuilt, others tell of.
+                if !error.is_of_server() && error != GateError::Closed {
+                    self.reserving.failed("gate", &error, "look for what the log says of Redis");
+                }
+                refuse_all(pending, || error.clone().into());
+            }
+        }
+        None
+    }
+
+    /// Answers the purchases that the gate denies; the others must be published.
+    fn answer_denied(&self, pending: Vec<PendingPurchase>, answers: Vec<Answer>, revision: Revision) -> Vec<Reserved> {
+        let mut to_publish = Vec::with_capacity(pending.len());
+        let mut denied = Vec::new();
+        for (pending, answer) in pending.into_iter().zip(answers) {
+            let why = match answer {
+                Answer::Reserved => {
+                    let order_id = pending.purchase.order_id;
+                    to_publish.push(Reserved { pending, order_id, revision });
+                    continue;
+                }
+                // Who published it may have died before the confirm: only one that is seen makes it a promise.
+                Answer::InFlight { order_id, revision } if !self.confirmed.contains(order_id) => {
+                    to_publish.push(Reserved { pending, order_id, revision });
+                    continue;
+                }
+                Answer::InFlight { order_id, .. } => Denial::AlreadyPurchased(order_id).into(),
+                Answer::Denied(denial) => denial.into(),
+                Answer::Unreadable => Error::Unavailable("the buyer's reservation cannot be read".to_owned()),
+            };
+            denied.push((pending, Err(why)));
+        }
+        answer_all(denied);
+        to_publish
+    }
+
+    /// A product without a gate: unknown, or ended, or its gate was lost. One look for all who click meanwhile.
+    async fn explain_missing_gate(&self, product: ProductId, pending: Vec<PendingPurchase>) {
+        match self.missing.try_get_with(product, self.why_missing(product)).await {
+            Ok(why) => refuse_all(pending, || why.into()),
+            Err(error) => refuse_all(pending, || Error::Unavailable(error.to_string())),
+        }
+    }
+
+    async fn why_missing(&self, product: ProductId) -> Result<Missing> {
+        match self.find_sale(product).await? {
+            None => Ok(Missing::Unknown),
+            Some(sale) if sale.had_ended(self.gate.now()) => Ok(Missing::Ended),
+            Some(_) => {
+                self.rebuilder.start(product);
+                Err(Error::Unavailable("the gate is lost".to_owned()))
+            }
+        }
+    }
+
+    async fn find_sale(&self, product: ProductId) -> Result<Option<Sale>> {
+        if !self.known.may_exist(product).await? {
+            return Ok(None);
+        }
+        Ok(self.db.read(move |conn| Box::pin(conn.find_sale(product))).await?)
+    }
+}
+
+/// Takes out whose client has hung up, and answers those that have waited too long.
+fn turn_away_late(pending: &mut Vec<PendingPurchase>) {
+    pending.retain(|pending| !pending.reply.is_closed());
+    let now = Instant::now();
+    let late = pending.extract_if(.., |pending| now.saturating_duration_since(pending.clicked_at) > TURN_MAX_WAIT);
+    refuse_all(late, || Error::Unavailable("waited too long for its turn".to_owned()));
+}

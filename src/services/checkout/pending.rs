@@ -1,0 +1,127 @@
+//! Purchases that wait for their answer, and how the answers get back to them.
+
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{Error, Result};
+use crate::model::{OrderId, ProductId, Purchase};
+
+/// Wakes the click.
+type Reply = oneshot::Sender<Result<OrderId>>;
+
+/// Hands a thread its answers, all of a message at a time: each hand-over costs a system call. What waits there is bounded by
+/// the batcher's own queue.
+#[derive(Clone)]
+pub(super) struct ReplyDispatcher(mpsc::UnboundedSender<Vec<(Reply, Result<OrderId>)>>);
+
+/// A click that waits for its answer.
+pub(super) struct PendingPurchase {
+    pub(super) product: ProductId,
+    pub(super) purchase: Purchase,
+    pub(super) clicked_at: Instant,
+    pub(super) reply: Reply,
+    /// Of the click's thread, if that is not the batcher's.
+    pub(super) dispatcher: Option<ReplyDispatcher>,
+}
+
+impl ReplyDispatcher {
+    /// A dispatcher for the thread that runs the work that comes with it.
+    pub(super) fn open() -> (Self, impl Future<Output = ()> + 'static) {
+        let (dispatcher, mut handed) = mpsc::unbounded_channel();
+        let work = async move {
+            while let Some(answers) = handed.recv().await {
+                for (reply, answer) in answers {
+                    answer_one(reply, answer);
+                }
+            }
+        };
+        (Self(dispatcher), work)
+    }
+}
+
+/// A client that has hung up finds its order in `GET /orders`.
+fn answer_one(reply: Reply, answer: Result<OrderId>) {
+    let _ = reply.send(answer);
+}
+
+/// Answers those of this thread one by one, and hands the others over together.
+pub(super) fn answer_all(answers: impl IntoIterator<Item = (PendingPurchase, Result<OrderId>)>) {
+    let mut threads: Vec<(ReplyDispatcher, Vec<_>)> = Vec::new();
+    for (PendingPurchase { reply, dispatcher, .. }, answer) in answers {
+        let Some(dispatcher) = dispatcher else {
+            answer_one(reply, answer);
+            continue;
+        };
+        match threads.iter_mut().find(|(other, _)| other.0.same_channel(&dispatcher.0)) {
+            Some((_, handed)) => handed.push((reply, answer)),
+            None => threads.push((dispatcher, vec![(reply, answer)])),
+        }
+    }
+    for (dispatcher, handed) in threads {
+        // A thread that has ended has nobody left to answer.
+        let _ = dispatcher.0.send(handed);
+    }
+}
+
+/// Answers all with the same error.
+pub(super) fn refuse_all(pending: impl IntoIterator<Item = PendingPurchase>, why: impl Fn() -> Error) {
+    answer_all(pending.into_iter().map(|pending| (pending, Err(why()))));
+}
+
+/// Groups purchases by product; within a product they keep their order.
+pub(super) fn by_product(pending: impl Iterator<Item = PendingPurchase>) -> Vec<(ProductId, Vec<PendingPurchase>)> {
+    let mut groups: Vec<(ProductId, Vec<PendingPurchase>)> = Vec::new();
+    for pending in pending {
+        match groups.iter_mut().find(|(product, _)| *product == pending.product) {
+            Some((_, group)) => group.push(pending),
+            None => groups.push((pending.product, vec![pending])),
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending(
+        product: i64,
+        dispatcher: Option<&ReplyDispatcher>,
+    ) -> (PendingPurchase, oneshot::Receiver<Result<OrderId>>) {
+        let (reply, answer) = oneshot::channel();
+        let product = ProductId::try_from(product).unwrap();
+        let purchase = Purchase { order_id: OrderId::draw(product), user_id: 1_i64.try_into().unwrap() };
+        let dispatcher = dispatcher.cloned();
+        (PendingPurchase { product, purchase, clicked_at: Instant::now(), reply, dispatcher }, answer)
+    }
+
+    #[tokio::test]
+    async fn each_purchase_gets_its_own_answer_whichever_thread_it_came_from() {
+        let ((one, one_hands_over), (other, other_hands_over)) = (ReplyDispatcher::open(), ReplyDispatcher::open());
+        let dispatchers = [None, Some(&one), Some(&other), Some(&one), None];
+        let (waiting, answers): (Vec<_>, Vec<_>) =
+            dispatchers.map(|dispatcher| pending(1, dispatcher)).into_iter().unzip();
+        let orders: Vec<OrderId> = waiting.iter().map(|pending| pending.purchase.order_id).collect();
+        answer_all(waiting.into_iter().map(|pending| {
+            let order = pending.purchase.order_id;
+            (pending, Ok(order))
+        }));
+        drop((one, other));
+        tokio::join!(one_hands_over, other_hands_over);
+        for (answer, order) in answers.into_iter().zip(orders) {
+            assert_eq!(answer.await.unwrap().unwrap(), order);
+        }
+    }
+
+    #[test]
+    fn purchases_of_a_product_go_together_in_the_order_they_came() {
+        let waiting: Vec<_> = [7, 8, 7, 9, 8].map(|product| pending(product, None).0).into_iter().collect();
+        let orders: Vec<OrderId> = waiting.iter().map(|pending| pending.purchase.order_id).collect();
+        let groups = by_product(waiting.into_iter()).into_iter();
+        let groups: Vec<(i64, Vec<OrderId>)> = groups
+            .map(|(product, group)| (product.get(), group.iter().map(|pending| pending.purchase.order_id).collect()))
+            .collect();
+        assert_eq!(groups, [(7, vec![orders[0], orders[2]]), (8, vec![orders[1], orders[4]]), (9, vec![orders[3]])]);
+    }
+}

@@ -1,0 +1,106 @@
+//! Publishes admitted purchases: the queue's confirm makes a promise of each.
+
+use std::time::Instant;
+
+use super::admission::{Admitted, Reserved};
+use super::pending::{PendingPurchase, answer_all, refuse_all};
+use super::shared::{Checkout, gate_left};
+use crate::error::{Error, Result};
+use crate::model::{Denial, OrderId, OrderIds, ProductId, Purchase, PurchaseBatch};
+use crate::queue::{BATCH_MAX, PublishError};
+use crate::services::deployment::PROMISE_MAX_AGE;
+
+impl Checkout {
+    /// Publishes reservations and answers once they are confirmed. Releases nothing, whatever happens: what a failed
+    /// publish leaves is decided in the database later (I5).
+    pub(super) async fn publish(&self, Admitted { product, epoch, reserved }: Admitted) {
+        let batch = message_of(product, epoch, &reserved);
+        crash_point!("before_publish");
+        match self.publish_and_note(&batch).await {
+            Ok(()) => {
+                crash_point!("before_reply");
+                self.confirmed.remember(batch.items.iter().map(|item| item.order_id));
+                self.promise(product, epoch, reserved);
+            }
+            Err(error) => {
+                self.publishing.failed(error.as_str(), &error, "look for what the log says of the queue");
+                refuse_all(reserved.into_iter().map(|held| held.pending), || error.into());
+            }
+        }
+    }
+
+    /// Publishes, and notes at the gate that something of the product is in flight.
+    async fn publish_and_note(&self, batch: &PurchaseBatch) -> std::result::Result<(), PublishError> {
+        let (product, begun) = (batch.product_id, Instant::now());
+        let (confirmed, noted) = tokio::join!(self.queue.publish(batch), self.gate.note_in_flight(product));
+        if let Err(error) = noted {
+            // The next sweep notes it: until then the list of a buyer who asks another instance may lack an order.
+            tracing::debug!(product.id = %product, %error, "Could not note what is in flight");
+        }
+        match &confirmed {
+            Ok(()) => {
+                self.publishing.worked();
+                self.metrics.publish_seconds.observe(begun.elapsed().as_secs_f64());
+            }
+            Err(error) => self.metrics.publish_failures.with_label_values(&[error.as_str()]).inc(),
+        }
+        confirmed
+    }
+
+    /// Answers purchases whose message is confirmed.
+    fn promise(&self, product: ProductId, epoch: i64, reserved: Vec<Reserved>) {
+        // After the confirm, not before the publish: by this time a rebuilt gate may not know the orders.
+        let now = Instant::now();
+        let deployment = self.rebuilder.deployment();
+        if !deployment.may_promise(now) || !deployment.is_current(product, epoch) {
+            refuse_all(reserved.into_iter().map(|held| held.pending), gate_left);
+            return;
+        }
+        answer_all(reserved.into_iter().map(|Reserved { pending, order_id, .. }| {
+            let answer = promised(&pending, order_id, now);
+            (pending, answer)
+        }));
+    }
+}
+
+/// The message that takes reservations to the consumers, each order once.
+fn message_of(product_id: ProductId, epoch: i64, reserved: &[Reserved]) -> PurchaseBatch {
+    // Only a repeat brings an order id that others may bring, too.
+    let repeats = reserved.iter().any(|held| held.order_id != held.pending.purchase.order_id);
+    let mut seen = OrderIds::default();
+    let items: Vec<Purchase> = reserved
+        .iter()
+        .map(|held| Purchase { order_id: held.order_id, user_id: held.pending.purchase.user_id })
+        .filter(|item| !repeats || seen.insert(item.order_id))
+        .collect();
+    PurchaseBatch { product_id, epoch, revision: reserved.first().map(|held| held.revision), items }
+}
+
+/// The answer to a purchase whose order is confirmed to be in the queue.
+fn promised(pending: &PendingPurchase, order_id: OrderId, now: Instant) -> Result<OrderId> {
+    if now.saturating_duration_since(pending.clicked_at) > PROMISE_MAX_AGE {
+        Err(Error::Unavailable("confirmed too late".to_owned()))
+    } else if order_id == pending.purchase.order_id {
+        Ok(order_id)
+    } else {
+        Err(Denial::AlreadyPurchased(order_id).into())
+    }
+}
+
+impl Admitted {
+    /// As many at a time as a message holds, those of one revision.
+    pub(super) fn into_messages(self) -> impl Iterator<Item = Self> {
+        let Self { product, epoch, mut reserved } = self;
+        // Only a repeat after a change of the product brings another revision than the others have.
+        if !reserved.is_sorted_by_key(|held| held.revision) {
+            reserved.sort_by_key(|held| held.revision);
+        }
+        let mut reserved = reserved.into_iter();
+        std::iter::from_fn(move || {
+            let waiting = reserved.as_slice();
+            let revision = waiting.first()?.revision;
+            let count = waiting.iter().take(BATCH_MAX).take_while(|held| held.revision == revision).count();
+            Some(Self { product, epoch, reserved: reserved.by_ref().take(count).collect() })
+        })
+    }
+}

@@ -1,0 +1,80 @@
+//! What the batchers of an instance share: the gate, the queue, and what is known of confirmed orders and missing products.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::future::Cache;
+
+use super::confirmed_orders::ConfirmedOrders;
+use crate::db::Db;
+use crate::error::Error;
+use crate::model::{Denial, ProductId};
+use crate::queue::OrderQueue;
+use crate::services::known_products::KnownProducts;
+use crate::services::recovery::Rebuilder;
+use crate::stock::StockGate;
+use crate::supervision::Supervisor;
+use crate::telemetry::{Metrics, SharedOutage};
+
+/// A product that does not exist, or whose sale has ended and whose gate was taken away, is looked for again after this.
+const MISSING_FOR: Duration = Duration::from_millis(200);
+const MAX_MISSING: u64 = 10_000;
+
+/// See the module.
+pub struct Checkout {
+    pub(super) db: Db,
+    pub(super) gate: Arc<StockGate>,
+    pub(super) queue: Arc<OrderQueue>,
+    pub(super) rebuilder: Arc<Rebuilder>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) known: Arc<KnownProducts>,
+    pub(super) supervisor: Supervisor,
+    /// What the log is told when many purchases fail.
+    pub(super) reserving: SharedOutage,
+    pub(super) publishing: SharedOutage,
+    pub(super) confirmed: ConfirmedOrders,
+    /// Why products had no gate a moment ago.
+    pub(super) missing: Cache<ProductId, Missing>,
+}
+
+/// Why a product has no gate and needs none.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Missing {
+    /// There is no such product.
+    Unknown,
+    /// Its sale has ended.
+    Ended,
+}
+
+impl From<Missing> for Error {
+    fn from(why: Missing) -> Self {
+        match why {
+            Missing::Unknown => Self::ProductNotFound,
+            Missing::Ended => Denial::Ended.into(),
+        }
+    }
+}
+
+impl Checkout {
+    /// Admits at `gate`, publishes to `queue`; asks `db` about products without a gate.
+    pub fn new(
+        db: Db,
+        gate: Arc<StockGate>,
+        queue: Arc<OrderQueue>,
+        rebuilder: Arc<Rebuilder>,
+        known: Arc<KnownProducts>,
+        metrics: Arc<Metrics>,
+        supervisor: Supervisor,
+    ) -> Self {
+        let missing = Cache::builder().max_capacity(MAX_MISSING).time_to_live(MISSING_FOR).build();
+        let confirmed = ConfirmedOrders::default();
+        let reserving = SharedOutage::new("Could not take units at the gate");
+        let publishing = SharedOutage::new("Purchases were not confirmed");
+        Self { db, gate, queue, rebuilder, metrics, known, supervisor, reserving, publishing, confirmed, missing }
+    }
+}
+
+/// What this instance asks may be another gate than that of the deployment.
+pub(super) fn gate_left() -> Error {
+    Error::Unavailable("the gate was left for another one".to_owned())
+}
