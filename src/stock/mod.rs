@@ -1,4 +1,4 @@
-//! The gate: who may buy, decided in one atomic step before anything slow happens.
+//! The admission gate, "the gate" for short: who may buy, decided in one atomic step before anything slow happens.
 //!
 //! It admits, it does not decide: the order's row in the database is the only decision. So every operation here is
 //! "add" or "remove if it is still mine", and repeating one is harmless (I6). A gate that lost what it knew, or whose

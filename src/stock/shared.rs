@@ -14,7 +14,7 @@ impl SharedGate<'_> {
         self.0.owner(deployment).await
     }
 
-    /// Says that the gates are this deployment's, whoever had them before.
+    /// Says that the gates are this deployment's, also if they were another one's before.
     pub async fn take(self, deployment: &str) -> Result<GateOwner, GateError> {
         self.0.take(deployment).await
     }

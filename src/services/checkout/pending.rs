@@ -81,20 +81,22 @@ pub(super) fn by_product(pending: impl Iterator<Item = PendingPurchase>) -> Vec<
     groups
 }
 
+/// One to test with, and where its answer comes.
+#[cfg(test)]
+pub(super) fn pending(
+    product: i64,
+    dispatcher: Option<&ReplyDispatcher>,
+) -> (PendingPurchase, oneshot::Receiver<Result<OrderId>>) {
+    let (reply, answer) = oneshot::channel();
+    let product = ProductId::try_from(product).expect("positive");
+    let purchase = Purchase { order_id: OrderId::draw(product), user_id: 1_i64.try_into().expect("positive") };
+    let dispatcher = dispatcher.cloned();
+    (PendingPurchase { product, purchase, clicked_at: Instant::now(), reply, dispatcher }, answer)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn pending(
-        product: i64,
-        dispatcher: Option<&ReplyDispatcher>,
-    ) -> (PendingPurchase, oneshot::Receiver<Result<OrderId>>) {
-        let (reply, answer) = oneshot::channel();
-        let product = ProductId::try_from(product).unwrap();
-        let purchase = Purchase { order_id: OrderId::draw(product), user_id: 1_i64.try_into().unwrap() };
-        let dispatcher = dispatcher.cloned();
-        (PendingPurchase { product, purchase, clicked_at: Instant::now(), reply, dispatcher }, answer)
-    }
 
     #[tokio::test]
     async fn each_purchase_gets_its_own_answer_whichever_thread_it_came_from() {

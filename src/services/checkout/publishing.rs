@@ -104,3 +104,47 @@ impl Admitted {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::pending::pending;
+    use super::*;
+    use crate::model::Revision;
+
+    fn reserved(revision: i64, order_id: Option<OrderId>) -> Reserved {
+        let (pending, _) = pending(1, None);
+        let order_id = order_id.unwrap_or(pending.purchase.order_id);
+        Reserved { pending, order_id, revision: Revision::try_from(revision).unwrap() }
+    }
+
+    #[test]
+    fn a_message_holds_purchases_of_one_revision_as_many_as_it_may_hold() {
+        let mut all: Vec<Reserved> = (0..BATCH_MAX + 1).map(|_| reserved(2, None)).collect();
+        all.push(reserved(1, None));
+        let admitted = Admitted { product: 1_i64.try_into().unwrap(), epoch: 7, reserved: all };
+        let held = |message: Admitted| (message.epoch, message.reserved[0].revision, message.reserved.len());
+        let messages: Vec<_> = admitted.into_messages().map(held).collect();
+        let revision = |number: i64| Revision::try_from(number).unwrap();
+        assert_eq!(messages, [(7, revision(1), 1), (7, revision(2), BATCH_MAX), (7, revision(2), 1)]);
+    }
+
+    #[test]
+    fn an_order_that_several_ask_for_again_is_in_the_message_once() {
+        let first = reserved(1, None);
+        let order = first.order_id;
+        let batch = message_of(1_i64.try_into().unwrap(), 7, &[first, reserved(1, Some(order)), reserved(1, None)]);
+        let orders: Vec<OrderId> = batch.items.iter().map(|item| item.order_id).collect();
+        assert_eq!((orders.len(), orders[0]), (2, order));
+        assert_ne!(orders[1], order);
+    }
+
+    #[test]
+    fn a_repeat_is_answered_with_the_order_that_holds_the_unit_and_a_late_confirm_promises_nothing() {
+        let (mine, other) = (pending(1, None).0, pending(1, None).0.purchase.order_id);
+        let (order, now) = (mine.purchase.order_id, mine.clicked_at);
+        assert_eq!(promised(&mine, order, now).unwrap(), order);
+        assert!(matches!(promised(&mine, other, now), Err(Error::Denied(Denial::AlreadyPurchased(id))) if id == other));
+        let late = now + PROMISE_MAX_AGE + std::time::Duration::from_millis(1);
+        assert!(matches!(promised(&mine, order, late), Err(Error::Unavailable(_))));
+    }
+}

@@ -29,7 +29,7 @@ pub struct Checkout {
     pub(super) metrics: Arc<Metrics>,
     pub(super) known: Arc<KnownProducts>,
     pub(super) supervisor: Supervisor,
-    /// What the log is told when many purchases fail.
+    /// So that many purchases that fail are few lines in the log.
     pub(super) reserving: SharedOutage,
     pub(super) publishing: SharedOutage,
     pub(super) confirmed: ConfirmedOrders,

@@ -57,7 +57,7 @@ pub(super) struct ConnectionCell {
     connecting: tokio::sync::Mutex<Option<(Instant, GateError)>>,
 }
 
-/// A pool of `size` connections for `settings`, which choose no database yet: the library would not tell why Redis refuses one.
+/// A pool of `size` connections for `settings`, which choose no database yet: the library would not say why Redis refuses one.
 pub(super) fn pool(settings: &config::Redis, size: usize) -> Result<Pool, String> {
     let mut login = RedisConnectionInfo::default();
     let password = settings.password.expose_secret();

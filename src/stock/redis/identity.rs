@@ -14,7 +14,7 @@ impl RedisGate {
         self.owner_after("SETNX", deployment).await
     }
 
-    /// Says that the gates are this deployment's, whoever had them before.
+    /// Says that the gates are this deployment's, also if they were another one's before.
     pub(in crate::stock) async fn take(&self, deployment: &str) -> Result<GateOwner, GateError> {
         self.owner_after("SET", deployment).await
     }
