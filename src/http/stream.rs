@@ -4,9 +4,11 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 
 use actix_web::web::BytesMut;
+use memchr::memmem::Finder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -145,12 +147,14 @@ fn one_request(bytes: &[u8]) -> (usize, Option<usize>) {
 
 /// Where the first empty line is over; the parser takes a bare line feed for an end of line as well.
 fn head_end(bytes: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(b'\n', bytes).find_map(|at| match bytes[at + 1..] {
-        [b'\n', ..] => Some(at + 2),
-        [b'\r', b'\n', ..] => Some(at + 3),
-        _ => None,
-    })
+    let end = EMPTY_LINE.find(bytes).map(|at| at + 3);
+    // Ends in bare line feeds that come before it.
+    let before = end.map_or(bytes, |end| &bytes[..end - 2]);
+    BARE_EMPTY_LINE.find(before).map(|at| at + 2).or(end)
 }
+
+static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n\r\n"));
+static BARE_EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n\n"));
 
 #[cfg(test)]
 mod tests {
@@ -165,6 +169,9 @@ mod tests {
             ("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n", (18, Some(0))),
             ("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r", (35, Some(17))),
             ("GET / HTTP/1.1\n\nGET / HTTP/1.1\n\nGET", (16, Some(0))),
+            ("GET / HTTP/1.1\n\nGET / HTTP/1.1\r\n\r\n", (16, Some(0))),
+            ("GET / HTTP/1.1\n\r\nGET / HTTP/1.1\n\n", (17, Some(0))),
+            ("GET / HTTP/1.1\r\n\n\r\n", (19, Some(2))),
             ("POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", (40, Some(2))),
             ("\n\n\n\n", (2, Some(0))),
         ] {
