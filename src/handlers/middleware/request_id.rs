@@ -17,6 +17,7 @@ use super::cors::Cors;
 use crate::telemetry::RequestMetrics;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const CALLERS_ID_MAX_BYTES: usize = 128;
 
 /// The path of a resource, as it was registered.
@@ -54,9 +55,9 @@ pub async fn with_request_id(
         Cors::allow(origin, &mut reply);
     }
     let headers = reply.headers_mut();
-    if !headers.contains_key(CACHE_CONTROL) {
-        // Most depends on who asks; what does not says so.
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Most depends on who asks; what does not says so itself.
+    if let Some(own) = headers.insert(CACHE_CONTROL, NO_STORE).next() {
+        headers.insert(CACHE_CONTROL, own);
     }
     headers.insert(X_REQUEST_ID.clone(), id);
     Ok(reply)
