@@ -4,7 +4,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use tokio::runtime::Runtime;
+
+/// A purchase allocates some forty times, mostly little and not for long, and what one thread allocates another often
+/// frees. That is quicker here than in the system's allocator.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// For a query that is not over when everything else is, such as one of a start that was told to stop.
 const LAST_QUERY: Duration = Duration::from_secs(1);
