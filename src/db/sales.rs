@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::diagnosis::diagnosed;
 use super::schema::products;
 use super::{Db, DbConn, DbError, DbPool, DbResult};
-use crate::model::{PurchaseBatch, Timestamp};
+use crate::model::{Purchase, PurchaseBatch, Timestamp};
 
 /// Stands for the revision of purchases that name none. An order gets the product's present one then, and if the one it names
 /// is not there: a program of a version that kept none has changed the product.
@@ -100,8 +100,7 @@ async fn take_stock(conn: &mut AsyncMysqlConnection, batches: &[PurchaseBatch]) 
 const INSERT_OR_IGNORE: &str = "INSERT IGNORE INTO orders \
     (id, product_id, user_id, live_user, status, price_cents, created_at, updated_at, revision) \
     SELECT UNHEX(item.id), item.product_id, item.buyer, item.buyer, 'unpaid', COALESCE(bought.price_cents, products.price_cents), \
-           DATE_ADD(?, INTERVAL item.later * 1000 MICROSECOND), \
-           DATE_ADD(?, INTERVAL GREATEST(item.later, ?) * 1000 MICROSECOND), COALESCE(bought.revision, products.ver) \
+           DATE_ADD(?, INTERVAL item.later * 1000 MICROSECOND), ?, COALESCE(bought.revision, products.ver) \
     FROM JSON_TABLE(?, '$[*]' COLUMNS (product_id BIGINT PATH '$[0]', revision BIGINT PATH '$[1]', NESTED PATH '$[2][*]' COLUMNS \
            (id CHAR(32) PATH '$[0]', buyer BIGINT PATH '$[1]', later BIGINT PATH '$[2]'))) AS item \
     STRAIGHT_JOIN products ON products.id = item.product_id \
@@ -128,10 +127,14 @@ async fn insert_or_ignore(conn: &mut AsyncMysqlConnection, batches: &[PurchaseBa
     }
     let insert = sql_query(INSERT_OR_IGNORE)
         .bind::<diesel::sql_types::Timestamp, _>(first)
-        .bind::<diesel::sql_types::Timestamp, _>(first)
-        .bind::<BigInt, _>(Timestamp::now().unix_ms() - first.unix_ms())
+        .bind::<diesel::sql_types::Timestamp, _>(updated_at(all()))
         .bind::<Text, _>(json_list(list));
     diesel_async::RunQueryDsl::execute(insert, conn).await
+}
+
+/// The time of these orders' writing: now, but never before any of them was drawn, by the clock of another instance.
+fn updated_at<'a>(items: impl IntoIterator<Item = &'a Purchase>) -> Timestamp {
+    items.into_iter().map(|item| item.order_id.drawn_at()).fold(Timestamp::now(), Timestamp::max)
 }
 
 /// A list of what stands there, each with a comma behind it.
@@ -143,15 +146,15 @@ fn json_list(mut values: String) -> String {
 }
 
 /// [`INSERT_OR_IGNORE`] of one product for SQLite: ids and times come as two strings of bytes, 16 and 23 a row, the buyers
-/// as a JSON list.
+/// as a JSON list. What is the same for all rows is worked out once.
 const INSERT_OR_IGNORE_INTO_FILE: &str = "INSERT OR IGNORE INTO orders \
     (id, product_id, user_id, live_user, status, price_cents, created_at, updated_at, revision) \
     SELECT substr(?1, 16 * key + 1, 16), ?2, value, value, 'unpaid', \
-           COALESCE((SELECT price_cents FROM product_revisions WHERE product_id = ?2 AND revision = ?6), \
-                    (SELECT price_cents FROM products WHERE id = ?2)), \
-           CAST(substr(?3, 23 * key + 1, 23) AS TEXT), max(CAST(substr(?3, 23 * key + 1, 23) AS TEXT), ?4), \
-           COALESCE((SELECT revision FROM product_revisions WHERE product_id = ?2 AND revision = ?6), \
-                    (SELECT ver FROM products WHERE id = ?2)) \
+           (SELECT COALESCE(bought.price_cents, products.price_cents) FROM products LEFT JOIN product_revisions AS bought \
+            ON bought.product_id = products.id AND bought.revision = ?6 WHERE products.id = ?2), \
+           CAST(substr(?3, 23 * key + 1, 23) AS TEXT), ?4, \
+           (SELECT COALESCE(bought.revision, products.ver) FROM products LEFT JOIN product_revisions AS bought \
+            ON bought.product_id = products.id AND bought.revision = ?6 WHERE products.id = ?2) \
     FROM json_each(?5)";
 
 /// [`insert_or_ignore`] in the words of synchronous Diesel.
@@ -171,7 +174,7 @@ fn insert_or_ignore_blocking(conn: &mut SqliteConnection, batch: &PurchaseBatch)
         .bind::<Binary, _>(ids)
         .bind::<BigInt, _>(batch.product_id)
         .bind::<Binary, _>(times.into_bytes())
-        .bind::<diesel::sql_types::Timestamp, _>(Timestamp::now())
+        .bind::<diesel::sql_types::Timestamp, _>(updated_at(&batch.items))
         .bind::<Text, _>(buyers)
         .bind::<BigInt, _>(batch.revision.map_or(NO_REVISION, i64::from));
     insert.execute(conn)
