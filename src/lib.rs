@@ -13,18 +13,28 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that fails may panic"))]
 
 /// A place where the fault tests let the process die: `FAILPOINTS=name=return`, in builds with the feature `failpoints`.
+#[cfg(feature = "failpoints")]
 macro_rules! crash_point {
     ($name:literal) => {
-        if cfg!(feature = "failpoints") {
-            let _: Option<()> = fail::eval($name, |_| std::process::abort());
-        }
+        let _: Option<()> = fail::eval($name, |_| std::process::abort());
     };
+}
+#[cfg(not(feature = "failpoints"))]
+macro_rules! crash_point {
+    ($name:literal) => {};
 }
 
 /// Whether a step is to fail here on purpose, in the same builds and under the same names.
+#[cfg(feature = "failpoints")]
 macro_rules! fails {
     ($name:literal) => {
-        cfg!(feature = "failpoints") && fail::eval($name, |_| ()).is_some()
+        fail::eval($name, |_| ()).is_some()
+    };
+}
+#[cfg(not(feature = "failpoints"))]
+macro_rules! fails {
+    ($name:literal) => {
+        false
     };
 }
 

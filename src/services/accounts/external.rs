@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 use moka::sync::Cache;
-use sha2::{Digest, Sha256};
+use ring::digest::SHA256;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -133,5 +133,7 @@ impl External {
 }
 
 fn digest(token: &str) -> [u8; 32] {
-    Sha256::digest(token).into()
+    let mut digest = [0; 32];
+    digest.copy_from_slice(ring::digest::digest(&SHA256, token.as_bytes()).as_ref());
+    digest
 }

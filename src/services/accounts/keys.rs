@@ -9,10 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::Algorithm;
+use jsonwebtoken::jwk::{Jwk, KeyOperations, PublicKeyUse};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::sync::{Notify, watch};
@@ -20,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::jwt::SignedToken;
+use super::signature::{SigningKey, VerifyingKey};
 
 /// A set is read again after this.
 const REREAD_FILE: Duration = Duration::from_secs(2);
@@ -32,8 +31,6 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_BYTES: usize = 256 * 1024;
 /// Keys beyond this many are not looked at.
 const MAX_KEYS: usize = 64;
-/// RSA keys that are neither weak nor slow: 2048 to 8192 bits.
-const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
 /// What to look at when a certificate is not accepted.
 const TRUST: &str = "its certificate must be valid for this address, and signed by somebody whom this machine trusts: add a \
@@ -59,8 +56,7 @@ pub(super) struct KeySet {
 
 struct Key {
     id: Option<String>,
-    algorithm: Algorithm,
-    key: DecodingKey,
+    key: VerifyingKey,
 }
 
 /// What a set has to say of a token.
@@ -85,8 +81,8 @@ pub(super) struct Keys {
 
 impl KeySet {
     fn of_secret(secret: &SecretString) -> Self {
-        let key = DecodingKey::from_secret(secret.expose_secret().as_bytes());
-        Self { version: 1, keys: Arc::new(vec![Key { id: None, algorithm: Algorithm::HS256, key }]) }
+        let key = VerifyingKey::Secret(SigningKey::new(secret.expose_secret().as_bytes()));
+        Self { version: 1, keys: Arc::new(vec![Key { id: None, key }]) }
     }
 
     /// Whether one of these keys signed a token. A key is for one algorithm only, whatever the token says.
@@ -100,7 +96,7 @@ impl KeySet {
         if candidates.peek().is_none() {
             return Verdict::UnknownKey;
         }
-        if candidates.any(|key| key.algorithm == token.algorithm && token.is_signed_by(&key.key)) {
+        if candidates.any(|key| token.is_signed_by(&key.key)) {
             return Verdict::Signed;
         }
         // A token that names no key may be by one that is new.
@@ -131,20 +127,12 @@ fn parse(json: &[u8]) -> Result<Vec<Key>, String> {
 }
 
 fn usable(jwk: &Jwk) -> Option<Key> {
-    let length = |text: &str| URL_SAFE_NO_PAD.decode(text).map(|bytes| bytes.len()).ok();
-    let algorithm = match &jwk.algorithm {
-        AlgorithmParameters::RSA(rsa) if RSA_BYTES.contains(&length(&rsa.n)?) => Algorithm::RS256,
-        AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => Algorithm::ES256,
-        AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
-        // A secret in a set that others can read is none.
-        _ => return None,
-    };
+    let key = VerifyingKey::from_jwk(&jwk.algorithm)?;
     let common = &jwk.common;
     let to_sign = common.public_key_use.as_ref().is_none_or(|purpose| *purpose == PublicKeyUse::Signature);
     let to_verify = common.key_operations.as_ref().is_none_or(|uses| uses.contains(&KeyOperations::Verify));
-    let meant = common.key_algorithm.is_none_or(|meant| meant.to_string() == format!("{algorithm:?}"));
-    let key = DecodingKey::from_jwk(jwk).ok()?;
-    (to_sign && to_verify && meant).then(|| Key { id: common.key_id.clone(), algorithm, key })
+    let meant = common.key_algorithm.is_none_or(|meant| meant.to_string() == format!("{:?}", key.algorithm()));
+    (to_sign && to_verify && meant).then(|| Key { id: common.key_id.clone(), key })
 }
 
 impl Keys {

@@ -14,6 +14,7 @@ mod line;
 mod network;
 mod passwords;
 mod session;
+mod signature;
 mod tokens;
 mod withdrawals;
 

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, Header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 
 use super::jwt::{CLOCK_AHEAD_SECONDS, SignedToken};
+use super::signature::{SigningKey, VerifyingKey};
 use crate::config::OWN_ISSUER as ISSUER;
 use crate::error::{Error, Result};
 use crate::model::{Role, Timestamp, UserId};
@@ -102,13 +101,12 @@ fn decoder() -> Decoder {
 
 /// Signs and checks tokens.
 pub struct Tokens {
-    signing: EncodingKey,
-    checking: DecodingKey,
+    key: SigningKey,
+    /// The same, for tokens in any form.
+    any_form: VerifyingKey,
     lifetime: Duration,
     /// What a token of ours begins with: its encoded header and a dot.
     own_header: String,
-    /// Has taken in the key.
-    own_mac: Hmac<Sha256>,
     decoder: Decoder,
 }
 
@@ -118,11 +116,10 @@ impl Tokens {
         let secret = secret.expose_secret().as_bytes();
         let header = serde_json::to_vec(&Header::new(Algorithm::HS256)).expect("a header always has a JSON form");
         Self {
-            signing: EncodingKey::from_secret(secret),
-            checking: DecodingKey::from_secret(secret),
+            key: SigningKey::new(secret),
+            any_form: VerifyingKey::Secret(SigningKey::new(secret)),
             lifetime,
             own_header: URL_SAFE_NO_PAD.encode(header) + ".",
-            own_mac: Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"),
             decoder: decoder(),
         }
     }
@@ -148,8 +145,11 @@ impl Tokens {
             iat,
             exp: iat.saturating_add_unsigned(self.lifetime.as_secs()),
         };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
-            .map_err(|error| Error::Internal(format!("signing a token: {error}")))
+        let claims =
+            serde_json::to_vec(&claims).map_err(|error| Error::Internal(format!("writing a token: {error}")))?;
+        let message = format!("{}{}", self.own_header, URL_SAFE_NO_PAD.encode(claims));
+        let signature = URL_SAFE_NO_PAD.encode(self.key.sign(message.as_bytes()));
+        Ok(format!("{message}.{signature}"))
     }
 
     /// Who a token was issued to, and when.
@@ -167,7 +167,9 @@ impl Tokens {
         if self.decoder.decode_slice(signature, &mut given).ok()? != given.len() {
             return None;
         }
-        self.own_mac.clone().chain_update(signed).verify_slice(&given).ok()?;
+        if !self.key.verify(signed.as_bytes(), &given) {
+            return None;
+        }
         let length = self.decoder.decode_slice(claims, &mut json).ok()?;
         let (own, iat, exp) = own_claims(&json[..length])?;
         let now = now();
@@ -177,7 +179,7 @@ impl Tokens {
     /// The same for claims in any order and spelling.
     fn check_any(&self, token: &str) -> Option<OwnToken> {
         let token = SignedToken::read(token)?;
-        if token.algorithm != Algorithm::HS256 || !token.is_signed_by(&self.checking) {
+        if !token.is_signed_by(&self.any_form) {
             return None;
         }
         let (claims, now) = (token.claims()?, now());
@@ -204,6 +206,7 @@ pub(super) fn now() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use jsonwebtoken::{DecodingKey, EncodingKey};
     use proptest::prelude::*;
     use serde_json::{Value, json};
 

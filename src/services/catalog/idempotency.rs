@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ConstantBuilder};
+use ring::digest::{SHA256, digest};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::view::ProductView;
@@ -161,7 +161,7 @@ pub(in crate::services) fn new_key(
     request: &impl Serialize,
 ) -> NewKey {
     let request = serde_json::to_vec(&(action, request)).unwrap_or_default();
-    NewKey { user_id: by.user_id, key: key.0, request_hash: Sha256::digest(request).to_vec() }
+    NewKey { user_id: by.user_id, key: key.0, request_hash: digest(&SHA256, &request).as_ref().to_vec() }
 }
 
 #[cfg(test)]
@@ -178,12 +178,15 @@ mod tests {
         let create = r#"{"name":"Boot","price_cents":5,"stock":1}"#;
         let create: CreateProduct = serde_json::from_str(create).unwrap();
         let kept = r#"["POST /products",{"name":"Boot","description":"","price_cents":5,"stock":1,"starts_at":null,"ends_at":null}]"#;
-        assert_eq!(new_key(by, key(), "POST /products", &create).request_hash, Sha256::digest(kept).to_vec());
+        assert_eq!(
+            new_key(by, key(), "POST /products", &create).request_hash,
+            digest(&SHA256, kept.as_bytes()).as_ref()
+        );
         let restock: Restock = serde_json::from_str(r#"{"units":5}"#).unwrap();
         let kept = r#"["POST /products/3/restock",{"units":5}]"#;
         assert_eq!(
             new_key(by, key(), "POST /products/3/restock", &restock).request_hash,
-            Sha256::digest(kept).to_vec()
+            digest(&SHA256, kept.as_bytes()).as_ref()
         );
     }
 }
