@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 
 use super::generator::{Load, Pace};
 use super::proof::Proof;
-use super::sale::{Shop, expect_only};
+use super::sale::{Target, expect_only};
 use super::target::fire_with_bar;
 use crate::config::Config;
 
@@ -17,10 +17,10 @@ const CONNECTIONS: usize = 256;
 const DATABASE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Lets `stock` purchases pile up in the queue; orders written a second once they may be.
-pub(super) async fn drain(shop: &Shop<'_>, config: &Config, stock: usize) -> Result<(f64, Proof), String> {
-    let address = shop.target.address();
-    let product = shop.target.new_product(stock).await?;
-    let requests = shop.target.clicks(product, 0, stock)?;
+pub(super) async fn drain(target: &Target<'_>, config: &Config, stock: usize) -> Result<(f64, Proof), String> {
+    let address = target.api.address();
+    let product = target.api.new_product(stock).await?;
+    let requests = target.api.clicks(product, 0, stock)?;
     let locking = async {
         let mut conn = AsyncMysqlConnection::establish(config.mysql.dsn.expose_secret()).await.map_err(text)?;
         conn.batch_execute("BEGIN").await.map_err(text)?;
@@ -30,13 +30,13 @@ pub(super) async fn drain(shop: &Shop<'_>, config: &Config, stock: usize) -> Res
     };
     let mut lock = within(locking).await?;
     let load = Load { addresses: vec![address], requests, count: stock, connections: CONNECTIONS, pace: Pace::Closed };
-    let volley = fire_with_bar(load, "backlog", &Arc::default()).await?;
-    expect_only(&volley, "202", stock)?;
+    let run = fire_with_bar(load, "backlog", &Arc::default()).await?;
+    expect_only(&run, "202", stock)?;
     let unlocking = async { lock.batch_execute("COMMIT").await.map_err(text) };
     within(unlocking).await?;
     // From the first order on: until then the consumer may still be waiting for the lock.
     let mut begun = None;
-    let proof = Proof::wait(shop.db, product, stock as u64, |written| {
+    let proof = Proof::wait(target.db, product, stock as u64, |written| {
         if written > 0 {
             begun.get_or_insert((Instant::now(), written));
         }

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::BenchArgs;
-use super::measures::{open_db, target};
+use super::measures::{open_db, target_api};
 use super::own_stores::{Known, OwnStores};
 use super::report::median;
-use super::sale::{SaleFigures, Shop, Size, hold};
+use super::sale::{SaleFigures, Size, Target, hold};
 use super::server::{Server, this_program};
 use crate::config::Config;
 
@@ -69,10 +69,10 @@ async fn measure(
     let config = &stores.config;
     // Where there is no config.yaml: each build has its own defaults, and may not know a key of the other's.
     let server = Server::start(program, stores.folder(), file, &stores.settings).await?;
-    let target = target(server.address, config).with_tokens_as_issued(&config.auth.jwt_secret).await?;
+    let api = target_api(server.address, config).with_tokens_as_issued(&config.auth.jwt_secret).await?;
     let stock = args.stock as usize;
     let size = Size { stock, late: stock, connections: args.most_connections() };
-    let figures = hold(&Shop { target: &target, db: &open_db(config), server: Some(&server) }, size, title).await?;
+    let figures = hold(&Target { api: &api, db: &open_db(config), server: Some(&server) }, size, title).await?;
     server.end().await;
     figures.proof.check()?;
     Ok(figures)

@@ -46,7 +46,7 @@ pub(super) enum Pace {
 }
 
 /// What became of the requests.
-pub(super) struct Volley {
+pub(super) struct Run {
     /// Replies by status and problem code: `202`, `409 sold_out`.
     pub(super) replies: BTreeMap<String, u64>,
     /// In microseconds.
@@ -57,7 +57,7 @@ pub(super) struct Volley {
     pub(super) generator_cpu: Duration,
 }
 
-impl Volley {
+impl Run {
     pub(super) fn count(&self, reply: &str) -> u64 {
         self.replies.get(reply).copied().unwrap_or(0)
     }
@@ -159,7 +159,7 @@ impl Drop for EndOnDrop {
 }
 
 /// Sends every request. `answered` counts along.
-pub(super) async fn fire(load: Load, answered: Arc<AtomicUsize>) -> io::Result<Volley> {
+pub(super) async fn fire(load: Load, answered: Arc<AtomicUsize>) -> io::Result<Run> {
     assert!(load.count == 0 || !load.requests.is_empty(), "there is something to send");
     let begun = Instant::now();
     let shared = Shared { load, begun, next: AtomicUsize::new(0), answered, due: Semaphore::new(0) };
@@ -175,7 +175,7 @@ pub(super) async fn fire(load: Load, answered: Arc<AtomicUsize>) -> io::Result<V
         let shared = shared.clone();
         tokio::task::spawn_blocking(move || shared.keep_pace(per_second));
     }
-    let mut volley = Volley {
+    let mut run = Run {
         replies: BTreeMap::new(),
         latencies: histogram(),
         elapsed: Duration::ZERO,
@@ -184,13 +184,13 @@ pub(super) async fn fire(load: Load, answered: Arc<AtomicUsize>) -> io::Result<V
     for thread in threads {
         let (tally, cpu) = thread.await.map_err(io::Error::other)??;
         for (reply, count) in tally.replies {
-            *volley.replies.entry(reply).or_default() += count;
+            *run.replies.entry(reply).or_default() += count;
         }
-        volley.latencies.add(tally.latencies).map_err(io::Error::other)?;
-        volley.generator_cpu += cpu;
+        run.latencies.add(tally.latencies).map_err(io::Error::other)?;
+        run.generator_cpu += cpu;
     }
-    volley.elapsed = begun.elapsed();
-    Ok(volley)
+    run.elapsed = begun.elapsed();
+    Ok(run)
 }
 
 /// What a thread has seen.
@@ -370,12 +370,12 @@ mod tests {
         let address = slow_server(Duration::from_millis(500)).await;
         let requests = vec![request("GET", "/", None, None)];
         let pace = Pace::Open { per_second: 100.0 };
-        let volley = fire(Load { addresses: vec![address], requests, count: 50, connections: 1, pace }, Arc::default())
+        let run = fire(Load { addresses: vec![address], requests, count: 50, connections: 1, pace }, Arc::default())
             .await
             .unwrap();
-        assert_eq!(volley.count("409 ended"), 50);
+        assert_eq!(run.count("409 ended"), 50);
         // All fell due within the half second that the first one took: the median waited for about half of it.
-        let median = volley.percentile_ms(50.0);
+        let median = run.percentile_ms(50.0);
         assert!((150.0..400.0).contains(&median), "{median} ms");
     }
 }

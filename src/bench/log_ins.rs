@@ -1,4 +1,4 @@
-//! A storm of log-ins beside a sale: more of them a second than the machine can hash passwords for.
+//! Log-ins beside a sale: more of them a second than the machine can hash passwords for.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use super::generator::{ask, request};
 
 pub(super) const PER_SECOND: u32 = 20;
 pub(super) const BCRYPT_COST: u32 = 12;
-/// How long a storm blows before a sale begins: until every place to wait for a hash is taken, so that what comes during
+/// How long the log-ins come before a sale begins: until every place to wait for a hash is taken, so that what comes during
 /// the sale is beyond the bound.
 const AHEAD: Duration = Duration::from_secs(3);
 /// After it, the server is asked this often whether it has hashed what was waiting, and this long at most.
@@ -46,14 +46,14 @@ impl LogIns {
 }
 
 /// Log-ins that keep coming until this is dropped.
-pub(super) struct Storm {
+pub(super) struct LogInLoad {
     address: SocketAddr,
     sending: JoinHandle<()>,
     seen: Arc<Mutex<LogIns>>,
 }
 
-impl Storm {
-    /// Begins one, and returns once it is at its height.
+impl LogInLoad {
+    /// Begins to send, and returns once every place to wait for a hash is taken.
     pub(super) async fn begin(address: SocketAddr) -> Self {
         let seen = Arc::<Mutex<LogIns>>::default();
         let sending = tokio::spawn(send(address, seen.clone()));
@@ -61,7 +61,7 @@ impl Storm {
         Self { address, sending, seen }
     }
 
-    /// Ends it, and returns once the server has nothing left of it.
+    /// Ends it, and returns once the server has answered all of it.
     pub(super) async fn end(self) -> LogIns {
         self.sending.abort();
         let last = request("POST", "/login", None, Some(&log_in(0)));
@@ -76,7 +76,7 @@ impl Storm {
     }
 }
 
-impl Drop for Storm {
+impl Drop for LogInLoad {
     fn drop(&mut self) {
         self.sending.abort();
     }

@@ -9,14 +9,14 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use super::generator::{Load, Pace, request};
-use super::log_ins::Storm;
+use super::log_ins::LogInLoad;
 use super::own_stores::{Known, OwnStores};
 use super::proof::Proof;
 use super::report::{Backlog, FixedRate, Measure, Report, Series};
-use super::sale::{Sample, Shop, Size, cpu, expect_only, hold, spent};
+use super::sale::{Sample, Size, Target, cpu, expect_only, hold, spent};
 use super::server::{Server, this_program};
-use super::target::{Target, fire_with_bar};
-use super::{BenchArgs, backlog, floor, raw_limits, unless_stopped};
+use super::target::{TargetApi, fire_with_bar};
+use super::{BenchArgs, backlog, baseline, raw_limits, unless_stopped};
 use crate::config::{Backend, Config};
 use crate::db::Db;
 use crate::services::Tokens;
@@ -37,7 +37,7 @@ const FIXED_RATE_SECONDS: f64 = 3.0;
 
 /// Everything that a run needs.
 pub(super) struct Bench {
-    pub(super) target: Target,
+    pub(super) api: TargetApi,
     pub(super) db: Db,
     own: Option<Own>,
 }
@@ -45,7 +45,7 @@ pub(super) struct Bench {
 /// The processes that the bench has started itself, and their configuration.
 struct Own {
     server: Server,
-    floor: Server,
+    baseline: Server,
     config: Config,
 }
 
@@ -62,8 +62,12 @@ impl Bench {
     async fn start(stores: &OwnStores, file: Option<&Path>) -> Result<Self, String> {
         let config = stores.config.clone();
         let server = Server::start(&this_program()?, Path::new("."), file, &stores.settings).await?;
-        let (address, floor) = (server.address, Server::start_floor().await?);
-        Ok(Self { target: target(address, &config), db: open_db(&config), own: Some(Own { server, floor, config }) })
+        let (address, baseline) = (server.address, Server::start_baseline().await?);
+        Ok(Self {
+            api: target_api(address, &config),
+            db: open_db(&config),
+            own: Some(Own { server, baseline, config }),
+        })
     }
 
     /// Of a server that runs on this configuration.
@@ -73,11 +77,11 @@ impl Bench {
             let secret = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             config.auth.jwt_secret = secret.trim().into();
         }
-        Ok(Self { target: target(resolve(url)?, &config), db: open_db(&config), own: None })
+        Ok(Self { api: target_api(resolve(url)?, &config), db: open_db(&config), own: None })
     }
 
-    fn shop(&self) -> Shop<'_> {
-        Shop { target: &self.target, db: &self.db, server: self.own.as_ref().map(|own| &own.server) }
+    fn target(&self) -> Target<'_> {
+        Target { api: &self.api, db: &self.db, server: self.own.as_ref().map(|own| &own.server) }
     }
 
     /// The same request again and again; what it costs the server.
@@ -93,16 +97,16 @@ impl Bench {
         let count = PLAIN_REQUESTS;
         let load = Load { addresses: vec![address], requests: vec![what], count, connections, pace: Pace::Closed };
         let before = cpu(server);
-        let volley = fire_with_bar(load, title, &Arc::default()).await?;
-        expect_only(&volley, reply, count)?;
-        Ok(Sample::new(volley, spent(before, cpu(server))))
+        let run = fire_with_bar(load, title, &Arc::default()).await?;
+        expect_only(&run, reply, count)?;
+        Ok(Sample::new(run, spent(before, cpu(server))))
     }
 
     /// F, if there is a bare endpoint of ours.
-    async fn floor(&self, connections: usize, title: &str) -> Result<Option<Sample>, String> {
+    async fn baseline(&self, connections: usize, title: &str) -> Result<Option<Sample>, String> {
         let Some(own) = &self.own else { return Ok(None) };
-        let request = request("POST", "/floor", None, Some(floor::BODY));
-        let at = (own.floor.address, Some(&own.floor));
+        let request = request("POST", "/baseline", None, Some(baseline::BODY));
+        let at = (own.baseline.address, Some(&own.baseline));
         self.repeat(at, request, connections, &format!("{title}: F"), "202").await.map(Some)
     }
 
@@ -113,10 +117,10 @@ impl Bench {
             let size = Size { stock, late, connections };
             let title = format!("{title}, {connections} connections");
             // Before and after: the machine drifts within a round, too.
-            let before = self.floor(connections, &title).await?;
-            let sale = hold(&self.shop(), size, &title).await?;
-            if let Some((before, after)) = before.zip(self.floor(connections, &title).await?) {
-                series.add(Measure::Floor, connections, before.mean(after));
+            let before = self.baseline(connections, &title).await?;
+            let sale = hold(&self.target(), size, &title).await?;
+            if let Some((before, after)) = before.zip(self.baseline(connections, &title).await?) {
+                series.add(Measure::Baseline, connections, before.mean(after));
             }
             series.add(Measure::Accepted, connections, sale.accepted);
             series.add(Measure::Refused, connections, sale.refused);
@@ -124,9 +128,9 @@ impl Bench {
             series.proofs.push(sale.proof);
         }
         let connections = args.most_connections();
-        let product = self.target.new_product(1).await?;
+        let product = self.api.new_product(1).await?;
         let read = request("GET", &format!("/products/{product}"), None, None);
-        let at = (self.target.address(), self.shop().server);
+        let at = (self.api.address(), self.target().server);
         let reads = self.repeat(at, read, connections, &format!("{title}: reading"), "200").await?;
         series.add(Measure::Reads, connections, reads);
         if self.own.is_some() {
@@ -143,10 +147,10 @@ impl Bench {
         title: &str,
         series: &mut Series,
     ) -> Result<(), String> {
-        let storm = Storm::begin(self.target.address()).await;
+        let load = LogInLoad::begin(self.api.address()).await;
         let size = Size { stock, late: 0, connections };
-        let sale = hold(&self.shop(), size, &format!("{title}, log-ins")).await?;
-        series.log_ins.add(&storm.end().await);
+        let sale = hold(&self.target(), size, &format!("{title}, log-ins")).await?;
+        series.log_ins.add(&load.end().await);
         series.add(Measure::DuringLogIns, connections, sale.accepted);
         series.proofs.push(sale.proof);
         Ok(())
@@ -155,14 +159,14 @@ impl Bench {
     /// Purchases one after the other on an idle system.
     async fn lone(&self, title: &str, series: &mut Series) -> Result<(), String> {
         let count = LONE_PURCHASES;
-        let product = self.target.new_product(count).await?;
-        let requests = self.target.clicks(product, 0, count)?;
+        let product = self.api.new_product(count).await?;
+        let requests = self.api.clicks(product, 0, count)?;
         tokio::time::sleep(REST).await;
-        let load = Load { addresses: vec![self.target.address()], requests, count, connections: 1, pace: Pace::Closed };
-        let before = cpu(self.shop().server);
-        let volley = fire_with_bar(load, &format!("{title}: alone"), &Arc::default()).await?;
-        expect_only(&volley, "202", count)?;
-        series.add(Measure::Lone, 1, Sample::new(volley, spent(before, cpu(self.shop().server))));
+        let load = Load { addresses: vec![self.api.address()], requests, count, connections: 1, pace: Pace::Closed };
+        let before = cpu(self.target().server);
+        let run = fire_with_bar(load, &format!("{title}: alone"), &Arc::default()).await?;
+        expect_only(&run, "202", count)?;
+        series.add(Measure::Lone, 1, Sample::new(run, spent(before, cpu(self.target().server))));
         series.proofs.push(Proof::wait(&self.db, product, count as u64, |_| ()).await?);
         Ok(())
     }
@@ -171,14 +175,14 @@ impl Bench {
     async fn at_fixed_rate(&self, share: f64, most: f64, connections: usize) -> Result<(FixedRate, Proof), String> {
         let per_second = (share * most).max(1.0);
         let count = (per_second * FIXED_RATE_SECONDS) as usize;
-        let product = self.target.new_product(count).await?;
-        let requests = self.target.clicks(product, 0, count)?;
+        let product = self.api.new_product(count).await?;
+        let requests = self.api.clicks(product, 0, count)?;
         let pace = Pace::Open { per_second };
-        let load = Load { addresses: vec![self.target.address()], requests, count, connections, pace };
+        let load = Load { addresses: vec![self.api.address()], requests, count, connections, pace };
         let title = format!("{:.0} % of the highest rate", share * 100.0);
-        let volley = fire_with_bar(load, &title, &Arc::default()).await?;
-        let proof = Proof::wait(&self.db, product, volley.count("202"), |_| ()).await?;
-        Ok((FixedRate::new(share, per_second, connections, volley), proof))
+        let run = fire_with_bar(load, &title, &Arc::default()).await?;
+        let proof = Proof::wait(&self.db, product, run.count("202"), |_| ()).await?;
+        Ok((FixedRate::new(share, per_second, connections, run), proof))
     }
 }
 
@@ -202,7 +206,7 @@ impl Bench {
         let mut series = Series::default();
         if let Some(config) = beneath {
             // First: the table that the raw limit is measured with is empty, too.
-            let (drained_per_second, proof) = backlog::drain(&self.shop(), config, args.stock as usize).await?;
+            let (drained_per_second, proof) = backlog::drain(&self.target(), config, args.stock as usize).await?;
             series.backlog = Some(Backlog { orders: args.stock, drained_per_second });
             series.proofs.push(proof);
         }
@@ -224,7 +228,7 @@ impl Bench {
             fixed_rates.push(figures);
             series.proofs.push(proof);
         }
-        self.target.end_sales().await?;
+        self.api.end_sales().await?;
         let peak_memory_kib = self.own.as_ref().map(|own| own.server.usage().peak_memory_kib);
         if let Some(own) = self.own {
             own.server.end().await;
@@ -237,8 +241,8 @@ impl Bench {
 }
 
 /// A server on this configuration, whose tokens are signed here.
-pub(super) fn target(address: SocketAddr, config: &Config) -> Target {
-    Target::new(address, Tokens::new(&config.auth.jwt_secret, TOKEN_LIFETIME))
+pub(super) fn target_api(address: SocketAddr, config: &Config) -> TargetApi {
+    TargetApi::new(address, Tokens::new(&config.auth.jwt_secret, TOKEN_LIFETIME))
 }
 
 fn resolve(url: &Url) -> Result<SocketAddr, String> {

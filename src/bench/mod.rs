@@ -19,9 +19,9 @@
 //! | `process::keep_to_itself`, `output::print`, `say!` | what every command does |
 
 mod backlog;
+mod baseline;
 mod compare;
 mod demo;
-mod floor;
 mod generator;
 mod ledger;
 mod log_ins;
@@ -60,8 +60,8 @@ pub enum Command {
     #[command(name = "bench")]
     Bench(BenchArgs),
     /// Serve the bare endpoint that `bench` compares with.
-    #[command(name = "floor", hide = true)]
-    Floor {
+    #[command(name = "baseline", hide = true)]
+    Baseline {
         /// Where.
         address: SocketAddr,
     },
@@ -118,7 +118,7 @@ pub async fn run(
         }
         // Its report is no secret.
         Command::Bench(args) => measure(load()?, file, args).await,
-        Command::Floor { address } => floor::serve(address).await,
+        Command::Baseline { address } => baseline::serve(address).await,
     }
 }
 

@@ -58,13 +58,13 @@ pub(super) fn latency_by_rate(title: &str, curves: &[LatencyCurve]) -> Result<St
 pub(super) struct Bar {
     pub(super) name: String,
     /// share of F
-    pub(super) of_floor: f64,
+    pub(super) of_baseline: f64,
     pub(super) per_second: f64,
 }
 
 /// One bar below the other, as they are given.
-pub(super) fn throughput_against_floor(title: &str, bars: &[Bar]) -> Result<String, String> {
-    let bars: Vec<_> = bars.iter().filter(|bar| sane(bar.of_floor) && sane(bar.per_second)).collect();
+pub(super) fn throughput_against_baseline(title: &str, bars: &[Bar]) -> Result<String, String> {
+    let bars: Vec<_> = bars.iter().filter(|bar| sane(bar.of_baseline) && sane(bar.per_second)).collect();
     if bars.is_empty() {
         return Err("nothing to draw".into());
     }
@@ -252,19 +252,19 @@ fn draw_bars(root: &Document, title: &str, bars: &[&Bar]) -> Drawn<()> {
     let middles: Vec<_> = (0..bars.len()).rev().map(|below| below as f64 + 0.5).collect();
     let ticks = middles.iter().copied().zip(bars.iter().map(|bar| bar.name.clone())).collect();
     let names = Axis { name: "", range: 0.0..count, ticks };
-    let (_, most) = bounds(bars.iter().map(|bar| bar.of_floor).chain(once(1.0)));
-    let end = |bar: &Bar| format!("{:.2} F · {}/s", bar.of_floor, number(bar.per_second, 0));
+    let (_, most) = bounds(bars.iter().map(|bar| bar.of_baseline).chain(once(1.0)));
+    let end = |bar: &Bar| format!("{:.2} F · {}/s", bar.of_baseline, number(bar.per_second, 0));
     let ends: Vec<_> = bars.iter().map(|bar| end(bar)).collect();
     let right = LETTER * longest(ends.iter().map(String::as_str)) + EDGE;
     let mut chart = chart(root, title, linear("share of F", 0.0, most), names, right)?;
     let half = (0.06 * count).min(0.32);
-    let corners = bars.iter().zip(&middles).map(|(bar, y)| [(0.0, y + half), (bar.of_floor, y - half)]);
+    let corners = bars.iter().zip(&middles).map(|(bar, y)| [(0.0, y + half), (bar.of_baseline, y - half)]);
     chart.draw_series(corners.map(|corners| Rectangle::new(corners, COLOURS[0].filled())))?;
     chart.draw_series(once(PathElement::new([(1.0, 0.0), (1.0, count)], COLOURS[1].stroke_width(2))))?;
     let (x, y) = chart.backend_coord(&(1.0, count));
     write(root, "F", TEXT_SIZE, (x, y - 9), HPos::Center)?;
     for ((bar, end), y) in bars.iter().zip(&ends).zip(&middles) {
-        let (x, y) = chart.backend_coord(&(bar.of_floor, *y));
+        let (x, y) = chart.backend_coord(&(bar.of_baseline, *y));
         let behind = [(x + 2, y - 9), (x + 6 + 7 * longest(once(end.as_str())) as i32, y + 9)];
         root.draw(&Rectangle::new(behind, WHITE.filled()))?;
         write(root, end, TEXT_SIZE, (x + 6, y), HPos::Left)?;
@@ -280,8 +280,8 @@ mod tests {
         latency_by_rate("latency", &[LatencyCurve { label: "40,000/s".into(), points: points.to_vec() }])
     }
 
-    fn throughput(of_floor: f64, per_second: f64) -> Result<String, String> {
-        throughput_against_floor("against F", &[Bar { name: "sold < out".into(), of_floor, per_second }])
+    fn throughput(of_baseline: f64, per_second: f64) -> Result<String, String> {
+        throughput_against_baseline("against F", &[Bar { name: "sold < out".into(), of_baseline, per_second }])
     }
 
     fn time(points: &[(f64, f64)]) -> Result<String, String> {
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn what_is_no_figure_is_left_out() {
         let nothing = Err("nothing to draw".to_string());
-        for empty in [latency_by_rate("", &[]), throughput_against_floor("", &[]), over_time("", &[])] {
+        for empty in [latency_by_rate("", &[]), throughput_against_baseline("", &[]), over_time("", &[])] {
             assert_eq!(empty, nothing);
         }
         for broken in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, -1.0] {

@@ -9,9 +9,9 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::BenchArgs;
-use super::generator::{Volley, histogram, percentile_ms};
+use super::generator::{Run, histogram, percentile_ms};
 use super::log_ins::LogIns;
-use super::pictures::{Bar, LatencyCurve, Timeline, latency_by_rate, over_time, throughput_against_floor};
+use super::pictures::{Bar, LatencyCurve, Timeline, latency_by_rate, over_time, throughput_against_baseline};
 use super::proof::Proof;
 use super::raw_limits::RawLimits;
 use super::sale::{Progress, Sample};
@@ -23,11 +23,12 @@ const CURVE: [f64; 14] = [0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 98.0, 99.0, 9
 /// In seconds.
 const RATE_OVER: f64 = 0.25;
 
-/// What is measured again and again.
+/// What is measured again and again. Names in report.json stay as they were: scripts read them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Measure {
-    Floor,
+    #[serde(rename = "floor")]
+    Baseline,
     Accepted,
     DuringLogIns,
     Refused,
@@ -38,7 +39,7 @@ pub(super) enum Measure {
 impl Measure {
     fn name(self) -> &'static str {
         match self {
-            Self::Floor => "F, a bare endpoint",
+            Self::Baseline => "F, a bare endpoint",
             Self::Accepted => "purchases accepted",
             Self::DuringLogIns => "  while users log in",
             Self::Refused => "sold-out refusals",
@@ -106,13 +107,13 @@ impl Series {
     }
 
     /// By how much F differed between the rounds, in percent.
-    fn floor_spread(&self) -> Option<f64> {
+    fn baseline_spread(&self) -> Option<f64> {
         let spread = |samples: &Vec<Sample>| {
             let rates = || samples.iter().map(|sample| sample.per_second);
             (rates().fold(0.0, f64::max) / rates().fold(f64::MAX, f64::min) - 1.0) * 100.0
         };
-        let floors = self.samples.iter().filter(|((measure, _), _)| *measure == Measure::Floor);
-        floors.map(|(_, samples)| spread(samples)).reduce(f64::max)
+        let baselines = self.samples.iter().filter(|((measure, _), _)| *measure == Measure::Baseline);
+        baselines.map(|(_, samples)| spread(samples)).reduce(f64::max)
     }
 }
 
@@ -148,7 +149,8 @@ struct Throughput {
     measure: Measure,
     connections: usize,
     per_second: f64,
-    of_floor: Option<f64>,
+    #[serde(rename = "of_floor")]
+    of_baseline: Option<f64>,
     written_per_second: Option<f64>,
     latency_ms: Percentiles,
     server_cpu_us: Option<f64>,
@@ -170,15 +172,15 @@ pub(super) struct FixedRate {
 }
 
 impl FixedRate {
-    pub(super) fn new(of_highest: f64, per_second: f64, connections: usize, volley: Volley) -> Self {
+    pub(super) fn new(of_highest: f64, per_second: f64, connections: usize, run: Run) -> Self {
         Self {
             of_highest,
             per_second,
             connections,
-            latency_ms: Percentiles::of(&volley.latencies),
-            curve: CURVE.iter().map(|percentile| (*percentile, volley.percentile_ms(*percentile))).collect(),
-            generator_share: volley.generator_cpu.as_secs_f64() / volley.elapsed.as_secs_f64(),
-            replies: volley.replies,
+            latency_ms: Percentiles::of(&run.latencies),
+            curve: CURVE.iter().map(|percentile| (*percentile, run.percentile_ms(*percentile))).collect(),
+            generator_share: run.generator_cpu.as_secs_f64() / run.elapsed.as_secs_f64(),
+            replies: run.replies,
         }
     }
 }
@@ -225,7 +227,8 @@ pub(super) struct Report {
     machine: Machine,
     rounds: u8,
     stock: u32,
-    floor_spread_percent: Option<f64>,
+    #[serde(rename = "floor_spread_percent")]
+    baseline_spread_percent: Option<f64>,
     throughput: Vec<Throughput>,
     fixed_rates: Vec<FixedRate>,
     raw_limits: Option<RawLimits>,
@@ -262,7 +265,7 @@ impl Report {
             machine: Machine::here(),
             rounds: args.rounds,
             stock: args.stock,
-            floor_spread_percent: series.floor_spread(),
+            baseline_spread_percent: series.baseline_spread(),
             throughput: series.samples.keys().map(|(measure, count)| throughput(series, *measure, *count)).collect(),
             fixed_rates,
             raw_limits,
@@ -312,7 +315,7 @@ impl Report {
         let curves: Vec<LatencyCurve> = self.fixed_rates.iter().map(curve).collect();
         let bar = |line: &Throughput| {
             let name = format!("{}, {} connections", line.measure.name(), line.connections);
-            Some(Bar { name, of_floor: line.of_floor?, per_second: line.per_second })
+            Some(Bar { name, of_baseline: line.of_baseline?, per_second: line.per_second })
         };
         let bars: Vec<Bar> = self.throughput.iter().filter_map(bar).collect();
         let latency = "Latency of a purchase at fixed rates";
@@ -320,7 +323,7 @@ impl Report {
         let written = "A sale: promises and orders written";
         [
             ("latency.svg", latency, latency_by_rate(latency, &curves)),
-            ("throughput.svg", throughput, throughput_against_floor(throughput, &bars)),
+            ("throughput.svg", throughput, throughput_against_baseline(throughput, &bars)),
             ("written.svg", written, over_time(written, &timelines(&series.progress))),
         ]
     }
@@ -334,7 +337,7 @@ fn throughput(series: &Series, measure: Measure, connections: usize) -> Throughp
         measure,
         connections,
         per_second,
-        of_floor: series.share(measure, Measure::Floor, connections),
+        of_baseline: series.share(measure, Measure::Baseline, connections),
         written_per_second: written.and_then(|figures| median(figures.clone())),
         latency_ms: Percentiles::of(&series.latencies(measure, connections)),
         server_cpu_us: median_of(&|sample| sample.server_cpu_us),

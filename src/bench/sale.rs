@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::generator::{Load, Pace, Volley};
+use super::generator::{Load, Pace, Run};
 use super::proof::{Proof, sold};
 use super::server::Server;
-use super::target::{Target, fire_with_bar};
+use super::target::{TargetApi, fire_with_bar};
 use crate::db::Db;
 use crate::model::ProductId;
 
 /// How often the progress of a sale is noted.
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
 
-/// Where a sale is held, and who looks.
-pub(super) struct Shop<'a> {
-    pub(super) target: &'a Target,
+/// The server that is measured, and its database.
+pub(super) struct Target<'a> {
+    pub(super) api: &'a TargetApi,
     pub(super) db: &'a Db,
     /// The process, if it is ours.
     pub(super) server: Option<&'a Server>,
@@ -34,7 +34,7 @@ pub(super) struct Size {
     pub(super) connections: usize,
 }
 
-/// The figures of one volley.
+/// The figures of one run.
 #[derive(Clone)]
 pub(super) struct Sample {
     pub(super) per_second: f64,
@@ -46,16 +46,16 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    pub(super) fn new(volley: Volley, server_cpu: Option<Duration>) -> Self {
+    pub(super) fn new(run: Run, server_cpu: Option<Duration>) -> Self {
         Self {
-            per_second: volley.per_second(),
-            server_cpu_us: server_cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / volley.total().max(1) as f64),
-            generator_share: volley.generator_cpu.as_secs_f64() / volley.elapsed.as_secs_f64(),
-            latencies: volley.latencies,
+            per_second: run.per_second(),
+            server_cpu_us: server_cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / run.total().max(1) as f64),
+            generator_share: run.generator_cpu.as_secs_f64() / run.elapsed.as_secs_f64(),
+            latencies: run.latencies,
         }
     }
 
-    /// Two volleys of the same kind as one.
+    /// Two runs of the same kind as one.
     pub(super) fn mean(self, other: Self) -> Self {
         let mean = |one: f64, other: f64| (one + other) / 2.0;
         Self {
@@ -86,18 +86,18 @@ pub(super) struct SaleFigures {
 }
 
 /// Holds a sale.
-pub(super) async fn hold(shop: &Shop<'_>, size: Size, title: &str) -> Result<SaleFigures, String> {
+pub(super) async fn hold(target: &Target<'_>, size: Size, title: &str) -> Result<SaleFigures, String> {
     let Size { stock, late, connections } = size;
-    let address = shop.target.address();
-    let product = shop.target.new_product(stock).await?;
-    let requests = shop.target.clicks(product, 0, stock)?;
+    let address = target.api.address();
+    let product = target.api.new_product(stock).await?;
+    let requests = target.api.clicks(product, 0, stock)?;
     let load = Load { addresses: vec![address], requests, count: stock, connections, pace: Pace::Closed };
-    let before = cpu(shop.server);
+    let before = cpu(target.server);
     let begun = Instant::now();
     let mut progress = Vec::new();
-    let volley = watched(shop, product, load, &format!("{title}: buying"), &mut progress).await?;
-    expect_only(&volley, "202", stock)?;
-    let proof = Proof::wait(shop.db, product, volley.count("202"), |written| {
+    let run = watched(target, product, load, &format!("{title}: buying"), &mut progress).await?;
+    expect_only(&run, "202", stock)?;
+    let proof = Proof::wait(target.db, product, run.count("202"), |written| {
         let seconds = begun.elapsed().as_secs_f64();
         if progress.last().is_none_or(|last: &Progress| seconds - last.seconds >= SAMPLE_EVERY.as_secs_f64()) {
             progress.push(Progress { seconds, answered: stock, written });
@@ -105,38 +105,38 @@ pub(super) async fn hold(shop: &Shop<'_>, size: Size, title: &str) -> Result<Sal
     });
     let proof = proof.await?;
     let written_in = proof.written_at.duration_since(begun).as_secs_f64();
-    let accepted = Sample::new(volley, spent(before, cpu(shop.server)));
+    let accepted = Sample::new(run, spent(before, cpu(target.server)));
 
-    let requests = shop.target.clicks(product, stock, late)?;
+    let requests = target.api.clicks(product, stock, late)?;
     let load = Load { addresses: vec![address], requests, count: late, connections, pace: Pace::Closed };
-    let before = cpu(shop.server);
-    let volley = fire_with_bar(load, &format!("{title}: refusing"), &Arc::default()).await?;
-    expect_only(&volley, "409 sold_out", late)?;
-    let refused = Sample::new(volley, spent(before, cpu(shop.server)));
+    let before = cpu(target.server);
+    let run = fire_with_bar(load, &format!("{title}: refusing"), &Arc::default()).await?;
+    expect_only(&run, "409 sold_out", late)?;
+    let refused = Sample::new(run, spent(before, cpu(target.server)));
     let written_per_second = stock as f64 / written_in;
     Ok(SaleFigures { accepted, refused, written_per_second, progress, proof })
 }
 
 /// Fires a load and notes how far it is, and how many orders are written.
 async fn watched(
-    shop: &Shop<'_>,
+    target: &Target<'_>,
     product: ProductId,
     load: Load,
     title: &str,
     progress: &mut Vec<Progress>,
-) -> Result<Volley, String> {
+) -> Result<Run, String> {
     let answered = Arc::new(AtomicUsize::new(0));
     let begun = Instant::now();
     let watching = async {
         loop {
-            let written = sold(shop.db, product).await?;
+            let written = sold(target.db, product).await?;
             let seconds = begun.elapsed().as_secs_f64();
             progress.push(Progress { seconds, answered: answered.load(Ordering::Relaxed), written });
             tokio::time::sleep(SAMPLE_EVERY).await;
         }
     };
     tokio::select! {
-        volley = fire_with_bar(load, title, &answered) => volley,
+        run = fire_with_bar(load, title, &answered) => run,
         failed = watching => failed,
     }
 }
@@ -152,9 +152,9 @@ pub(super) fn spent(before: Option<Duration>, after: Option<Duration>) -> Option
 }
 
 /// Checks that every request was answered like this.
-pub(super) fn expect_only(volley: &Volley, reply: &str, count: usize) -> Result<(), String> {
-    if volley.count(reply) == count as u64 && volley.total() == count as u64 {
+pub(super) fn expect_only(run: &Run, reply: &str, count: usize) -> Result<(), String> {
+    if run.count(reply) == count as u64 && run.total() == count as u64 {
         return Ok(());
     }
-    Err(format!("expected {count} replies `{reply}`, got {:?}", volley.replies))
+    Err(format!("expected {count} replies `{reply}`, got {:?}", run.replies))
 }

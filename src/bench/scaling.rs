@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 
 use super::generator::{Load, Pace};
-use super::measures::{open_db, target};
+use super::measures::{open_db, target_api};
 use super::own_stores::{Known, OwnStores};
 use super::proof::Proof;
 use super::sale::expect_only;
@@ -91,7 +91,7 @@ async fn measure(stores: &OwnStores, file: Option<&Path>, case: Case, title: &st
     for _ in 0..case.instances {
         servers.push(Server::start(&this_program()?, Path::new("."), file, &stores.settings).await?);
     }
-    let target = target(servers[0].address, config);
+    let api = target_api(servers[0].address, config);
 
     let at_once = case.sales * case.buyers;
     let lots = PURCHASES.div_ceil(at_once);
@@ -99,8 +99,8 @@ async fn measure(stores: &OwnStores, file: Option<&Path>, case: Case, title: &st
     for _ in 0..lots {
         let mut crowds = Vec::new();
         for sale in 0..case.sales {
-            let product = target.new_product(case.buyers).await?;
-            crowds.push(target.clicks(product, sale * case.buyers, case.buyers)?.into_iter());
+            let product = api.new_product(case.buyers).await?;
+            crowds.push(api.clicks(product, sale * case.buyers, case.buyers)?.into_iter());
             products.push(product);
         }
         for turn in 0..at_once {
@@ -115,8 +115,8 @@ async fn measure(stores: &OwnStores, file: Option<&Path>, case: Case, title: &st
     let addresses = servers.iter().map(|server| server.address).collect();
     let load = Load { addresses, requests, count, connections: case.connections, pace: Pace::Closed };
     let begun = Instant::now();
-    let volley = fire_with_bar(load, title, &Arc::default()).await?;
-    expect_only(&volley, "202", count)?;
+    let run = fire_with_bar(load, title, &Arc::default()).await?;
+    expect_only(&run, "202", count)?;
     let db = open_db(config);
     let prove = async |product| Proof::wait(&db, product, case.buyers as u64, |_| ()).await?.check();
     if let Some(last) = products.last() {
@@ -134,7 +134,7 @@ async fn measure(stores: &OwnStores, file: Option<&Path>, case: Case, title: &st
         _ => None,
     };
     let figures = Figures {
-        per_second: volley.per_second(),
+        per_second: run.per_second(),
         written_per_second: count as f64 / written_in.as_secs_f64(),
         cpu_us: (cpu_after - cpu_before).as_secs_f64() * 1e6 / count as f64,
         memory_mib: usage().map(|usage| usage.peak_memory_kib as f64 / 1024.0).sum(),

@@ -45,10 +45,10 @@ impl Server {
     }
 
     /// Starts the bare endpoint that F is measured with.
-    pub(super) async fn start_floor() -> Result<Self, String> {
+    pub(super) async fn start_baseline() -> Result<Self, String> {
         let address = free_address()?;
         let mut command = Command::new(this_program()?);
-        command.arg("floor").arg(address.to_string());
+        command.arg("baseline").arg(address.to_string());
         Self::spawn(command, address, "/", 404).await
     }
 

@@ -1,4 +1,4 @@
-//! The shop that is measured, from outside: products put on sale, buyers with tokens, requests behind a progress bar.
+//! The server that is measured, from outside: products put on sale, buyers with tokens, requests behind a progress bar.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use super::generator::{Load, Volley, ask, fire, request};
+use super::generator::{Load, Run, ask, fire, request};
 use crate::model::{ProductId, Role, Timestamp, UserId};
 use crate::services::{Identity, Tokens};
 
@@ -30,8 +30,8 @@ pub(super) fn buyer(number: u32) -> u64 {
     2 + u64::from(number).wrapping_mul(STRIDE) % USERS
 }
 
-/// Where the shop is, and what its tokens are signed with.
-pub(super) struct Target {
+/// The address of the server that is measured, and what its tokens are signed with.
+pub(super) struct TargetApi {
     address: SocketAddr,
     tokens: Tokens,
     /// If they are to be written as another build writes them.
@@ -39,7 +39,7 @@ pub(super) struct Target {
     products: Mutex<Vec<ProductId>>,
 }
 
-impl Target {
+impl TargetApi {
     pub(super) fn new(address: SocketAddr, tokens: Tokens) -> Self {
         Self { address, tokens, form: None, products: Mutex::default() }
     }
@@ -148,7 +148,7 @@ impl Form {
 }
 
 /// Sends a load behind a progress bar. `answered` counts along.
-pub(super) async fn fire_with_bar(load: Load, title: &str, answered: &Arc<AtomicUsize>) -> Result<Volley, String> {
+pub(super) async fn fire_with_bar(load: Load, title: &str, answered: &Arc<AtomicUsize>) -> Result<Run, String> {
     let bar = ProgressBar::new(load.count as u64);
     if let Ok(style) = ProgressStyle::with_template("{msg:44} {bar:30} {pos:>7}/{len} {per_sec}") {
         bar.set_style(style);
@@ -160,12 +160,12 @@ pub(super) async fn fire_with_bar(load: Load, title: &str, answered: &Arc<Atomic
             bar.set_position(answered.load(Ordering::Relaxed) as u64);
         }
     };
-    let volley = tokio::select! {
-        volley = fire(load, answered.clone()) => volley,
+    let run = tokio::select! {
+        run = fire(load, answered.clone()) => run,
         () = moving => return Err("the progress bar has ended".to_owned()),
     };
     bar.finish_and_clear();
-    volley.map_err(|error| format!("{title}: {error}"))
+    run.map_err(|error| format!("{title}: {error}"))
 }
 
 /// A folder for the embedded backend; deleted when dropped.
@@ -198,8 +198,8 @@ mod tests {
     #[test]
     fn every_click_is_another_buyer() {
         let tokens = Tokens::new(&"0123456789abcdef0123456789abcdef".into(), Duration::from_secs(60));
-        let target = Target::new(([127, 0, 0, 1], 1).into(), tokens);
-        let clicks = target.clicks(1.try_into().unwrap(), 0, 5_000).unwrap();
+        let api = TargetApi::new(([127, 0, 0, 1], 1).into(), tokens);
+        let clicks = api.clicks(1.try_into().unwrap(), 0, 5_000).unwrap();
         assert_eq!(clicks.iter().collect::<HashSet<_>>().len(), 5_000);
     }
 

@@ -70,7 +70,7 @@ impl Report {
         if let Some(peak) = self.peak_memory_mib {
             writeln!(out, "- the server's memory, peak: {peak:.0} MiB")?;
         }
-        if let Some(spread) = self.floor_spread_percent {
+        if let Some(spread) = self.baseline_spread_percent {
             writeln!(out, "- F differed between rounds by {spread:.0} %: differences below that mean nothing")?;
         }
         let Proven { accepted, live_orders, units_sold, oversold, doubles } = self.proof;
@@ -104,18 +104,18 @@ impl Report {
             line.measure.name(),
             line.connections,
             line.per_second,
-            or_dash(line.of_floor, 2),
+            or_dash(line.of_baseline, 2),
             or_dash(line.server_cpu_us, 1),
             line.generator_share * 100.0
         )?;
         if let Some(written) = line.written_per_second {
-            let of_floor = line.of_floor.map(|share| share * written / line.per_second);
+            let of_baseline = line.of_baseline.map(|share| share * written / line.per_second);
             writeln!(
                 out,
                 "| {:<22} | {:>5} | {written:>10.0} | {:>4} | {:>6} | {:>6} | {:>6} | {:>8} | {:>13} | {:>9} |",
                 "  written, to the last",
                 line.connections,
-                or_dash(of_floor, 2),
+                or_dash(of_baseline, 2),
                 "",
                 "",
                 "",

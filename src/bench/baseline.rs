@@ -5,16 +5,16 @@ use std::net::SocketAddr;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use serde::{Deserialize, Serialize};
 
-/// Serves `POST /floor` until the process is killed.
+/// Serves `POST /baseline` until the process is killed.
 pub(super) async fn serve(address: SocketAddr) -> Result<(), String> {
     let served = async {
-        HttpServer::new(|| App::new().route("/floor", web::post().to(answer)))
+        HttpServer::new(|| App::new().route("/baseline", web::post().to(answer)))
             .disable_signals()
             .bind(address)?
             .run()
             .await
     };
-    served.await.map_err(|error| format!("floor: {error}"))
+    served.await.map_err(|error| format!("baseline: {error}"))
 }
 
 /// A request to it.
