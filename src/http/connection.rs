@@ -3,7 +3,11 @@
 //! A connection lives on one thread, so all of this is plain cells. Times are the worker's ticks (`worker::TICK`): a
 //! clock of its own would cost a call for each request.
 
+mod deadlines;
+mod writing;
+
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -11,33 +15,18 @@ use std::task::{Context, Poll, Waker};
 use actix_http::h1;
 use futures_util::Stream;
 
+use super::doors::network;
 use super::refusal::Refusal;
-use super::worker::{Worker, seconds};
+use super::worker::Worker;
 
 /// Bytes of a head at most; what waits behind a reply may add to it.
 const HEAD_MAX_BYTES: usize = 16 * 1024;
-/// Read and written at most before another connection has its turn.
+/// Read at most before another connection has its turn.
 const READ_TURN_BYTES: usize = 16 * 1024;
-const WRITE_TURN_BYTES: usize = 256 * 1024;
 /// Read at most of a body that nobody wants, so that its sender gets to read the reply.
 const UNWANTED_BODY_MAX_BYTES: usize = 1024 * 1024;
 /// A body in chunks: its extractor takes 64 KiB at most, but each byte may come as a chunk.
 const CHUNKED_MAX_BYTES: usize = 512 * 1024;
-
-/// A head must be complete this long after its first byte.
-const HEAD_TICKS: u32 = seconds(5);
-/// A new connection must send a first byte by then.
-const FIRST_BYTE_TICKS: u32 = seconds(10);
-/// Longer than the minute after which most proxies close an idle connection: were we the first to close it, a request
-/// could meet its end.
-const IDLE_TICKS: u32 = seconds(75);
-/// A piece of a reply that the client does not take at all ends the connection by then; so much taken gives it another
-/// second.
-const STALL_TICKS: u32 = seconds(15);
-const TAKEN_BYTES_A_SECOND: u32 = 1024;
-/// The same while very many, or very large ones, are not taken.
-const STALL_TICKS_CROWDED: u32 = seconds(2);
-const TAKEN_BYTES_A_SECOND_CROWDED: u32 = 16 * 1024;
 
 /// The body of a request, between the framework that feeds it and the handler that may read it.
 pub(super) type SharedBody = Rc<RefCell<h1::Payload>>;
@@ -63,6 +52,11 @@ pub(super) struct Connection {
     pub(super) place: Cell<usize>,
     task: RefCell<Option<Waker>>,
     cut: Cell<bool>,
+    /// Its last request was an ordinary one.
+    proven: Cell<bool>,
+    /// It waits in the worker's line, or has come to its end and may go on once.
+    in_line: Cell<bool>,
+    admitted: Cell<bool>,
     refusal: Cell<Option<Refusal>>,
 
     /// From the call of the service until its reply's body is with the framework.
@@ -73,6 +67,8 @@ pub(super) struct Connection {
     /// Bytes of the reply that are still to be given to the framework.
     pub(super) owed: Cell<usize>,
     called_ever: Cell<bool>,
+    /// The last request was sent before the reply to the one before it.
+    sent_ahead: Cell<bool>,
     /// When the last reply was done, or the connection opened.
     idle_since: Cell<u32>,
     /// Bytes of the next head, and how many of them may come; after its end, what came with it.
@@ -102,19 +98,24 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(worker: Rc<Worker>) -> Self {
+    /// `proven`: it need not wait until it has shown how it behaves.
+    pub(super) fn new(worker: Rc<Worker>, proven: bool) -> Self {
         let now = worker.now();
         Self {
             worker,
             place: Cell::new(0),
             task: RefCell::default(),
             cut: Cell::new(false),
+            proven: Cell::new(proven),
+            in_line: Cell::new(false),
+            admitted: Cell::new(false),
             refusal: Cell::new(None),
             in_flight: Cell::new(false),
             body: RefCell::default(),
             wanted: Cell::new(0),
             owed: Cell::new(0),
             called_ever: Cell::new(false),
+            sent_ahead: Cell::new(false),
             idle_since: Cell::new(now),
             read: Cell::new(0),
             after_head: Cell::new(0),
@@ -144,6 +145,37 @@ impl Connection {
         }
     }
 
+    /// Whether it need not stand in line: what it waits for is small, and it has asked for nothing else before.
+    fn goes_first(&self) -> bool {
+        (self.proven.get() || self.in_flight.get()) && !self.cut.get() && self.stalled_since.get().is_none()
+    }
+
+    /// Whether its task may go on; if not, it is woken when its turn comes.
+    pub(super) fn has_turn(self: &Rc<Self>, address: Option<IpAddr>) -> bool {
+        if self.goes_first() || self.admitted.take() {
+            return true;
+        }
+        if !self.in_line.get() {
+            if self.worker.turns.take() {
+                return true;
+            }
+            self.in_line.set(true);
+            self.worker.turns.wait(address.map(network), self.clone());
+        }
+        false
+    }
+
+    /// Its turn has come; whether somebody still waits for it.
+    pub(super) fn admit(&self) -> bool {
+        self.in_line.set(false);
+        let task = self.task.borrow();
+        if let Some(task) = &*task {
+            self.admitted.set(true);
+            task.wake_by_ref();
+        }
+        task.is_some()
+    }
+
     pub(super) fn wake(&self) {
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
@@ -160,6 +192,17 @@ impl Connection {
     fn park(&self) -> Turn {
         self.parked.set(true);
         Turn::Wait
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.get()
+    }
+
+    /// The connection is gone; breaks the circle of its parts.
+    pub(super) fn closed(&self) {
+        self.recover();
+        self.task.replace(None);
+        self.body.replace(None);
     }
 }
 
@@ -195,6 +238,8 @@ impl Connection {
         let now = self.worker.now();
         self.idle_since.set(now);
         let has_unread_body = self.body.borrow().as_ref().is_some_and(|body| !is_over(body));
+        let is_ahead = self.sent_ahead.take();
+        self.proven.set(!has_unread_body && !is_ahead);
         if has_unread_body {
             // Kept, for the framework closes the connection in good order only while somebody could still read it.
             self.read.set(0);
@@ -246,9 +291,13 @@ impl Connection {
             self.wake();
             return Turn::Wait;
         }
-        if is_next && !self.ticket.take() && !self.worker.take_token() {
-            self.worker.queue(self.clone());
+        if is_next && !self.ticket.take() && !self.worker.turns.take_token() {
+            self.worker.turns.queue(self.clone());
             return self.park();
+        }
+        if is_next {
+            self.sent_ahead.set(true);
+            self.proven.set(false);
         }
         Turn::Go(usize::MAX)
     }
@@ -300,133 +349,5 @@ impl Connection {
         if self.head_since.get().is_none() {
             self.head_since.set(Some(self.worker.now()));
         }
-    }
-}
-
-/// Writing.
-impl Connection {
-    /// Whether the stream may be written; whoever writes is woken when it may.
-    pub(super) fn may_write(&self) -> bool {
-        let may = self.written_turn.get() < WRITE_TURN_BYTES;
-        if !may {
-            self.unsent.set(true);
-            self.wake();
-        }
-        may
-    }
-
-    /// Whether what is written is not a reply of the service.
-    pub(super) fn is_not_ours(&self) -> bool {
-        !self.answering.get()
-    }
-
-    pub(super) fn has_written(&self, bytes: usize) {
-        self.written_turn.set(self.written_turn.get() + bytes);
-        if self.stalled_since.get().is_some() {
-            self.taken.set(self.taken.get().saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX)));
-        }
-    }
-
-    /// The system takes nothing more.
-    pub(super) fn is_stalled(&self) {
-        self.unsent.set(true);
-        if self.stalled_since.get().is_none() {
-            self.stalled_since.set(Some(self.worker.now()));
-            self.taken.set(0);
-            self.worker.stalled.set(self.worker.stalled.get() + 1);
-        }
-    }
-
-    /// Everything that was written is with the system.
-    pub(super) fn all_sent(&self) {
-        if !self.in_flight.get() {
-            self.answering.set(false);
-        }
-        if self.unsent.take() {
-            self.recover();
-            if !self.in_flight.get() {
-                let now = self.worker.now();
-                self.idle_since.set(now);
-                if self.head_since.get().is_some() {
-                    self.head_since.set(Some(now));
-                }
-            }
-            self.unpark();
-        }
-    }
-
-    fn recover(&self) {
-        if self.stalled_since.take().is_some() {
-            self.worker.stalled.set(self.worker.stalled.get() - 1);
-        }
-    }
-}
-
-/// Deadlines.
-impl Connection {
-    /// Ends a connection that has waited for too long; says why.
-    pub(super) fn check(&self, now: u32, crowded: bool) -> Option<&'static str> {
-        let since = |then: u32| now.saturating_sub(then);
-        if let Some(then) = self.stalled_since.get() {
-            let (most, rate) = match crowded {
-                true => (STALL_TICKS_CROWDED, TAKEN_BYTES_A_SECOND_CROWDED),
-                false => (STALL_TICKS, TAKEN_BYTES_A_SECOND),
-            };
-            let earned = seconds(1).saturating_mul(self.taken.get() / rate);
-            return (since(then) > most.saturating_add(earned)).then(|| self.end("reply not taken"));
-        }
-        if self.in_flight.get() || self.unsent.get() {
-            return None;
-        }
-        if let Some(then) = self.head_since.get() {
-            if since(then) <= HEAD_TICKS {
-                return None;
-            }
-            if self.body.borrow().is_none() {
-                self.refusal.set(Some(Refusal::SlowHead));
-            }
-            return Some(self.end("slow head"));
-        }
-        let most = if self.called_ever.get() { IDLE_TICKS } else { FIRST_BYTE_TICKS };
-        // What is merely idle is no fault.
-        if since(self.idle_since.get()) > most {
-            self.end("idle");
-        }
-        None
-    }
-
-    /// Bytes of a reply that it keeps here because the client does not take them.
-    pub(super) fn kept_back(&self) -> usize {
-        if self.stalled_since.get().is_some() { self.owed.get() } else { 0 }
-    }
-
-    /// How long it has done nothing, if it may be closed for another; the longest goes first.
-    pub(super) fn idleness(&self, now: u32) -> Option<u32> {
-        if self.cut.get() {
-            return None;
-        }
-        if let Some(then) = self.stalled_since.get() {
-            return Some(now.saturating_sub(then)).filter(|ticks| *ticks >= STALL_TICKS_CROWDED);
-        }
-        (!self.in_flight.get() && !self.unsent.get()).then(|| now.saturating_sub(self.idle_since.get()))
-    }
-
-    /// Ends the connection at its next turn, which is soon.
-    pub(super) fn end(&self, why: &'static str) -> &'static str {
-        self.cut.set(true);
-        self.parked.set(false);
-        self.wake();
-        why
-    }
-
-    pub(super) fn is_cut(&self) -> bool {
-        self.cut.get()
-    }
-
-    /// The connection is gone; breaks the circle of its parts.
-    pub(super) fn closed(&self) {
-        self.recover();
-        self.task.replace(None);
-        self.body.replace(None);
     }
 }

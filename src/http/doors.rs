@@ -64,6 +64,11 @@ impl Doors {
         }
     }
 
+    /// Whether it is a proxy, with many behind it.
+    pub(super) fn is_proxy(&self, address: Option<IpAddr>) -> bool {
+        address.is_some_and(|address| self.proxies.trust(address.to_canonical()))
+    }
+
     fn counted(&self, address: Option<IpAddr>) -> Option<IpAddr> {
         let address = address?.to_canonical();
         let is_counted = self.per_address > 0 && !address.is_loopback() && !self.proxies.trust(address);
@@ -71,10 +76,10 @@ impl Doors {
     }
 }
 
-/// One client has a whole IPv6 network of 2^64 addresses, but mostly one of IPv4.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
+/// Whom an address stands for: one client has a whole IPv6 network of 2^64 addresses, but mostly one of IPv4.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
     }
 }

@@ -3,17 +3,21 @@
 //!
 //! The framework parses and answers, but trusts its peers: it reads ahead of what it has answered, keeps what nobody
 //! takes, and waits for ever for the rest of a body. So every connection is wrapped (`stream`), every request and reply
-//! of it is noticed (`watch`), and each worker looks once in half a second for those that make no progress (`worker`).
+//! of it is noticed (`watch`), each worker looks once in half a second for those that make no progress (`worker`), and
+//! those who are new or misbehave wait for their turn (`turns`), so that a buyer with an open connection need not.
 //! A request costs a few comparisons here: no system call, no allocation, no timer.
 //!
 //! Invariants: a connection that does not take its replies is not read from; at most one request of a connection is
-//! ahead of the one being answered; whatever waits has a deadline. Nothing here knows a path or a body.
+//! ahead of the one being answered; whatever waits has a deadline; a turn of the event loop does a bounded amount of work
+//! for those who have not shown yet how they behave. Nothing here knows a path or a body.
 
 mod connection;
 mod descriptors;
 mod doors;
+mod line;
 mod refusal;
 mod stream;
+mod turns;
 mod watch;
 mod worker;
 

@@ -74,6 +74,7 @@ where
     type Future = LocalBoxFuture<'static, Result<(), DispatchError>>;
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), DispatchError>> {
+        ready!(self.worker.turns.poll_arrival(cx));
         self.http.poll_ready(cx)
     }
 
@@ -90,6 +91,9 @@ where
         let mut serving = Box::pin(self.http.call((stream, Protocol::Http1, peer)));
         Box::pin(poll_fn(move |cx| {
             entered.connection().begin_turn(cx);
+            if !entered.has_turn() {
+                return Poll::Pending;
+            }
             match serving.as_mut().poll(cx) {
                 // Dropped with all that it holds, which closes it.
                 Poll::Pending if entered.connection().is_cut() => Poll::Ready(Ok(())),

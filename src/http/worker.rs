@@ -1,22 +1,20 @@
-//! The connections of one thread: each looked at twice a second, and queued for their turn when they send many requests at
-//! once.
+//! The connections of one thread: who may come in, and who has waited for too long, which is looked at twice a second.
 //!
-//! Both are tasks that hold nothing of their own: after a panic they begin again with the same connections, and `/readyz`
-//! names them meanwhile.
+//! This and the turns of those who wait (`turns`) are two tasks that hold nothing of their own: after a panic they begin
+//! again with the same connections, and `/readyz` names them meanwhile.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::connection::Connection;
 use super::doors::{Doors, Entry};
 use super::refusal::Refusal;
+use super::turns::Turns;
 use crate::supervision::Supervisor;
 
 /// How often connections are looked at, which is also their clock.
@@ -27,11 +25,6 @@ const MAX_PARTS: usize = 25;
 /// Connections ended in a tick at most, evenly over its parts: what is ended comes back, with a request that costs more than
 /// the wait of one that is not ended yet.
 const ENDED_A_TICK: usize = 100;
-/// The queue moves on this often, by so many requests: 2,000 a second, whoever sends them.
-const TURN: Duration = Duration::from_millis(2);
-const REQUESTS_A_TURN: usize = 4;
-/// Requests sent ahead that do not wait in the queue, each tick.
-const TOKENS: u32 = 64;
 /// From so many on, or so much that is kept for them, those that do not take their replies are given little time.
 const STALLED_CROWD: usize = 500;
 const KEPT_BACK_MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -57,9 +50,7 @@ pub(super) struct Worker {
     next_look: Cell<usize>,
     /// Connections that do not take what is sent.
     pub(super) stalled: Cell<usize>,
-    tokens: Cell<u32>,
-    queue: RefCell<VecDeque<Rc<Connection>>>,
-    queued: Notify,
+    pub(super) turns: Turns,
     cut: RefCell<Vec<(&'static str, u32)>>,
     logged_at: Cell<u32>,
 }
@@ -73,15 +64,13 @@ impl Worker {
             connections: RefCell::default(),
             next_look: Cell::new(0),
             stalled: Cell::new(0),
-            tokens: Cell::new(TOKENS),
-            queue: RefCell::default(),
-            queued: Notify::new(),
+            turns: Turns::default(),
             cut: RefCell::default(),
             logged_at: Cell::new(0),
         });
         let (looking, moving) = (worker.clone(), worker.clone());
         supervisor.keep_local(LOOKING, move || looking.clone().look());
-        supervisor.keep_local(MOVING, move || moving.clone().move_queue());
+        supervisor.keep_local(MOVING, move || moving.clone().move_on());
         worker
     }
 
@@ -95,7 +84,7 @@ impl Worker {
             let begun = Instant::now();
             let now = self.now.get() + 1;
             self.now.set(now);
-            self.tokens.set(TOKENS);
+            self.turns.tick();
             let crowded = self.is_crowded();
             // A part at a time: thousands that came together and are ended at once would take the thread for as long as a
             // purchase may wait, and would come back together.
@@ -124,6 +113,10 @@ impl Worker {
                 }
             }
         }
+    }
+
+    async fn move_on(self: Rc<Self>) {
+        tokio::join!(self.turns.move_line(), self.turns.move_queue());
     }
 
     fn is_crowded(&self) -> bool {
@@ -160,38 +153,6 @@ impl Worker {
         let open = self.connections.borrow().len();
         tracing::warn!(ended = words.join(", "), open, "Ended connections that misbehave");
     }
-
-    /// Whether a request that was sent ahead may be read at once.
-    pub(super) fn take_token(&self) -> bool {
-        let left = self.tokens.get();
-        self.tokens.set(left.saturating_sub(1));
-        left > 0
-    }
-
-    /// A connection has sent requests ahead, and waits for its turn.
-    pub(super) fn queue(&self, connection: Rc<Connection>) {
-        if connection.queued.replace(true) {
-            return;
-        }
-        self.queue.borrow_mut().push_back(connection);
-        self.queued.notify_one();
-    }
-
-    async fn move_queue(self: Rc<Self>) {
-        loop {
-            // Before it waits: an earlier run may have left some, and who waits already does not come again.
-            while !self.queue.borrow().is_empty() {
-                tokio::time::sleep(TURN).await;
-                crash_point!("http_turn");
-                for _ in 0..REQUESTS_A_TURN {
-                    let Some(connection) = self.queue.borrow_mut().pop_front() else { break };
-                    connection.queued.set(false);
-                    connection.let_in();
-                }
-            }
-            self.queued.notified().await;
-        }
-    }
 }
 
 /// Newcomers.
@@ -199,6 +160,7 @@ impl Worker {
     /// Lets a newcomer in, if need be in the place of a connection that does nothing.
     pub(super) fn enter(self: &Rc<Self>, address: Option<IpAddr>) -> Result<Entered, Refusal> {
         crash_point!("http_enter");
+        self.turns.has_arrived();
         match self.doors.enter(address) {
             Entry::Free => {}
             Entry::Full if self.evict() => {}
@@ -212,7 +174,7 @@ impl Worker {
                 return Err(Refusal::TooMany);
             }
         }
-        let connection = Rc::new(Connection::new(self.clone()));
+        let connection = Rc::new(Connection::new(self.clone(), self.doors.is_proxy(address)));
         let mut connections = self.connections.borrow_mut();
         connection.place.set(connections.len());
         connections.push(connection.clone());
@@ -252,6 +214,11 @@ pub(super) struct Entered {
 impl Entered {
     pub(super) fn connection(&self) -> &Rc<Connection> {
         &self.connection
+    }
+
+    /// Whether its task may go on; if not, it is woken when its turn comes.
+    pub(super) fn has_turn(&self) -> bool {
+        self.connection.has_turn(self.address)
     }
 }
 

@@ -1,0 +1,71 @@
+//! A waiting line that gives each address its turn, however many wait behind it: who floods us waits behind himself.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+
+/// See the module.
+pub(super) struct Line<T> {
+    waiting: HashMap<Option<IpAddr>, VecDeque<T>>,
+    /// Addresses of those who wait, in the order of their turns.
+    addresses: VecDeque<Option<IpAddr>>,
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self { waiting: HashMap::new(), addresses: VecDeque::new() }
+    }
+}
+
+impl<T> Line<T> {
+    /// Waits as the last one of its address.
+    pub(super) fn push(&mut self, address: Option<IpAddr>, who: T) {
+        match self.waiting.entry(address) {
+            Entry::Occupied(mut waiting) => waiting.get_mut().push_back(who),
+            Entry::Vacant(none) => {
+                none.insert(VecDeque::from([who]));
+                self.addresses.push_back(address);
+            }
+        }
+    }
+
+    /// The first one of the address whose turn it is.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let address = self.addresses.pop_front()?;
+        let waiting = self.waiting.get_mut(&address)?;
+        let first = waiting.pop_front();
+        if waiting.is_empty() {
+            self.waiting.remove(&address);
+        } else {
+            self.addresses.push_back(address);
+        }
+        first
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.addresses.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_of_one_address_waits_behind_itself() {
+        let mut line = Line::default();
+        let (crowd, buyer) = (Some([192, 0, 2, 1].into()), Some([192, 0, 2, 2].into()));
+        for number in 0..1_000 {
+            line.push(crowd, number);
+        }
+        line.push(buyer, 5_000);
+        line.push(None, 6_000);
+        line.push(buyer, 5_001);
+        let order: Vec<_> = std::iter::from_fn(|| line.pop()).collect();
+        assert_eq!(order[..6], [0, 5_000, 6_000, 1, 5_001, 2]);
+        assert_eq!(order[6..], (3..1_000).collect::<Vec<_>>());
+        assert!(line.is_empty());
+        line.push(buyer, 7);
+        assert_eq!(line.pop(), Some(7));
+    }
+}
