@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{Barrier, Message};
 use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, Revision};
 
 /// Purchases in one message at most.
@@ -15,6 +14,34 @@ const VERSION: u32 = 1;
 /// `kind` of a message.
 const PURCHASES: &str = "purchases";
 const BARRIER: &str = "barrier";
+
+/// What travels through the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Purchases that were admitted.
+    Purchases(PurchaseBatch),
+    /// Everything before it was admitted by an older gate.
+    Barrier(Barrier),
+}
+
+impl Message {
+    /// What it is about.
+    pub fn product_id(&self) -> ProductId {
+        match self {
+            Self::Purchases(batch) => batch.product_id,
+            Self::Barrier(barrier) => barrier.product_id,
+        }
+    }
+}
+
+/// Marks a place in the queue while the gate of a product is rebuilt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Barrier {
+    /// The product.
+    pub product_id: ProductId,
+    /// Epoch of the gate that is to be opened.
+    pub epoch: i64,
+}
 
 /// A message as JSON has it.
 #[derive(Deserialize)]

@@ -2,10 +2,13 @@
 //!
 //! What [`OrderQueue::publish`] has confirmed survives; it may arrive more than once.
 
+mod dead_letter;
 mod dead_letters;
+mod delivery;
 mod embedded;
 mod message;
 mod rabbitmq;
+mod report;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,14 +16,17 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::config;
-use crate::model::{ProductId, Purchase, PurchaseBatch};
+use crate::model::PurchaseBatch;
 use crate::supervision::Supervisor;
 
-pub use dead_letters::{Chosen, DeadLetter, DeadLetters, PutBack, Replayed};
-pub use embedded::EmbeddedQueue;
-pub use message::{BATCH_MAX, decode, encode};
-pub use rabbitmq::RabbitMqQueue;
-use rabbitmq::Trouble;
+pub use self::dead_letter::{Chosen, DeadLetter, PutBack, Replayed};
+pub use self::dead_letters::DeadLetters;
+pub use self::delivery::Delivery;
+pub use self::embedded::EmbeddedQueue;
+pub use self::message::{BATCH_MAX, Barrier, Message, decode, encode};
+pub use self::rabbitmq::RabbitMqQueue;
+use self::rabbitmq::Trouble;
+pub use self::report::{Depth, PublishError};
 
 /// The queue of the backend that was configured.
 pub enum OrderQueue {
@@ -28,78 +34,6 @@ pub enum OrderQueue {
     Embedded(Box<EmbeddedQueue>),
     /// RabbitMQ, one quorum queue with a single active consumer.
     RabbitMq(Arc<RabbitMqQueue>),
-}
-
-/// What a queue holds, as far as this instance knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Depth {
-    /// Messages that wait for a consumer, or that one of this instance has and has not acknowledged.
-    pub messages: i64,
-    /// Messages set aside.
-    pub dead: i64,
-    /// Messages that are to be set aside and cannot be.
-    pub unparked: i64,
-}
-
-/// Why a batch was not confirmed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PublishError {
-    /// The queue is known to be away or full; nothing was sent.
-    #[error("the queue is not available")]
-    Unavailable,
-    /// The queue turned the batch away.
-    #[error("the queue refused the batch")]
-    Refused,
-    /// No confirm came in time; the batch may be queued (I5).
-    #[error("the queue did not confirm in time")]
-    Unclear,
-}
-
-impl PublishError {
-    /// One word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unavailable => "unavailable",
-            Self::Refused => "refused",
-            Self::Unclear => "unclear",
-        }
-    }
-}
-
-/// What travels through the queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
-    /// Purchases that were admitted.
-    Purchases(PurchaseBatch),
-    /// Everything before it was admitted by an older gate.
-    Barrier(Barrier),
-}
-
-impl Message {
-    /// What it is about.
-    pub fn product_id(&self) -> ProductId {
-        match self {
-            Self::Purchases(batch) => batch.product_id,
-            Self::Barrier(barrier) => barrier.product_id,
-        }
-    }
-}
-
-/// Marks a place in the queue while the gate of a product is rebuilt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Barrier {
-    /// The product.
-    pub product_id: ProductId,
-    /// Epoch of the gate that is to be opened.
-    pub epoch: i64,
-}
-
-/// A message from the queue, to be acknowledged once its purchases are in the database.
-pub enum Delivery {
-    /// From this process.
-    Embedded(embedded::Delivery),
-    /// From RabbitMQ.
-    RabbitMq(rabbitmq::Delivery),
 }
 
 impl OrderQueue {
@@ -200,58 +134,11 @@ impl OrderQueue {
         }
     }
 
-    /// Gives unacknowledged deliveries back and closes the link. Consumers must have ended before.
+    /// Gives unacknowledged deliveries back and closes the connection. Consumers must have ended before.
     pub async fn stop(&self) {
         match self {
             Self::Embedded(queue) => queue.stop().await,
             Self::RabbitMq(queue) => queue.stop().await,
-        }
-    }
-}
-
-impl Delivery {
-    /// What was delivered.
-    pub fn message(&self) -> &Message {
-        match self {
-            Self::Embedded(delivery) => delivery.message(),
-            Self::RabbitMq(delivery) => delivery.message(),
-        }
-    }
-
-    /// The purchases in it; none in a barrier.
-    pub fn purchases(&self) -> &[Purchase] {
-        match self.message() {
-            Message::Purchases(batch) => &batch.items,
-            Message::Barrier(_) => &[],
-        }
-    }
-
-    /// Whether everything that was published before it has certainly been delivered before it. Not so when the queue
-    /// has delivered it earlier: what is returned comes back in the order of its return.
-    pub fn is_in_order(&self) -> bool {
-        match self {
-            Self::Embedded(_) => true,
-            Self::RabbitMq(delivery) => delivery.is_in_order(),
-        }
-    }
-
-    /// Tells the queue to forget these: their purchases are in the database.
-    pub async fn ack_all(deliveries: Vec<Self>) {
-        let mut from_rabbitmq = Vec::new();
-        for delivery in deliveries {
-            match delivery {
-                Self::Embedded(delivery) => delivery.ack(),
-                Self::RabbitMq(delivery) => from_rabbitmq.push(delivery),
-            }
-        }
-        rabbitmq::Delivery::ack_all(&from_rabbitmq).await;
-    }
-
-    /// Sets a batch aside that can never become orders.
-    pub async fn park(self, reason: &str) {
-        match self {
-            Self::Embedded(delivery) => delivery.park(reason),
-            Self::RabbitMq(delivery) => delivery.park(reason).await,
         }
     }
 }

@@ -9,7 +9,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
 use crate::model::Timestamp;
-use crate::queue::{Chosen, DeadLetter};
+use crate::queue::dead_letter::{Chosen, DeadLetter};
 
 /// FULL: a commit is on disk before it returns. Not EXCLUSIVE, although the folder's lock keeps other servers away: a
 /// backup reads the file meanwhile. It stays small, for what is done is deleted.

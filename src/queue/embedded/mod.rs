@@ -5,16 +5,18 @@
 mod journal;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::journal::Done;
 pub use self::journal::Journal;
-use super::{Message, PublishError, message};
 use crate::model::PurchaseBatch;
+use crate::queue::message::{self, Message};
+use crate::queue::report::{Depth, PublishError};
 use crate::supervision::Supervisor;
 use crate::telemetry::Outage;
 
@@ -95,8 +97,11 @@ impl EmbeddedQueue {
         Ok(Self { entries, writer: Mutex::new(Some(writer)), state, stopped: Arc::default() })
     }
 
-    pub(super) fn start(&self, supervisor: &Supervisor) -> Option<mpsc::Receiver<super::Delivery>> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    pub(super) fn start<D: From<Delivery> + Send + 'static>(
+        &self,
+        supervisor: &Supervisor,
+    ) -> Option<mpsc::Receiver<D>> {
+        let mut writer = self.writer.lock().take()?;
         let (deliveries, receiver) = mpsc::channel(CAPACITY);
         writer.deliver_left(&deliveries);
         let stopped = self.stopped.clone();
@@ -112,9 +117,9 @@ impl EmbeddedQueue {
         self.state.waiting.load(Ordering::Relaxed) < CAPACITY && !self.state.is_stalled() && !self.entries.is_closed()
     }
 
-    pub(super) fn depth(&self) -> super::Depth {
+    pub(super) fn depth(&self) -> Depth {
         let of = |count: &AtomicI64| count.load(Ordering::Relaxed);
-        super::Depth { messages: of(&self.state.messages), dead: of(&self.state.dead), unparked: 0 }
+        Depth { messages: of(&self.state.messages), dead: of(&self.state.dead), unparked: 0 }
     }
 
     /// What is wrong, in one word.
@@ -205,7 +210,7 @@ impl State {
 }
 
 impl Writer {
-    fn deliver_left(&mut self, deliveries: &mpsc::Sender<super::Delivery>) {
+    fn deliver_left<D: From<Delivery>>(&mut self, deliveries: &mpsc::Sender<D>) {
         let mut unreadable = Vec::new();
         for (seq, body) in std::mem::take(&mut self.left) {
             match message::decode(&body) {
@@ -221,10 +226,10 @@ impl Writer {
                 }
             }
         }
-        self.state.done.lock().unwrap_or_else(PoisonError::into_inner).append(&mut unreadable);
+        self.state.done.lock().append(&mut unreadable);
     }
 
-    fn run(mut self, deliveries: &mpsc::Sender<super::Delivery>) {
+    fn run<D: From<Delivery>>(mut self, deliveries: &mpsc::Sender<D>) {
         let mut received = Vec::with_capacity(MAX_COMMIT);
         loop {
             self.entries.blocking_recv_many(&mut received, MAX_COMMIT);
@@ -255,7 +260,7 @@ impl Writer {
     /// Tries until it is done. Meanwhile nobody else is admitted, and publishers give up one by one; what they published
     /// becomes orders all the same, for their units are taken.
     fn commit(&mut self, rows: &[(i64, Vec<u8>)]) {
-        let done = std::mem::take(&mut *self.state.done.lock().unwrap_or_else(PoisonError::into_inner));
+        let done = std::mem::take(&mut *self.state.done.lock());
         let mut pause = RETRY_FIRST;
         self.state.commit_begins(COMMIT_HANGS_AFTER);
         while let Err(error) = self.journal.commit(&done, rows) {
@@ -268,11 +273,10 @@ impl Writer {
         self.outage.ended();
     }
 
-    fn deliver(&self, seq: i64, batch: PurchaseBatch, deliveries: &mpsc::Sender<super::Delivery>) {
-        let delivery =
-            super::Delivery::Embedded(Delivery { message: Message::Purchases(batch), seq, state: self.state.clone() });
+    fn deliver<D: From<Delivery>>(&self, seq: i64, batch: PurchaseBatch, deliveries: &mpsc::Sender<D>) {
+        let delivery = Delivery { message: Message::Purchases(batch), seq, state: self.state.clone() };
         // There is room for as many deliveries as purchases. Without a consumer it stays in the journal.
-        let _ = deliveries.try_send(delivery);
+        let _ = deliveries.try_send(delivery.into());
     }
 }
 
@@ -297,7 +301,7 @@ impl Delivery {
 
     fn done(self, dead: Option<String>) {
         self.state.dead.fetch_add(i64::from(dead.is_some()), Ordering::Relaxed);
-        self.state.done.lock().unwrap_or_else(PoisonError::into_inner).push(Done { seq: self.seq, dead });
+        self.state.done.lock().push(Done { seq: self.seq, dead });
         if let Message::Purchases(batch) = &self.message {
             self.state.acknowledge(batch.items.len());
         }

@@ -8,8 +8,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::problem::{Problem, Trouble};
 
-/// A trouble that lasts, or comes and goes, is told this often.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// A trouble that lasts, or comes and goes, is logged this often.
+const LOGGED_EVERY: Duration = Duration::from_secs(60);
 
 /// See the module.
 pub(super) struct Condition {
@@ -23,8 +23,8 @@ pub(super) struct Condition {
 struct State {
     trouble: Option<Trouble>,
     since: Instant,
-    /// The last trouble that was told, and when.
-    told: Option<(Problem, Instant)>,
+    /// The last trouble that was logged, and when.
+    logged: Option<(Problem, Instant)>,
     /// Whether the log says that something is wrong.
     log_says_ill: bool,
 }
@@ -33,7 +33,7 @@ impl Condition {
     /// Of a connection that was not made yet.
     pub(super) fn new(purpose: &'static str) -> Self {
         let state =
-            State { trouble: Some(Trouble::Unreachable), since: Instant::now(), told: None, log_says_ill: false };
+            State { trouble: Some(Trouble::Unreachable), since: Instant::now(), logged: None, log_says_ill: false };
         Self { purpose, linked: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
@@ -67,13 +67,13 @@ impl Condition {
             state.since = Instant::now();
         }
         state.trouble = Some(problem.trouble);
-        let told = state.told.as_ref();
-        if told.is_some_and(|(before, at)| before.trouble == problem.trouble && at.elapsed() < TOLD_EVERY) {
+        let logged = state.logged.as_ref();
+        if logged.is_some_and(|(before, at)| before.trouble == problem.trouble && at.elapsed() < LOGGED_EVERY) {
             return;
         }
         state.log_says_ill = true;
         let away = state.since.elapsed();
-        state.told = Some((problem.clone(), Instant::now()));
+        state.logged = Some((problem.clone(), Instant::now()));
         drop(state);
         tracing::warn!(purpose = self.purpose, %problem, ?away, "RabbitMQ cannot be used");
     }
@@ -82,7 +82,7 @@ impl Condition {
     pub(super) fn well(&self) {
         self.linked.store(true, Ordering::Relaxed);
         let mut state = self.state();
-        let first = state.trouble.is_some() && state.told.is_none();
+        let first = state.trouble.is_some() && state.logged.is_none();
         state.trouble = None;
         if std::mem::take(&mut state.log_says_ill) || first {
             let away = state.since.elapsed();

@@ -12,12 +12,11 @@ use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, FieldValue, Nack, Retur
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::link::Place;
+use super::connection::Place;
 use super::publisher::{REASON_HEADER, reason_header};
 use crate::config;
 use crate::model::Timestamp;
-use crate::queue::dead_letters::id_of;
-use crate::queue::{Chosen, DeadLetter, PutBack, Replayed};
+use crate::queue::dead_letter::{Chosen, DeadLetter, PutBack, Replayed, id_of};
 
 /// For each answer of the broker.
 const TIMEOUT: Duration = Duration::from_secs(5);

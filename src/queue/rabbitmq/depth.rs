@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::queue::Depth;
+use crate::queue::report::Depth;
 
 /// A count that is older says nothing any more.
 const FRESH: Duration = Duration::from_secs(15);
@@ -25,7 +25,7 @@ pub(super) struct DepthKept {
     counted: Mutex<Option<(Counted, Instant)>>,
     unacknowledged: AtomicI64,
     unparked: AtomicI64,
-    told: Mutex<Option<Instant>>,
+    logged_at: Mutex<Option<Instant>>,
 }
 
 /// A message on its way to the dead-letter queue.
@@ -53,12 +53,12 @@ impl DepthKept {
         Parking(self)
     }
 
-    /// Whether the log may be told again of messages that cannot be set aside.
-    pub(super) fn may_tell(&self, every: Duration) -> bool {
-        let mut told = self.told.lock();
-        let may = told.is_none_or(|at| at.elapsed() > every);
+    /// Whether it is time to log again that there are messages that cannot be set aside.
+    pub(super) fn may_log(&self, every: Duration) -> bool {
+        let mut logged_at = self.logged_at.lock();
+        let may = logged_at.is_none_or(|at| at.elapsed() > every);
         if may {
-            *told = Some(Instant::now());
+            *logged_at = Some(Instant::now());
         }
         may
     }

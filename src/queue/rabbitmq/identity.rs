@@ -1,6 +1,6 @@
 //! Whose queue this is. Beside it lies another queue, `<queue>.deployment`, with one message: the id of the deployment, and a
 //! random id of the queue itself, another one when the broker has lost its data or is another broker. An instance that
-//! reaches another queue than the others is told so before it publishes anything.
+//! reaches another queue than the others notices that before it publishes anything.
 
 use std::time::Duration;
 
@@ -13,10 +13,9 @@ use amqprs::{BasicProperties, FieldTable};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::consumer::OnChannel;
-use super::failure::Failure;
-use super::link::{durable_queue, queue_arguments};
+use super::failure::{Failure, OnChannel};
 use super::problem::{Problem, Trouble};
+use super::topology::{durable_queue, queue_arguments};
 
 /// Another instance may hold the message for a moment, to read it.
 const LOOKS: u32 = 40;
@@ -113,7 +112,7 @@ async fn read_or_write_on(
             found = Ok(body);
             break;
         }
-        // Without its message for so long: whoever made the queue has died before it wrote.
+        // Without its message for so long: what made the queue has died before it wrote.
         if may_write && (new || looks == LOOKS / 2) {
             new = false;
             let body = format!("{deployment} {}", Uuid::new_v4());

@@ -5,15 +5,17 @@
 //! pause, when any of it fails. What was not confirmed is sent again.
 
 mod condition;
+mod connection;
 mod consumer;
 mod dead_letters;
+mod delivery;
 mod depth;
 mod failure;
 mod identity;
-mod link;
 mod login;
 mod problem;
 mod publisher;
+mod topology;
 mod unconfirmed;
 
 use std::sync::Arc;
@@ -25,18 +27,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::condition::Condition;
-pub(super) use self::consumer::Delivery;
+use self::connection::Place;
 use self::consumer::{Router, Subscriber};
 pub(super) use self::dead_letters::DeadLetters;
+pub(super) use self::delivery::Delivery;
 use self::depth::DepthKept;
-use self::link::Place;
 use self::problem::Problem;
 pub(super) use self::problem::Trouble;
 use self::publisher::Publisher;
 use self::unconfirmed::{Destination, Unconfirmed};
-use super::{Barrier, Depth, PublishError, message};
 use crate::config;
 use crate::model::PurchaseBatch;
+use crate::queue::message::{self, Barrier};
+use crate::queue::report::{Depth, PublishError};
 use crate::supervision::Supervisor;
 
 /// Pauses between attempts to connect. A broker that is back is used again within a second, the longest of them. Instances
@@ -74,11 +77,11 @@ impl RabbitMqQueue {
         })
     }
 
-    pub(super) fn start(
+    pub(super) fn start<D: From<Delivery> + Send + 'static>(
         self: &Arc<Self>,
         consumers: usize,
         supervisor: &Supervisor,
-    ) -> Vec<mpsc::Receiver<super::Delivery>> {
+    ) -> Vec<mpsc::Receiver<D>> {
         let (router, receivers) = Router::new(consumers);
         let queue = self.clone();
         supervisor.keep("rabbitmq-publisher", &self.tasks, &self.stop, move || {
@@ -98,7 +101,7 @@ impl RabbitMqQueue {
         self.publishing.is_linked() && self.unconfirmed.accepts()
     }
 
-    /// What is wrong, for those who are told that it is not ready: also what hinders only the writing of orders.
+    /// What is wrong, also what hinders only the writing of orders.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         self.publishing.trouble().or_else(|| self.consuming.trouble())
     }
@@ -152,20 +155,20 @@ impl RabbitMqQueue {
 
     async fn keep_publishing(&self) {
         let mut pauses = Pauses::default();
-        // What a link of before left, if this task begins anew.
+        // What an earlier connection left, if this task begins anew.
         self.publishing.unlinked();
         self.unconfirmed.unlinked();
         while !self.stop.is_cancelled() {
             let opening = Publisher::open(&self.place, &self.unconfirmed, &self.publishing);
             let problem = match self.stop.run_until_cancelled(opening).await {
                 None => break,
-                Some(Ok(link)) => {
+                Some(Ok(publisher)) => {
                     self.publishing.well();
                     pauses = Pauses::default();
-                    let problem = link.run(&self.unconfirmed, &self.publishing, &self.stop).await;
+                    let problem = publisher.run(&self.unconfirmed, &self.publishing, &self.stop).await;
                     self.publishing.unlinked();
                     self.unconfirmed.unlinked();
-                    link.close().await;
+                    publisher.close().await;
                     problem
                 }
                 Some(Err(problem)) => Some(problem),
@@ -175,20 +178,20 @@ impl RabbitMqQueue {
         self.unconfirmed.close();
     }
 
-    async fn keep_consuming(&self, router: &Router) {
+    async fn keep_consuming<D: From<Delivery> + Send + 'static>(&self, router: &Router<D>) {
         let mut pauses = Pauses::default();
         self.consuming.unlinked();
         while !self.stop.is_cancelled() {
             let opening = Subscriber::open(&self.place, &self.unconfirmed, router, &self.depth);
             let problem = match self.stop.run_until_cancelled(opening).await {
                 None => break,
-                Some(Ok(mut link)) => {
+                Some(Ok(mut subscriber)) => {
                     self.consuming.well();
                     pauses = Pauses::default();
-                    let problem = link.run(&self.depth, &self.stop).await;
+                    let problem = subscriber.run(&self.depth, &self.stop).await;
                     self.consuming.unlinked();
                     self.depth.unacknowledged(0);
-                    link.close().await;
+                    subscriber.close().await;
                     problem
                 }
                 Some(Err(problem)) => Some(problem),
@@ -216,7 +219,7 @@ impl Pauses {
         if stop.is_cancelled() {
             return;
         }
-        let problem = problem.unwrap_or_else(|| Problem::unreachable("the link ended"));
+        let problem = problem.unwrap_or_else(|| Problem::unreachable("the connection ended"));
         let pause = if problem.trouble.needs_an_operator() { self.refused.next() } else { self.growing.next() };
         condition.ill(problem);
         stop.run_until_cancelled(tokio::time::sleep(pause.unwrap_or_default())).await;

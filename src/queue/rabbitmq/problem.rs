@@ -27,7 +27,7 @@ pub(in crate::queue) enum Trouble {
 }
 
 impl Trouble {
-    /// One word, which tells a stranger nothing.
+    /// One word, from which a stranger learns nothing.
     pub(in crate::queue) fn as_str(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",

@@ -14,14 +14,14 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::condition::Condition;
-use super::failure::Failure;
-use super::link::{
-    CHECK_INTERVAL, OPEN_TIMEOUT, OnConnection, Place, broken, close, declare_queues, no_answer, opened,
-};
+use super::connection::{CHECK_INTERVAL, OPEN_TIMEOUT, Place, broken, close, no_answer, opened};
+use super::failure::{Failure, OnConnection};
 use super::problem::Problem;
+use super::topology::declare_queues;
 use super::unconfirmed::{Destination, Unconfirmed};
 use crate::model::Timestamp;
-use crate::queue::{PublishError, dead_letters};
+use crate::queue::dead_letter;
+use crate::queue::report::PublishError;
 
 /// Header that says why a message is in the dead-letter queue.
 pub(super) const REASON_HEADER: &str = "x-seckill-reason";
@@ -55,7 +55,7 @@ impl Publisher {
             let callback =
                 OnChannel { failure: failure.clone(), unconfirmed: unconfirmed.clone(), probe: probe.clone() };
             channel.register_callback(callback).await?;
-            declare_queues(&connection, &channel, place).await?;
+            declare_queues(&connection, &channel, &place.orders, &place.dead).await?;
             Ok(channel)
         };
         let channel = opened(&failure, opening).await?;
@@ -66,7 +66,7 @@ impl Publisher {
         Ok(Self { connection, channel, failure, place: place.clone() })
     }
 
-    /// Publishes until the link fails or `stop` is asked for; returns what went wrong.
+    /// Publishes until the connection fails or `stop` is asked for; returns what went wrong.
     pub(super) async fn run(
         &self,
         unconfirmed: &Unconfirmed,
@@ -100,7 +100,7 @@ impl Publisher {
             let mut properties = properties.clone();
             if let Some(reason) = reason {
                 properties.with_headers(reason_header(&reason));
-                properties.with_message_id(&dead_letters::id_of(&body));
+                properties.with_message_id(&dead_letter::id_of(&body));
                 properties.with_timestamp(Timestamp::now().unix_ms().max(0) as u64 / 1000);
             }
             // Mandatory: a confirm alone does not say that there was a queue to keep the message.
@@ -135,7 +135,7 @@ impl Publisher {
 }
 
 /// A message to nowhere, which the broker gives back: it shows that we may publish and that the broker takes messages,
-/// before anybody is told that purchases can be taken.
+/// before purchases are taken.
 #[derive(Clone)]
 struct Probe {
     /// Where no queue is.
@@ -214,7 +214,7 @@ impl ChannelCallback for OnChannel {
             self.probe.returned.notify_one();
             return;
         }
-        // The queue is gone. The confirm that follows would be taken for a success, so the link ends here and the
+        // The queue is gone. The confirm that follows would be taken for a success, so the connection ends here and the
         // next one declares the queue again.
         self.failure.report(Problem::unreachable(format!("a message came back: {}", returned.reply_text())));
     }

@@ -1,12 +1,12 @@
 //! Messages on their way to the broker: waiting to be sent, then waiting for their confirm.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
-use crate::queue::PublishError;
+use crate::queue::report::PublishError;
 
 /// How long a publisher waits for its confirm. Nothing is known about a message after that (I5).
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ pub(super) enum Destination {
     Dead,
 }
 
-/// A message and whoever waits for its confirm.
+/// A message, and the caller that waits for its confirm.
 pub(super) struct Outgoing {
     pub(super) to: Destination,
     pub(super) body: Vec<u8>,
@@ -65,7 +65,7 @@ impl Unconfirmed {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// How long a confirm has been overdue.
@@ -136,7 +136,7 @@ impl Unconfirmed {
         }
     }
 
-    /// The link is gone. What it did not confirm goes first on the next one, under the same order ids, unless its
+    /// The connection is gone. What it did not confirm goes first on the next one, under the same order ids, unless its
     /// time is over.
     pub(super) fn unlinked(&self) {
         let mut state = self.state();
@@ -171,7 +171,7 @@ mod tests {
     #[tokio::test]
     async fn an_overdue_confirm_counts_until_it_comes_and_no_longer() {
         let (linked, unlinked) = (Arc::new(Unconfirmed::new()), Arc::new(Unconfirmed::new()));
-        // One that the broker does not confirm, and one that no link has taken.
+        // One that the broker does not confirm, and one that no connection has taken.
         let sent = [send(&linked), send(&unlinked)];
         linked.next().await;
         for sent in sent {
@@ -180,7 +180,7 @@ mod tests {
         assert!(!linked.accepts());
         linked.confirmed(1, false, Ok(()));
         assert!(linked.accepts());
-        // Its waiter gave up while there was no link: nothing of that may stay when there is one.
+        // Its waiter gave up while there was no connection: nothing of that may stay when there is one.
         assert!(unlinked.accepts());
     }
 }

@@ -1,14 +1,11 @@
-//! What both connections to the broker have in common: how one logs in, what must be there, how a failure is noticed.
+//! What all connections to the broker have in common: where it is, how one logs in, how long one waits, how one closes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use amqprs::callbacks::ConnectionCallback;
-use amqprs::channel::{Channel, QueueDeclareArguments};
+use amqprs::channel::Channel;
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use amqprs::error::Error as AmqpError;
-use amqprs::{Close, FieldTable, FieldValue};
-use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -24,8 +21,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const HEARTBEAT_SECONDS: u16 = 5;
 /// The library's own notice of a failure can be missed, so its flag is looked at too.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// Messages in each queue at most; the broker refuses more.
-const QUEUE_MAX_MESSAGES: i64 = 500_000;
 
 /// Where the queues are.
 #[derive(Clone)]
@@ -95,7 +90,7 @@ pub(super) fn no_answer() -> Problem {
     Problem::unreachable(format!("no answer within {OPEN_TIMEOUT:?}"))
 }
 
-/// Waits for what is done to open a link. The broker's own words, when there are any, say more than the library's.
+/// Waits for what is done to open a connection. The broker's own words, when there are any, say more than the library's.
 pub(super) async fn opened<T>(
     failure: &Failure,
     opening: impl Future<Output = Result<T, AmqpError>>,
@@ -122,57 +117,4 @@ pub(super) async fn broken(connection: &Connection) -> Problem {
         true => Problem::unreachable("the connection broke"),
         false => Problem::unreachable("closed by the broker"),
     }
-}
-
-/// Makes both queues, unless they are there.
-pub(super) async fn declare_queues(connection: &Connection, channel: &Channel, place: &Place) -> Result<(), AmqpError> {
-    let mut arguments = queue_arguments(connection);
-    channel.queue_declare(durable_queue(&place.dead, arguments.clone())).await?;
-    if let Ok(key) = "x-single-active-consumer".try_into() {
-        arguments.insert(key, true.into());
-    }
-    channel.queue_declare(durable_queue(&place.orders, arguments)).await?;
-    Ok(())
-}
-
-pub(super) fn durable_queue(name: &str, arguments: FieldTable) -> QueueDeclareArguments {
-    QueueDeclareArguments::durable_client_named(name).arguments(arguments).finish()
-}
-
-/// What all our queues are declared with.
-pub(super) fn queue_arguments(connection: &Connection) -> FieldTable {
-    let mut arguments = FieldTable::new();
-    let mut set = |key: &str, value: FieldValue| {
-        if let Ok(key) = key.try_into() {
-            arguments.insert(key, value);
-        }
-    };
-    set("x-queue-type", "quorum".into());
-    set("x-overflow", "reject-publish".into());
-    set("x-max-length", FieldValue::l(QUEUE_MAX_MESSAGES));
-    // From RabbitMQ 4 on a message is dropped after 20 returns unless told otherwise; older ones do not know -1.
-    let version = connection.server_properties().version();
-    if version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 4) {
-        set("x-delivery-limit", FieldValue::l(-1));
-    }
-    arguments
-}
-
-/// Notes why the broker closes a connection.
-pub(super) struct OnConnection(pub(super) Failure);
-
-#[async_trait]
-impl ConnectionCallback for OnConnection {
-    async fn close(&mut self, _: &Connection, close: Close) -> Result<(), AmqpError> {
-        self.0.report(Problem::from(&close));
-        Ok(())
-    }
-
-    // The library does not announce that it understands these two, so the broker does not send them: a blocked broker
-    // shows by confirms that do not come.
-    async fn blocked(&mut self, _: &Connection, _: String) {}
-
-    async fn unblocked(&mut self, _: &Connection) {}
-
-    async fn secret_updated(&mut self, _: &Connection) {}
 }

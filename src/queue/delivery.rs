@@ -1,0 +1,78 @@
+//! A message from the queue of either backend, until it is acknowledged or parked.
+
+use super::message::Message;
+use super::{embedded, rabbitmq};
+use crate::model::Purchase;
+
+/// A message from the queue, to be acknowledged once its purchases are in the database.
+pub enum Delivery {
+    /// From this process.
+    Embedded(embedded::Delivery),
+    /// From RabbitMQ.
+    RabbitMq(rabbitmq::Delivery),
+}
+
+impl From<embedded::Delivery> for Delivery {
+    fn from(delivery: embedded::Delivery) -> Self {
+        Self::Embedded(delivery)
+    }
+}
+
+impl From<rabbitmq::Delivery> for Delivery {
+    fn from(delivery: rabbitmq::Delivery) -> Self {
+        Self::RabbitMq(delivery)
+    }
+}
+
+impl AsRef<Message> for Delivery {
+    fn as_ref(&self) -> &Message {
+        self.message()
+    }
+}
+
+impl Delivery {
+    /// What was delivered.
+    pub fn message(&self) -> &Message {
+        match self {
+            Self::Embedded(delivery) => delivery.message(),
+            Self::RabbitMq(delivery) => delivery.message(),
+        }
+    }
+
+    /// The purchases in it; none in a barrier.
+    pub fn purchases(&self) -> &[Purchase] {
+        match self.message() {
+            Message::Purchases(batch) => &batch.items,
+            Message::Barrier(_) => &[],
+        }
+    }
+
+    /// Whether everything that was published before it has certainly been delivered before it. Not so when the queue
+    /// has delivered it earlier: what is returned comes back in the order of its return.
+    pub fn is_in_order(&self) -> bool {
+        match self {
+            Self::Embedded(_) => true,
+            Self::RabbitMq(delivery) => delivery.is_in_order(),
+        }
+    }
+
+    /// Tells the queue to forget these: their purchases are in the database.
+    pub async fn ack_all(deliveries: Vec<Self>) {
+        let mut from_rabbitmq = Vec::new();
+        for delivery in deliveries {
+            match delivery {
+                Self::Embedded(delivery) => delivery.ack(),
+                Self::RabbitMq(delivery) => from_rabbitmq.push(delivery),
+            }
+        }
+        rabbitmq::Delivery::ack_all(&from_rabbitmq).await;
+    }
+
+    /// Sets a batch aside that can never become orders.
+    pub async fn park(self, reason: &str) {
+        match self {
+            Self::Embedded(delivery) => delivery.park(reason),
+            Self::RabbitMq(delivery) => delivery.park(reason).await,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A delivered message until it is acknowledged or parked in the dead-letter queue.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use amqprs::channel::{BasicAckArguments, Channel, ConsumerMessage};
+use tokio::sync::Mutex;
+
+use super::depth::DepthKept;
+use super::failure::Failure;
+use super::unconfirmed::{Destination, Unconfirmed};
+use crate::queue::message::Message;
+
+/// Between two attempts to park a message.
+const PARK_PAUSE: Duration = Duration::from_millis(200);
+/// Whoever parks a message waits this long until it is in the dead-letter queue.
+const PARK_PATIENCE: Duration = Duration::from_secs(1);
+/// How often the log says that a message cannot be parked.
+const PARK_LOGGED_EVERY: Duration = Duration::from_secs(60);
+
+/// A message as it was delivered on one connection. After that has failed it comes again on the next one.
+pub struct Delivery {
+    message: Message,
+    letter: Letter,
+}
+
+/// A message in its envelope.
+pub(super) struct Letter {
+    body: Vec<u8>,
+    tag: u64,
+    redelivered: bool,
+    unacked: Arc<Unacked>,
+    unconfirmed: Arc<Unconfirmed>,
+}
+
+/// What was delivered on one connection and is not acknowledged. One frame acknowledges all that came before, if nothing among
+/// them is missing; to the broker each frame is an entry in the log of its queue.
+pub(super) struct Unacked {
+    tags: Mutex<BTreeSet<u64>>,
+    channel: Channel,
+    failure: Failure,
+    depth: Arc<DepthKept>,
+}
+
+impl Delivery {
+    pub(super) fn new(message: Message, letter: Letter) -> Self {
+        Self { message, letter }
+    }
+
+    pub(in crate::queue) fn message(&self) -> &Message {
+        &self.message
+    }
+
+    pub(in crate::queue) fn is_in_order(&self) -> bool {
+        !self.letter.redelivered && !self.letter.unacked.failure.token().is_cancelled()
+    }
+
+    pub(in crate::queue) async fn ack_all(deliveries: &[Self]) {
+        // After a connection has failed, a write batch may hold deliveries of two.
+        for of_one_connection in deliveries.chunk_by(|a, b| Arc::ptr_eq(&a.letter.unacked, &b.letter.unacked)) {
+            let tags = of_one_connection.iter().map(|delivery| delivery.letter.tag).collect();
+            of_one_connection[0].letter.unacked.ack(tags).await;
+        }
+    }
+
+    pub(in crate::queue) async fn park(self, reason: &str) {
+        self.letter.park(reason).await;
+    }
+}
+
+impl Unacked {
+    pub(super) fn new(channel: Channel, failure: Failure, depth: Arc<DepthKept>) -> Self {
+        depth.unacknowledged(0);
+        Self { tags: Mutex::default(), channel, failure, depth }
+    }
+
+    /// Notes a delivery.
+    async fn add(&self, tag: u64) {
+        let mut tags = self.tags.lock().await;
+        tags.insert(tag);
+        self.depth.unacknowledged(tags.len());
+    }
+
+    /// Acknowledges deliveries. A failed connection has given them back already: they come again, and are found to be done.
+    async fn ack(&self, done: Vec<u64>) {
+        // Held until all is sent: the broker closes a channel on which a tag is acknowledged twice.
+        let mut tags = self.tags.lock().await;
+        if self.failure.token().is_cancelled() {
+            return;
+        }
+        for tag in &done {
+            tags.remove(tag);
+        }
+        self.depth.unacknowledged(tags.len());
+        let first_left = tags.first().copied().unwrap_or(u64::MAX);
+        let (before, behind): (Vec<u64>, Vec<u64>) = done.into_iter().partition(|tag| *tag < first_left);
+        let up_to = before.into_iter().max().map(|tag| (tag, true));
+        for (tag, multiple) in up_to.into_iter().chain(behind.into_iter().map(|tag| (tag, false))) {
+            if let Err(error) = self.channel.basic_ack(BasicAckArguments::new(tag, multiple)).await {
+                tracing::debug!(%error, "Could not acknowledge deliveries");
+            }
+        }
+    }
+}
+
+impl Letter {
+    /// Takes note of a message as the library hands it over; `None`: it is none.
+    pub(super) async fn open(
+        message: ConsumerMessage,
+        unacked: &Arc<Unacked>,
+        unconfirmed: &Arc<Unconfirmed>,
+    ) -> Option<Self> {
+        let ConsumerMessage { deliver: Some(deliver), content: Some(body), .. } = message else { return None };
+        crash_point!("consume");
+        let (tag, redelivered) = (deliver.delivery_tag(), deliver.redelivered());
+        unacked.add(tag).await;
+        Some(Self { body, tag, redelivered, unacked: unacked.clone(), unconfirmed: unconfirmed.clone() })
+    }
+
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Copied with a confirm first, acknowledged afterwards: a crash in between leaves two copies, never none.
+    ///
+    /// Where that does not succeed, because the dead-letter queue is full or no message is taken, it goes on by itself:
+    /// the message stays unacknowledged, so it is not lost, and others are written meanwhile.
+    pub(super) async fn park(self, reason: &str) {
+        let failed = self.unacked.failure.token().clone();
+        let reason = reason.to_owned();
+        let parking = tokio::spawn(async move { failed.run_until_cancelled(self.parked(reason)).await });
+        let _ = tokio::time::timeout(PARK_PATIENCE, parking).await;
+    }
+
+    async fn parked(self, reason: String) {
+        let depth = self.unacked.depth.clone();
+        let _unparked = depth.parking();
+        let mut logged_at: Option<Instant> = None;
+        while let Err(problem) = self.unconfirmed.send(Destination::Dead, self.body.clone(), Some(reason.clone())).await
+        {
+            if logged_at.is_none_or(|at| at.elapsed() > PARK_LOGGED_EVERY) && depth.may_log(PARK_LOGGED_EVERY) {
+                logged_at = Some(Instant::now());
+                tracing::error!(
+                    %problem,
+                    "A message that cannot be written cannot be set aside either. Is the dead-letter queue full? \
+                     `seckill dead-letters` empties it; the message stays where it is"
+                );
+            }
+            tokio::time::sleep(PARK_PAUSE).await;
+        }
+        tracing::error!(%reason, bytes = self.body.len(), "Parked a message in the dead-letter queue");
+        self.unacked.ack(vec![self.tag]).await;
+    }
+}

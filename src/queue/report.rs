@@ -1,0 +1,37 @@
+//! What a queue of either backend says: of itself, and of what was published.
+
+/// What a queue holds, as far as this instance knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Depth {
+    /// Messages that wait for a consumer, or that one of this instance has and has not acknowledged.
+    pub messages: i64,
+    /// Messages set aside.
+    pub dead: i64,
+    /// Messages that are to be set aside and cannot be.
+    pub unparked: i64,
+}
+
+/// Why a batch was not confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The queue is known to be away or full; nothing was sent.
+    #[error("the queue is not available")]
+    Unavailable,
+    /// The queue turned the batch away.
+    #[error("the queue refused the batch")]
+    Refused,
+    /// No confirm came in time; the batch may be queued (I5).
+    #[error("the queue did not confirm in time")]
+    Unclear,
+}
+
+impl PublishError {
+    /// One word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
+            Self::Unclear => "unclear",
+        }
+    }
+}
