@@ -15,8 +15,8 @@ use crate::handlers::AppState;
 use crate::model::Timestamp;
 use crate::queue::OrderQueue;
 use crate::services::{
-    Accounts, Authenticator, Checkout, Deployment, Health, Holdings, KeyExpiry, KnownProducts, OrderWriter, Orders,
-    PasswordHasher, ProductCommands, ProductQueries, Rebuilder, Reconciler, Sweeper, Tokens, UnfinishedSales, WarmUp,
+    Accounts, Authenticator, Checkout, Deployment, Gates, Health, Holdings, KeyExpiry, KnownProducts, OrderWriter,
+    Orders, PasswordHasher, ProductCommands, ProductQueries, Rebuilder, Reconciler, Sweeper, Tokens, UnfinishedSales,
 };
 use crate::telemetry::Metrics;
 
@@ -56,11 +56,11 @@ impl RunningApp {
 
         let Clients { db, gate, queue, .. } = &clients;
         let stores = || (db.clone(), gate.clone(), queue.clone());
-        let Recovery { deployment, rebuilder, unfinished_sales, warm_up, reconciler } = recovery;
+        let Recovery { deployment, rebuilder, unfinished_sales, gates, reconciler } = recovery;
         let known = Arc::new(KnownProducts::new(db.clone()));
         let products = Arc::new(ProductQueries::new(db.clone(), gate.clone(), known.clone()));
-        let catalog = ProductCommands::new(db.clone(), gate.clone(), warm_up, known.clone(), products.clone());
-        let (holdings, looking) = Holdings::open(db.clone(), gate.clone(), unfinished_sales.clone(), rebuilder.clone());
+        let catalog = ProductCommands::new(db.clone(), gate.clone(), gates, known.clone(), products.clone());
+        let (holdings, looking) = Holdings::open(gate.clone(), unfinished_sales.clone());
         background.tasks.spawn(background.supervisor.vital("order-looks", looking));
         let (db_, gate_, queue_) = stores();
         let orders = Orders::new(db_, gate_, queue_, known.clone(), unfinished_sales, holdings);
@@ -145,7 +145,7 @@ struct Recovery {
     deployment: Arc<Deployment>,
     rebuilder: Arc<Rebuilder>,
     unfinished_sales: Arc<UnfinishedSales>,
-    warm_up: Arc<WarmUp>,
+    gates: Arc<Gates>,
     reconciler: Arc<Reconciler>,
 }
 
@@ -164,14 +164,15 @@ impl Recovery {
         let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
         let deployment = Arc::new(Deployment::new(db_, gate_, queue_, metrics.clone(), config.redis.place()));
         deployment.join().await?;
-        let rebuilder = Rebuilder::new(deployment.clone(), tasks.clone(), stop.clone(), supervisor.clone());
+        let unfinished_sales = Arc::new(UnfinishedSales::new(db.clone(), gate.clone()));
+        let (deployment_, sales_) = (deployment.clone(), unfinished_sales.clone());
+        let rebuilder = Rebuilder::new(deployment_, sales_, tasks.clone(), stop.clone(), supervisor.clone());
         let rebuilder = Arc::new(rebuilder);
         start_consumers(queue, config, background, || {
             Consumer::new(order_writer.clone(), rebuilder.clone(), metrics.clone(), stop.clone())
         });
-        let unfinished_sales = Arc::new(UnfinishedSales::new(gate.clone()));
-        let warm_up = WarmUp::new(db.clone(), gate.clone(), rebuilder.clone(), unfinished_sales.clone());
-        let warm_up = Arc::new(warm_up);
+        let (rebuilder_, sales_) = (rebuilder.clone(), unfinished_sales.clone());
+        let gates = Arc::new(Gates::new(db.clone(), gate.clone(), rebuilder_, sales_, metrics.clone()));
         if config.backend == Backend::Embedded {
             // First what an earlier process confirmed, then the gate from what the database holds.
             tokio::select! {
@@ -179,19 +180,19 @@ impl Recovery {
                 // Nobody would ever drain it.
                 broken = supervisor.broken() => return Err(StartError(broken)),
             }
-            warm_up.open_all().await.map_err(|error| StartError(format!("reading the sales: {error}")))?;
+            gates.warm_up().await.map_err(|error| StartError(format!("reading the sales: {error}")))?;
         }
         let reconciler = Arc::new(Reconciler::new(db.clone(), gate.clone(), metrics.clone()));
-        let (db_, gate_, unfinished_sales_) = (db.clone(), gate.clone(), unfinished_sales.clone());
-        let (rebuilder_, warm_up_) = (rebuilder.clone(), warm_up.clone());
-        let sweeper = Sweeper::new(db_, gate_, order_writer, rebuilder_, unfinished_sales_, warm_up_, metrics.clone());
+        let (db_, gate_, gates_) = (db.clone(), gate.clone(), gates.clone());
+        let (sales_, deployment_) = (unfinished_sales.clone(), deployment.clone());
+        let sweeper = Sweeper::new(db_, gate_, order_writer, gates_, sales_, deployment_, metrics.clone());
         if gate.shared().is_some() {
             background.keep("gate-watcher", gate, |gate, stop| async move { gate.watch(stop).await });
         }
         background.keep("sweeper", &Arc::new(sweeper), |sweeper, stop| async move { sweeper.run(stop).await });
         background.keep("reconciler", &reconciler, |reconciler, stop| async move { reconciler.run(stop).await });
         background.keep("deployment-watcher", &deployment, |it, stop| async move { it.watch(stop).await });
-        Ok(Self { deployment, rebuilder, unfinished_sales, warm_up, reconciler })
+        Ok(Self { deployment, rebuilder, unfinished_sales, gates, reconciler })
     }
 }
 

@@ -1,14 +1,15 @@
-//! The consumer tasks: receive a batch, have it recorded, acknowledge, tell the gate. In this order, whatever happens.
+//! The consumer tasks: collect a batch, have it written, acknowledge, confirm to the gate. In this order, whatever happens.
 //!
 //! A message is parked only for what is known to be wrong with that message. Whatever may pass is waited for, however long.
 
 mod aside;
-mod inbox;
+mod collector;
+mod group;
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::FutureExt;
@@ -17,11 +18,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::aside::Aside;
-use self::inbox::Inbox;
+use self::collector::Collector;
+use self::group::{Group, alone, groups};
 use crate::db::{DbError, ErrorClass};
-use crate::model::{ProductId, PurchaseBatch};
+use crate::model::ProductId;
 use crate::queue::{Barrier, Delivery, Message};
-use crate::services::{Decision, OrderWriter, Rebuilder};
+use crate::services::{OrderWriter, Rebuilder, WriteOutcome};
 use crate::telemetry::Outage;
 use crate::telemetry::{Metrics, metrics};
 
@@ -41,104 +43,86 @@ pub struct Consumer {
     rebuilder: Arc<Rebuilder>,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
-    /// The gate is told while the next transaction runs, one at a time.
-    telling: Option<JoinHandle<()>>,
-    aside: Aside,
+    /// The gate hears of a batch while the next one is written, one at a time.
+    confirming: Option<JoinHandle<()>>,
+    aside: Aside<Delivery>,
     outage: Outage,
 }
 
-/// Deliveries of one product, epoch and revision that are decided together.
-struct Group {
-    batch: PurchaseBatch,
-    deliveries: Vec<Delivery>,
-}
-
-enum Verdict {
-    /// One decision a group; `None`: there is no such product.
-    Decided(Vec<Option<Decision>>),
+/// What became of a batch.
+enum Tried {
+    /// One outcome a group; `None`: there is no such product.
+    Written(Vec<Option<WriteOutcome>>),
     /// A constraint refuses it each time.
     Refused(String),
     /// It makes us panic each time.
     Panics(String),
-    /// Asked to stop before it was decided; the deliveries come again.
+    /// Asked to stop before it was written; the deliveries come again.
     Stopped,
 }
 
 impl Consumer {
-    /// Records through `recorder`, meets barriers for `rebuilds`, until `stop`.
+    /// Has orders written by `order_writer` and meets barriers for `rebuilder`, until `stop`.
     pub fn new(
         order_writer: Arc<OrderWriter>,
         rebuilder: Arc<Rebuilder>,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Self {
-        let outage = Outage::new("Could not write orders");
-        Self { order_writer, rebuilder, metrics, stop, telling: None, aside: Aside::new(), outage }
+        let (aside, outage) = (Aside::new(Instant::now()), Outage::new("Could not write orders"));
+        Self { order_writer, rebuilder, metrics, stop, confirming: None, aside, outage }
     }
 
     /// Runs until it is asked to stop; what it has begun by then it finishes.
     pub async fn run(mut self, deliveries: mpsc::Receiver<Delivery>) {
-        let (stop, round) = (self.stop.clone(), self.order_writer.round());
-        let mut inbox = Inbox::new(deliveries);
-        'receiving: loop {
-            let wake = self.aside.due_in();
-            let Some(Some(received)) = stop.run_until_cancelled(inbox.receive(round, wake)).await else { break };
-            let mut purchases = Vec::with_capacity(received.len());
-            for delivery in received {
-                let Message::Barrier(barrier) = *delivery.message() else {
-                    purchases.push(delivery);
-                    continue;
-                };
-                // What is set aside came before it.
-                let aside = self.aside.take_of(barrier.product_id);
-                if !self.record(std::mem::take(&mut purchases)).await || !self.look_again(aside).await {
-                    break 'receiving;
-                }
-                self.meet(barrier, delivery).await;
-            }
-            if !self.record(purchases).await {
+        let mut collector = Collector::new(deliveries, self.order_writer.batch_limits(), self.stop.clone());
+        while let Some(batch) = collector.next(self.aside.due_in(Instant::now())).await {
+            let (purchases, barrier) = batch.into_parts();
+            if !self.write(purchases).await {
                 break;
             }
-            let aside = self.aside.take_due();
-            if !self.look_again(aside).await {
+            if let Some(delivery) = barrier
+                && !self.meet(delivery).await
+            {
+                break;
+            }
+            let aside = self.aside.take_due(Instant::now());
+            if !self.write_each(aside).await {
                 break;
             }
         }
-        if let Some(last) = self.telling {
+        if let Some(last) = self.confirming {
             let _ = last.await;
         }
     }
 
-    /// Has deliveries recorded and acknowledges them. False: asked to stop before that.
-    async fn record(&mut self, deliveries: Vec<Delivery>) -> bool {
+    /// Has deliveries written and acknowledges them. False: asked to stop before that.
+    async fn write(&mut self, deliveries: Vec<Delivery>) -> bool {
         if deliveries.is_empty() {
             return true;
         }
-        let mut groups = group(deliveries);
-        // One order for all who lock several products. The groups of a product keep theirs.
-        groups.sort_by_key(|group| group.batch.product_id);
-        let mut rounds = VecDeque::from([groups]);
-        while let Some(round) = rounds.pop_front() {
-            match self.decide(&round).await {
-                Verdict::Decided(decisions) => self.finish(round, decisions).await,
-                Verdict::Stopped => return false,
-                Verdict::Refused(reason) => match alone(round) {
+        let mut left = VecDeque::from([groups(deliveries)]);
+        while let Some(groups) = left.pop_front() {
+            match self.try_to_write(&groups).await {
+                Tried::Written(outcomes) => self.finish(groups, outcomes).await,
+                Tried::Stopped => return false,
+                Tried::Refused(reason) => match alone(groups) {
                     Ok(only) => self.set_aside(only, reason).await,
-                    Err(each) => rounds.extend(each),
+                    Err(each) => left.extend(each),
                 },
-                Verdict::Panics(reason) => match alone(round) {
+                Tried::Panics(reason) => match alone(groups) {
                     Ok(only) => only.park(&reason).await,
-                    Err(each) => rounds.extend(each),
+                    Err(each) => left.extend(each),
                 },
             }
         }
         true
     }
 
-    /// Has deliveries that were set aside decided once more, one by one.
-    async fn look_again(&mut self, aside: Vec<Delivery>) -> bool {
+    /// Has deliveries that were set aside written, one by one. False: asked to stop before that.
+    async fn write_each(&mut self, aside: Vec<Delivery>) -> bool {
         for delivery in aside {
-            if !self.record(vec![delivery]).await {
+            if !self.write(vec![delivery]).await {
                 return false;
             }
         }
@@ -152,20 +136,20 @@ impl Consumer {
         if !self.order_writer.may_lag() {
             return delivery.park(&reason).await;
         }
-        for (hopeless, reason) in self.aside.add(delivery, reason) {
+        for (hopeless, reason) in self.aside.add(delivery, reason, Instant::now()) {
             hopeless.park(&reason).await;
         }
     }
 
-    async fn decide(&mut self, round: &[Group]) -> Verdict {
+    async fn try_to_write(&mut self, groups: &[Group<Delivery>]) -> Tried {
         let mut pauses = RETRIES.build();
         let mut defects = 0;
         loop {
-            let batches = round.iter().map(|group| group.batch.clone()).collect();
-            let error = match AssertUnwindSafe(self.order_writer.decide(batches)).catch_unwind().await {
-                Ok(Ok(decisions)) => {
+            let batches = groups.iter().map(|group| group.batch.clone()).collect();
+            let error = match AssertUnwindSafe(self.order_writer.write(batches)).catch_unwind().await {
+                Ok(Ok(outcomes)) => {
                     self.outage.ended();
-                    return Verdict::Decided(decisions);
+                    return Tried::Written(outcomes);
                 }
                 Ok(Err(error)) => error,
                 Err(_) => DbError::Panicked("a panic".to_owned()),
@@ -179,28 +163,28 @@ impl Consumer {
             defects += u32::from(matches!(error, DbError::Panicked(_)) || class == ErrorClass::Violation);
             if defects == DEFECT_TRIES {
                 return match error {
-                    DbError::Panicked(problem) => Verdict::Panics(problem),
-                    error => Verdict::Refused(error.to_string()),
+                    DbError::Panicked(problem) => Tried::Panics(problem),
+                    error => Tried::Refused(error.to_string()),
                 };
             }
             let pause = pauses.next().unwrap_or_default();
             if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                return Verdict::Stopped;
+                return Tried::Stopped;
             }
         }
     }
 
     /// Acknowledges what is in the database: a crash before it delivers again, and the rows are found.
-    async fn finish(&mut self, round: Vec<Group>, decisions: Vec<Option<Decision>>) {
+    async fn finish(&mut self, groups: Vec<Group<Delivery>>, outcomes: Vec<Option<WriteOutcome>>) {
         crash_point!("after_commit");
         let mut absent = Vec::new();
-        let mut decided = Vec::with_capacity(round.len());
+        let mut written = Vec::with_capacity(groups.len());
         let mut done = Vec::new();
-        for (group, decision) in round.into_iter().zip(decisions) {
-            match decision {
-                Some(decision) => {
+        for (group, outcome) in groups.into_iter().zip(outcomes) {
+            match outcome {
+                Some(outcome) => {
                     done.extend(group.deliveries);
-                    decided.push((group.batch.product_id, decision));
+                    written.push((group.batch.product_id, outcome));
                 }
                 None => absent.extend(group.deliveries),
             }
@@ -211,71 +195,50 @@ impl Consumer {
         for delivery in absent {
             self.set_aside(delivery, ABSENT.to_owned()).await;
         }
-        self.aside.written(decided.len());
+        self.aside.written(written.len());
         Delivery::ack_all(done).await;
         crash_point!("after_ack");
-        if let Some(previous) = self.telling.take() {
+        if let Some(previous) = self.confirming.take() {
             let _ = previous.await;
         }
         let order_writer = self.order_writer.clone();
-        self.telling = Some(tokio::spawn(async move { tell_gate(&order_writer, decided).await }));
+        self.confirming = Some(tokio::spawn(async move { confirm(&order_writer, written).await }));
     }
 
-    async fn meet(&self, barrier: Barrier, delivery: Delivery) {
+    /// Meets a barrier, everything before it being written. False: asked to stop before that.
+    async fn meet(&mut self, delivery: Delivery) -> bool {
+        let Message::Barrier(barrier) = *delivery.message() else { return true };
+        // What is set aside came before it.
+        let aside = self.aside.take_of(barrier.product_id);
+        if !self.write_each(aside).await {
+            return false;
+        }
         if delivery.is_in_order() {
-            let met = AssertUnwindSafe(self.rebuilder.meet(barrier)).catch_unwind().await;
-            let problem = match met {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => {
-                    self.metrics.consumer_panics.inc();
-                    Some("a panic".to_owned())
-                }
-            };
-            if let Some(problem) = problem {
-                tracing::warn!(product.id = %barrier.product_id, problem, "Could not open a rebuilt gate");
-            }
+            self.fence(barrier).await;
         }
         // In any case: when the gate stays closed, another barrier comes.
         Delivery::ack_all(vec![delivery]).await;
+        true
     }
-}
 
-/// The only delivery of a round; else each as a round of its own, for the others must not suffer for the culprit.
-fn alone(round: Vec<Group>) -> Result<Delivery, Vec<Vec<Group>>> {
-    let mut deliveries: Vec<Delivery> = round.into_iter().flat_map(|group| group.deliveries).collect();
-    match deliveries.pop() {
-        Some(only) if deliveries.is_empty() => Ok(only),
-        last => Err(deliveries.into_iter().chain(last).map(|one| group(vec![one])).collect()),
-    }
-}
-
-async fn tell_gate(order_writer: &OrderWriter, decided: Vec<(ProductId, Decision)>) {
-    for (product, decision) in decided {
-        if let Err(error) = order_writer.tell_gate(product, decision).await {
-            // The sweeper finds what the gate was not told.
-            tracing::debug!(product.id = %product, %error, "Could not tell the gate what was decided");
-        }
-    }
-}
-
-/// Puts deliveries of one product, epoch and revision together, in the order they came.
-fn group(deliveries: Vec<Delivery>) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    for delivery in deliveries {
-        let Message::Purchases(batch) = delivery.message() else { continue };
-        // The product's last group: after one of another epoch or revision comes a new one.
-        let fitting = groups
-            .iter_mut()
-            .rfind(|group| group.batch.product_id == batch.product_id)
-            .filter(|group| group.batch.epoch == batch.epoch && group.batch.revision == batch.revision);
-        match fitting {
-            Some(group) => {
-                group.batch.items.extend_from_slice(&batch.items);
-                group.deliveries.push(delivery);
+    async fn fence(&self, barrier: Barrier) {
+        let problem = match AssertUnwindSafe(self.rebuilder.meet(barrier)).catch_unwind().await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => {
+                self.metrics.consumer_panics.inc();
+                "a panic".to_owned()
             }
-            None => groups.push(Group { batch: batch.clone(), deliveries: vec![delivery] }),
+        };
+        tracing::warn!(product.id = %barrier.product_id, problem, "Could not open a rebuilt gate");
+    }
+}
+
+async fn confirm(order_writer: &OrderWriter, written: Vec<(ProductId, WriteOutcome)>) {
+    for (product, outcome) in written {
+        if let Err(error) = order_writer.confirm(product, outcome).await {
+            // The sweeper finds what the gate does not know.
+            tracing::debug!(product.id = %product, %error, "Could not confirm to the gate what was written");
         }
     }
-    groups
 }

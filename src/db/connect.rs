@@ -13,8 +13,9 @@ use diesel_async::{AsyncConnection, AsyncMysqlConnection, SimpleAsyncConnection}
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error as ClientError, Opts, OptsBuilder};
 
+use super::conn::AsyncSqliteConnection;
 use super::diagnosis::{self, classify};
-use super::{AsyncSqliteConnection, DbError, DbResult};
+use super::error::{DbError, DbResult};
 
 /// For all of it: connect, log in, set up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -5,9 +5,10 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
+use super::conn::DbConn;
+use super::error::{DbError, DbResult};
 use super::gates::RETIRED;
 use super::schema::deployment;
-use super::{DbConn, DbError, DbResult};
 use crate::model::ProductId;
 
 /// What the deployment uses, as its database says.
@@ -118,7 +119,7 @@ impl DbConn {
         Ok(())
     }
 
-    /// Begins epoch `next` after `epoch`, on the server `home`. False: another instance was faster, or `redis_id` is not what
+    /// Begins epoch `next` after `epoch`, on this server. False: another instance was faster, or `redis_id` is not what
     /// the deployment uses, so that no two servers can take a product from each other in turn. `retired`: only after a gate
     /// that was retired; then nothing of older epochs is on its way, so they are fenced off at once.
     pub async fn begin_epoch(

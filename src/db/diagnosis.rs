@@ -5,11 +5,11 @@
 
 use std::future::Future;
 
-use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
+use diesel::{QueryResult, SqliteConnection};
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection, AsyncMysqlConnection, SimpleAsyncConnection, TransactionManager};
 
-use super::AsyncSqliteConnection;
 use super::error::{DbError, DbResult, ErrorClass};
 
 /// How errors of MySQL's client begin. They are its own words, in English whatever the server speaks.
@@ -162,7 +162,7 @@ fn read_answer<'a>(answer: &'a str, message: &str) -> Option<(u16, &'a str)> {
     same.then_some((number, state))
 }
 
-impl Diagnose for AsyncSqliteConnection {
+impl Diagnose for SyncConnectionWrapper<SqliteConnection> {
     async fn diagnose(&mut self, error: QueryError) -> DbError {
         of_sqlite(error)
     }

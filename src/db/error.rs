@@ -1,6 +1,6 @@
 //! What can go wrong with the database, sorted by what can be done about it.
 //!
-//! Two questions matter. Does it pass? Then whoever has time asks again, however long it takes. Is it the row's own fault?
+//! Two questions matter. Does it pass? Then those who have time ask again, however long it takes. Is it the row's own fault?
 //! Only then may a message be set aside. What nobody knows passes: waiting too long costs less than losing a promise.
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
@@ -20,7 +20,7 @@ pub enum DbError {
     /// Too many wait for a connection already; nothing was done.
     #[error("database overloaded: {0}")]
     Overloaded(String),
-    /// The link broke in the middle. A commit under way may have happened.
+    /// The connection broke in the middle. A commit under way may have happened.
     #[error("database connection or transaction lost: {0}")]
     Lost(String),
     /// No answer in time. What was asked may have happened.

@@ -7,10 +7,11 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Binary, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 
+use super::conn::{DbConn, on_db};
 use super::diagnosis::diagnosed;
+use super::error::DbResult;
 use super::readable::{Row, one_by_one, readable};
 use super::schema::external_users;
-use super::{DbConn, DbResult, on_db};
 use crate::model::{Timestamp, UserId};
 
 /// A user of the shop's directory.

@@ -4,10 +4,11 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary};
 use diesel_async::RunQueryDsl;
 
+use super::conn::{DbConn, on_db};
+use super::error::DbResult;
 use super::orders::ORDERS;
 use super::readable::{Row, all, one_by_one, readable};
 use super::schema::{orders, products};
-use super::{DbConn, DbResult, on_db};
 use crate::model::{OrderId, OrderStatus, ProductId, Purchase, Timestamp, UserId};
 
 /// Stands for the server of a gate that was retired: its sale had ended, and every purchase that it had admitted was
@@ -78,7 +79,7 @@ impl DbConn {
         Ok(())
     }
 
-    /// Notes that the gate of `epoch` on the server `home` was retired, and gives the next one an epoch of its own: if an old
+    /// Notes that the gate of `epoch` on this server was retired, and gives the next one an epoch of its own: if an old
     /// gate of this one comes back, nobody takes it for the present one. False: the row has changed since, so it may say
     /// that the sale goes on.
     pub async fn retire_gate(

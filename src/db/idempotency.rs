@@ -3,8 +3,9 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
+use super::conn::{DbConn, on_db};
+use super::error::DbResult;
 use super::schema::idempotency_keys;
-use super::{DbConn, DbResult, on_db};
 use crate::model::{ProductId, Timestamp, UserId};
 
 /// A key that comes with a request.

@@ -16,9 +16,11 @@ use diesel::sqlite::Sqlite;
 use diesel_async::{AsyncMigrationHarness, AsyncMysqlConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
+use super::conn::AsyncSqliteConnection;
 use super::diagnosis::diagnosed;
 use super::error::ErrorClass;
-use super::{AsyncSqliteConnection, DbError, DbResult, connect, schema};
+use super::error::{DbError, DbResult};
+use super::{connect, schema};
 
 const MYSQL: EmbeddedMigrations = embed_migrations!("migrations/mysql");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");

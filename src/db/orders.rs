@@ -4,10 +4,13 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 
+use super::conn::{DbConn, on_db};
+use super::error::DbResult;
+use super::readable::Readable;
 use super::readable::{Row, all, one, one_by_one, readable};
 use super::revisions::BEFORE_REVISIONS;
+use super::revisions::RevisionRow;
 use super::schema::{orders, product_revisions, products};
-use super::{DbConn, DbResult, Readable, RevisionRow, on_db};
 use crate::model::{Order, OrderId, OrderStatus, ProductId, Purchase, RejectReason, Timestamp, UserId};
 
 /// Its name where a row of it cannot be read.

@@ -3,8 +3,9 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
+use super::conn::{DbConn, on_db};
+use super::error::DbResult;
 use super::schema::users;
-use super::{DbConn, DbResult, on_db};
 use crate::model::UserId;
 
 impl DbConn {

@@ -4,11 +4,13 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 
+use super::conn::{DbConn, on_db};
 use super::diagnosis::diagnosed;
+use super::error::DbResult;
 use super::gates::RETIRED;
+use super::readable::Readable;
 use super::readable::{Row, one, one_by_one, readable};
 use super::schema::products;
-use super::{DbConn, DbResult, Readable, on_db};
 use crate::model::{Product, ProductId, Sale, SaleState, Timestamp};
 
 /// Its name where a row of it cannot be read.

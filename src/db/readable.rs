@@ -1,7 +1,7 @@
 //! Rows that cannot be read: each is left out by itself, named in the log, and counted.
 //!
 //! Somebody has edited the table by hand, restored half of it, or another program has written to it. Whoever reads many rows
-//! goes on with the others; whoever needs that one row is told which it is ([`DbError::Unreadable`]).
+//! goes on with the others; a caller that needs that one row learns which it is ([`DbError::Unreadable`]).
 
 use std::fmt::Write;
 use std::sync::LazyLock;
@@ -14,7 +14,7 @@ use diesel::sql_types::{BigInt, Binary};
 use moka::sync::Cache;
 use uuid::Uuid;
 
-use super::{DbError, DbResult};
+use super::error::{DbError, DbResult};
 use crate::model::OrderId;
 use crate::telemetry::Seldom;
 use crate::telemetry::metrics;
@@ -150,14 +150,14 @@ impl<K: Key, T> Row<K, T> {
         let Self { key, value } = self;
         value.map_err(|problem| {
             let row = key.as_ref().map_or_else(|| "without a key".to_owned(), K::name);
-            tell(table, &row, &problem);
+            log(table, &row, &problem);
             DbError::Unreadable { table, row, problem }
         })
     }
 }
 
 /// Counts it, and says so now and then.
-fn tell(table: &'static str, row: &str, problem: &str) {
+fn log(table: &'static str, row: &str, problem: &str) {
     metrics::unreadable_row(table);
     let name = (table, row.to_owned());
     if TOLD.contains_key(&name) {

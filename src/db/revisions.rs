@@ -7,8 +7,9 @@ use diesel::sql_query;
 use diesel::sql_types::BigInt;
 use diesel_async::RunQueryDsl;
 
+use super::conn::{DbConn, on_db};
+use super::error::DbResult;
 use super::schema::{product_revisions, products};
-use super::{DbConn, DbResult, on_db};
 use crate::model::{ProductId, Revision, Timestamp};
 
 /// Number of the row for orders that name no revision: they are older than the table.

@@ -9,9 +9,11 @@ use diesel::sql_types::{BigInt, Binary, Text};
 use diesel_async::AsyncMysqlConnection;
 use uuid::Uuid;
 
+use super::conn::DbConn;
 use super::diagnosis::diagnosed;
+use super::error::{DbError, DbResult};
+use super::pool::{Db, DbPool};
 use super::schema::products;
-use super::{Db, DbConn, DbError, DbPool, DbResult};
 use crate::model::{Purchase, PurchaseBatch, Timestamp};
 
 /// Stands for the revision of purchases that name none. An order gets the product's present one then, and if the one it names

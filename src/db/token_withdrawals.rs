@@ -4,9 +4,11 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 
+use super::conn::{DbConn, on_db};
+use super::error::DbResult;
+use super::readable::Readable;
 use super::readable::{Row, one_by_one, readable};
 use super::schema::token_withdrawals;
-use super::{DbConn, DbResult, Readable, on_db};
 use crate::model::{Timestamp, UserId};
 
 /// Older tokens of a user are refused.

@@ -4,9 +4,10 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
 
+use super::conn::{DbConn, on_db};
+use super::error::DbResult;
 use super::readable::{Row, one, one_by_one};
 use super::schema::users;
-use super::{DbConn, DbResult, on_db};
 use crate::model::{Account, Role, Timestamp, UserId, Username};
 
 /// Its name where a row of it cannot be read.

@@ -1,6 +1,6 @@
 //! Whether the stores answer.
 //!
-//! A task asks them twice a second, over connections of its own; whoever wants to know is told at once what it found last.
+//! A task asks them twice a second, over connections of its own; who wants to know gets at once what it found last.
 //! So a thousand probes cost no more than one, and a busy pool is not taken for a store that is away. It also writes down,
 //! once each, that the database or the queue went away and that it is back.
 
@@ -182,7 +182,7 @@ impl Health {
             Err(_) => Some("no_answer".to_owned()),
         };
         let database = note("database", database, &mut away.database);
-        // What is wrong with Redis is told by those who use it, with what to do about it.
+        // Those who use Redis log what is wrong with it, and what to do about it.
         let gate = up_if(matches!(gate, Ok(Ok(()))));
         note("queue", queue, &mut away.queue);
         if Timestamp::is_before_1970() {

@@ -25,6 +25,6 @@ pub use checkout::{Checkout, PurchaseBatcher};
 pub use deployment::Deployment;
 pub use health::{Check, Checks, Health};
 pub use known_products::KnownProducts;
-pub use orders::{Decision, Holdings, OrderWriter, Orders, UnfinishedSales};
+pub use orders::{Holdings, OrderWriter, Orders, UnfinishedSales, WriteOutcome};
 pub use page::Page;
-pub use recovery::{Audit, Rebuilder, Reconciler, Replay, Sweeper, WarmUp};
+pub use recovery::{Audit, Gates, Rebuilder, Reconciler, Replay, Sweeper};

@@ -18,18 +18,15 @@ use crate::error::{Error, Result};
 use crate::model::{Product, ProductId};
 use crate::services::accounts::Identity;
 use crate::services::known_products::KnownProducts;
-use crate::services::recovery::WarmUp;
+use crate::services::recovery::Gates;
 use crate::stock::{GateError, StockGate};
-
-/// Epoch of the gate of a new product.
-const FIRST_EPOCH: i64 = 1;
 
 /// Changes products.
 pub struct ProductCommands {
     db: Db,
     gate: Arc<StockGate>,
     known: Arc<KnownProducts>,
-    warm_up: Arc<WarmUp>,
+    gates: Arc<Gates>,
     products: Arc<ProductQueries>,
     answers: Answers,
     runtime: Handle,
@@ -40,12 +37,12 @@ impl ProductCommands {
     pub fn new(
         db: Db,
         gate: Arc<StockGate>,
-        warm_up: Arc<WarmUp>,
+        gates: Arc<Gates>,
         known: Arc<KnownProducts>,
         products: Arc<ProductQueries>,
     ) -> Self {
         let answers = Answers::new(db.clone());
-        Self { db, gate, known, warm_up, products, answers, runtime: Handle::current() }
+        Self { db, gate, known, gates, products, answers, runtime: Handle::current() }
     }
 
     /// Puts a product on sale.
@@ -121,7 +118,7 @@ impl ProductCommands {
     async fn open_gate(&self, product: &Product, server_id: &str) {
         let opened = match fails!("open_new") {
             true => Err(GateError::Unclear("on purpose".to_owned())),
-            false => self.gate.open_new(product.id, server_id, FIRST_EPOCH, &product.settings()).await,
+            false => self.gates.open_first(product.id, server_id, &product.settings()).await,
         };
         if let Err(error) = opened {
             tracing::warn!(product.id = %product.id, %error, "The gate of a new product is not open yet");
@@ -231,7 +228,7 @@ impl ProductCommands {
         };
         let configured = match told {
             Ok(()) | Err(GateError::Closed) => Ok(()),
-            Err(GateError::Lost) => self.warm_up.reopen(&product.sale()).await,
+            Err(GateError::Lost) => self.gates.reopen(&product.sale()).await,
             Err(error) => Err(error.into()),
         };
         self.products.changed();

@@ -1,40 +1,40 @@
 //! How many purchases a transaction may hold before the database objects: a server takes messages of a certain size only,
-//! and a slow one writes only so much before it is given up. What was too much is halved; success lets it grow again.
+//! and a slow one writes only so much in the time that a transaction has. What was too much is halved; success lets it grow again.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::db::ErrorClass;
 use crate::model::PurchaseBatch;
 
-/// More than any round holds.
+/// More than any write batch holds.
 const UNLIMITED: usize = 1 << 20;
 /// What breaks for another reason than size is not halved below this.
 const SMALL: usize = 64;
 /// Every so many failures in a row, less is tried.
 const PATIENCE: u32 = 3;
 
-/// Purchases of a round, each batch with its place in the round.
-pub(in crate::services) type Piece = Vec<(usize, PurchaseBatch)>;
+/// A part of a write batch: purchases of its products, each with the place of its product in the write batch.
+pub(super) type Piece = Vec<(usize, PurchaseBatch)>;
 
 /// See the module.
-pub(in crate::services) struct BatchSize {
+pub(super) struct BatchSize {
     most: AtomicUsize,
     failures: AtomicU32,
 }
 
 impl BatchSize {
-    pub(in crate::services) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { most: AtomicUsize::new(UNLIMITED), failures: AtomicU32::new(0) }
     }
 
-    /// The round in pieces that should fit: nearly always one.
-    pub(in crate::services) fn cut(&self, round: Vec<PurchaseBatch>) -> Vec<Piece> {
-        let piece = round.into_iter().enumerate().collect();
+    /// A write batch in pieces that should fit: nearly always one.
+    pub(super) fn cut(&self, batches: Vec<PurchaseBatch>) -> Vec<Piece> {
+        let piece = batches.into_iter().enumerate().collect();
         cut(piece, self.most.load(Ordering::Relaxed))
     }
 
     /// A piece of that many purchases was written.
-    pub(in crate::services) fn succeeded(&self) {
+    pub(super) fn succeeded(&self) {
         self.failures.store(0, Ordering::Relaxed);
         let most = self.most.load(Ordering::Relaxed);
         if most < UNLIMITED {
@@ -43,10 +43,10 @@ impl BatchSize {
     }
 
     /// A piece of that many purchases was not.
-    pub(in crate::services) fn failed(&self, purchases: usize, class: ErrorClass) {
+    pub(super) fn failed(&self, purchases: usize, class: ErrorClass) {
         match class {
             ErrorClass::TooLarge => self.most.store((purchases / 2).max(1), Ordering::Relaxed),
-            // Whatever it was that ended the connection, it may have been the size.
+            // The size can be what ended the connection.
             ErrorClass::Lost
             | ErrorClass::TimedOut
             | ErrorClass::Unknown
@@ -62,12 +62,12 @@ impl BatchSize {
     }
 }
 
-pub(in crate::services) fn purchases(piece: &Piece) -> usize {
+pub(super) fn purchases(piece: &Piece) -> usize {
     piece.iter().map(|(_, batch)| batch.items.len()).sum()
 }
 
 /// Two pieces of about the same size.
-pub(in crate::services) fn halves(piece: Piece) -> Vec<Piece> {
+pub(super) fn halves(piece: Piece) -> Vec<Piece> {
     let half = purchases(&piece).div_ceil(2);
     cut(piece, half)
 }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
     use crate::model::{OrderId, Purchase};
 
-    fn round(sizes: &[i64]) -> Vec<PurchaseBatch> {
+    fn batches(sizes: &[i64]) -> Vec<PurchaseBatch> {
         let items = |size: i64, id: i64| {
             let purchase = |user: i64| {
                 let (product, user_id) = (id.try_into().unwrap(), user.try_into().unwrap());
@@ -127,9 +127,9 @@ mod tests {
     #[test]
     fn what_was_too_large_is_halved_until_it_fits_and_no_purchase_is_left_out() {
         let size = BatchSize::new();
-        assert_eq!(sizes(&size.cut(round(&[3, 5]))), [8]);
+        assert_eq!(sizes(&size.cut(batches(&[3, 5]))), [8]);
         size.failed(8, ErrorClass::TooLarge);
-        let pieces = size.cut(round(&[3, 5]));
+        let pieces = size.cut(batches(&[3, 5]));
         assert_eq!(sizes(&pieces), [4, 4]);
         assert_eq!(
             pieces[0].iter().map(|(place, batch)| (*place, batch.items.len())).collect::<Vec<_>>(),
@@ -138,24 +138,27 @@ mod tests {
         size.failed(4, ErrorClass::TooLarge);
         size.failed(2, ErrorClass::TooLarge);
         size.failed(1, ErrorClass::TooLarge);
-        assert_eq!(sizes(&size.cut(round(&[3]))), [1, 1, 1], "a single purchase is as small as it gets");
+        assert_eq!(sizes(&size.cut(batches(&[3]))), [1, 1, 1], "a single purchase is as small as it gets");
         for _ in 0..200 {
             size.succeeded();
         }
-        assert_eq!(sizes(&size.cut(round(&[3000]))), [3000]);
+        assert_eq!(sizes(&size.cut(batches(&[3000]))), [3000]);
     }
 
     #[test]
-    fn a_broken_connection_makes_rounds_smaller_only_when_it_breaks_again_and_again() {
+    fn a_broken_connection_makes_write_batches_smaller_only_when_it_breaks_again_and_again() {
         let size = BatchSize::new();
         size.failed(2000, ErrorClass::Lost);
         size.failed(2000, ErrorClass::Lost);
-        assert_eq!(sizes(&size.cut(round(&[2000]))), [2000]);
+        assert_eq!(sizes(&size.cut(batches(&[2000]))), [2000]);
         for _ in 0..40 {
-            size.failed(size.cut(round(&[2000]))[0].iter().map(|(_, batch)| batch.items.len()).sum(), ErrorClass::Lost);
+            size.failed(
+                size.cut(batches(&[2000]))[0].iter().map(|(_, batch)| batch.items.len()).sum(),
+                ErrorClass::Lost,
+            );
         }
-        assert_eq!(size.cut(round(&[2000])).len(), 2000 / SMALL + 1);
+        assert_eq!(size.cut(batches(&[2000])).len(), 2000 / SMALL + 1);
         size.failed(SMALL, ErrorClass::ReadOnly);
-        assert_eq!(size.cut(round(&[2000])).len(), 2000 / SMALL + 1);
+        assert_eq!(size.cut(batches(&[2000])).len(), 2000 / SMALL + 1);
     }
 }

@@ -4,8 +4,7 @@
 //! where it does not know, and while a gate is lost, all gates are asked.
 //!
 //! However many users ask, their questions go together: one look answers everybody who has asked before it began, and after
-//! it there is a rest. So those who only ask take a bounded share of the gate's time, and nobody is told what was true before
-//! their question.
+//! it there is a rest. So those who only ask take a bounded share of the gate's time, and no answer is older than its question.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -14,11 +13,9 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
-use super::unfinished_sales::UnfinishedSales;
-use crate::db::Db;
+use super::unfinished_sales::{InFlight, UnfinishedSales};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, UserId};
-use crate::services::recovery::Rebuilder;
 use crate::stock::{HeldUnit, StockGate};
 
 /// Users who are answered by one look.
@@ -40,10 +37,10 @@ pub struct Holdings {
 
 /// What one user holds.
 #[derive(Debug, Clone, Default)]
-pub(in crate::services) struct Held {
-    pub(in crate::services) orders: Vec<(ProductId, OrderId)>,
+pub(super) struct Held {
+    pub(super) orders: Vec<(ProductId, OrderId)>,
     /// A gate could not say.
-    pub(in crate::services) incomplete: bool,
+    pub(super) incomplete: bool,
 }
 
 struct Question {
@@ -52,26 +49,22 @@ struct Question {
 }
 
 struct Looks {
-    db: Db,
     gate: Arc<StockGate>,
     unfinished_sales: Arc<UnfinishedSales>,
-    rebuilder: Arc<Rebuilder>,
 }
 
 impl Holdings {
     /// Where to ask, and the task that answers, which ends when nobody can ask any more.
     pub fn open(
-        db: Db,
         gate: Arc<StockGate>,
         unfinished_sales: Arc<UnfinishedSales>,
-        rebuilder: Arc<Rebuilder>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (questions, waiting) = mpsc::channel(MAX_WAITING);
-        (Self { questions }, Looks { db, gate, unfinished_sales, rebuilder }.answer(waiting))
+        (Self { questions }, Looks { gate, unfinished_sales }.answer(waiting))
     }
 
     /// What a user holds at a moment after this call.
-    pub(in crate::services) async fn of(&self, user: UserId) -> Result<Held> {
+    pub(super) async fn of(&self, user: UserId) -> Result<Held> {
         let (answer, answered) = oneshot::channel();
         let unavailable = |why: &str| Error::Unavailable(why.to_owned());
         self.questions.try_send(Question { user, answer }).map_err(|_| unavailable("too many look at their orders"))?;
@@ -109,7 +102,7 @@ impl Looks {
         if users.is_empty() {
             return Ok(held);
         }
-        let products = self.products().await?;
+        let (InFlight::Of(products) | InFlight::OfAny(products)) = self.unfinished_sales.in_flight().await?;
         for products in products.chunks((FIELDS_A_STEP / users.len()).max(10)) {
             let units = self.gate.held_by_each(users, products).await?;
             for (product, units) in products.iter().zip(units) {
@@ -125,21 +118,5 @@ impl Looks {
             }
         }
         Ok(held)
-    }
-
-    /// Those that need a look. While a gate is lost, all of them, so that it is known whose.
-    async fn products(&self) -> Result<Vec<ProductId>> {
-        if self.gate.shared().is_none() {
-            // Nothing is in flight for a gate in this process that is not open.
-            return Ok(self.gate.products_in_flight().await?.unwrap_or_default());
-        }
-        if self.unfinished_sales.saw_lost_gate() == Some(false)
-            && !self.rebuilder.are_under_way()
-            && let Some(in_flight) = self.gate.products_in_flight().await?
-        {
-            return Ok(in_flight);
-        }
-        let (since, left) = (self.unfinished_sales.since(), self.unfinished_sales.left_over());
-        self.db.read(move |conn| Box::pin(async move { Ok(conn.unfinished_products(since, &left).await?) })).await
     }
 }

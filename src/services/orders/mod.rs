@@ -8,6 +8,6 @@ mod read_limit;
 mod unfinished_sales;
 
 pub use self::holdings::Holdings;
-pub use self::order_writer::{Decision, OrderWriter};
+pub use self::order_writer::{OrderWriter, WriteOutcome};
 pub use self::queries::Orders;
 pub use self::unfinished_sales::{RETIRED_AFTER, UnfinishedSales};

@@ -1,14 +1,14 @@
 //! Writes purchases as orders: the one place where the fate of an order id is decided.
 //!
-//! Whoever inserts the row of an order id first has settled it, as `unpaid` or as `rejected`. Everything here may be
-//! repeated by anyone: after a crash, a second delivery, a lost commit.
+//! The row of an order id is inserted once, as `unpaid` or as `rejected`, and who inserts it first has decided. Everything
+//! here may be repeated by anyone: after a crash, a second delivery, a lost commit.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch_size::{self, BatchSize};
-use crate::db::{Db, DbConn, DbError, ErrorClass, NewOrder, Round};
+use crate::db::{BatchLimits, Db, DbConn, DbError, ErrorClass, NewOrder};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, OrderIds, ProductId, Purchase, PurchaseBatch, RejectReason, Timestamp, UserId};
 use crate::stock::StockGate;
@@ -24,8 +24,8 @@ pub struct OrderWriter {
 
 /// What became of purchases of one product.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Decision {
-    /// The product's epoch as the deciding transaction read it, for the gate to know who gives units back; that of the
+pub struct WriteOutcome {
+    /// The product's epoch as the writing transaction read it, for the gate to know who gives units back; that of the
     /// purchases if none of them is dead.
     pub gate_epoch: i64,
     /// Orders that hold a unit.
@@ -38,7 +38,7 @@ pub struct Decision {
     pub rejected: usize,
 }
 
-impl Decision {
+impl WriteOutcome {
     fn all_live(batch: PurchaseBatch) -> Self {
         Self { gate_epoch: batch.epoch, written: batch.items.len(), live: batch.items, dead: Vec::new(), rejected: 0 }
     }
@@ -53,14 +53,14 @@ impl Decision {
 }
 
 impl OrderWriter {
-    /// Writes to `db`; tells `gate` afterwards.
+    /// Writes to `db`, and confirms to `gate` afterwards.
     pub fn new(db: Db, gate: Arc<StockGate>, metrics: Arc<Metrics>) -> Self {
         Self { db, gate, metrics, size: BatchSize::new() }
     }
 
-    /// How many purchases are best decided together.
-    pub fn round(&self) -> Round {
-        self.db.round()
+    /// How many orders are best written together.
+    pub fn batch_limits(&self) -> BatchLimits {
+        self.db.batch_limits()
     }
 
     /// Whether a product that is not in the database yet may come into it later than a purchase of it.
@@ -68,47 +68,47 @@ impl OrderWriter {
         self.db.may_lag()
     }
 
-    /// Decides batches, each of another product, epoch or revision. `None`: the product does not exist.
+    /// Writes batches, each of another product, epoch or revision. `None`: the product does not exist.
     ///
     /// After an error nothing is known; repeating it is safe.
-    pub async fn decide(&self, batches: Vec<PurchaseBatch>) -> std::result::Result<Vec<Option<Decision>>, DbError> {
+    pub async fn write(&self, batches: Vec<PurchaseBatch>) -> std::result::Result<Vec<Option<WriteOutcome>>, DbError> {
         crash_point!("before_commit");
         let begun = Instant::now();
-        let decided = self.decide_in_pieces(batches).await;
-        let decisions = decided.inspect_err(|_| self.metrics.commit_failures.inc())?;
+        let written = self.write_in_pieces(batches).await;
+        let outcomes = written.inspect_err(|_| self.metrics.commit_failures.inc())?;
         self.metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
-        for decision in decisions.iter().flatten() {
-            self.metrics.orders_written.inc_by(decision.written as u64);
-            self.metrics.orders_rejected.inc_by(decision.rejected as u64);
-            if let Some(last) = decision.live.last() {
+        for outcome in outcomes.iter().flatten() {
+            self.metrics.orders_written.inc_by(outcome.written as u64);
+            self.metrics.orders_rejected.inc_by(outcome.rejected as u64);
+            if let Some(last) = outcome.live.last() {
                 // By another instance's clock it can have been drawn in our future.
                 let lag = Timestamp::now().since(last.order_id.drawn_at());
                 self.metrics.readings.consumer_lag_seconds.set(lag.as_secs_f64());
             }
         }
-        Ok(decisions)
+        Ok(outcomes)
     }
 
     /// One transaction, unless the database takes only less at a time. A row that a constraint refuses is found by halving,
     /// so that the others become orders; the error comes when they have.
-    async fn decide_in_pieces(
+    async fn write_in_pieces(
         &self,
         batches: Vec<PurchaseBatch>,
-    ) -> std::result::Result<Vec<Option<Decision>>, DbError> {
-        let mut decisions: Vec<Option<Decision>> = batches.iter().map(|_| None).collect();
+    ) -> std::result::Result<Vec<Option<WriteOutcome>>, DbError> {
+        let mut outcomes: Vec<Option<WriteOutcome>> = batches.iter().map(|_| None).collect();
         let mut refused = None;
         let mut left = self.size.cut(batches);
         left.reverse();
         while let Some(piece) = left.pop() {
             let (places, batches): (Vec<usize>, Vec<PurchaseBatch>) = piece.iter().cloned().unzip();
-            let error = match self.decide_in_database(batches).await {
-                Ok(decided) => {
+            let error = match self.write_piece(batches).await {
+                Ok(written) => {
                     self.size.succeeded();
-                    for (place, decision) in places.into_iter().zip(decided) {
-                        let Some(decision) = decision else { continue };
-                        match &mut decisions[place] {
-                            Some(before) => before.add(decision),
-                            none => *none = Some(decision),
+                    for (place, outcome) in places.into_iter().zip(written) {
+                        let Some(outcome) = outcome else { continue };
+                        match &mut outcomes[place] {
+                            Some(before) => before.add(outcome),
+                            none => *none = Some(outcome),
                         }
                     }
                     continue;
@@ -125,37 +125,37 @@ impl OrderWriter {
                 _ => return Err(error),
             }
         }
-        refused.map_or(Ok(decisions), Err)
+        refused.map_or(Ok(outcomes), Err)
     }
 
-    async fn decide_in_database(
+    async fn write_piece(
         &self,
         batches: Vec<PurchaseBatch>,
-    ) -> std::result::Result<Vec<Option<Decision>>, DbError> {
+    ) -> std::result::Result<Vec<Option<WriteOutcome>>, DbError> {
         // The common case: all of them become orders. Not if a product or an order id comes twice.
         if self.db.sell(batches.clone()).await? {
-            let decision = |batch| Some(Decision::all_live(batch));
-            return Ok(batches.into_iter().map(decision).collect());
+            return Ok(batches.into_iter().map(|batch| Some(WriteOutcome::all_live(batch))).collect());
         }
-        let mut decisions = Vec::with_capacity(batches.len());
+        let mut outcomes = Vec::with_capacity(batches.len());
         for batch in batches.into_iter().map(without_repeats) {
-            let each = self.db.transaction(move |conn| Box::pin(async move { decide_each(conn, batch).await }));
-            decisions.push(each.await?);
+            let each = self.db.transaction(move |conn| Box::pin(async move { write_each(conn, batch).await }));
+            outcomes.push(each.await?);
         }
-        Ok(decisions)
+        Ok(outcomes)
     }
 
-    /// Tells the gate what was decided. May fail or be skipped: the entries it leaves are found and decided again.
-    pub async fn tell_gate(&self, product: ProductId, decision: Decision) -> Result<()> {
-        if !decision.live.is_empty() {
-            self.gate.confirm_written(product, &decision.live).await?;
+    /// Confirms the reservations of orders that are in the database, and has the gate give back the units of those that are
+    /// dead. May fail or be skipped: the sweeper finds what is left.
+    pub async fn confirm(&self, product: ProductId, outcome: WriteOutcome) -> Result<()> {
+        if !outcome.live.is_empty() {
+            self.gate.confirm_written(product, &outcome.live).await?;
         }
-        if !decision.dead.is_empty() {
+        if !outcome.dead.is_empty() {
             crash_point!("before_release");
-            self.gate.release(product, decision.gate_epoch, &decision.dead).await?;
+            self.gate.release(product, outcome.gate_epoch, &outcome.dead).await?;
             crash_point!("after_release");
             // Only now: cleared before, a crash in between would leak the units.
-            let ids: Vec<OrderId> = decision.dead.iter().map(|purchase| purchase.order_id).collect();
+            let ids: Vec<OrderId> = outcome.dead.iter().map(|purchase| purchase.order_id).collect();
             self.db
                 .transaction(move |conn| Box::pin(async move { conn.clear_release_due(&ids).await }))
                 .await
@@ -166,7 +166,7 @@ impl OrderWriter {
 }
 
 /// The general case: each purchase by itself, in order, behind the lock of the product's row.
-async fn decide_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Result<Option<Decision>, DbError> {
+async fn write_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Result<Option<WriteOutcome>, DbError> {
     let PurchaseBatch { product_id: product, epoch, revision, items: purchases } = batch;
     let Some(row) = conn.lock_product(product).await? else { return Ok(None) };
     let Some(bought) = conn.find_revision(product, revision).await? else { return Ok(None) };
@@ -176,16 +176,16 @@ async fn decide_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Re
         conn.written_orders(&ids).await?.into_iter().map(|order| (order.id, order.is_live)).collect();
     let mut buyers: HashSet<UserId> = conn.live_buyers(product, &users).await?.into_iter().collect();
 
-    let mut decision = Decision { gate_epoch: row.gate_epoch, ..Decision::default() };
+    let mut outcome = WriteOutcome { gate_epoch: row.gate_epoch, ..WriteOutcome::default() };
     let mut new = Vec::new();
     let mut left = row.stock - row.sold;
     let mut taken = 0;
     for purchase in purchases {
         if let Some(is_live) = written.get(&purchase.order_id) {
             if *is_live {
-                decision.live.push(purchase)
+                outcome.live.push(purchase)
             } else {
-                decision.dead.push(purchase)
+                outcome.dead.push(purchase)
             }
             continue;
         }
@@ -203,16 +203,16 @@ async fn decide_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Re
             Some(reason) => {
                 tracing::warn!(order.id = %purchase.order_id, reason = reason.as_str(), "Rejected a purchase");
                 new.push(order.rejected(reason));
-                decision.rejected += 1;
-                decision.dead.push(purchase);
+                outcome.rejected += 1;
+                outcome.dead.push(purchase);
             }
             None => {
                 buyers.insert(purchase.user_id);
                 left -= 1;
                 taken += 1;
                 new.push(order);
-                decision.written += 1;
-                decision.live.push(purchase);
+                outcome.written += 1;
+                outcome.live.push(purchase);
             }
         }
     }
@@ -222,7 +222,7 @@ async fn decide_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Re
     if !new.is_empty() {
         conn.insert_orders(&new).await?;
     }
-    Ok(Some(decision))
+    Ok(Some(outcome))
 }
 
 fn without_repeats(mut batch: PurchaseBatch) -> PurchaseBatch {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::holdings::Holdings;
 use super::read_limit::ReadLimit;
-use super::unfinished_sales::UnfinishedSales;
+use super::unfinished_sales::{InFlight, UnfinishedSales};
 use crate::db::{self, Db};
 use crate::error::{Error, Result};
 use crate::model::{Order, OrderId, OrderStatus, ProductId, Purchase, Revision, Role, UserId};
@@ -67,7 +67,7 @@ impl Orders {
             }
             _ => Ok(None),
         };
-        // Again: between the two looks a consumer may have written and settled it.
+        // Again: between the two looks a consumer can have written and confirmed it.
         if let Some(order) = self.find_written(id).await? {
             return visible(order, reader);
         }
@@ -188,18 +188,15 @@ impl Orders {
         Ok(!sale.had_ended(self.unfinished_sales.since()) || !queue_is_empty)
     }
 
+    /// Products of which something is in flight.
     async fn products_in_flight(&self) -> Result<Vec<ProductId>> {
-        if self.unfinished_sales.saw_lost_gate().is_some()
-            && let Some(in_flight) = self.gate.products_in_flight().await?
-        {
-            return Ok(in_flight);
-        }
-        let (since, left) = (self.unfinished_sales.since(), self.unfinished_sales.left_over());
-        let unfinished = self
-            .db
-            .read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.unfinished_products(since, &left).await?) }));
+        let unfinished = match self.unfinished_sales.in_flight().await? {
+            InFlight::Of(products) => return Ok(products),
+            InFlight::OfAny(products) => products,
+        };
+        // A look at many gates at once costs less than to ask each for one order.
         let mut in_flight = Vec::new();
-        for products in unfinished.await?.chunks(PRODUCTS_A_CALL) {
+        for products in unfinished.chunks(PRODUCTS_A_CALL) {
             let views = self.gate.view(products).await?;
             let some = products.iter().zip(views).filter(|(_, view)| view.is_some_and(|view| view.in_flight > 0));
             in_flight.extend(some.map(|(product, _)| *product));

@@ -20,7 +20,7 @@ const INTERVAL_MS: u64 = 100;
 const BURST: u64 = 30;
 
 /// See the module.
-pub(in crate::services) struct ReadLimit {
+pub(super) struct ReadLimit {
     begun: Instant,
     seed: RandomState,
     /// When the looks so far would have been over, had they kept the interval: milliseconds since `begun`.
@@ -28,13 +28,13 @@ pub(in crate::services) struct ReadLimit {
 }
 
 impl ReadLimit {
-    pub(in crate::services) fn new() -> Self {
+    pub(super) fn new() -> Self {
         let over_at = (0..PLACES).map(|_| AtomicU64::new(0)).collect();
         Self { begun: Instant::now(), seed: RandomState::default(), over_at }
     }
 
     /// Counts a look of a user, or says how long to wait before the next one.
-    pub(in crate::services) fn count(&self, user: UserId) -> Result<()> {
+    pub(super) fn count(&self, user: UserId) -> Result<()> {
         self.count_at(user, self.begun.elapsed().as_millis() as u64)
     }
 

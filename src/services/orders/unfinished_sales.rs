@@ -2,12 +2,18 @@
 //!
 //! Those that go on, those that ended lately, and those whose gate still held some in flight when it was looked at last,
 //! however long ago the sale ended: a purchase that was promised is found until it is written.
+//!
+//! It only keeps notes. The sweeper and the rebuild of gates, which build on it, note what they see and do.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::db::Db;
+use crate::error::{Error, Result};
 use crate::model::{ProductId, Sale, Timestamp};
 use crate::stock::{GateView, StockGate};
 
@@ -25,22 +31,34 @@ const MAX_LEFT: usize = 10_000;
 
 /// See the module.
 pub struct UnfinishedSales {
+    db: Db,
     gate: Arc<StockGate>,
     left: Mutex<BTreeSet<ProductId>>,
     /// When this process has looked at all sales there ever were.
     looked_at: Mutex<Option<Instant>>,
     /// At the last look, all gates that should be open were.
     all_open: AtomicBool,
+    /// Gates that this instance is rebuilding.
+    rebuilding: AtomicUsize,
+}
+
+/// Products of which purchases may be in flight.
+pub(in crate::services) enum InFlight {
+    /// Nothing of any other product is in flight.
+    Of(Vec<ProductId>),
+    /// Nobody knows which: all products that have unfinished sales.
+    OfAny(Vec<ProductId>),
 }
 
 impl UnfinishedSales {
-    /// By the clock of `gate`.
-    pub fn new(gate: Arc<StockGate>) -> Self {
-        Self { gate, left: Mutex::default(), looked_at: Mutex::default(), all_open: AtomicBool::new(false) }
+    /// Of `db`, by the clock of `gate`.
+    pub fn new(db: Db, gate: Arc<StockGate>) -> Self {
+        let (left, looked_at) = (Mutex::default(), Mutex::default());
+        Self { db, gate, left, looked_at, all_open: AtomicBool::new(false), rebuilding: AtomicUsize::new(0) }
     }
 
     /// Sales that had ended by then are finished, but for those that are left over.
-    pub fn since(&self) -> Timestamp {
+    pub(in crate::services) fn since(&self) -> Timestamp {
         self.gate.now().before(LATELY)
     }
 
@@ -60,20 +78,49 @@ impl UnfinishedSales {
     pub(in crate::services) fn swept(&self, all_open: bool, all_sales: bool) {
         self.all_open.store(all_open, Ordering::Relaxed);
         if all_sales {
-            *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            *self.looked_at.lock() = Some(Instant::now());
         }
     }
 
-    /// Whether the last sweep of this process found a gate that should be open and is not; `None`: there was no sweep yet.
-    pub(in crate::services) fn saw_lost_gate(&self) -> Option<bool> {
-        self.looked_at().map(|_| !self.all_open.load(Ordering::Relaxed))
+    /// This instance begins to rebuild a gate.
+    pub(in crate::services) fn rebuild_began(&self) {
+        self.rebuilding.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A rebuild that this instance began has ended.
+    pub(in crate::services) fn rebuild_ended(&self) {
+        self.rebuilding.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Products whose gates must be asked for what is in flight.
+    ///
+    /// The gate knows them without a look at each. Not while one of its gates is lost or rebuilt: that one cannot say what it
+    /// held, so all are asked, and those who ask learn which could not answer.
+    pub(in crate::services) async fn in_flight(&self) -> Result<InFlight> {
+        if (self.gate.shared().is_none() || self.all_gates_are_open())
+            && let Some(products) = self.gate.products_in_flight().await?
+        {
+            return Ok(InFlight::Of(products));
+        }
+        let (since, left) = (self.since(), self.left_over());
+        let unfinished = self
+            .db
+            .read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.unfinished_products(since, &left).await?) }));
+        unfinished.await.map(InFlight::OfAny)
+    }
+
+    /// Whether no gate that should be open is known not to be. Not before the first sweep of this process, which finds out.
+    fn all_gates_are_open(&self) -> bool {
+        self.looked_at().is_some()
+            && self.all_open.load(Ordering::Relaxed)
+            && self.rebuilding.load(Ordering::Relaxed) == 0
     }
 
     fn looked_at(&self) -> Option<Instant> {
-        *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.looked_at.lock()
     }
 
-    /// Notes what a look at the gate of a sale has shown.
+    /// Notes what a look at the gate of a sale has found.
     pub(in crate::services) fn saw(&self, sale: &Sale, view: &GateView) {
         let mut left = self.left();
         if view.in_flight == 0 || !sale.had_ended(self.gate.now()) {
@@ -84,11 +131,11 @@ impl UnfinishedSales {
     }
 
     /// Sales that have ended and have something in flight.
-    pub fn left_over(&self) -> Vec<ProductId> {
+    pub(in crate::services) fn left_over(&self) -> Vec<ProductId> {
         self.left().iter().copied().collect()
     }
 
-    fn left(&self) -> std::sync::MutexGuard<'_, BTreeSet<ProductId>> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    fn left(&self) -> MutexGuard<'_, BTreeSet<ProductId>> {
+        self.left.lock()
     }
 }

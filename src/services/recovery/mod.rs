@@ -1,14 +1,14 @@
 //! What was begun and left is brought to an end here, and gates that are not open are opened.
+//!
+//! [`Gates`] is the one place that opens and retires gates; the sweeper finds what needs it, in every instance, each second.
+//! Everything here may be repeated by anybody and cut short at any moment. Nothing here gives a promise to a buyer.
 
-mod rebuild;
-mod rebuild_log;
+mod gates;
 mod reconciliation;
 mod replay;
 mod sweeper;
-mod warm_up;
 
-pub use self::rebuild::Rebuilder;
+pub use self::gates::{Gates, Rebuilder};
 pub use self::reconciliation::{Audit, Reconciler};
 pub use self::replay::Replay;
 pub use self::sweeper::Sweeper;
-pub use self::warm_up::WarmUp;

@@ -4,9 +4,10 @@
 //! dead, repeats changes. A difference beyond that is a defect, and guessing would make it worse.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +33,7 @@ pub struct Reconciler {
     gate: Arc<StockGate>,
     metrics: Arc<Metrics>,
     seen: Mutex<Seen>,
-    told: Seldom,
+    failures_logged: Seldom,
 }
 
 /// What the last reconciliations saw.
@@ -54,9 +55,9 @@ pub enum Finding {
     GateDeposed,
     /// The gate is open under an epoch that the database does not know yet: a backup was restored.
     GateNewer,
-    /// The gate has not been told of a change of stock, window or pause yet.
+    /// The gate does not know of a change of stock, window or pause yet.
     GateBehind,
-    /// The gate has been told of a change that the database does not know.
+    /// The gate knows of a change that the database does not.
     GateAhead,
     /// The same version, and another stock.
     StockDiffers,
@@ -88,7 +89,7 @@ pub struct Audit {
     live_orders: i64,
     /// Units that are taken in the gate; `None` while it is not open.
     taken: Option<i64>,
-    /// Purchases that the gate admitted and has not been told the end of.
+    /// Purchases that the gate admitted and that are not confirmed to it.
     pending: i64,
     /// Those of them that the database does not have yet.
     queued: i64,
@@ -131,7 +132,7 @@ fn findings(view: Option<GateView>, needs_gate: bool, row: &SaleAudit, queued: i
 impl Reconciler {
     /// Compares `db` and `gate`.
     pub fn new(db: Db, gate: Arc<StockGate>, metrics: Arc<Metrics>) -> Self {
-        Self { db, gate, metrics, seen: Mutex::default(), told: Seldom::new(INTERVAL) }
+        Self { db, gate, metrics, seen: Mutex::default(), failures_logged: Seldom::new(INTERVAL) }
     }
 
     /// Compares one product. During a sale it looks several times, for the two are read one after the other.
@@ -274,14 +275,14 @@ impl Reconciler {
         Ok((drift, count))
     }
 
-    /// Units by which a product is out of balance. It is told when it is seen for the second time with the same findings:
+    /// Units by which a product is out of balance. It is logged when it is seen for the second time with the same findings:
     /// what the sweeper repairs is gone by then.
     async fn check(&self, product: ProductId, unbalanced: &mut HashMap<ProductId, Vec<Finding>>) -> Result<i64> {
         let audit = match self.audit(product).await {
             Err(Error::ProductNotFound) => return Ok(0),
             Err(error @ (Error::Unreadable(_) | Error::Internal(_))) => {
                 // Nobody can say that it fits. The others are compared all the same.
-                if let Some(untold) = self.told.now() {
+                if let Some(untold) = self.failures_logged.now() {
                     tracing::warn!(product.id = %product, %error, untold, "Could not audit a product; others are");
                 }
                 unbalanced.insert(product, Vec::new());
@@ -297,11 +298,11 @@ impl Reconciler {
             tracing::error!(product.id = %product, ?audit, "Gate and database disagree");
         }
         unbalanced.insert(product, audit.findings);
-        // A gate that is not open, or not told yet, has nothing to differ in.
+        // A gate that is not open has nothing to differ in.
         Ok(if audit.taken.is_some() { audit.drift.abs() } else { 0 })
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock()
     }
 }

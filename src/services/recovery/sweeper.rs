@@ -1,8 +1,7 @@
-//! Brings to an end what was begun and left: in every instance, each second, all of them safe together.
+//! Finds what was begun and left, and brings it to an end: in every instance, each second, all of them safe together.
 //!
-//! It decides in the database directly, so a purchase survives the loss of the queue or of the gate.
-//!
-//! And it takes away the gates of sales that ended long ago: a gate lives in memory, which is bounded.
+//! It has purchases that were left written to the database directly, so a purchase survives the loss of the queue or of the
+//! gate. Gates that are not open, or not needed any more, it hands to [`Gates`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +9,12 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ConstantBuilder};
 use tokio_util::sync::CancellationToken;
 
-use super::rebuild::Rebuilder;
-use super::warm_up::WarmUp;
+use super::gates::Gates;
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::model::{ProductId, Purchase, Sale, SaleState, Timestamp};
-use crate::services::orders::{Decision, OrderWriter, RETIRED_AFTER, UnfinishedSales};
+use crate::model::{ProductId, Purchase, Sale, Timestamp};
+use crate::services::deployment::Deployment;
+use crate::services::orders::{OrderWriter, UnfinishedSales, WriteOutcome};
 use crate::stock::{GateError, GateView, StockGate};
 use crate::telemetry::Metrics;
 use crate::telemetry::{Outage, Seldom};
@@ -23,10 +22,10 @@ use crate::telemetry::{Outage, Seldom};
 /// Between two sweeps: 450 to 900 ms, so that instances do not sweep together. What a sweep must find within a second is found.
 const PAUSES: ConstantBuilder =
     ConstantBuilder::new().with_delay(Duration::from_millis(450)).with_jitter().without_max_times();
-/// A purchase that was reserved this long ago and is not settled is decided here: S in docs/protocol.md (`#sweep-age`). No
+/// A purchase that was reserved this long ago and is not confirmed is written here: S in docs/protocol.md (`#sweep-age`). No
 /// safety depends on it.
 const STALE_AGE: Duration = Duration::from_secs(10);
-/// Purchases of one product decided at a time.
+/// Purchases of one product written at a time.
 const MAX_STALE: usize = 500;
 /// Dead orders released in one sweep.
 const MAX_RELEASES: i64 = 1_000;
@@ -40,26 +39,27 @@ pub struct Sweeper {
     db: Db,
     gate: Arc<StockGate>,
     order_writer: Arc<OrderWriter>,
-    rebuilder: Arc<Rebuilder>,
+    gates: Arc<Gates>,
     unfinished_sales: Arc<UnfinishedSales>,
-    warm_up: Arc<WarmUp>,
+    deployment: Arc<Deployment>,
     metrics: Arc<Metrics>,
-    told: Seldom,
+    /// Bounds the lines about products that cannot be swept.
+    skips_logged: Seldom,
 }
 
 impl Sweeper {
-    /// Finds in `db` and `gate`, decides through `recorder`.
+    /// Looks into `db` and `gate`, writes through `order_writer`, opens and retires through `gates`.
     pub fn new(
         db: Db,
         gate: Arc<StockGate>,
         order_writer: Arc<OrderWriter>,
-        rebuilder: Arc<Rebuilder>,
+        gates: Arc<Gates>,
         unfinished_sales: Arc<UnfinishedSales>,
-        warm_up: Arc<WarmUp>,
+        deployment: Arc<Deployment>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let told = Seldom::new(Duration::from_secs(10));
-        Self { db, gate, order_writer, rebuilder, unfinished_sales, warm_up, metrics, told }
+        let skips_logged = Seldom::new(Duration::from_secs(10));
+        Self { db, gate, order_writer, gates, unfinished_sales, deployment, metrics, skips_logged }
     }
 
     /// Sweeps until `stop`.
@@ -69,7 +69,7 @@ impl Sweeper {
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return;
             }
-            // Not cut short: what is decided is told.
+            // Not cut short by a stop: what was written is confirmed to the gate first.
             match self.sweep().await {
                 Ok(()) => outage.ended(),
                 Err(error) => outage.failed(error.code(), &error, "see what that store is lacking; nothing is lost"),
@@ -96,7 +96,7 @@ impl Sweeper {
             let views = match self.gate.view(&ids).await {
                 Ok(views) => views,
                 Err(error) if error.is_of_server() => {
-                    // Told by whoever keeps the links to it.
+                    // What keeps the connections has logged it.
                     tracing::debug!(%error, "Could not look into the gates");
                     return Ok(());
                 }
@@ -119,99 +119,48 @@ impl Sweeper {
             tracing::info!(gates = retired, "Took away the gates of sales that have ended");
         }
         if since.is_none() {
-            self.forget_release_due(lately).await?;
+            self.gates.forget_release_due(lately).await?;
         }
         // What is left to be taken away is looked for again at once.
         self.unfinished_sales.swept(all_open, since.is_none() && retired < MAX_RETIRED);
-        self.rebuilder.deployment().saw_all_gates();
+        self.deployment.saw_all_gates();
         Ok(())
     }
 
     /// True: the gate was taken away, which it may be.
     async fn sweep_product(&self, product: &Sale, view: Option<GateView>, may_go: bool) -> Result<bool> {
         match view {
-            None => self.warm_up.reopen(product).await?,
+            None => self.gates.reopen(product).await?,
             // What is found in the place of a gate that was retired is not the product's.
-            Some(_) if product.retired => self.rebuilder.start(product.id),
+            Some(_) if product.retired => self.gates.rebuild(product.id),
             Some(view) => {
-                if may_go && self.is_over(product, &view) && self.retire(product, &view).await? {
+                if may_go && self.gates.retire_if_over(product, &view).await? {
                     return Ok(true);
                 }
-                self.rebuilder.deployment().saw_gate(product.id, view.epoch, product.gate_epoch);
+                self.deployment.saw_gate(product.id, view.epoch, product.gate_epoch);
                 if view.epoch != product.gate_epoch {
                     // Looks again, and closes it if it is older; newer is one that was opened since the row was read.
-                    self.rebuilder.start(product.id);
+                    self.gates.rebuild(product.id);
                 }
                 self.unfinished_sales.saw(product, &view);
                 if view.ver < product.ver {
                     self.configure(product).await?;
                 }
                 if view.in_flight > 0 {
-                    self.decide_stale(product.id).await?;
+                    self.write_stale(product.id).await?;
                 }
             }
         }
         Ok(false)
     }
 
-    /// Whether nobody needs the gate any more, by what was just read of both.
-    fn is_over(&self, product: &Sale, view: &GateView) -> bool {
-        view.state == SaleState::Ended
-            && view.in_flight == 0
-            && view.epoch <= product.gate_epoch
-            && product.had_ended(self.unfinished_sales.retired_before())
-    }
-
-    /// Takes the gate of a sale away that is over, if the gate agrees. It decides by its own terms and in one step, for the sale
-    /// may have been reopened since it was read. False: it stays.
-    async fn retire(&self, product: &Sale, view: &GateView) -> Result<bool> {
-        let (id, epoch) = (product.id, view.epoch);
-        let server_id = match self.gate.retire(id, epoch, RETIRED_AFTER).await {
-            Ok(Some(server_id)) => server_id,
-            Ok(None) | Err(GateError::Closed | GateError::Lost) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        };
-        crash_point!("after_retire");
-        self.metrics.gates_retired.inc();
-        let (ended_before, shared) = (self.unfinished_sales.retired_before(), self.gate.shared().is_some());
-        // One of an older epoch was left by its deployment long ago, and says nothing of what is on its way.
-        if epoch != product.gate_epoch {
-            return Ok(true);
-        }
-        let noted = self.db.transaction(move |conn| {
-            Box::pin(async move {
-                // Not noted if the sale was reopened meanwhile: then the gate counts as lost, and is rebuilt as such.
-                if !shared || conn.retire_gate(id, epoch, &server_id, ended_before).await? {
-                    conn.forget_release_due(id, ended_before, shared).await?;
-                }
-                Ok::<_, Error>(())
-            })
-        });
-        noted.await?;
-        Ok(true)
-    }
-
-    /// Clears what the gates of sales that ended long ago were to give back, and that have none any more: nobody else would.
-    async fn forget_release_due(&self, ended_before: Timestamp) -> Result<()> {
-        let due =
-            self.db.read(move |conn| Box::pin(conn.products_with_release_due(ended_before, MAX_RELEASES))).await?;
-        let (views, shared) = (self.gate.view(&due).await?, self.gate.shared().is_some());
-        for (product, _) in due.into_iter().zip(views).filter(|(_, view)| view.is_none()) {
-            let forgotten = self.db.transaction(move |conn| {
-                Box::pin(async move { Ok::<_, Error>(conn.forget_release_due(product, ended_before, shared).await?) })
-            });
-            forgotten.await?;
-        }
-        Ok(())
-    }
-
-    /// Stores that are away are told by themselves; a product that cannot be swept is a defect, or a row or key that
-    /// somebody has spoiled.
+    /// Others log that a store is away. A product that cannot be swept is a defect, or a row or key that somebody has
+    /// spoiled.
     fn skipped(&self, product: ProductId, error: &Error) {
         // So is a row that cannot be read.
         if matches!(error, Error::Unavailable(_) | Error::Unreadable(_)) {
             tracing::debug!(product.id = %product, %error, "Could not sweep a product");
-        } else if let Some(untold) = self.told.now() {
+        } else if let Some(untold) = self.skips_logged.now() {
             tracing::warn!(product.id = %product, %error, untold, "Could not sweep a product; others go on");
         }
     }
@@ -223,7 +172,7 @@ impl Sweeper {
         }
     }
 
-    async fn decide_stale(&self, product: ProductId) -> Result<()> {
+    async fn write_stale(&self, product: ProductId) -> Result<()> {
         let stale = match self.gate.stale(product, STALE_AGE, MAX_STALE).await {
             Ok(stale) if !stale.purchases.is_empty() => stale,
             Ok(_) | Err(GateError::Closed | GateError::Lost) => return Ok(()),
@@ -231,13 +180,13 @@ impl Sweeper {
         };
         tracing::warn!(product.id = %product, purchases = stale.purchases.len(), "Deciding purchases that were left");
         self.metrics.swept.inc_by(stale.purchases.len() as u64);
-        for decision in self.order_writer.decide(stale.into_batches(product)).await?.into_iter().flatten() {
-            self.order_writer.tell_gate(product, decision).await?;
+        for outcome in self.order_writer.write(stale.into_batches(product)).await?.into_iter().flatten() {
+            self.order_writer.confirm(product, outcome).await?;
         }
         Ok(())
     }
 
-    /// Gives back the units of dead orders that the gate has not been told of.
+    /// Gives back the units of dead orders that the gate still holds.
     async fn release_dead(&self, since: Timestamp) -> Result<()> {
         let due = self.db.read(move |conn| Box::pin(conn.release_due(since, MAX_RELEASES))).await?;
         let mut by_product: Vec<(ProductId, i64, Vec<Purchase>)> = Vec::new();
@@ -248,9 +197,9 @@ impl Sweeper {
             }
         }
         for (product, gate_epoch, dead) in by_product {
-            let told = self.order_writer.tell_gate(product, Decision { gate_epoch, dead, ..Decision::default() }).await;
+            let outcome = WriteOutcome { gate_epoch, dead, ..WriteOutcome::default() };
             // A gate that is not open takes them from the database when it opens; other products go on.
-            if let Err(error) = told {
+            if let Err(error) = self.order_writer.confirm(product, outcome).await {
                 self.skipped(product, &error);
             }
         }

@@ -1,13 +1,11 @@
-//! Makes gates: those in this process at a start, from the database, for Redis keeps what it knows by itself; and the one of
-//! a sale that goes on and was found to have none.
+//! Opens gates in this process with the live orders of the database: all of them at a start, for they were gone with the
+//! process before, and later the one of a sale that was found to have none. Redis keeps what it knows by itself.
 
 use std::sync::Arc;
 
-use super::rebuild::Rebuilder;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::model::{ProductId, Sale};
-use crate::services::orders::UnfinishedSales;
 use crate::stock::{GateError, HeldUnits, StockGate};
 
 /// Products read at a time.
@@ -16,26 +14,19 @@ const PAGE: i64 = 500;
 const ORDERS_PAGE: i64 = 20_000;
 
 /// See the module.
-pub struct WarmUp {
+pub(super) struct WarmUp {
     db: Db,
     gate: Arc<StockGate>,
-    rebuilder: Arc<Rebuilder>,
-    unfinished_sales: Arc<UnfinishedSales>,
 }
 
 impl WarmUp {
-    /// Reads `db`, fills `gate`; has one that is shared filled by `rebuilds`.
-    pub fn new(
-        db: Db,
-        gate: Arc<StockGate>,
-        rebuilder: Arc<Rebuilder>,
-        unfinished_sales: Arc<UnfinishedSales>,
-    ) -> Self {
-        Self { db, gate, rebuilder, unfinished_sales }
+    /// Reads `db`, fills `gate`.
+    pub(super) fn new(db: Db, gate: Arc<StockGate>) -> Self {
+        Self { db, gate }
     }
 
     /// Opens the gates of all sales that have not ended. To be called before anybody can buy.
-    pub async fn open_all(&self) -> Result<()> {
+    pub(super) async fn open_all(&self) -> Result<()> {
         // A gate that is filled from live orders has nothing to give back.
         self.db.transaction(|conn| Box::pin(conn.clear_all_release_due())).await?;
         let now = self.gate.now();
@@ -56,21 +47,9 @@ impl WarmUp {
         }
     }
 
-    /// Sees to it that a sale that was found to have no gate gets one. Not one that ended long ago, which needs none.
-    pub(in crate::services) async fn reopen(&self, sale: &Sale) -> Result<()> {
-        if sale.had_ended(self.unfinished_sales.since()) {
-            return Ok(());
-        }
-        if self.gate.shared().is_none() {
-            return self.open(sale).await;
-        }
-        self.rebuilder.start(sale.id);
-        Ok(())
-    }
-
     /// Opens the gate in this process of a product if it is not open. Without an open gate nothing of it is on its way, so
     /// what the database holds is all there is.
-    async fn open(&self, product: &Sale) -> Result<()> {
+    pub(super) async fn open(&self, product: &Sale) -> Result<()> {
         let settings = product.settings();
         let held = self.held(product.id, HeldUnits::expecting(product.sold, &settings)).await?;
         match self.gate.open_with(product.id, product.gate_epoch, &settings, held) {

@@ -3,16 +3,17 @@
 //! Exactly, while purchases that the old gate admitted may still be on their way. Close it under a new epoch, wait until
 //! no promise for an older one can be given any more, send a barrier through the queue. The consumer that meets it fences
 //! older purchases off in the database. After that the live orders are read and the gate is opened with them. Any instance
-//! may do any of it, several at once, and any may die: whoever finds the gate not open goes on from what it finds.
+//! may do any of it, several at once, and any may die: the next one that finds the gate not open goes on from there.
 //!
 //! A gate that was retired after its sale had ended owed nothing: when the sale is reopened, there is nothing to wait for.
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::model::ProductId;
 use crate::queue::{Barrier, OrderQueue};
 use crate::services::deployment::{Deployment, PROMISE_MAX_AGE};
+use crate::services::orders::UnfinishedSales;
 use crate::stock::{Found, GateError, SharedGate, StockGate};
 use crate::supervision::Supervisor;
 use crate::telemetry::Metrics;
@@ -47,6 +49,8 @@ pub struct Rebuilder {
     gate: Arc<StockGate>,
     queue: Arc<OrderQueue>,
     deployment: Arc<Deployment>,
+    /// Where it notes when a rebuild begins and ends.
+    unfinished_sales: Arc<UnfinishedSales>,
     metrics: Arc<Metrics>,
     under_way: Mutex<HashSet<ProductId>>,
     places: Semaphore,
@@ -61,6 +65,7 @@ impl Rebuilder {
     /// Rebuilds the gates of a deployment, on `tasks`, until `stop`. Must be called on the main runtime.
     pub fn new(
         deployment: Arc<Deployment>,
+        unfinished_sales: Arc<UnfinishedSales>,
         tasks: TaskTracker,
         stop: CancellationToken,
         supervisor: Supervisor,
@@ -74,6 +79,7 @@ impl Rebuilder {
             gate,
             queue,
             deployment,
+            unfinished_sales,
             metrics,
             under_way,
             places,
@@ -86,12 +92,13 @@ impl Rebuilder {
     }
 
     /// Starts the rebuild of a gate that is not open, unless this instance is at it. A gate in this process is opened by
-    /// [`crate::services::WarmUp`].
+    /// the warm-up.
     pub fn start(self: &Arc<Self>, product: ProductId) {
         if self.gate.shared().is_none() || !self.under_way().insert(product) {
             return;
         }
         self.metrics.rebuilding.inc();
+        self.unfinished_sales.rebuild_began();
         let rebuilder = self.clone();
         let rebuilding = async move {
             match rebuilder.stop.run_until_cancelled(AssertUnwindSafe(rebuilder.run(product)).catch_unwind()).await {
@@ -108,14 +115,10 @@ impl Rebuilder {
             if was_last {
                 rebuilder.log.ended();
             }
+            rebuilder.unfinished_sales.rebuild_ended();
             rebuilder.metrics.rebuilding.dec();
         };
         self.tasks.spawn_on(rebuilding, &self.runtime);
-    }
-
-    /// Whether this instance is rebuilding a gate.
-    pub(in crate::services) fn are_under_way(&self) -> bool {
-        !self.under_way().is_empty()
     }
 
     /// The deployment whose gates these are.
@@ -123,8 +126,8 @@ impl Rebuilder {
         &self.deployment
     }
 
-    fn under_way(&self) -> std::sync::MutexGuard<'_, HashSet<ProductId>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    fn under_way(&self) -> MutexGuard<'_, HashSet<ProductId>> {
+        self.under_way.lock()
     }
 
     async fn run(&self, product: ProductId) -> Result<()> {
@@ -247,7 +250,7 @@ impl Rebuilder {
     }
 }
 
-/// A gate that is closed, to be opened under this epoch on the server `home`.
+/// A gate that is closed, to be opened under this epoch on this server.
 struct Closed {
     epoch: i64,
     server_id: String,

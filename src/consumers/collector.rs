@@ -1,0 +1,293 @@
+//! Collects the messages of one write batch: the orders of one transaction.
+//!
+//! A transaction costs much the same however few orders it holds, and their buyers have their answer already. So a small
+//! batch waits a moment for more. A barrier ends its batch: what came before it must be written before it is met.
+//!
+//! What a batch waits for follows from how long it has been collected ([`WriteBatch::next_step`]), so that tests need no
+//! clock, no queue and no database.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::db::BatchLimits;
+use crate::queue::Message;
+
+/// With as many orders a product, a batch is worth its transaction.
+const ENOUGH_A_PRODUCT: usize = 50;
+
+/// See the module.
+pub(super) struct Collector<D> {
+    deliveries: mpsc::Receiver<D>,
+    limits: BatchLimits,
+    stop: CancellationToken,
+    /// The first that had no place in the last batch.
+    held: Option<D>,
+}
+
+/// What is written in one transaction, and then the barrier behind it, if there is one.
+pub(super) struct WriteBatch<D> {
+    limits: BatchLimits,
+    purchases: Vec<D>,
+    orders: usize,
+    barrier: Option<D>,
+    is_full: bool,
+    /// Messages that it had when it was last left to wait.
+    before: usize,
+}
+
+/// What is to be done with a batch.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Write,
+    Wait(Duration),
+}
+
+impl<D: AsRef<Message>> Collector<D> {
+    /// Of what comes through `deliveries`, until `stop`.
+    pub(super) fn new(deliveries: mpsc::Receiver<D>, limits: BatchLimits, stop: CancellationToken) -> Self {
+        Self { deliveries, limits, stop, held: None }
+    }
+
+    /// The next batch. Nothing comes for `wake`: an empty one. `None`: there will be no more, or it is to stop; what was
+    /// collected by then is not acknowledged, so it comes again.
+    pub(super) async fn next(&mut self, wake: Option<Duration>) -> Option<WriteBatch<D>> {
+        let stop = self.stop.clone();
+        stop.run_until_cancelled(self.collect(wake)).await.flatten()
+    }
+
+    async fn collect(&mut self, wake: Option<Duration>) -> Option<WriteBatch<D>> {
+        let mut batch = WriteBatch::new(self.limits);
+        let first = match (self.held.take(), wake) {
+            (Some(held), _) => held,
+            (None, None) => self.deliveries.recv().await?,
+            (None, Some(wake)) => match tokio::time::timeout(wake, self.deliveries.recv()).await {
+                Ok(first) => first?,
+                Err(_) => return Some(batch),
+            },
+        };
+        self.held = batch.add(first);
+        let begun = Instant::now();
+        loop {
+            while !batch.is_complete()
+                && let Ok(delivery) = self.deliveries.try_recv()
+            {
+                self.held = batch.add(delivery);
+            }
+            match batch.next_step(begun.elapsed()) {
+                Step::Write => return Some(batch),
+                Step::Wait(pause) => tokio::time::sleep(pause).await,
+            }
+        }
+    }
+}
+
+impl<D: AsRef<Message>> WriteBatch<D> {
+    fn new(limits: BatchLimits) -> Self {
+        Self { limits, purchases: Vec::new(), orders: 0, barrier: None, is_full: false, before: 0 }
+    }
+
+    /// Adds a message; gives it back if it has no place here. The first one always has: a message is not divided.
+    fn add(&mut self, delivery: D) -> Option<D> {
+        let orders = match delivery.as_ref() {
+            Message::Barrier(_) => {
+                self.barrier = Some(delivery);
+                return None;
+            }
+            Message::Purchases(batch) => batch.items.len(),
+        };
+        if !self.purchases.is_empty() && self.orders + orders > self.limits.max_orders {
+            self.is_full = true;
+            return Some(delivery);
+        }
+        self.orders += orders;
+        self.purchases.push(delivery);
+        None
+    }
+
+    /// Whether it takes no more.
+    fn is_complete(&self) -> bool {
+        self.is_full || self.barrier.is_some()
+    }
+
+    /// What to do with a batch that has been collected for so long, and has all that has come by now.
+    fn next_step(&mut self, waited: Duration) -> Step {
+        let BatchLimits { linger, max_linger, .. } = self.limits;
+        let enough = self.orders >= self.products() * ENOUGH_A_PRODUCT;
+        // One that does not grow any more may hold all that can come before something is acknowledged.
+        let has_stopped_growing = self.purchases.len() == self.before;
+        if self.is_complete() || waited >= linger && (enough || has_stopped_growing || waited >= max_linger) {
+            return Step::Write;
+        }
+        self.before = self.purchases.len();
+        Step::Wait(linger)
+    }
+
+    fn products(&self) -> usize {
+        self.purchases.iter().map(|delivery| delivery.as_ref().product_id()).collect::<HashSet<_>>().len()
+    }
+
+    /// The messages of purchases in the order they came, and the barrier behind them.
+    pub(super) fn into_parts(self) -> (Vec<D>, Option<D>) {
+        (self.purchases, self.barrier)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{OrderId, Purchase, PurchaseBatch};
+    use crate::queue::Barrier;
+
+    const LINGER: Duration = Duration::from_millis(20);
+    const MAX_LINGER: Duration = Duration::from_millis(100);
+    const LIMITS: BatchLimits = BatchLimits { max_orders: 200, linger: LINGER, max_linger: MAX_LINGER };
+
+    /// A message is its own delivery.
+    impl AsRef<Message> for Message {
+        fn as_ref(&self) -> &Message {
+            self
+        }
+    }
+
+    fn purchases(product: i64, orders: i64) -> Message {
+        let product_id = product.try_into().unwrap();
+        let purchase = |user: i64| Purchase { order_id: OrderId::draw(product_id), user_id: user.try_into().unwrap() };
+        let items = (1..=orders).map(purchase).collect();
+        Message::Purchases(PurchaseBatch { product_id, epoch: 1, revision: None, items })
+    }
+
+    fn barrier(product: i64) -> Message {
+        Message::Barrier(Barrier { product_id: product.try_into().unwrap(), epoch: 2 })
+    }
+
+    fn batch_of(messages: &[Message]) -> WriteBatch<Message> {
+        let mut batch = WriteBatch::new(LIMITS);
+        for message in messages {
+            assert_eq!(batch.add(message.clone()), None, "it has a place");
+        }
+        batch
+    }
+
+    /// Messages that have come, and the collector of them. It does not wait.
+    fn collector(messages: &[Message]) -> (mpsc::Sender<Message>, Collector<Message>, CancellationToken) {
+        let (sender, deliveries) = mpsc::channel(64);
+        for message in messages {
+            sender.try_send(message.clone()).unwrap();
+        }
+        let stop = CancellationToken::new();
+        let limits = BatchLimits { linger: Duration::ZERO, max_linger: Duration::ZERO, ..LIMITS };
+        (sender, Collector::new(deliveries, limits, stop.clone()), stop)
+    }
+
+    #[test]
+    fn a_batch_lingers_even_if_it_has_enough_orders() {
+        let mut batch = batch_of(&[purchases(1, 150)]);
+        assert_eq!(batch.next_step(Duration::ZERO), Step::Wait(LINGER));
+        assert_eq!(batch.next_step(LINGER), Step::Write);
+    }
+
+    #[test]
+    fn a_batch_that_grows_is_waited_for_until_it_has_enough_orders_of_each_product() {
+        let mut batch = batch_of(&[purchases(1, 40), purchases(2, 40)]);
+        assert_eq!(batch.next_step(Duration::ZERO), Step::Wait(LINGER));
+        assert_eq!(batch.add(purchases(1, 10)), None);
+        assert_eq!(batch.next_step(LINGER), Step::Wait(LINGER), "90 orders of two products are not enough");
+        assert_eq!(batch.add(purchases(2, 10)), None);
+        assert_eq!(batch.next_step(2 * LINGER), Step::Write, "100 are");
+    }
+
+    #[test]
+    fn a_batch_that_has_stopped_growing_is_written() {
+        let mut batch = batch_of(&[purchases(1, 1)]);
+        assert_eq!(batch.next_step(Duration::ZERO), Step::Wait(LINGER));
+        assert_eq!(batch.next_step(LINGER), Step::Write);
+    }
+
+    #[test]
+    fn a_batch_that_goes_on_growing_is_written_after_the_longest_linger() {
+        let mut batch = batch_of(&[purchases(1, 1)]);
+        for product in 2.. {
+            let waited = LINGER * (product as u32 - 2);
+            let step = batch.next_step(waited);
+            if waited >= MAX_LINGER {
+                assert_eq!(step, Step::Write);
+                break;
+            }
+            assert_eq!(step, Step::Wait(LINGER), "after {waited:?}");
+            assert_eq!(batch.add(purchases(product, 1)), None);
+        }
+    }
+
+    #[test]
+    fn a_full_batch_is_written_at_once() {
+        let mut batch = batch_of(&[purchases(1, 100), purchases(2, 100)]);
+        let next = purchases(3, 1);
+        assert_eq!(batch.add(next.clone()), Some(next), "it is given back");
+        assert_eq!(batch.next_step(Duration::ZERO), Step::Write);
+    }
+
+    #[test]
+    fn a_barrier_ends_its_batch_at_once() {
+        let mut batch = batch_of(&[purchases(1, 1), barrier(1)]);
+        assert_eq!(batch.next_step(Duration::ZERO), Step::Write);
+        let mut alone = batch_of(&[barrier(1)]);
+        assert_eq!(alone.next_step(Duration::ZERO), Step::Write);
+    }
+
+    #[tokio::test]
+    async fn every_message_is_in_one_batch_in_the_order_it_came() {
+        let messages = [
+            purchases(1, 150),
+            purchases(2, 60),
+            purchases(1, 3),
+            barrier(1),
+            barrier(2),
+            purchases(3, 500),
+            purchases(3, 1),
+        ];
+        let (sender, mut collector, _stop) = collector(&messages);
+        drop(sender);
+        let mut batches = Vec::new();
+        while let Some(batch) = collector.next(None).await {
+            let (purchases, barrier) = batch.into_parts();
+            batches.push(purchases.into_iter().chain(barrier).collect::<Vec<_>>());
+        }
+        let expected = [
+            &messages[..1],
+            // Ended by its barrier.
+            &messages[1..4],
+            &messages[4..5],
+            // More than a batch may hold, but a message is not divided.
+            &messages[5..6],
+            &messages[6..],
+        ];
+        assert_eq!(batches, expected);
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_is_woken_has_an_empty_batch() {
+        let (sender, mut collector, _stop) = collector(&[]);
+        let (purchases, barrier) = collector.next(Some(Duration::ZERO)).await.unwrap().into_parts();
+        assert!(purchases.is_empty() && barrier.is_none());
+        sender.try_send(self::purchases(1, 1)).unwrap();
+        let (purchases, _) = collector.next(Some(Duration::MAX)).await.unwrap().into_parts();
+        assert_eq!(purchases.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_is_stopped_has_no_batch_though_messages_wait() {
+        let (_sender, mut collector, stop) = collector(&[purchases(1, 1)]);
+        stop.cancel();
+        assert!(collector.next(None).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_the_wait_for_messages() {
+        let (_sender, mut collector, stop) = collector(&[]);
+        let (batch, ()) = tokio::join!(collector.next(None), async { stop.cancel() });
+        assert!(batch.is_none());
+    }
+}

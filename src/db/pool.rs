@@ -1,0 +1,286 @@
+//! The pool, and the only ways to a connection.
+//!
+//! Work runs on the main runtime, never on an actix worker's: a request that is given up must not cut a query or a transaction
+//! in two.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool::Runtime;
+use diesel_async::AsyncMysqlConnection;
+use diesel_async::pooled_connection::deadpool::Pool;
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+
+use super::conn::{AsyncSqliteConnection, DbConn};
+use super::error::{DbError, DbResult};
+use super::sqlite_writer::SqliteWriter;
+use super::{connect, migrations};
+use crate::config;
+use crate::telemetry::PoolUse;
+
+/// Wait for a free connection, and for a new one to be made.
+const POOL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Readers that wait for a connection at most.
+const MAX_READERS_WAITING: usize = 256;
+/// Whoever reads a page waits this long for one of the connections that pages may use.
+const PAGE_PATIENCE: Duration = Duration::from_millis(500);
+/// The longest that the answer to "are you there" may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest a query or a whole transaction may take.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// One connection writes at a time; the others read.
+const SQLITE_CONNECTIONS: usize = 8;
+
+/// The pool of the database that was configured. Cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    pub(super) pool: DbPool,
+    /// One connection that nobody else uses, so that a busy pool is not taken for a database that is away.
+    probe: DbPool,
+    /// Connections that pages may use at once: a quarter of them all for products, which anybody may look at, and a quarter
+    /// for orders. Log-ins, changes and background work find the others.
+    products: Arc<Semaphore>,
+    orders: Arc<Semaphore>,
+    runtime: Handle,
+}
+
+/// Connections to one kind of database.
+#[derive(Clone)]
+pub(super) enum DbPool {
+    MySql(Pool<AsyncMysqlConnection>),
+    Sqlite(Pool<AsyncSqliteConnection>, Arc<Mutex<SqliteWriter>>),
+}
+
+/// What a reader of a page wants to see.
+#[derive(Debug, Clone, Copy)]
+pub enum Page {
+    /// Products.
+    Products,
+    /// Orders.
+    Orders,
+}
+
+/// How many orders are written in one transaction: a write batch.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// Orders at most, unless one message holds more.
+    pub max_orders: usize,
+    /// How long fewer orders may wait for more.
+    pub linger: Duration,
+    /// The same if they are few of each product.
+    pub max_linger: Duration,
+}
+
+impl Db {
+    /// Makes the pool; connects only when the first query asks for it. Must be called on the main runtime.
+    pub fn mysql(settings: &config::MySql) -> Self {
+        let connections = |most| {
+            let mut manager = ManagerConfig::default();
+            manager.custom_setup = Box::new(|dsn| connect::pooled_mysql(dsn).boxed());
+            let manager = AsyncDieselConnectionManager::new_with_config(settings.dsn.expose_secret(), manager);
+            DbPool::MySql(pool(manager, most))
+        };
+        Self::new(connections(settings.pool_size), connections(1), settings.pool_size)
+    }
+
+    /// Makes the pool of a SQLite file, which [`Db::migrate_sqlite`] has made. Must be called on the main runtime.
+    pub fn sqlite(file: &Path) -> Self {
+        let connections = |most| {
+            let mut manager = ManagerConfig::default();
+            manager.custom_setup = Box::new(|file| connect::pooled_sqlite(file).boxed());
+            manager.recycling_method = RecyclingMethod::Fast;
+            let manager = AsyncDieselConnectionManager::new_with_config(file.to_string_lossy(), manager);
+            let writer = SqliteWriter::new(file.to_owned());
+            DbPool::Sqlite(pool(manager, most), Arc::new(Mutex::new(writer)))
+        };
+        Self::new(connections(SQLITE_CONNECTIONS), connections(1), SQLITE_CONNECTIONS)
+    }
+
+    fn new(pool: DbPool, probe: DbPool, connections: usize) -> Self {
+        let quarter = || Arc::new(Semaphore::new((connections / 4).max(1)));
+        Self { pool, probe, products: quarter(), orders: quarter(), runtime: Handle::current() }
+    }
+
+    /// Brings a schema in MySQL up to date. Safe when several instances do it at once.
+    pub async fn migrate_mysql(dsn: &SecretString) -> DbResult<()> {
+        migrations::run_mysql(dsn.expose_secret()).await
+    }
+
+    /// Makes a SQLite file if there is none, and brings its schema up to date.
+    pub async fn migrate_sqlite(file: &Path) -> DbResult<()> {
+        migrations::run_sqlite(file).await
+    }
+
+    /// How orders are best written. Buyers come in no order, so their rows go all over the indexes, and in a file a page
+    /// costs the same however many of its rows are new; in MySQL others wait for the products' rows meanwhile.
+    pub fn batch_limits(&self) -> BatchLimits {
+        let max_linger = Duration::from_millis(100);
+        match self.pool {
+            DbPool::MySql(_) => BatchLimits { max_orders: 2_000, linger: Duration::from_millis(20), max_linger },
+            DbPool::Sqlite(..) => BatchLimits { max_orders: 8_000, linger: Duration::from_millis(50), max_linger },
+        }
+    }
+
+    /// Whether the database can be another server than before, one that lags behind. A file cannot.
+    pub fn may_lag(&self) -> bool {
+        matches!(self.pool, DbPool::MySql(_))
+    }
+
+    /// Runs `work` with a connection, outside a transaction: it only reads.
+    pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
+    {
+        // Whoever only reads can ask again; a growing queue would make everybody wait.
+        if self.pool_use().waiting >= MAX_READERS_WAITING {
+            return Err(DbError::Overloaded("too many readers wait".to_owned()).into());
+        }
+        self.run(false, None, work).await
+    }
+
+    /// The same, however many readers wait: for the few reads on which who may come in depends.
+    pub async fn read_first<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
+    {
+        self.run(false, None, work).await
+    }
+
+    /// The same for what anybody may ask for as often as they like, with a bounded share of the connections.
+    pub async fn read_page<T, E, F>(&self, page: Page, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
+    {
+        let share = match page {
+            Page::Products => &self.products,
+            Page::Orders => &self.orders,
+        };
+        let place = tokio::time::timeout(PAGE_PATIENCE, share.clone().acquire_owned()).await;
+        let Ok(Ok(place)) = place else {
+            return Err(DbError::Unreachable("too many pages are being read".to_owned()).into());
+        };
+        self.run(false, Some(place), work).await
+    }
+
+    /// `place` is given back when the query has ended, which it does also for a reader that has gone.
+    async fn run<T, E, F>(&self, writes: bool, place: Option<OwnedSemaphorePermit>, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
+    {
+        let pool = self.pool.clone();
+        let task = self.runtime.spawn(async move {
+            let _place = place;
+            let _turn = if writes { pool.take_turn().await? } else { None };
+            let mut conn = pool.get().await?;
+            match tokio::time::timeout(QUERY_TIMEOUT, work(&mut conn)).await {
+                Ok(result) => {
+                    if conn.is_spoiled() {
+                        // At once, with the locks it may hold. What else is idle leads to the same server.
+                        conn.discard();
+                        pool.forget_idle();
+                    }
+                    result
+                }
+                Err(_) => {
+                    // A query cut short leaves its connection unusable.
+                    conn.discard();
+                    Err(DbError::TimedOut.into())
+                }
+            }
+        });
+        task.await.map_err(|stopped| match stopped.is_panic() {
+            true => DbError::Panicked(stopped.to_string()),
+            false => DbError::Task(stopped.to_string()),
+        })?
+    }
+
+    /// Runs `work` in a transaction: committed when it returns `Ok`, else rolled back.
+    ///
+    /// After an error that [`DbError::is_transient`], the commit may have happened all the same (I5).
+    pub async fn transaction<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
+    {
+        self.run(true, None, move |conn| Box::pin(conn.in_transaction(work))).await
+    }
+
+    /// How much of the pool is used.
+    pub fn pool_use(&self) -> PoolUse {
+        let status = match &self.pool {
+            DbPool::MySql(pool) => pool.status(),
+            DbPool::Sqlite(pool, _) => pool.status(),
+        };
+        PoolUse { idle: status.available, used: status.size - status.available, waiting: status.waiting }
+    }
+
+    /// Whether the database answers, over a connection that nobody else uses.
+    pub async fn ping(&self) -> DbResult<()> {
+        let probe = self.probe.clone();
+        let task = self.runtime.spawn(async move {
+            let mut conn = probe.get().await?;
+            match tokio::time::timeout(PROBE_TIMEOUT, conn.select_one()).await {
+                Ok(answer) => {
+                    if conn.is_spoiled() {
+                        conn.discard();
+                    }
+                    answer
+                }
+                Err(_) => {
+                    conn.discard();
+                    Err(DbError::TimedOut)
+                }
+            }
+        });
+        task.await.map_err(|stopped| DbError::Task(stopped.to_string()))?
+    }
+}
+
+impl DbPool {
+    async fn get(&self) -> DbResult<DbConn> {
+        match self {
+            Self::MySql(pool) => Ok(DbConn::MySql(pool.get().await?)),
+            Self::Sqlite(pool, _) => Ok(DbConn::Sqlite(pool.get().await?)),
+        }
+    }
+
+    fn forget_idle(&self) {
+        match self {
+            Self::MySql(pool) => drop(pool.retain(|_, _| false)),
+            Self::Sqlite(pool, _) => drop(pool.retain(|_, _| false)),
+        }
+    }
+
+    /// Waits for the turn to write, where there are turns.
+    pub(super) async fn take_turn(&self) -> DbResult<Option<OwnedMutexGuard<SqliteWriter>>> {
+        let Self::Sqlite(_, writer) = self else { return Ok(None) };
+        let turn = tokio::time::timeout(QUERY_TIMEOUT, writer.clone().lock_owned()).await;
+        turn.map(Some).map_err(|_| DbError::Overloaded("too many writers wait".to_owned()))
+    }
+}
+
+fn pool<M: deadpool::managed::Manager>(manager: M, size: usize) -> deadpool::managed::Pool<M> {
+    deadpool::managed::Pool::builder(manager)
+        .max_size(size)
+        .wait_timeout(Some(POOL_TIMEOUT))
+        .create_timeout(Some(POOL_TIMEOUT))
+        .recycle_timeout(Some(POOL_TIMEOUT))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .expect("a runtime is set, which is all that can be missing")
+}
