@@ -110,9 +110,9 @@ async fn wait_for_end(mut socket: TcpStream) {
     while socket.read(&mut taken).await.is_ok_and(|length| length > 0) {}
 }
 
-/// Hostile sockets that come again when they are closed, until this is dropped. They have a thread of their own, as honest
-/// buyers would wait for them in ours, and of the lowest priority: elsewhere they have processors of their own, and take
-/// none from the server and its buyers but by what they send. How much they did is shown.
+/// Hostile sockets that come again when they are closed, until this is dropped. They have a thread of their own: honest
+/// buyers would wait for them in ours. Not one of a lower priority: on a busy machine it would never run, and this would pass
+/// without an attack.
 struct Crowd {
     leave: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -144,7 +144,6 @@ impl Crowd {
         let (told, tell) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             told.send(std::fs::read_link("/proc/thread-self").unwrap()).unwrap();
-            rustix::process::nice(19).expect("less is always allowed");
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(attack);
         });
         let stat = Path::new("/proc").join(tell.recv().unwrap()).join("stat");
