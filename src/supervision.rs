@@ -109,6 +109,22 @@ impl Supervisor {
         }
     }
 
+    /// Runs `work`, which must not panic. It ends when nobody can ask it for anything any more, as that of an HTTP worker whose
+    /// thread has died: that is seen elsewhere, and another one takes its place.
+    pub fn vital_while_asked<F: Future<Output = ()>>(
+        &self,
+        task: &'static str,
+        work: F,
+    ) -> impl Future<Output = ()> + use<F> {
+        self.register(task);
+        let supervisor = self.clone();
+        async move {
+            if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+                supervisor.ended(task, "panicked");
+            }
+        }
+    }
+
     /// Runs `work` on a thread of its own; it must not panic.
     pub fn vital_thread(&self, task: &'static str, work: impl FnOnce() + Send + 'static) {
         self.register(task);
@@ -236,6 +252,20 @@ mod tests {
         supervisor.stopping();
         supervisor.vital("consumer", async {}).await;
         assert!(supervisor.broken().now_or_never().is_none());
+    }
+
+    /// Seen: an HTTP worker died without another open connection; its batcher was asked by nobody any more, and its end ended
+    /// the process.
+    #[tokio::test]
+    async fn a_task_that_nobody_can_ask_any_more_ends_rightly_and_one_that_panics_does_not() {
+        let supervisor = supervisor();
+        let (asking, mut asked) = tokio::sync::mpsc::channel::<()>(1);
+        let work = supervisor.vital_while_asked("purchases", async move { while asked.recv().await.is_some() {} });
+        drop(asking);
+        work.await;
+        assert!(supervisor.broken().now_or_never().is_none(), "the process goes on");
+        supervisor.vital_while_asked("purchases", async { panic!("on purpose") }).await;
+        assert_eq!(supervisor.broken().await, "task purchases panicked");
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl PurchaseBatcher {
     /// is done.
     pub fn open(checkout: &Arc<Checkout>, capacity: usize) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (waiting, pending) = mpsc::channel(capacity);
-        let work = checkout.supervisor.vital(TASK, serve_all(checkout.clone(), pending));
+        let work = checkout.supervisor.vital_while_asked(TASK, serve_all(checkout.clone(), pending));
         (Self { checkout: checkout.clone(), waiting, dispatcher: None }, work)
     }
 
@@ -46,7 +46,7 @@ impl PurchaseBatcher {
     pub fn attach_worker(&self) -> (Self, impl Future<Output = ()> + 'static) {
         let (dispatcher, handing) = ReplyDispatcher::open();
         let (checkout, waiting) = (self.checkout.clone(), self.waiting.clone());
-        let handing = checkout.supervisor.vital("purchase-replies", handing);
+        let handing = checkout.supervisor.vital_while_asked("purchase-replies", handing);
         (Self { checkout, waiting, dispatcher: Some(dispatcher) }, handing)
     }
 
