@@ -247,3 +247,29 @@ async fn an_old_gate_that_comes_back_after_its_end_sells_nothing() {
     })
     .await;
 }
+
+/// Seen: `gate_not_open`, for ever, of a sale of which nothing is missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_that_is_lost_long_after_its_sale_is_not_missed() {
+    TestApp::run(Backend::Distributed, async |app: &mut TestApp| {
+        let id = app.client.new_product(3).await;
+        let order = app.client.buy(1, id).await.is(202)["order_id"].clone();
+        app.orders_written(id, 1).await;
+        // Behind the gate's back, so that it is not retired before it is lost.
+        let (begun, ended) = (sql_time(LONG_AGO + Duration::from_secs(60)), sql_time(LONG_AGO));
+        app.stores
+            .execute(&format!("UPDATE products SET starts_at = '{begun}', ends_at = '{ended}' WHERE id = {id}"))
+            .await;
+        redis::cmd("FLUSHDB").query_async::<()>(&mut app.stores.redis().await).await.unwrap();
+        eventually_within(10, "it is noticed", || async { app.client.buy(2, id).await.body["code"] == "ended" }).await;
+        let audit = audit(app, id).await;
+        assert_eq!((&audit["findings"], &audit["balanced"]), (&json!([]), &json!(true)), "{audit}");
+        assert_eq!(app.client.order(1, order.as_str().unwrap()).await.is(200)["status"], "unpaid");
+        reopen(app, id).await;
+        eventually_within(15, "it sells", || async { app.client.buy(2, id).await.status == 202 }).await;
+        app.client.buy(1, id).await.is_problem(409, "already_purchased");
+        app.orders_written(id, 2).await;
+        app.balanced(id).await;
+    })
+    .await;
+}

@@ -10,4 +10,4 @@ mod unfinished_sales;
 pub use self::holdings::Holdings;
 pub use self::order_writer::{OrderWriter, WriteOutcome};
 pub use self::queries::Orders;
-pub use self::unfinished_sales::{RETIRED_AFTER, UnfinishedSales};
+pub use self::unfinished_sales::{LATELY, RETIRED_AFTER, UnfinishedSales};

@@ -18,7 +18,7 @@ use crate::model::{ProductId, Sale, Timestamp};
 use crate::stock::{GateView, StockGate};
 
 /// Of a sale that ended longer ago than this, only what its gate has in flight is looked after.
-const LATELY: Duration = Duration::from_secs(3600);
+pub const LATELY: Duration = Duration::from_secs(3600);
 /// The gate of a sale that ended longer ago than this is taken away, if it has nothing in flight. Later than the other, so that
 /// nobody who looks after a sale misses its gate.
 pub const RETIRED_AFTER: Duration = Duration::from_secs(75 * 60);

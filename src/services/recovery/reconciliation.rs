@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::db::{Db, SaleAudit};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, Timestamp};
+use crate::services::orders::LATELY;
 use crate::stock::{GateError, GateView, StockGate};
 use crate::telemetry::Metrics;
 use crate::telemetry::Seldom;
@@ -187,11 +188,13 @@ impl Reconciler {
         })
     }
 
-    /// Whether something may be missing with the gate of a sale. Not if that was retired; nor, in this process, if the sale
-    /// has ended: without a gate here nothing is on its way.
+    /// Whether something is missing without the gate of a sale. Not if that was retired, or is lost so long after the end that
+    /// nobody makes it anew unless the sale is reopened. Nor, in this process, if the sale has ended:
+    /// without a gate here nothing is on its way.
     fn needs_gate(&self, row: &SaleAudit) -> bool {
-        let ended = row.ends_at.is_some_and(|end| end <= self.gate.now());
-        !(ended && (row.retired || self.gate.shared().is_none()))
+        let had_ended = |by: Timestamp| row.ends_at.is_some_and(|end| end <= by);
+        let may_be_gone = row.retired || self.gate.shared().is_none();
+        !(had_ended(self.gate.now()) && may_be_gone || had_ended(self.gate.now().before(LATELY)))
     }
 
     /// Compares all sales that go on, again and again, until `stop`.
