@@ -45,6 +45,16 @@ pub struct InstanceUse {
 
 /// An instance that has not said for so many seconds that it runs counts for nothing.
 const SEEN_WITHIN_SECONDS: u32 = 3;
+/// After this, nobody needs to know of it any more: who looks why an instance has died finds what it used until then.
+const DEAD_AFTER_MINUTES: u32 = 10;
+/// At a time.
+const FORGOTTEN_MAX: u32 = 100;
+
+#[derive(QueryableByName)]
+struct InstanceId {
+    #[diesel(sql_type = Text)]
+    id: String,
+}
 
 impl DbConn {
     /// The one row of `deployment`; made, with `new_id`, if there is none.
@@ -96,10 +106,23 @@ impl DbConn {
         Ok(others.bind::<Text, _>(id).load(mysql(self)?).await?)
     }
 
-    /// Forgets this instance, which stops, and those that have not been seen for a day.
+    /// Forgets this instance, which stops.
     pub async fn forget_instance(&mut self, id: &str) -> DbResult<()> {
-        let forget = sql_query("DELETE FROM instances WHERE id = ? OR seen_at < UTC_TIMESTAMP(3) - INTERVAL 1 DAY");
-        forget.bind::<Text, _>(id).execute(mysql(self)?).await?;
+        sql_query("DELETE FROM instances WHERE id = ?").bind::<Text, _>(id).execute(mysql(self)?).await?;
+        Ok(())
+    }
+
+    /// Forgets some of those that have not been seen for [`DEAD_AFTER_MINUTES`]: they have died. One that was only away says
+    /// again what it uses.
+    pub async fn forget_dead_instances(&mut self) -> DbResult<()> {
+        let dead = sql_query(format!(
+            "SELECT id FROM instances WHERE seen_at < UTC_TIMESTAMP(3) - INTERVAL {DEAD_AFTER_MINUTES} MINUTE \
+             LIMIT {FORGOTTEN_MAX}"
+        ));
+        // One by one, by their keys: a range would lock the rows of those that are running, too.
+        for InstanceId { id } in dead.load(mysql(self)?).await? {
+            self.forget_instance(&id).await?;
+        }
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use crate::db::Db;
 use crate::model::Timestamp;
 use crate::queue::OrderQueue;
 use crate::services::deployment::Deployment;
-use crate::stock::StockGate;
+use crate::stock::{GateError, StockGate};
 use crate::supervision::Supervisor;
 use crate::telemetry::Metrics;
 
@@ -149,10 +149,16 @@ impl Health {
         let found = found.filter(|found| found.at.elapsed() < FOUND_GOOD_FOR);
         let queue_trouble = self.queue.trouble();
         let tasks_down = self.supervisor.down();
+        let (mut gate, mut gate_trouble) =
+            found.as_ref().map_or((Check::Down, None), |found| (found.gate, found.gate_trouble.clone()));
+        if gate.is_up() && self.deployment.is_unreadable() {
+            // It sells what it has, but once lost it could not be opened again, and no instance can start.
+            (gate, gate_trouble) = (Check::Down, Some(GateError::Protocol(String::new()).trouble().to_owned()));
+        }
         Checks {
             database: found.as_ref().map_or(Check::Down, |found| found.database),
-            gate: found.as_ref().map_or(Check::Down, |found| found.gate),
-            gate_trouble: found.and_then(|found| found.gate_trouble),
+            gate,
+            gate_trouble,
             queue: up_if(queue_trouble.is_none()),
             queue_trouble,
             tasks: up_if(tasks_down.is_empty()),

@@ -278,3 +278,61 @@ async fn a_deposed_gate_of_a_sale_that_ends_does_not_keep_an_instance_unready() 
     })
     .await;
 }
+
+/// Seen: a row a crash, until some instance stopped in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_that_have_died_are_forgotten_while_others_run() {
+    run(async |app: &mut TestApp| {
+        for (id, seen) in [("dead", "1 HOUR"), ("died just now", "1 MINUTE")] {
+            let insert = format!(
+                "INSERT INTO instances (id, redis_name, queue_name, seen_at) \
+                 VALUES ('{id}', 'r', 'q', UTC_TIMESTAMP(3) - INTERVAL {seen})"
+            );
+            app.stores.execute(&insert).await;
+        }
+        let rows =
+            async |which: &str| app.stores.number(&format!("SELECT COUNT(*) AS n FROM instances WHERE {which}")).await;
+        eventually_within(15, "it is forgotten", || async { rows("id = 'dead'").await == 0 }).await;
+        // Somebody may want to know what it used; and the one that runs is known.
+        assert_eq!(rows("id = 'died just now'").await, 1);
+        assert_eq!(rows("seen_at > UTC_TIMESTAMP(3) - INTERVAL 3 SECOND").await, 1);
+    })
+    .await;
+}
+
+/// Whoever cannot read which Redis this is must learn all the same that the deployment has left the one that it knew.
+/// Seen: such an instance went on promising from a gate that nobody fills any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_whose_redis_does_not_say_whose_it_is_notices_that_it_was_left() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(1000).await;
+        let mut spoil = redis::pipe();
+        spoil.del("seckill:deployment").rpush("seckill:deployment", "something else");
+        spoil.query_async::<()>(&mut app.stores.redis().await).await.unwrap();
+        eventually_within(5, "readiness says so", || async {
+            let ready = app.client.get("/readyz", None).await;
+            ready.status == 503 && ready.body["checks"]["gate_trouble"] == "broken"
+        })
+        .await;
+        // Its gates are what they were.
+        buys(&app.client, id, 1).await;
+        let other = Stores::new(Backend::Distributed).await;
+        let mut moved = app.config.clone();
+        moved.redis.db = other.config().redis.db;
+        app::deployment(&moved).unwrap().adopt(false).await.unwrap();
+        let mut user = 1;
+        let begun = Instant::now();
+        let mut last_promise = Duration::ZERO;
+        while begun.elapsed() < Duration::from_secs(5) {
+            user += 1;
+            let reply = app.client.buy(user, id).await;
+            if reply.status == 202 {
+                last_promise = begun.elapsed();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(last_promise < Duration::from_secs(3), "promised after {last_promise:?}");
+        other.remove().await;
+    })
+    .await;
+}

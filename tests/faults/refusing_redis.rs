@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use deadpool_redis::redis::cmd;
 use seckill::config::{Backend, Config};
 
-use crate::client::Client;
+use crate::client::{Answer, Client};
 use crate::crowd::Plan;
 use crate::daemon::Daemon;
 use crate::link::{self, Link};
@@ -229,6 +229,44 @@ macro_rules! starts {
             starts_beside(stringify!($name), $word, $refuse, $relent).await;
         })+
     };
+}
+
+/// Guards against: a key that says whose gates these are and was spoiled, taken for a Redis that is away, so that nothing says
+/// why no instance starts to sell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_the_deployment_that_cannot_be_read_is_named() {
+    let mut trial = Trial::begin("Redis: the deployment's key is spoiled", Backend::Distributed).await;
+    let server = Server::start(&trial.config).await;
+    let client = Client::new(&trial.config, vec![server.url()]);
+    let product = client.new_product(5).await;
+    tell(&trial.config, &["DEL seckill:deployment", "RPUSH seckill:deployment x"]).await;
+    trial.injected += 1;
+    let late = Server::start_unready(&trial.config).await;
+    for server in [&server, &late] {
+        eventually_within(5, "readiness names it", || async {
+            let (status, body) = server.readiness().await;
+            status == 503 && body.contains(r#""gate":"down","gate_trouble":"broken""#)
+        })
+        .await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for server in [&server, &late] {
+        let log = server.log();
+        let told = log.lines().filter(|line| line.contains("does not say whose gates these are")).count();
+        assert_eq!(told, 1, "{log}");
+        assert!(log.contains("deployment adopt --take"), "{log}");
+    }
+    // Whoever knew whose gates these are sells on, and nobody else.
+    let at_late = Client::new(&trial.config, vec![late.url()]);
+    assert!(client.buy(&client.buyer(1), product, 0).await.answer.is_final());
+    assert_eq!(at_late.buy(&client.buyer(2), product, 0).await.answer, Answer::Later);
+    seckill::app::deployment(&trial.config).unwrap().adopt(true).await.unwrap();
+    for (user, server, client) in [(3, &server, &client), (4, &late, &at_late)] {
+        eventually_within(10, "it is ready", || async { server.readiness().await.0 == 200 }).await;
+        let buyer = client.buyer(user);
+        eventually_within(10, "it sells", || async { client.buy(&buyer, product, 0).await.answer.is_final() }).await;
+    }
+    trial.finish(vec![server, late]).await;
 }
 
 /// Guards against: a start that waits for ever for whose gates these are, or that takes a refusal for another deployment.

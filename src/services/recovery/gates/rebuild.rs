@@ -24,7 +24,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::model::ProductId;
 use crate::queue::{Barrier, OrderQueue};
-use crate::services::deployment::{Deployment, PROMISE_MAX_AGE};
+use crate::services::deployment::{Deployment, LEFT_AFTER, PROMISE_MAX_AGE};
 use crate::services::orders::UnfinishedSales;
 use crate::stock::{Found, GateError, SharedGate, StockGate};
 use crate::supervision::Supervisor;
@@ -32,6 +32,8 @@ use crate::telemetry::Metrics;
 
 /// After this wait, no purchase of an older epoch can be promised any more: W in docs/protocol.md (`#rebuild-wait`).
 const SETTLING_TIME: Duration = PROMISE_MAX_AGE.saturating_add(Duration::from_secs(1));
+// Also where this gate's predecessor is on a Redis that was left, which nobody closes.
+const _: () = assert!(LEFT_AFTER.as_millis() <= SETTLING_TIME.as_millis());
 /// When no consumer has met a barrier by then, another one is sent.
 const BARRIER_PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
