@@ -1,12 +1,14 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use seckill::config::Backend;
 use seckill::model::{Purchase, PurchaseBatch, Revision};
-use seckill::queue::{BATCH_MAX, Chosen, DeadLetter, DeadLetters, Delivery, Message, OrderQueue, PutBack};
+use seckill::queue::{
+    BATCH_MAX, Chosen, DeadLetter, DeadLetters, Delivery, Message, OrderQueue, PublishError, PutBack,
+};
 use seckill::supervision::Supervisor;
 use seckill::telemetry::Metrics;
 use tokio::sync::mpsc::Receiver;
@@ -16,6 +18,8 @@ use crate::{on_both_backends, product, purchase};
 
 /// How long a delivery may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same where many at once wait for a broker that gets no time from its machine.
+const STARVED: Duration = Duration::from_secs(60);
 
 fn journal(stores: &Stores) -> PathBuf {
     let folder = stores.config().embedded.data_dir;
@@ -57,6 +61,21 @@ async fn next(deliveries: &mut [Receiver<Delivery>]) -> Delivery {
     first.expect("a delivery").0.unwrap()
 }
 
+/// Publishes until it is confirmed: a broker that gets no time from its machine may confirm later than the queue waits. True:
+/// at once, so it is delivered once.
+async fn publish_until_confirmed(queue: &OrderQueue, batch: &PurchaseBatch) -> bool {
+    let begun = Instant::now();
+    let mut at_once = true;
+    loop {
+        match queue.publish(batch).await {
+            Ok(()) => return at_once,
+            Err(PublishError::Unclear | PublishError::Unavailable) if begun.elapsed() < STARVED => at_once = false,
+            Err(error) => panic!("{error} after {:?}", begun.elapsed()),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Acknowledges everything that comes, and reports it.
 fn consume(deliveries: Vec<Receiver<Delivery>>) -> tokio::sync::mpsc::UnboundedReceiver<(usize, PurchaseBatch)> {
     let (reported, report) = tokio::sync::mpsc::unbounded_channel();
@@ -94,18 +113,19 @@ on_both_backends! {
         let (queue, deliveries) = queue(stores).await;
         let mut delivered = consume(deliveries);
         let batches: Vec<PurchaseBatch> = (0..500).map(|id| batch(1 + id % 7, 2)).collect();
-        let results = join_all(batches.iter().map(|batch| queue.publish(batch))).await;
-        assert!(results.iter().all(Result::is_ok));
-        let mut expected: HashSet<Purchase> = batches.iter().flat_map(|batch| batch.items.clone()).collect();
+        let at_once = join_all(batches.iter().map(|batch| publish_until_confirmed(&queue, batch))).await;
+        let items = |batch: &PurchaseBatch| batch.items.clone();
+        let mut expected: HashSet<Purchase> = batches.iter().flat_map(items).collect();
+        let repeated = batches.iter().zip(at_once).filter(|(_, at_once)| !at_once);
+        let repeated: HashSet<Purchase> = repeated.flat_map(|(batch, _)| items(batch)).collect();
         let mut consumer_of = std::collections::HashMap::new();
-        for _ in 0..batches.len() {
-            let (consumer, batch) = delivered.recv().await.unwrap();
+        while !expected.is_empty() {
+            let (consumer, batch) = tokio::time::timeout(STARVED, delivered.recv()).await.expect("a delivery").unwrap();
             assert_eq!(*consumer_of.entry(batch.product_id).or_insert(consumer), consumer, "one product, one consumer");
             for item in batch.items {
-                assert!(expected.remove(&item), "{item:?} came twice");
+                assert!(expected.remove(&item) || repeated.contains(&item), "{item:?} came twice");
             }
         }
-        assert!(expected.is_empty());
         queue.stop().await;
     }
 

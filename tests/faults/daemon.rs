@@ -16,7 +16,8 @@ use url::Url;
 use crate::link::Link;
 use crate::process::{self, free_port};
 
-const START_PATIENCE: Duration = Duration::from_secs(90);
+/// RabbitMQ needs minutes of a machine that builds something beside it.
+const START_PATIENCE: Duration = Duration::from_secs(300);
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Daemon {

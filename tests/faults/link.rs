@@ -6,12 +6,16 @@ use amqprs::BasicProperties;
 use amqprs::channel::{BasicPublishArguments, QueueDeclareArguments};
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{Client as RedisClient, IntoConnectionInfo, RedisConnectionInfo, cmd};
+use deadpool_redis::redis::{
+    AsyncConnectionConfig, Client as RedisClient, IntoConnectionInfo, RedisConnectionInfo, cmd,
+};
 use diesel_async::{AsyncConnection, AsyncMysqlConnection};
 use seckill::config::Config;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+/// What a test itself has to say to Redis.
+const BUSY: Duration = Duration::from_secs(20);
 /// For one question to a server.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -78,7 +82,11 @@ pub async fn redis(config: &Config) -> Option<MultiplexedConnection> {
         login = login.set_password(password);
     }
     let address = format!("redis://{}", config.redis.addr).into_connection_info().unwrap().set_redis_settings(login);
-    RedisClient::open(address).unwrap().get_multiplexed_async_connection().await.ok()
+    // Longer than by itself, which is half a second: the machine may be busy.
+    let timeouts = AsyncConnectionConfig::new();
+    let timeouts = timeouts.set_connection_timeout(Some(BUSY)).set_response_timeout(Some(BUSY));
+    let client = RedisClient::open(address).unwrap();
+    client.get_multiplexed_async_connection_with_config(&timeouts).await.ok()
 }
 
 fn amqp(config: &Config) -> OpenConnectionArguments {

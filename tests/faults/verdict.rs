@@ -1,6 +1,6 @@
 //! Whether a sale kept its promises: every one of them looked up, every unit counted, once all is quiet.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,11 @@ use crate::dice::Dice;
 const RECOVERY: Duration = Duration::from_secs(40);
 /// How long buyers who come back for returned units keep trying.
 const COMING_BACK: Duration = Duration::from_secs(15);
-/// Requests at the same time when promises are looked up.
-const LOOK_UPS: usize = 32;
+/// How long promises are asked for of which the API cannot tell yet, as when the machine leaves it no time.
+const ASKED_FOR: Duration = Duration::from_secs(30);
+/// Requests at the same time when promises are looked up: the program reads few orders at a time, and for the others it says 503
+/// after half a second.
+const LOOK_UPS: usize = 8;
 
 /// What was found; the worst of several sales.
 #[derive(Default)]
@@ -50,16 +53,16 @@ impl Verdict {
     /// Judges a sale whose crowd has dispersed. `all_answered`: no click may have been left without a reply.
     pub async fn of(sale: &Arc<Sale>, config: &Config, all_answered: bool, dice: &mut Dice) -> Self {
         let mut problems = Vec::new();
-        let forgotten = look_up(sale, |status, _| status != 200 && status != 503).await;
-        if forgotten > 0 {
-            problems.push(format!("{forgotten} promised orders were unknown right after the sale"));
+        let forgotten = look_up(sale, Duration::ZERO, |status, _| status != 200 && !asks_again(status)).await;
+        if !forgotten.is_empty() {
+            problems.push(format!("promised orders that were unknown right after the sale: {forgotten:?}"));
         }
         let (books, remaining) = settled(sale, config, dice).await;
         let mut verdict = Self::count(sale, &books, remaining);
         verdict.problems.splice(0..0, problems);
-        let wrong = look_up(sale, |status, order| status != 200 || order != "unpaid").await;
-        if wrong > 0 {
-            verdict.problems.push(format!("{wrong} promised orders are not unpaid in the API"));
+        let wrong = look_up(sale, ASKED_FOR, |status, order| status != 200 || order != "unpaid").await;
+        if !wrong.is_empty() {
+            verdict.problems.push(format!("promised orders that are not unpaid in the API: {wrong:?}"));
         }
         verdict.judge_replies(sale, all_answered);
         if !verdict.problems.is_empty() {
@@ -157,12 +160,32 @@ async fn settled(sale: &Arc<Sale>, config: &Config, dice: &mut Dice) -> (Books, 
     }
 }
 
-/// How many promised orders the API shows in a way that is `wrong`.
-async fn look_up(sale: &Sale, wrong: impl Fn(u16, &str) -> bool) -> usize {
-    let mut found = 0;
+/// How many promised orders the API shows in a way that is `wrong`, by that way. Each is asked for so long as the API says that
+/// it cannot tell yet, at most for `patience`.
+async fn look_up(sale: &Sale, patience: Duration, wrong: impl Fn(u16, &str) -> bool) -> BTreeMap<(u16, String), usize> {
+    let mut found = BTreeMap::new();
     for promises in sale.promises().chunks(LOOK_UPS) {
-        let replies = join_all(promises.iter().map(|(user, order)| sale.client.order(*user, *order))).await;
-        found += replies.iter().filter(|(status, order)| wrong(*status, order)).count();
+        let replies = join_all(promises.iter().map(|(user, order)| shown(sale, *user, *order, patience))).await;
+        for reply in replies.into_iter().filter(|(status, order)| wrong(*status, order)) {
+            *found.entry(reply).or_default() += 1;
+        }
     }
     found
+}
+
+/// An order as the API shows it, after so long at the latest.
+async fn shown(sale: &Sale, user: i64, order: Uuid, patience: Duration) -> (u16, String) {
+    let until = Instant::now() + patience;
+    loop {
+        let (status, found) = sale.client.order(user, order).await;
+        if !asks_again(status) || Instant::now() > until {
+            return (status, found);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Whether the API tells nothing of an order but that it is to be asked for again; 0: no reply.
+fn asks_again(status: u16) -> bool {
+    matches!(status, 0 | 429 | 503)
 }
