@@ -21,7 +21,7 @@ impl RedisGate {
 
     async fn owner_after(&self, set: &str, deployment: &str) -> Result<GateOwner, GateError> {
         let key = self.server.keys.deployment();
-        let cell = &self.server.prober;
+        let cell = &self.server.owner_asker;
         let link = self.server.link(cell).await?;
         let mut ask = redis::pipe();
         ask.cmd(set).arg(&key).arg(format!("{deployment} {}", Uuid::new_v4())).ignore();

@@ -28,6 +28,8 @@ pub(super) struct Server {
     pub(super) reader: ConnectionCell,
     /// For the question whether the server answers, so that nobody else's questions delay it.
     pub(super) prober: ConnectionCell,
+    /// For the question whose gates these are. Who asks gives up soon, and must not keep the prober from connecting.
+    pub(super) owner_asker: ConnectionCell,
     pub(super) clock: ServerClock,
     pub(super) troubles: Troubles,
 }
@@ -35,7 +37,7 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(settings: &config::Redis, links: usize) -> Result<Self, String> {
         let own = |cells| Ok::<_, String>(ConnectionCell::new(pool(settings, cells)?, settings.db));
-        let (reader, prober) = (own(1)?, own(1)?);
+        let (reader, prober, owner_asker) = (own(1)?, own(1)?, own(1)?);
         let pool = pool(settings, settings.pool_size)?;
         Ok(Self {
             keys: Keys::new(&settings.key_prefix),
@@ -45,6 +47,7 @@ impl Server {
                 .collect(),
             reader,
             prober,
+            owner_asker,
             clock: ServerClock::default(),
             troubles: Troubles::default(),
         })
@@ -56,7 +59,7 @@ impl Server {
     }
 
     pub(super) fn all_cells(&self) -> impl Iterator<Item = &ConnectionCell> {
-        self.cells.iter().chain([&self.reader, &self.prober])
+        self.cells.iter().chain([&self.reader, &self.prober, &self.owner_asker])
     }
 
     /// Runs a script on the product's link.
