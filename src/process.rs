@@ -4,7 +4,7 @@
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, setrlimit, umask};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
 /// Files that this process makes are its user's alone, and a crash leaves no core file, which would hold every secret.
 ///
@@ -20,10 +20,10 @@ pub fn keep_to_itself() {
 
 /// SIGTERM, SIGINT (Ctrl-C) and SIGHUP (the terminal was closed).
 ///
-/// The first one cancels `told`. A second one ends the process at once, whatever it does: what was acknowledged to a
+/// The first one is `told`. A second one ends the process at once, whatever it does: what was acknowledged to a
 /// client is durable, as after a crash.
 pub struct StopSignals {
-    told: CancellationToken,
+    told: watch::Receiver<Option<&'static str>>,
 }
 
 impl StopSignals {
@@ -32,29 +32,33 @@ impl StopSignals {
         let catch = |kind| signal(kind).map_err(|error| format!("cannot catch signals: {error}"));
         let mut signals =
             [catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?, catch(SignalKind::hangup())?];
-        let told = CancellationToken::new();
-        let first = told.clone();
+        let (first, told) = watch::channel(None);
         tokio::spawn(async move {
-            any(&mut signals).await;
-            first.cancel();
-            any(&mut signals).await;
-            tracing::warn!("Told to stop a second time: ending at once");
+            first.send_replace(Some(any(&mut signals).await));
+            let signal = any(&mut signals).await;
+            tracing::warn!(signal, "Told to stop a second time: ending at once");
             std::process::exit(1);
         });
         Ok(Self { told })
     }
 
-    /// Waits for the first one.
-    pub async fn told(&self) {
-        self.told.cancelled().await;
+    /// Waits for the first one; its name.
+    pub async fn told(&self) -> &'static str {
+        let mut told = self.told.clone();
+        let signal = told.wait_for(Option::is_some).await.map_or(None, |signal| *signal);
+        match signal {
+            Some(signal) => signal,
+            // Whoever catches them ends with the process only.
+            None => std::future::pending().await,
+        }
     }
 }
 
-async fn any(signals: &mut [Signal; 3]) {
+async fn any(signals: &mut [Signal; 3]) -> &'static str {
     let [terminate, interrupt, hangup] = signals;
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        _ = hangup.recv() => {}
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        _ = hangup.recv() => "SIGHUP",
     }
 }

@@ -12,7 +12,7 @@ use crate::db::{Db, DbError, ErrorClass, Pairing};
 use crate::queue::OrderQueue;
 use crate::services::{Deployment, Replay};
 use crate::stock::{GateError, StockGate};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Outage};
 
 /// A database that starts together with us is waited for this long.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
@@ -109,13 +109,21 @@ async fn migrate_paired(data_dir: &DataDir, pairing: Pairing) -> Result<(), Star
 
 async fn migrate_server(config: &Config) -> Result<(), StartError> {
     let begun = tokio::time::Instant::now();
+    let mut outage = Outage::new(
+        "The database does not answer yet; the start waits for it, 30 seconds at most",
+        "The database answers",
+    );
     loop {
         match Db::migrate_mysql(&config.mysql.dsn).await {
             Err(error) if is_starting(&error) && begun.elapsed() < DATABASE_PATIENCE => {
-                tracing::warn!(%error, "The database does not answer yet");
+                outage.failed(error.class().as_str(), &error, error.advice());
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            other => return other.map_err(|error| StartError(database_problem(&error))),
+            Ok(()) => {
+                outage.ended();
+                return Ok(());
+            }
+            Err(error) => return Err(StartError(database_problem(&error))),
         }
     }
 }
@@ -129,7 +137,7 @@ fn is_starting(error: &DbError) -> bool {
 fn database_problem(error: &DbError) -> String {
     match error {
         DbError::Misconfigured(problem) | DbError::Migration(problem) => format!("mysql.dsn: {problem}"),
-        error => format!("mysql.dsn: {error}; {}", error.class().advice()),
+        error => format!("mysql.dsn: {error}; {}", error.advice()),
     }
 }
 

@@ -33,6 +33,9 @@ pub(super) async fn first_admin(
         config.admin.password = data_dir.secret(ADMIN_PASSWORD, config::check_password, random_password)?;
     }
     let made = accounts.ensure_admin(&config.admin).await.map_err(failed)?;
+    if let (true, Some(account)) = (configured, &existing) {
+        warn_if_other(&config.admin, account.password_hash.clone());
+    }
     if let Some(data_dir) = data_dir {
         match existing {
             // What a start that was cut short has made.
@@ -42,6 +45,21 @@ pub(super) async fn first_admin(
         }
     }
     Ok((made && !configured).then(|| config.admin.clone()))
+}
+
+/// Says that the administrator's password is not the configured one, which is read only when the account is made. It takes
+/// as long as a log-in, so nobody waits for it.
+fn warn_if_other(configured: &config::Admin, hash: String) {
+    let configured = configured.clone();
+    tokio::task::spawn_blocking(move || {
+        if bcrypt::verify(configured.password.expose_secret(), &hash).is_ok_and(|correct| !correct) {
+            tracing::warn!(
+                admin.name = configured.username,
+                "admin.password is not this administrator's password: it is read only when the account is made. To make \
+                 it so: `seckill admin set-password`"
+            );
+        }
+    });
 }
 
 /// Removes a kept password of the administrator that is not, or not any more, the account's. It takes as long as a log-in,
@@ -62,7 +80,7 @@ fn forget_if_false(folder: &Path, hash: String) {
             Ok(_) => Ok(()),
         };
         if let Err(problem) = outcome {
-            tracing::warn!(%problem, "Cannot tell whether admin_password is right");
+            tracing::warn!(problem, "Cannot tell whether admin_password is right");
         }
     });
 }

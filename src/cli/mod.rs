@@ -256,14 +256,17 @@ async fn serve(config: &Config) -> Result<(), String> {
     let signals = StopSignals::catch()?;
     let app = tokio::select! {
         started = RunningApp::start(config) => started.map_err(|error| error.to_string())?,
-        () = signals.told() => {
-            tracing::info!("Told to stop while starting");
+        signal = signals.told() => {
+            tracing::warn!(signal, "Told to stop before the start was done");
             return Ok(());
         }
     };
     greet(&app, config);
     let broken = tokio::select! {
-        () = signals.told() => None,
+        signal = signals.told() => {
+            tracing::info!(signal, "Told to stop");
+            None
+        }
         broken = app.broken() => Some(broken),
     };
     app.stop().await;

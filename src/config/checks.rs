@@ -1,5 +1,7 @@
 //! What makes a configuration invalid, or valid and worth a warning.
 
+use std::path::PathBuf;
+
 use secrecy::{ExposeSecret, SecretString};
 
 use super::schema::{Backend, Config, External, OWN_ISSUER, Users};
@@ -18,6 +20,17 @@ pub struct ConfigError(String);
 impl ConfigError {
     pub(super) fn new(problem: String) -> Self {
         Self(problem)
+    }
+
+    /// Says where the value of a secret that was given as `<key>_file` comes from.
+    pub(super) fn naming(self, files: &[(&str, PathBuf)]) -> Self {
+        let file = files.iter().find(|(key, _)| self.0.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')));
+        match file {
+            Some((key, file)) => {
+                Self(format!("{} (its value was read from {}, which {key}_file names)", self.0, file.display()))
+            }
+            None => self,
+        }
     }
 }
 

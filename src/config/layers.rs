@@ -1,7 +1,7 @@
 //! What is done with the layers of the configuration before they are read: secrets are fetched from their files, and
 //! what the operator set for the other backend is noticed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::{Map, Value, ValueKind};
 use secrecy::ExposeSecret;
@@ -30,8 +30,9 @@ const OF_EMBEDDED: &[&str] = &["embedded.data_dir"];
 /// Sections and their keys.
 pub(super) type Tree = Map<String, Value>;
 
-/// Puts the secrets in the place of the keys that name their files, which are relative to `base`.
-pub(super) fn fetch_secrets(tree: &mut Tree, base: &Path) -> Result<(), ConfigError> {
+/// Puts the secrets in the place of the keys that name their files, which are relative to `base`. Which ones, and the files.
+pub(super) fn fetch_secrets(tree: &mut Tree, base: &Path) -> Result<Vec<(&'static str, PathBuf)>, ConfigError> {
+    let mut files = Vec::new();
     for key in SECRETS {
         let Some((table, leaf)) = table_of(tree, key) else { continue };
         let file_leaf = format!("{leaf}_file");
@@ -48,13 +49,13 @@ pub(super) fn fetch_secrets(tree: &mut Tree, base: &Path) -> Result<(), ConfigEr
                 format!("is set, and {key} is set too; which one is meant? Remove the other"),
             ));
         }
-        let secret =
-            secret_file::read(&base.join(&file), Links::Follow).map_err(|problem| invalid(&file_key, problem))?;
-        let secret =
-            secret.ok_or_else(|| invalid(&file_key, format!("{}: no such file", base.join(&file).display())))?;
+        let path = base.join(&file);
+        let secret = secret_file::read(&path, Links::Follow).map_err(|problem| invalid(&file_key, problem))?;
+        let secret = secret.ok_or_else(|| invalid(&file_key, format!("{}: no such file", path.display())))?;
         table.insert(leaf.to_owned(), Value::from(secret.expose_secret()));
+        files.push((*key, path));
     }
-    Ok(())
+    Ok(files)
 }
 
 /// A key whose default is a whole number and whose value is none: the library would round it, or take yes for 1.

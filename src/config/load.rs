@@ -39,7 +39,7 @@ impl Config {
         if let Some(key) = layers::not_whole(&tree, &default_tree) {
             return Err(invalid(&key, "must be a whole number"));
         }
-        layers::fetch_secrets(&mut tree, base)?;
+        let files = layers::fetch_secrets(&mut tree, base)?;
         let merged = from_tree(tree).map_err(unreadable)?;
         let mut config: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
             let complaint = Complaint::of(&one_line(error.inner()));
@@ -52,7 +52,7 @@ impl Config {
                 _ => invalid(&path, complaint.problem),
             }
         })?;
-        config.validate()?;
+        config.validate().map_err(|error| error.naming(&files))?;
         config.embedded.data_dir = base.join(&config.embedded.data_dir);
         let (given, defaults) = (given.try_deserialize(), defaults.try_deserialize());
         let (given, defaults) = (given.map_err(unreadable)?, defaults.map_err(unreadable)?);

@@ -242,6 +242,7 @@ fn every_secret_can_be_in_a_file_beside_the_configuration_and_is_checked_there_t
     write("short", "short\n");
     for (auth, key, problem) in [
         ("{ jwt_secret_file: short }", "auth.jwt_secret", "at least 32 bytes"),
+        ("{ jwt_secret_file: short }", "auth.jwt_secret", "short, which auth.jwt_secret_file names"),
         ("{ jwt_secret_file: missing }", "auth.jwt_secret_file", "no such file"),
         ("{ jwt_secret_file: jwt, jwt_secret: 0123456789abcdef0123456789abcdef }", "auth.jwt_secret_file", "set too"),
         ("{ bcrypt_cost_file: jwt }", "auth.bcrypt_cost_file", "is not known here"),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::{OrderId, ProductId};
 use crate::queue::Message;
+use crate::telemetry::Seldom;
 
 /// A replica that took over has caught up by then.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -17,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(2);
 /// More would soon be all that the broker hands out unacknowledged, and nothing else could come: then the oldest are parked.
 const MAX_HELD: usize = 768;
+
+/// Lines about messages that are put off.
+static PUT_OFF: Seldom = Seldom::each_second();
 
 /// See the module.
 pub(super) struct Aside<D> {
@@ -55,7 +59,13 @@ impl<D: AsRef<Message>> Aside<D> {
         let known = match self.known.iter().position(|known| known.order == order) {
             Some(place) => place,
             None => {
-                tracing::warn!(%reason, "Set a message aside; it is parked if that is so for {PATIENCE:?} and others are written");
+                if let Some(untold) = PUT_OFF.now() {
+                    tracing::warn!(
+                        reason,
+                        untold,
+                        "A message cannot be written: it is tried again for {PATIENCE:?}, then set aside if others are written"
+                    );
+                }
                 self.known.push(Known { order, since: now, written_before: self.written });
                 self.known.len() - 1
             }

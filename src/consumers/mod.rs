@@ -24,8 +24,8 @@ use crate::db::{DbError, ErrorClass};
 use crate::model::ProductId;
 use crate::queue::{Barrier, Delivery, Message};
 use crate::services::{OrderWriter, Rebuilder, WriteOutcome};
-use crate::telemetry::Outage;
 use crate::telemetry::{Metrics, metrics};
+use crate::telemetry::{Outage, Seldom};
 
 /// Pauses before a failed transaction is tried again, 2 s at most; not the same in two instances, so that they do not ask together.
 const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
@@ -35,6 +35,8 @@ const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
     .without_max_times();
 /// Tries before a delivery that a constraint refuses, or that makes us panic, is given up.
 const DEFECT_TRIES: u32 = 5;
+/// Lines about gates that could not be opened.
+static NOT_OPENED: Seldom = Seldom::each_second();
 const ABSENT: &str = "there is no such product";
 
 /// One consumer.
@@ -69,7 +71,8 @@ impl Consumer {
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Self {
-        let (aside, outage) = (Aside::new(Instant::now()), Outage::new("Could not write orders"));
+        let outage = Outage::new("Could not write orders; the purchases wait in the queue", "Orders are written again");
+        let aside = Aside::new(Instant::now());
         Self { order_writer, rebuilder, metrics, stop, confirming: None, aside, outage }
     }
 
@@ -159,7 +162,7 @@ impl Consumer {
             if let DbError::Panicked(_) = error {
                 self.metrics.consumer_panics.inc();
             }
-            self.outage.failed(class.as_str(), &error, class.advice());
+            self.outage.failed(class.as_str(), &error, error.advice());
             defects += u32::from(matches!(error, DbError::Panicked(_)) || class == ErrorClass::Violation);
             if defects == DEFECT_TRIES {
                 return match error {
@@ -230,7 +233,9 @@ impl Consumer {
                 "a panic".to_owned()
             }
         };
-        tracing::warn!(product.id = %barrier.product_id, problem, "Could not open a rebuilt gate");
+        if let Some(untold) = NOT_OPENED.now() {
+            tracing::warn!(product.id = %barrier.product_id, problem, untold, "Could not open a rebuilt gate; trying again");
+        }
     }
 }
 

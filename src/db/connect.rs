@@ -11,7 +11,7 @@ use diesel_async::pooled_connection::PoolError as ManagerError;
 use diesel_async::pooled_connection::deadpool::PoolError;
 use diesel_async::{AsyncConnection, AsyncMysqlConnection, SimpleAsyncConnection};
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, DriverError, Error as ClientError, Opts, OptsBuilder};
+use mysql_async::{Conn, DriverError, Error as ClientError, IoError, Opts, OptsBuilder};
 
 use super::conn::AsyncSqliteConnection;
 use super::diagnosis::{self, classify};
@@ -44,10 +44,11 @@ async fn establish_mysql(dsn: &str) -> DbResult<AsyncMysqlConnection> {
     if options.db_name().is_none_or(str::is_empty) {
         return Err(DbError::Misconfigured("names no database; it must end with /DATABASE".to_owned()));
     }
+    let place = format!("{}:{}", options.ip_or_hostname(), options.tcp_port());
     // Diesel counts the rows that a statement found, and keeps prepared statements itself.
     let options =
         OptsBuilder::from_opts(options).init(MYSQL_SESSION.to_vec()).stmt_cache_size(0).client_found_rows(true);
-    let mut conn = Conn::new(options).await.map_err(of_client)?;
+    let mut conn = Conn::new(options).await.map_err(|error| at(&place, of_client(error)))?;
     // Diesel prepares statements at once. Where there is no room for them, this error still has its number.
     let probe = conn.prep("DO 0").await.map_err(of_client)?;
     conn.close(probe).await.map_err(of_client)?;
@@ -57,7 +58,7 @@ async fn establish_mysql(dsn: &str) -> DbResult<AsyncMysqlConnection> {
 /// Connects to a file, which is made if there is none.
 pub(super) async fn sqlite(file: &str) -> DbResult<AsyncSqliteConnection> {
     let conn = AsyncSqliteConnection::establish(file).await;
-    let mut conn = conn.map_err(|error| DbError::Unreachable(error.to_string()))?;
+    let mut conn = conn.map_err(not_opened)?;
     conn.batch_execute(SQLITE_SESSION).await.map_err(diagnosis::of_sqlite)?;
     Ok(conn)
 }
@@ -65,10 +66,17 @@ pub(super) async fn sqlite(file: &str) -> DbResult<AsyncSqliteConnection> {
 /// The connection that sells, for work that must not change threads.
 pub(super) fn seller(file: &Path) -> DbResult<SqliteConnection> {
     let conn = SqliteConnection::establish(&file.to_string_lossy());
-    let mut conn = conn.map_err(|error| DbError::Unreachable(error.to_string()))?;
+    let mut conn = conn.map_err(not_opened)?;
     conn.batch_execute(SQLITE_SESSION).map_err(diagnosis::of_sqlite)?;
     conn.batch_execute(SQLITE_SELLER).map_err(diagnosis::of_sqlite)?;
     Ok(conn)
+}
+
+fn not_opened(error: ConnectionError) -> DbError {
+    match error {
+        ConnectionError::BadConnection(text) => diagnosis::of_sqlite_text(&text),
+        other => DbError::Unreachable(other.to_string()),
+    }
 }
 
 /// [`mysql`] for the pool.
@@ -101,6 +109,14 @@ impl From<PoolError> for DbError {
     }
 }
 
+/// Names the server that nobody has reached.
+fn at(place: &str, error: DbError) -> DbError {
+    match error {
+        DbError::Unreachable(problem) => DbError::Unreachable(format!("{place}: {problem}")),
+        other => other,
+    }
+}
+
 /// What an error of a connection that does not stand yet means.
 fn of_client(error: ClientError) -> DbError {
     match error {
@@ -116,6 +132,8 @@ fn of_client(error: ClientError) -> DbError {
             | DriverError::NoClientSslFlagFromServer
             | DriverError::CantParseServerVersion { .. }),
         ) => DbError::Misconfigured(problem.to_string()),
+        // In the system's words alone: the client puts its own before them, twice.
+        ClientError::Io(IoError::Io(error)) => DbError::Unreachable(error.to_string()),
         other => DbError::Unreachable(other.to_string()),
     }
 }

@@ -214,9 +214,13 @@ const SQLITE_TEXTS: &[(ErrorClass, &[&str])] = &[
 /// The error of a query to a file.
 pub(super) fn of_sqlite(error: QueryError) -> DbError {
     let QueryError::DatabaseError(DatabaseErrorKind::Unknown, problem) = &error else { return error.into() };
-    let message = problem.message().to_owned();
+    of_sqlite_text(problem.message())
+}
+
+/// What SQLite's text means.
+pub(super) fn of_sqlite_text(message: &str) -> DbError {
     let listed = SQLITE_TEXTS.iter().find(|(_, texts)| texts.iter().any(|start| message.starts_with(start)));
-    DbError::of_class(listed.map_or(ErrorClass::Unknown, |(class, _)| *class), None, message)
+    DbError::of_file(listed.map_or(ErrorClass::Unknown, |(class, _)| *class), message.to_owned())
 }
 
 #[cfg(test)]
@@ -303,6 +307,38 @@ mod tests {
         assert_eq!(read_answer(&format!("seckill: 1290 HY000 {text}"), message), Some((1290, "HY000")));
         assert_eq!(read_answer("seckill: 1213 40001 Deadlock found", message), None);
         assert_eq!(read_answer("Unknown command", message), None);
+    }
+
+    /// Guards against: `grant … INSERT` for a wrong password, and mysql.dsn where there is no MySQL.
+    #[test]
+    fn the_advice_is_about_what_is_wrong() {
+        let refused = |number: u16, state: &str| DbError::of_class(of(number, state), Some(number), String::new());
+        for (number, state, advice) in [
+            (1045, "28000", "the user and the password"),
+            (1698, "28000", "the user and the password"),
+            (1044, "42000", "the database's name"),
+            (1049, "42000", "create this database"),
+            (1142, "42000", "grant the account"),
+            (1146, "42S02", "seckill migrate"),
+            (1862, "HY000", "expired"),
+            (4151, "HY000", "locked"),
+            (1290, "HY000", "mysql.dsn"),
+        ] {
+            let error = refused(number, state);
+            assert!(error.advice().contains(advice), "{number}: {}", error.advice());
+        }
+        for text in [
+            "database or disk is full",
+            "attempt to write a readonly database",
+            "database is locked",
+            "unable to open database file",
+            "access permission denied",
+            "disk I/O error",
+        ] {
+            let advice = of_sqlite_text(text).advice();
+            assert!(!advice.contains("mysql"), "{text}: {advice}");
+            assert!(advice.contains("embedded.data_dir") || text.contains("locked"), "{text}: {advice}");
+        }
     }
 
     #[test]

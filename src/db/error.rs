@@ -66,6 +66,34 @@ pub struct Refused {
     pub number: Option<u16>,
     /// In the language of the server.
     pub message: String,
+    /// Whether it is the embedded backend's file that refuses, and no server.
+    pub is_file: bool,
+}
+
+/// Numbers of MySQL and MariaDB of which more is known than their class says, and what an operator does about them.
+const ADVICE: &[(&[u16], &str)] = &[
+    (
+        &[1045, 1131, 1132, 1251, 1524, 1698, 1873],
+        "correct the user and the password in mysql.dsn; the account may also be made for another host than this one",
+    ),
+    (&[1044], "correct the database's name at the end of mysql.dsn, or grant its account the rights on that database"),
+    (&[1049], "create this database, or correct its name at the end of mysql.dsn"),
+    (&[1820, 1862], "the password of the account has expired: renew it at the database"),
+    (&[3118, 3955, 4151], "the account is locked: unlock it at the database, or name another one in mysql.dsn"),
+    (
+        &[3159],
+        "the server wants TLS from this account, which seckill does not speak to a database: ALTER USER … REQUIRE NONE",
+    ),
+];
+
+impl Refused {
+    fn advice(&self) -> &'static str {
+        if self.is_file {
+            return self.class.advice_for_a_file();
+        }
+        let known = ADVICE.iter().find(|(numbers, _)| self.number.is_some_and(|number| numbers.contains(&number)));
+        known.map_or_else(|| self.class.advice(), |(_, advice)| advice)
+    }
 }
 
 /// What an error means for those who asked.
@@ -149,14 +177,14 @@ impl ErrorClass {
     }
 
     /// What an operator does about it; nothing is lost meanwhile.
-    pub fn advice(self) -> &'static str {
+    fn advice(self) -> &'static str {
         match self {
             Self::Unreachable => "start the database, or correct mysql.dsn",
             Self::Lost => "it reconnects by itself; look for restarts and kills in the database's log",
             Self::TimedOut => "look for slow statements and a slow disk at the database",
             Self::Overloaded => "raise the limit that the message names, or lower mysql.pool_size",
             Self::ReadOnly => "make the primary writable, or lead mysql.dsn to it",
-            Self::Full => "free disk space or raise the quota of the database",
+            Self::Full => "free disk space, or raise the quota or the table space of the database",
             Self::Locked => "end the transaction that holds the lock, if it does not end by itself",
             Self::Denied => "grant the account of mysql.dsn SELECT, INSERT, UPDATE and DELETE on its database",
             Self::Schema => "run `seckill migrate` with the version that serves, or restore the right backup",
@@ -167,6 +195,21 @@ impl ErrorClass {
             Self::Unreadable => "correct or delete the row that the message names",
             Self::Unknown => "look the message up in the database's manual",
             Self::Defect => "report it: this is a defect of seckill",
+        }
+    }
+
+    /// The same where the database is a file in embedded.data_dir.
+    fn advice_for_a_file(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "make the folder embedded.data_dir and its disk writable",
+            Self::Full => "free disk space where embedded.data_dir is, or raise the quota",
+            Self::Locked => "end the other program that holds the file, such as sqlite3 or a backup",
+            Self::Denied => "give the user of this process the right to read and write the files in embedded.data_dir",
+            Self::Storage => {
+                "check embedded.data_dir, its disk and its rights; if the file itself is damaged, restore a backup"
+            }
+            Self::Overloaded => "give this process more memory",
+            other => other.advice(),
         }
     }
 
@@ -207,6 +250,15 @@ impl DbError {
         }
     }
 
+    /// What an operator does about it; nothing is lost meanwhile.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Refused(refused) => refused.advice(),
+            Self::Misconfigured(_) => "correct mysql.dsn",
+            other => other.class().advice(),
+        }
+    }
+
     /// Whether asking again later can help.
     pub fn is_transient(&self) -> bool {
         self.class().is_passing()
@@ -218,7 +270,15 @@ impl DbError {
             ErrorClass::Unreachable => Self::Unreachable(message),
             ErrorClass::Lost => Self::Lost(message),
             ErrorClass::Duplicate => Self::Duplicate(message),
-            class => Self::Refused(Refused { class, number, message }),
+            class => Self::Refused(Refused { class, number, message, is_file: false }),
+        }
+    }
+
+    /// An error of the embedded backend's file, once its class is known.
+    pub(super) fn of_file(class: ErrorClass, message: String) -> Self {
+        match Self::of_class(class, None, message) {
+            Self::Refused(refused) => Self::Refused(Refused { is_file: true, ..refused }),
+            other => other,
         }
     }
 }

@@ -67,7 +67,12 @@ pub(super) async fn run_mysql(dsn: &str) -> DbResult<()> {
 
 /// Applies what is missing to a file, which is made if there is none.
 pub(super) async fn run_sqlite(file: &Path) -> DbResult<()> {
-    let in_file = |error: DbError| DbError::Migration(format!("{}: {error}", file.display()));
+    let in_file = |error: DbError| {
+        DbError::Migration(match &error {
+            DbError::Migration(problem) => format!("{}: {problem}", file.display()),
+            error => format!("{}: {error}; {}", file.display(), error.advice()),
+        })
+    };
     let mut conn: AsyncSqliteConnection = connect::sqlite(&file.to_string_lossy()).await.map_err(in_file)?;
     let applied = sql_query(APPLIED).load(&mut conn).await;
     let missing = missing::<Sqlite>(&SQLITE, diagnosed(&mut conn, applied).await).map_err(in_file)?;

@@ -2,9 +2,8 @@
 //!
 //! A task asks them twice a second, over connections of its own; who wants to know gets at once what it found last.
 //! So a thousand probes cost no more than one, and a busy pool is not taken for a store that is away. It also writes down,
-//! once each, that the database or the queue went away and that it is back.
+//! once each, that the database went away and that it is back.
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::db::Db;
+use crate::db::{Db, DbError};
 use crate::model::Timestamp;
 use crate::queue::OrderQueue;
 use crate::services::deployment::Deployment;
@@ -48,13 +47,7 @@ struct Found {
     gate_trouble: Option<String>,
 }
 
-/// Which stores have been away.
-#[derive(Default)]
-struct Away {
-    database: Option<Absence>,
-    queue: Option<Absence>,
-}
-
+/// The database is away.
 struct Absence {
     since: Instant,
     /// The log says so: of what is away for a single look only, it says nothing.
@@ -169,7 +162,7 @@ impl Health {
 
     /// Asks the stores again and again, until `stop`.
     pub async fn watch(&self, stop: CancellationToken) {
-        let mut away = Away::default();
+        let mut away = None;
         while stop.run_until_cancelled(self.look(&mut away)).await.is_some() {
             if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
                 return;
@@ -177,20 +170,18 @@ impl Health {
         }
     }
 
-    async fn look(&self, away: &mut Away) {
+    async fn look(&self, away: &mut Option<Absence>) {
         let database = tokio::time::timeout(LOOK_PATIENCE, self.db.ping());
         let gate = tokio::time::timeout(LOOK_PATIENCE, self.gate.ping());
         let (database, gate) = tokio::join!(database, gate);
-        let queue = Ok(self.queue.trouble().map_or(Ok(()), Err));
         let gate_trouble = match &gate {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.trouble().to_owned()),
             Err(_) => Some("no_answer".to_owned()),
         };
-        let database = note("database", database, &mut away.database);
-        // Those who use Redis log what is wrong with it, and what to do about it.
+        let database = note(database, away);
+        // Those who use Redis and the queue log what is wrong with them, and what to do about it.
         let gate = up_if(matches!(gate, Ok(Ok(()))));
-        note("queue", queue, &mut away.queue);
         if Timestamp::is_before_1970() {
             // The HTTP server cannot write its date then, and no token can be checked.
             self.supervisor.ended("clock", "stands before 1970");
@@ -200,32 +191,29 @@ impl Health {
     }
 }
 
-/// Writes down what has changed since the last look.
-fn note<E: Display>(
-    store: &'static str,
-    answer: Result<Result<(), E>, tokio::time::error::Elapsed>,
-    away: &mut Option<Absence>,
-) -> Check {
-    let problem = match answer {
+/// Writes down that the database has gone away, or is back.
+fn note(answer: Result<Result<(), DbError>, tokio::time::error::Elapsed>, away: &mut Option<Absence>) -> Check {
+    let error = match answer {
         Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some("no answer in time".to_owned()),
+        Ok(Err(error)) => Some(error),
+        Err(_) => Some(DbError::TimedOut),
     };
-    match (&problem, &mut *away) {
+    match (&error, &mut *away) {
         (Some(_), None) => *away = Some(Absence { since: Instant::now(), noted: false }),
-        (Some(problem), Some(absence)) if !absence.noted => {
+        (Some(error), Some(absence)) if !absence.noted => {
             absence.noted = true;
-            tracing::warn!(store, problem, "A store is away");
+            let (class, problem) = (error.class().as_str(), error.to_string());
+            tracing::warn!(class, problem, advice = error.advice(), "The database cannot be used; not ready");
         }
         (None, Some(absence)) => {
             if absence.noted {
-                tracing::info!(store, away_seconds = absence.since.elapsed().as_secs(), "A store is back");
+                tracing::info!(seconds = absence.since.elapsed().as_secs(), "The database can be used again");
             }
             *away = None;
         }
         _ => {}
     }
-    up_if(problem.is_none())
+    up_if(error.is_none())
 }
 
 fn up_if(answers: bool) -> Check {

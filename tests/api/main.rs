@@ -31,6 +31,7 @@ mod sockets;
 mod starting;
 #[path = "../support/mod.rs"]
 mod support;
+mod troubleshooting;
 mod unreadable_rows;
 mod upgrades;
 

@@ -88,10 +88,15 @@ fn sigterm_while_starting_stops_at_once() {
     for signal in ["TERM", "INT", "HUP"] {
         let mut server = Server::spawn(&folder, without_database());
         wait_for_log(&server, "Starting seckill");
-        std::thread::sleep(Duration::from_millis(300));
+        // Longer than between two tries to reach the database.
+        std::thread::sleep(Duration::from_millis(2_500));
         server.signal(signal);
         let status = server.ended(Duration::from_secs(3));
-        assert!(status.success(), "{signal}: {status} {}", server.log());
+        let log = server.log();
+        assert!(status.success(), "{signal}: {status} {log}");
+        assert!(log.contains(&format!("before the start was done signal=\"SIG{signal}\"")), "{log}");
+        assert_eq!(log.matches("The database does not answer yet").count(), 1, "{log}");
+        assert!(log.contains("127.0.0.1:9: Connection refused") && log.contains("start the database"), "{log}");
     }
 }
 
@@ -107,6 +112,32 @@ fn the_first_line_of_the_log_says_what_runs_on_what_and_no_secret() {
         assert!(first.contains(word), "{word}: {first}");
     }
     assert!(!log.contains("hunter2"), "{log}");
+}
+
+/// Guards against: `admin.password` changed in the configuration, a log-in that fails, and nothing that says why.
+#[tokio::test]
+async fn a_configured_password_that_is_not_the_administrators_is_said() {
+    const SAID: &str = "admin.password is not this administrator's password";
+    let folder = Folder::new();
+    let with = |password: &str| {
+        let mut command = folder.embedded();
+        command.env("SECKILL__ADMIN__PASSWORD", password);
+        command
+    };
+    let mut server = Server::start(&folder, with(PASSWORD)).await;
+    server.signal("TERM");
+    assert!(server.ended(Duration::from_secs(15)).success());
+    let mut server = Server::start(&folder, with("another password")).await;
+    wait_for_log(&server, SAID);
+    let log = server.log();
+    assert!(log.contains("seckill admin set-password") && !log.contains("another password"), "{log}");
+    server.signal("TERM");
+    assert!(server.ended(Duration::from_secs(15)).success());
+    let mut server = Server::start(&folder, with(PASSWORD)).await;
+    server.signal("TERM");
+    // Whatever goes on in the background is over before the process ends.
+    assert!(server.ended(Duration::from_secs(15)).success());
+    assert!(!server.log().contains(SAID), "{}", server.log());
 }
 
 #[tokio::test]

@@ -128,16 +128,17 @@ async fn an_address_that_cannot_work_is_one_line_at_once() {
         config.mysql.dsn = dsn.to_string().into();
         config
     };
-    for (what, change) in [
-        ("denied", (|dsn| dsn.set_password(Some("hunter2")).unwrap()) as fn(&mut Url)),
-        ("denied", |dsn| dsn.set_username("nobody").unwrap()),
-        ("names no database", |dsn| dsn.set_path("/")),
-        ("nonesuch", |dsn| dsn.set_path("/nonesuch")),
-        ("sslmode", |dsn| dsn.set_query(Some("sslmode=require"))),
-        ("tcp_nodelay", |dsn| dsn.set_query(Some("tcp_nodelay=perhaps"))),
+    let log_in = "correct the user and the password in mysql.dsn";
+    for (what, advice, change) in [
+        ("denied", log_in, (|dsn| dsn.set_password(Some("hunter2")).unwrap()) as fn(&mut Url)),
+        ("denied", log_in, |dsn| dsn.set_username("nobody").unwrap()),
+        ("names no database", "/DATABASE", |dsn| dsn.set_path("/")),
+        ("nonesuch", "the database's name at the end of mysql.dsn", |dsn| dsn.set_path("/nonesuch")),
+        ("sslmode", "", |dsn| dsn.set_query(Some("sslmode=require"))),
+        ("tcp_nodelay", "", |dsn| dsn.set_query(Some("tcp_nodelay=perhaps"))),
     ] {
         let line = refused(&changed(change)).await;
-        assert!(line.contains("mysql.dsn") && line.contains(what), "{what}: {line}");
+        assert!(line.contains("mysql.dsn") && line.contains(what) && line.contains(advice), "{what}: {line}");
         assert!(!line.contains("hunter2") && !line.contains(dsn.password().unwrap()), "a secret: {line}");
     }
     stores.remove().await;

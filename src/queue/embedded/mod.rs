@@ -18,10 +18,12 @@ use crate::model::PurchaseBatch;
 use crate::queue::message::{self, Message};
 use crate::queue::report::{Depth, PublishError};
 use crate::supervision::Supervisor;
-use crate::telemetry::Outage;
+use crate::telemetry::{Outage, Seldom};
 
 /// Purchases that are published and not yet acknowledged, at most.
 const CAPACITY: usize = 50_000;
+/// Lines about purchases that are set aside.
+static PARKED: Seldom = Seldom::each_second();
 /// From here on the journal slows down, by up to [`MAX_BRAKE`] a commit: while orders are written more slowly than
 /// promises are given, a promise that comes later is better than none.
 const BRAKE_FROM: usize = CAPACITY / 2;
@@ -92,7 +94,8 @@ impl EmbeddedQueue {
         let (entries, receiver) = mpsc::channel(CAPACITY);
         let state = Arc::new(State::new());
         state.dead.store(journal.count_dead().map_err(failed)?, Ordering::Relaxed);
-        let outage = Outage::new("Could not write the journal");
+        let outage =
+            Outage::new("Could not write the journal; purchases are answered 503", "The journal is written again");
         let writer = Writer { journal, last_seq, left, entries: receiver, state: state.clone(), outage };
         Ok(Self { entries, writer: Mutex::new(Some(writer)), state, stopped: Arc::default() })
     }
@@ -220,7 +223,9 @@ impl Writer {
                 }
                 other => {
                     let problem = other.err().unwrap_or_else(|| "not purchases".to_owned());
-                    tracing::error!(%problem, "Parked a batch of the journal that cannot be read");
+                    if let Some(untold) = PARKED.now() {
+                        tracing::error!(problem, untold, "Set purchases of the journal aside that cannot be read");
+                    }
                     self.state.dead.fetch_add(1, Ordering::Relaxed);
                     unreadable.push(Done { seq, dead: Some(problem) });
                 }
@@ -295,7 +300,10 @@ impl Delivery {
     }
 
     pub(super) fn park(self, reason: &str) {
-        tracing::error!(%reason, seq = self.seq, "Parked a batch that cannot be written");
+        if let Some(untold) = PARKED.now() {
+            let seq = self.seq;
+            tracing::error!(reason, seq, untold, "Set purchases of the journal aside; see `seckill dead-letters list`");
+        }
         self.done(Some(reason.to_owned()));
     }
 

@@ -1,5 +1,6 @@
 //! How one of the two connections is, and what the log says of it: each trouble when it begins or changes, once a minute
-//! while it lasts, and one line when it is over.
+//! while it lasts, and one line when it is over. That a link broke is told with what comes of it: that it is back, or why a
+//! new one cannot be made.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ pub(super) struct Condition {
 struct State {
     trouble: Option<Trouble>,
     since: Instant,
+    /// How the last connection broke, if the log does not say it yet.
+    broke: Option<Problem>,
     /// The last trouble that was logged, and when.
     logged: Option<(Problem, Instant)>,
     /// Whether the log says that something is wrong.
@@ -32,8 +35,13 @@ struct State {
 impl Condition {
     /// Of a connection that was not made yet.
     pub(super) fn new(purpose: &'static str) -> Self {
-        let state =
-            State { trouble: Some(Trouble::Unreachable), since: Instant::now(), logged: None, log_says_ill: false };
+        let state = State {
+            trouble: Some(Trouble::Unreachable),
+            since: Instant::now(),
+            broke: None,
+            logged: None,
+            log_says_ill: false,
+        };
         Self { purpose, linked: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
@@ -67,15 +75,21 @@ impl Condition {
             state.since = Instant::now();
         }
         state.trouble = Some(problem.trouble);
+        if problem.is_broken_link {
+            state.broke = Some(problem);
+            return;
+        }
         let logged = state.logged.as_ref();
         if logged.is_some_and(|(before, at)| before.trouble == problem.trouble && at.elapsed() < LOGGED_EVERY) {
             return;
         }
         state.log_says_ill = true;
-        let away = state.since.elapsed();
+        state.broke = None;
+        let seconds = state.since.elapsed().as_secs();
         state.logged = Some((problem.clone(), Instant::now()));
         drop(state);
-        tracing::warn!(purpose = self.purpose, %problem, ?away, "RabbitMQ cannot be used");
+        let problem = problem.text;
+        tracing::warn!(purpose = self.purpose, problem, seconds, "RabbitMQ cannot be used");
     }
 
     /// There is a connection, and nothing is wrong with it.
@@ -84,10 +98,16 @@ impl Condition {
         let mut state = self.state();
         let first = state.trouble.is_some() && state.logged.is_none();
         state.trouble = None;
-        if std::mem::take(&mut state.log_says_ill) || first {
-            let away = state.since.elapsed();
-            drop(state);
-            tracing::info!(purpose = self.purpose, ?away, "RabbitMQ can be used");
+        let (was_told, broke) = (std::mem::take(&mut state.log_says_ill), state.broke.take());
+        let seconds = state.since.elapsed().as_secs();
+        drop(state);
+        match broke {
+            Some(Problem { text: problem, .. }) => {
+                tracing::info!(purpose = self.purpose, problem, seconds, "RabbitMQ can be used again");
+            }
+            None if was_told => tracing::info!(purpose = self.purpose, seconds, "RabbitMQ can be used again"),
+            None if first => tracing::info!(purpose = self.purpose, "RabbitMQ can be used"),
+            None => {}
         }
     }
 }

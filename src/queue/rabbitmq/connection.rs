@@ -80,8 +80,11 @@ impl Place {
         arguments.virtual_host(vhost).heartbeat(HEARTBEAT_SECONDS).connection_name(name);
         match tokio::time::timeout(OPEN_TIMEOUT, Connection::open(&arguments)).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(login::refusal(&self.login).await.unwrap_or_else(|| error.into())),
-            Err(_) => Err(no_answer()),
+            Ok(Err(error)) => {
+                let unreachable = || Problem::unreachable(format!("cannot connect to {host}:{port}: {error}"));
+                Err(login::refusal(&self.login).await.unwrap_or_else(unreachable))
+            }
+            Err(_) => Err(Problem::unreachable(format!("{host}:{port} gives no answer within {OPEN_TIMEOUT:?}"))),
         }
     }
 }
@@ -114,7 +117,7 @@ pub(super) async fn close(channel: Channel, connection: Connection) {
 /// Waits until the connection breaks.
 pub(super) async fn broken(connection: &Connection) -> Problem {
     match connection.listen_network_io_failure().await {
-        true => Problem::unreachable("the connection broke"),
-        false => Problem::unreachable("closed by the broker"),
+        true => Problem::broken_link("the connection broke"),
+        false => Problem::broken_link("the broker closed the connection"),
     }
 }

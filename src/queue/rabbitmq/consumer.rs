@@ -95,7 +95,7 @@ impl Subscriber {
                 if let Some(panic) = ended.err().filter(JoinError::is_panic) {
                     std::panic::resume_unwind(panic.into_panic());
                 }
-                failure.report(Problem::unreachable("deliveries have ended"));
+                failure.report(Problem::broken_link("the connection broke"));
             }
         }
         failure.token().cancel();
@@ -124,7 +124,7 @@ async fn watch(connection: &Connection, channel: &Channel, place: &Place, depth:
         }
         tokio::time::sleep(CHECK_INTERVAL).await;
     }
-    Problem::unreachable("the connection is closed")
+    Problem::broken_link("the connection is closed")
 }
 
 async fn count(channel: &Channel, place: &Place) -> Result<Counted, AmqpError> {

@@ -11,7 +11,10 @@ use super::depth::DepthKept;
 use super::failure::Failure;
 use super::unconfirmed::{Destination, Unconfirmed};
 use crate::queue::message::Message;
+use crate::telemetry::Seldom;
 
+/// Lines about messages that are set aside.
+static PARKED: Seldom = Seldom::each_second();
 /// Between two attempts to park a message.
 const PARK_PAUSE: Duration = Duration::from_millis(200);
 /// Whoever parks a message waits this long until it is in the dead-letter queue.
@@ -142,14 +145,22 @@ impl Letter {
             if logged_at.is_none_or(|at| at.elapsed() > PARK_LOGGED_EVERY) && depth.may_log(PARK_LOGGED_EVERY) {
                 logged_at = Some(Instant::now());
                 tracing::error!(
-                    %problem,
+                    problem = problem.to_string(),
                     "A message that cannot be written cannot be set aside either. Is the dead-letter queue full? \
                      `seckill dead-letters` empties it; the message stays where it is"
                 );
             }
             tokio::time::sleep(PARK_PAUSE).await;
         }
-        tracing::error!(%reason, bytes = self.body.len(), "Parked a message in the dead-letter queue");
+        if let Some(untold) = PARKED.now() {
+            let bytes = self.body.len();
+            tracing::error!(
+                reason,
+                bytes,
+                untold,
+                "Set a message aside in the dead-letter queue; see `seckill dead-letters list`"
+            );
+        }
         self.unacked.ack(vec![self.tag]).await;
     }
 }

@@ -73,7 +73,7 @@ fn foreign(queue: &str) -> Problem {
         "rabbitmq.queue: the queue {queue} belongs to another deployment; choose another name, or, if its \
          database is gone: seckill deployment adopt --take"
     );
-    Problem { trouble: Trouble::Misconfigured, text }
+    Problem::new(Trouble::Misconfigured, text)
 }
 
 async fn read_or_write(

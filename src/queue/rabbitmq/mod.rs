@@ -132,7 +132,7 @@ impl RabbitMqQueue {
         match self.place.check_identity(take).await {
             Err(problem) if problem.trouble == Trouble::Misconfigured => Err(problem.text),
             Err(problem) => {
-                tracing::warn!(%problem, "Starting without RabbitMQ; purchases are refused until it is back");
+                self.publishing.ill(problem);
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -219,7 +219,7 @@ impl Pauses {
         if stop.is_cancelled() {
             return;
         }
-        let problem = problem.unwrap_or_else(|| Problem::unreachable("the connection ended"));
+        let problem = problem.unwrap_or_else(|| Problem::broken_link("the connection ended"));
         let pause = if problem.trouble.needs_an_operator() { self.refused.next() } else { self.growing.next() };
         condition.ill(problem);
         stop.run_until_cancelled(tokio::time::sleep(pause.unwrap_or_default())).await;

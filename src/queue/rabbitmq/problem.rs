@@ -48,6 +48,8 @@ impl Trouble {
 pub(super) struct Problem {
     pub(super) trouble: Trouble,
     pub(super) text: String,
+    /// A link ended without a word of the broker's. The next try to make one says more.
+    pub(super) is_broken_link: bool,
 }
 
 impl Display for Problem {
@@ -58,14 +60,24 @@ impl Display for Problem {
 
 impl Problem {
     pub(super) fn unreachable(text: impl Display) -> Self {
-        Self { trouble: Trouble::Unreachable, text: text.to_string() }
+        Self::new(Trouble::Unreachable, text)
+    }
+
+    /// A trouble, and what the log says of it.
+    pub(super) fn new(trouble: Trouble, text: impl Display) -> Self {
+        Self { trouble, text: text.to_string(), is_broken_link: false }
+    }
+
+    /// A link ended, and nobody has said why.
+    pub(super) fn broken_link(text: impl Display) -> Self {
+        Self { is_broken_link: true, ..Self::unreachable(text) }
     }
 
     /// It takes messages and says nothing of them.
     pub(super) fn blocked() -> Self {
         let text = "RabbitMQ confirms nothing. Has it a memory or disk alarm? `rabbitmqctl status` shows alarms; \
                     it goes on by itself when they are over";
-        Self { trouble: Trouble::Blocked, text: text.to_owned() }
+        Self::new(Trouble::Blocked, text)
     }
 
     /// Why the broker closed a connection or a channel: its reply, and which method it refused.
@@ -96,7 +108,7 @@ impl Problem {
             (404, _) => (Trouble::Unreachable, "the queue was deleted; it is made anew"),
             _ => return Self::unreachable(format!("the broker says {code} {text}")),
         };
-        Self { trouble, text: format!("the broker says {code} {text}; {hint}") }
+        Self::new(trouble, format!("the broker says {code} {text}; {hint}"))
     }
 }
 

@@ -119,7 +119,7 @@ impl Publisher {
             tokio::time::sleep(CHECK_INTERVAL).await;
             crash_point!("publisher");
             if !(self.connection.is_open() && self.channel.is_open()) {
-                return Problem::unreachable("the connection is closed");
+                return Problem::broken_link("the connection is closed");
             }
             match unconfirmed.overdue() {
                 None => condition.well(),

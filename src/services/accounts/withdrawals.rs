@@ -118,7 +118,7 @@ impl Poll {
             match self.once(withdrawals).await {
                 Ok(()) => {
                     if warned {
-                        tracing::info!("Withdrawals of tokens are read again");
+                        tracing::info!("Withdrawn tokens are read again");
                     }
                     (answered, warned, pause) = (Instant::now(), false, POLL_EVERY);
                 }
@@ -126,7 +126,12 @@ impl Poll {
                     pause = TRY_AGAIN;
                     if !warned && answered.elapsed() > WARN_AFTER {
                         warned = true;
-                        tracing::warn!(%error, "Cannot read which tokens other instances withdraw: they are believed here meanwhile");
+                        let problem = error.to_string();
+                        tracing::warn!(
+                            problem,
+                            "Cannot read which tokens were withdrawn elsewhere (log-outs, new passwords); they are accepted \
+                             here until it can"
+                        );
                     }
                 }
             }

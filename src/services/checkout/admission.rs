@@ -68,7 +68,7 @@ impl Checkout {
             Err(error) => {
                 // What is the server's own trouble, and a gate that is being rebuilt, others tell of.
                 if !error.is_of_server() && error != GateError::Closed {
-                    self.reserving.failed("gate", &error, "look for what the log says of Redis");
+                    self.reserving.failed("gate", &error, "the log says of Redis what is wrong with it");
                 }
                 refuse_all(pending, || error.clone().into());
             }

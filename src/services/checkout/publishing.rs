@@ -23,7 +23,11 @@ impl Checkout {
                 self.promise(product, epoch, reserved);
             }
             Err(error) => {
-                self.publishing.failed(error.as_str(), &error, "look for what the log says of the queue");
+                self.publishing.failed(
+                    error.as_str(),
+                    &error,
+                    "the log says of RabbitMQ, or of the journal, what is wrong with it",
+                );
                 refuse_all(reserved.into_iter().map(|held| held.pending), || error.into());
             }
         }

@@ -68,8 +68,11 @@ impl Checkout {
     ) -> Self {
         let missing = Cache::builder().max_capacity(MAX_MISSING).time_to_live(MISSING_FOR).build();
         let confirmed = ConfirmedOrders::default();
-        let reserving = SharedOutage::new("Could not take units at the gate");
-        let publishing = SharedOutage::new("Purchases were not confirmed");
+        let reserving = SharedOutage::new("Could not take units at the gate", "Units are taken at the gate again");
+        let publishing = SharedOutage::new(
+            "The queue did not confirm purchases; their buyers are answered 503",
+            "The queue confirms purchases again",
+        );
         Self { db, gate, queue, rebuilder, metrics, known, supervisor, reserving, publishing, confirmed, missing }
     }
 }

@@ -108,11 +108,17 @@ impl Deployment {
             return Ok(());
         }
         let InstanceUse { redis_id, redis_name, queue_id, queue_name } = uses.clone();
-        tracing::warn!(
-            redis = redis_name,
-            queue = queue_name,
-            "This deployment's Redis or queue is new or was emptied"
-        );
+        for (what, new, before, name) in
+            [("Redis", &redis_id, &row.redis_id, &redis_name), ("queue", &queue_id, &row.queue_id, &queue_name)]
+        {
+            match (new, before) {
+                (Some(_), None) => tracing::info!(name, "The {what} of this deployment is from now on this one"),
+                (Some(new), Some(before)) if new != before => {
+                    tracing::warn!(name, "The {what} of this deployment was emptied or replaced; no promise is lost");
+                }
+                _ => {}
+            }
+        }
         self.db
             .read(move |conn| {
                 Box::pin(async move {

@@ -139,7 +139,11 @@ impl Deployment {
                 Ok(Err(Problem::Unreadable(_))) => return Ok(()),
                 Ok(Err(problem)) => return Err(problem.text()),
                 Err(error) => {
-                    tracing::warn!(%error, "Starting without a comparison of the stores; purchases are refused until then");
+                    let problem = error.to_string();
+                    tracing::warn!(
+                        problem,
+                        "Cannot compare yet whether Redis and the queue are those of the database; no purchases until then"
+                    );
                     return Ok(());
                 }
             }
@@ -235,7 +239,8 @@ impl Deployment {
             self.metrics.deposed_gates.inc();
             tracing::error!(
                 product.id = %product, gate.epoch = gate, database.epoch = database,
-                "An open gate is older than the database says: closing it. Does another instance use another Redis?"
+                "An open gate is older than the database says: closing it. Does another instance use another Redis \
+                 (`seckill deployment show`), or was a backup of the database restored?"
             );
         }
     }

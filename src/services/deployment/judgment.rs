@@ -67,10 +67,10 @@ impl Side<'_> {
         let row_name = self.row_name.as_deref().unwrap_or_default();
         if row_name != self.own_name {
             return Err(Problem::Misconfigured(format!(
-                "{}: this instance uses {}, its database belongs to {row_name}; if that was moved on purpose: \
-                 seckill deployment adopt",
-                differing_key(keys, self.own_name, row_name),
-                self.own_name
+                "{key}: this instance uses {own}, but its database belongs to {row_name}: correct {key}. Only if the \
+                 deployment moves to {own} on purpose: `seckill deployment adopt` with this configuration",
+                key = differing_key(keys, self.own_name, row_name),
+                own = self.own_name
             )));
         }
         let mut others = others;

@@ -12,7 +12,7 @@ use crate::db::{BatchLimits, Db, DbConn, DbError, ErrorClass, NewOrder};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, OrderIds, ProductId, Purchase, PurchaseBatch, RejectReason, Timestamp, UserId};
 use crate::stock::StockGate;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Seldom};
 
 /// See the module.
 pub struct OrderWriter {
@@ -21,6 +21,9 @@ pub struct OrderWriter {
     metrics: Arc<Metrics>,
     size: BatchSize,
 }
+
+/// Lines about rejected purchases.
+static REJECTED: Seldom = Seldom::each_second();
 
 /// What became of purchases of one product.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -201,7 +204,10 @@ async fn write_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Res
         };
         match obstacle {
             Some(reason) => {
-                tracing::warn!(order.id = %purchase.order_id, reason = reason.as_str(), "Rejected a purchase");
+                if let Some(untold) = REJECTED.now() {
+                    let reason = reason.as_str();
+                    tracing::warn!(order.id = %purchase.order_id, reason, untold, "Rejected a purchase that was accepted");
+                }
                 new.push(order.rejected(reason));
                 outcome.rejected += 1;
                 outcome.dead.push(purchase);

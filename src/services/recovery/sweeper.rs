@@ -29,10 +29,15 @@ const STALE_AGE: Duration = Duration::from_secs(10);
 const MAX_STALE: usize = 500;
 /// Dead orders released in one sweep.
 const MAX_RELEASES: i64 = 1_000;
+/// A sweep that fails is told after this: the store that it lacks is told of at once.
+const TOLD_AFTER: Duration = Duration::from_secs(15);
 /// Gates taken away in one sweep: what else a sweep must find does not wait for more.
 const MAX_RETIRED: u32 = 100;
 /// Products looked at in one call to the gate.
 const PRODUCTS_A_CALL: i64 = 500;
+
+/// Lines about purchases that were left over.
+static LEFT_OVER: Seldom = Seldom::each_second();
 
 /// See the module.
 pub struct Sweeper {
@@ -64,7 +69,11 @@ impl Sweeper {
 
     /// Sweeps until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        let mut outage = Outage::new("Could not look for what was left");
+        let mut outage = Outage::after(
+            TOLD_AFTER,
+            "Could not look for purchases that were left over",
+            "Purchases that were left over are looked for again",
+        );
         for pause in PAUSES.build() {
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return;
@@ -72,7 +81,11 @@ impl Sweeper {
             // Not cut short by a stop: what was written is confirmed to the gate first.
             match self.sweep().await {
                 Ok(()) => outage.ended(),
-                Err(error) => outage.failed(error.code(), &error, "see what that store is lacking; nothing is lost"),
+                Err(error) => outage.failed(
+                    error.code(),
+                    &error,
+                    "see what the log says of the database and of Redis; nothing is lost",
+                ),
             }
         }
     }
@@ -178,7 +191,10 @@ impl Sweeper {
             Ok(_) | Err(GateError::Closed | GateError::Lost) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        tracing::warn!(product.id = %product, purchases = stale.purchases.len(), "Deciding purchases that were left");
+        if let Some(untold) = LEFT_OVER.now() {
+            let purchases = stale.purchases.len();
+            tracing::warn!(product.id = %product, purchases, untold, "Writing purchases that were left over");
+        }
         self.metrics.swept.inc_by(stale.purchases.len() as u64);
         for outcome in self.order_writer.write(stale.into_batches(product)).await?.into_iter().flatten() {
             self.order_writer.confirm(product, outcome).await?;

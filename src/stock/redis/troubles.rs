@@ -71,7 +71,10 @@ impl Troubles {
         if refuses {
             tracing::warn!(failures, "Redis refuses; purchases are answered 503. {problem}");
         } else {
-            tracing::warn!(failures, "Redis does not answer; purchases are answered 503. {problem}");
+            tracing::warn!(
+                failures,
+                "Redis does not answer; purchases are answered 503. Does the server of redis.addr run? {problem}"
+            );
         }
     }
 
@@ -89,7 +92,7 @@ impl Troubles {
         let mut now = self.now.lock();
         if let Some(trouble) = now.take_if(|trouble| trouble.last.elapsed() >= MAX_TOLD) {
             self.some.store(false, Ordering::Relaxed);
-            let seconds = trouble.last.duration_since(trouble.begun).as_secs_f32();
+            let seconds = trouble.last.duration_since(trouble.begun).as_secs();
             tracing::info!(failures = trouble.failures, seconds, "Redis serves purchases again");
         }
     }

@@ -8,8 +8,10 @@ use parking_lot::Mutex;
 
 use crate::model::ProductId;
 
-/// Between two lines, while rebuilds are under way.
+/// Between two lines, while rebuilds are under way; twice as long after each line that none succeeded.
 const LOGGED_EVERY: Duration = Duration::from_secs(5);
+/// Between two lines at most.
+const LOGGED_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Default)]
@@ -19,6 +21,8 @@ pub(super) struct RebuildLog(Mutex<Unlogged>);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Unlogged {
     logged_at: Option<Instant>,
+    /// Lines in a row that told of failures only.
+    futile: u32,
     lost: u64,
     opened: u64,
     buyers: usize,
@@ -63,23 +67,44 @@ impl RebuildLog {
         let mut unlogged = self.0.lock();
         unlogged.product = Some(product);
         happened(&mut unlogged);
-        if unlogged.logged_at.is_none_or(|at| at.elapsed() >= LOGGED_EVERY) {
+        if unlogged.logged_at.is_none_or(|at| at.elapsed() >= pause_after(unlogged.futile)) {
             unlogged.log();
         }
     }
 }
 
+fn pause_after(futile: u32) -> Duration {
+    (LOGGED_EVERY * 2_u32.saturating_pow(futile.saturating_sub(1).min(10))).min(LOGGED_AT_LEAST_EVERY)
+}
+
 impl Unlogged {
     fn log(&mut self) -> Self {
-        let since = std::mem::replace(self, Self { logged_at: Some(Instant::now()), ..Self::default() });
-        let Self { lost, opened, buyers, failed, ref problem, .. } = since;
+        let futile = if self.failed > 0 && self.opened == 0 { self.futile + 1 } else { 0 };
+        let since = std::mem::replace(self, Self { logged_at: Some(Instant::now()), futile, ..Self::default() });
+        let Self { lost: gates_lost, opened: gates_opened, buyers, failed: tries_failed, ref problem, .. } = since;
         let product = since.product.map(ProductId::get);
-        if failed > 0 {
-            tracing::warn!(failed, lost, opened, product.id = product, problem, "Could not rebuild gates yet");
-        } else if opened > 0 {
-            tracing::warn!(opened, buyers, lost, product.id = product, "Opened rebuilt gates");
+        if tries_failed > 0 {
+            tracing::warn!(
+                tries_failed,
+                gates_opened,
+                product.id = product,
+                problem,
+                "Could not rebuild gates yet; their purchases are answered 503"
+            );
+        } else if gates_opened > 0 {
+            tracing::warn!(
+                gates_opened,
+                buyers,
+                product.id = product,
+                "Gates are rebuilt with all their buyers: purchases are taken again"
+            );
         } else {
-            tracing::warn!(lost, product.id = product, "Gates are lost: rebuilding them");
+            tracing::warn!(
+                gates_lost,
+                product.id = product,
+                "Redis has no gates of these sales any more (restarted or emptied?): they are rebuilt from the database, \
+                 with some seconds of 503. No purchase is lost"
+            );
         }
         since
     }
@@ -91,6 +116,20 @@ mod tests {
 
     fn lines_are_due(log: &RebuildLog) -> bool {
         log.0.lock().logged_at.is_none_or(|at| at.elapsed() >= LOGGED_EVERY)
+    }
+
+    #[test]
+    fn what_fails_again_and_again_is_told_ever_more_seldom() {
+        assert_eq!([0, 1, 2, 3, 4, 5, 99].map(|futile| pause_after(futile).as_secs()), [5, 5, 10, 20, 40, 60, 60]);
+        let mut unlogged = Unlogged::default();
+        for futile in 1..4 {
+            unlogged.failed = 1;
+            unlogged.log();
+            assert_eq!(unlogged.futile, futile);
+        }
+        unlogged.opened = 1;
+        unlogged.log();
+        assert_eq!(unlogged.futile, 0);
     }
 
     #[test]
