@@ -1,36 +1,38 @@
-//! Signatures of tokens, made and checked by `ring`, which is here for TLS anyway.
+//! Signatures of tokens: those by key pairs are checked by `ring`, which is here for TLS anyway. Those by a secret are checked
+//! for each purchase, which takes `hmac` a quarter less time than `ring`.
 //!
 //! A key is for one algorithm only, whatever a token says of itself.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac};
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve};
-use ring::hmac;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
 };
+use sha2::Sha256;
 
 /// RSA keys that are neither weak nor slow: 2048 to 8192 bits. `ring` takes no others either.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
 /// A secret that signs tokens (HS256), and checks them.
-pub(super) struct SigningKey(hmac::Key);
+pub(super) struct SigningKey(Hmac<Sha256>);
 
 impl SigningKey {
     /// Prepares a secret: it is hashed once, not for each token.
     pub(super) fn new(secret: &[u8]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+        Self(Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"))
     }
 
     /// The signature of a message.
     pub(super) fn sign(&self, message: &[u8]) -> impl AsRef<[u8]> + use<> {
-        hmac::sign(&self.0, message)
+        self.0.clone().chain_update(message).finalize().into_bytes()
     }
 
     /// Whether this is the signature of a message. Takes the same time wherever it differs.
     pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        hmac::verify(&self.0, message, signature).is_ok()
+        self.0.clone().chain_update(message).verify_slice(signature).is_ok()
     }
 }
 
