@@ -16,7 +16,7 @@ use crate::telemetry::Seldom;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
-/// More would soon be all that the broker hands out unacknowledged, and nothing else could come: then the oldest are parked.
+/// Above this they would use up what the broker hands out unacknowledged, and nothing else could come: the oldest are parked.
 const MAX_HELD: usize = 768;
 
 /// Lines about messages that are put off.

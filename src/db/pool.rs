@@ -146,8 +146,9 @@ impl Db {
         self.run(false, None, work).await
     }
 
-    /// The same, however many readers wait: for the few reads on which who may come in depends.
-    pub async fn read_first<T, E, F>(&self, work: F) -> Result<T, E>
+    /// Runs `work` outside a transaction, however many readers wait: for the few statements on which it depends who may come
+    /// in, and whether this instance may sell.
+    pub async fn run_first<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<DbError> + Send + 'static,

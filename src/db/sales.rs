@@ -16,8 +16,8 @@ use super::pool::{Db, DbPool};
 use super::schema::products;
 use crate::model::{Purchase, PurchaseBatch, Timestamp};
 
-/// Stands for the revision of purchases that name none. An order gets the product's present one then, and if the one it names
-/// is not there: a program of a version that kept none has changed the product.
+/// Stands for the revision of purchases that name none. Then, and if the row of the named one is missing, an order gets the
+/// product's present revision.
 const NO_REVISION: i64 = -1;
 
 /// Leaves a transaction that is to be rolled back.

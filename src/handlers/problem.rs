@@ -88,7 +88,7 @@ impl ResponseError for Error {
     }
 }
 
-/// The most frequent one is rendered once, and not even counted by those who use it.
+/// The most frequent one is rendered once; a static body needs no reference count.
 static SOLD_OUT: LazyLock<Vec<u8>> = LazyLock::new(|| Error::Denied(Denial::SoldOut).problem());
 
 impl Error {

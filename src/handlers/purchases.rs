@@ -18,7 +18,7 @@ pub(super) async fn buy(
 ) -> Result<HttpResponse> {
     let order_id = match batcher.buy(identity.user_id, product_id).await {
         Ok(order_id) => order_id,
-        // Without the detour by which a framework keeps an error for the log.
+        // Past the framework's way of errors, which would box this one for the log.
         Err(sold_out @ Error::Denied(Denial::SoldOut)) => return Ok(sold_out.error_response()),
         Err(error) => return Err(error),
     };

@@ -59,7 +59,8 @@ impl StockGate {
     }
 
     /// Why a user gets nothing, if that is known without a step at the gate; `None`: it takes one. Redis is not asked: a change
-    /// that another instance made there counts within 200 ms.
+    /// that another instance made there counts within 200 ms. Of a full sale it counts as a try: who asks again within a second
+    /// is denied for that.
     pub fn denial(&self, product: ProductId, user: UserId) -> Option<Denial> {
         match self {
             Self::Memory(gate) => gate.denial(product, user),

@@ -83,8 +83,8 @@ impl Shard {
     }
 }
 
-/// What is left of the rate window for a buyer whose unit is given back. The reservation has limited the rate until now: no try
-/// after the one that got the unit has counted.
+/// What is left of the rate window for a buyer whose unit is given back. While a buyer held a unit, later tries
+/// were not counted.
 pub(super) fn rate_wait(purchase: &Purchase, now: Timestamp) -> Duration {
     RATE_WINDOW.saturating_sub(now.since(purchase.order_id.drawn_at()))
 }

@@ -68,7 +68,7 @@ struct State {
     acknowledged: Notify,
     done: Mutex<Vec<Done>>,
     opened_at: Instant,
-    /// When the commit under way hangs, in milliseconds after `opened_at`; [`NEVER`] while there is none. Only the
+    /// From when on the running commit counts as hung, in milliseconds after `opened_at`; [`NEVER`] while there is none. Only the
     /// writer sets it, so it says what is, not what was.
     hangs_at: AtomicU64,
 }

@@ -51,8 +51,8 @@ pub(super) struct Unconfirmed {
 }
 
 impl State {
-    /// How long the confirm of the oldest message has been overdue: the broker is blocked or frozen. Not a flag: what is
-    /// asked each time cannot be left over from a moment that is past.
+    /// How long the confirm of the oldest message has been overdue: the broker is blocked or frozen. Computed each
+    /// time, so it cannot be stale.
     fn overdue(&self) -> Option<Duration> {
         let (_, oldest) = self.sent.front()?;
         Instant::now().checked_duration_since(oldest.deadline).filter(|late| !late.is_zero())

@@ -113,7 +113,7 @@ impl Authenticator {
         let current = match self.admins.get(&id) {
             Some(generation) => Some(generation),
             None => {
-                let account = self.db.read_first(move |conn| Box::pin(conn.find_user(id))).await?;
+                let account = self.db.run_first(move |conn| Box::pin(conn.find_user(id))).await?;
                 let current =
                     account.filter(|account| account.role == Role::Admin).map(|account| account.token_generation);
                 // Only who is one: the others are few, and may become one.

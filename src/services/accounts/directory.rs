@@ -128,8 +128,6 @@ impl Asking {
 
     async fn find(&self, subjects: Vec<String>) -> DbResult<HashMap<String, ExternalUser>> {
         let issuer = self.issuer.clone();
-        self.db
-            .read_first(move |conn| Box::pin(async move { conn.find_external_users(&issuer, &subjects).await }))
-            .await
+        self.db.run_first(move |conn| Box::pin(async move { conn.find_external_users(&issuer, &subjects).await })).await
     }
 }

@@ -56,7 +56,7 @@ impl VerifyingKey {
         match parameters {
             AlgorithmParameters::RSA(rsa) => {
                 let (n, e) = (without_leading_zeros(bytes(&rsa.n)?), without_leading_zeros(bytes(&rsa.e)?));
-                RSA_BYTES.contains(&n.len()).then(|| Self::Rsa(RsaPublicKeyComponents { n, e }))
+                RSA_BYTES.contains(&n.len()).then_some(Self::Rsa(RsaPublicKeyComponents { n, e }))
             }
             AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
                 // Uncompressed, as SEC 1 writes a point.

@@ -143,7 +143,7 @@ impl Poll {
         let begun = Instant::now();
         let (mut after, long_ago) = (self.settled, now() - LONG_AGO_SECONDS);
         loop {
-            let page = self.db.read_first(move |conn| Box::pin(conn.token_withdrawals_after(after, PAGE))).await?;
+            let page = self.db.run_first(move |conn| Box::pin(conn.token_withdrawals_after(after, PAGE))).await?;
             for TokenWithdrawal { id, user_id, valid_from, created_at } in &page.rows {
                 let at = created_at.unix_ms() / 1000;
                 withdrawals.note(*user_id, *valid_from, at);

@@ -23,7 +23,7 @@ pub(super) struct Admitted {
 pub(super) struct Reserved {
     pub(super) pending: PendingPurchase,
     pub(super) order_id: OrderId,
-    /// The product's revision at the click: at the first one, if this is a repeat.
+    /// The product's revision at the click. A repeated click keeps the revision of the first one.
     pub(super) revision: Revision,
 }
 
@@ -66,7 +66,7 @@ impl Checkout {
                 }
             },
             Err(error) => {
-                // What is the server's own trouble, and a gate that is being rebuilt, others tell of.
+                // Errors of the server and closed gates are logged elsewhere.
                 if !error.is_of_server() && error != GateError::Closed {
                     self.reserving.failed("gate", &error, "the log says of Redis what is wrong with it");
                 }
@@ -87,7 +87,7 @@ impl Checkout {
                     to_publish.push(Reserved { pending, order_id, revision });
                     continue;
                 }
-                // Who published it may have died before the confirm: only one that is seen makes it a promise.
+                // Who published it may have died before the confirm. Only a confirm that this instance saw makes it a promise.
                 Answer::InFlight { order_id, revision } if !self.confirmed.contains(order_id) => {
                     to_publish.push(Reserved { pending, order_id, revision });
                     continue;

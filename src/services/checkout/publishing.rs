@@ -36,7 +36,8 @@ impl Checkout {
     /// Publishes, and notes at the gate that something of the product is in flight.
     async fn publish_and_note(&self, batch: &PurchaseBatch) -> std::result::Result<(), PublishError> {
         let (product, begun) = (batch.product_id, Instant::now());
-        let (confirmed, noted) = tokio::join!(self.queue.publish(batch), self.gate.note_in_flight(product));
+        let publish = async { (self.queue.publish(batch).await, begun.elapsed()) };
+        let ((confirmed, took), noted) = tokio::join!(publish, self.gate.note_in_flight(product));
         if let Err(error) = noted {
             // The next sweep notes it: until then the list of a buyer who asks another instance may lack an order.
             tracing::debug!(product.id = %product, %error, "Could not note what is in flight");
@@ -44,7 +45,7 @@ impl Checkout {
         match &confirmed {
             Ok(()) => {
                 self.publishing.worked();
-                self.metrics.publish_seconds.observe(begun.elapsed().as_secs_f64());
+                self.metrics.publish_seconds.observe(took.as_secs_f64());
             }
             Err(error) => self.metrics.publish_failures.with_label_values(&[error.as_str()]).inc(),
         }
@@ -69,7 +70,7 @@ impl Checkout {
 
 /// The message that takes reservations to the consumers, each order once.
 fn message_of(product_id: ProductId, epoch: i64, reserved: &[Reserved]) -> PurchaseBatch {
-    // Only a repeat brings an order id that others may bring, too.
+    // Two entries share an order id only if a click was repeated.
     let repeats = reserved.iter().any(|held| held.order_id != held.pending.purchase.order_id);
     let mut seen = OrderIds::default();
     let items: Vec<Purchase> = reserved

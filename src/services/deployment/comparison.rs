@@ -51,7 +51,7 @@ impl Deployment {
         let mut others = Vec::new();
         if !uses_row(&uses, &row) {
             let instance = self.instance.clone();
-            let read = self.db.read(move |conn| Box::pin(async move { conn.other_instances(&instance).await }));
+            let read = self.db.run_first(move |conn| Box::pin(async move { conn.other_instances(&instance).await }));
             others = read.await?;
         }
         if let Err(problem) = judge(&uses, &row, &others) {
@@ -75,7 +75,7 @@ impl Deployment {
     async fn report(&self, uses: &InstanceUse, new: String) -> Result<DeploymentRow> {
         let (instance, uses) = (self.instance.clone(), uses.clone());
         self.db
-            .read(move |conn| {
+            .run_first(move |conn| {
                 Box::pin(async move {
                     conn.report_instance(&instance, &uses).await?;
                     Ok::<_, Error>(conn.deployment(&new).await?)
@@ -120,7 +120,7 @@ impl Deployment {
             }
         }
         self.db
-            .read(move |conn| {
+            .run_first(move |conn| {
                 Box::pin(async move {
                     if let Some(id) = redis_id.filter(|id| row.redis_id.as_ref() != Some(id)) {
                         conn.change_redis(row.redis_id.as_deref(), &id, &redis_name).await?;

@@ -156,7 +156,7 @@ impl Deployment {
     /// Forgets that this process was an instance.
     pub(super) async fn leave(&self) {
         let instance = self.instance.clone();
-        let forget = self.db.read(move |conn| Box::pin(async move { conn.forget_instance(&instance).await }));
+        let forget = self.db.run_first(move |conn| Box::pin(async move { conn.forget_instance(&instance).await }));
         let _ = tokio::time::timeout(LOOK_TIMEOUT, forget).await;
     }
 
@@ -197,7 +197,8 @@ impl Deployment {
 
     /// Forgets instances that have died and so could not say that they stop. If it fails, the next time.
     async fn forget_dead(&self) {
-        let forget = self.db.read(|conn| Box::pin(async move { Ok::<_, Error>(conn.forget_dead_instances().await?) }));
+        let forget =
+            self.db.run_first(|conn| Box::pin(async move { Ok::<_, Error>(conn.forget_dead_instances().await?) }));
         let _ = tokio::time::timeout(LOOK_TIMEOUT, forget).await;
     }
 
@@ -318,7 +319,7 @@ impl Deployment {
             return Ok(id);
         }
         let new = Uuid::new_v4().to_string();
-        let row = self.db.read(|conn| Box::pin(async move { conn.deployment(&new).await })).await?;
+        let row = self.db.run_first(|conn| Box::pin(async move { conn.deployment(&new).await })).await?;
         *self.deployment_id.lock().unwrap_or_else(PoisonError::into_inner) = Some(row.deployment_id.clone());
         Ok(row.deployment_id)
     }

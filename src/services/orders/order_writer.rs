@@ -28,8 +28,8 @@ static REJECTED: Seldom = Seldom::each_second();
 /// What became of purchases of one product.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WriteOutcome {
-    /// The product's epoch as the writing transaction read it, for the gate to know who gives units back; that of the
-    /// purchases if none of them is dead.
+    /// The epoch under which dead orders give their units back: the product's, as the writing transaction read it. Not used if
+    /// none is dead.
     pub gate_epoch: i64,
     /// Orders that hold a unit.
     pub live: Vec<Purchase>,

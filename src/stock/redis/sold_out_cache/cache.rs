@@ -142,7 +142,7 @@ impl SoldOutCache {
         sales.iter().map(watched).collect()
     }
 
-    /// Takes over what a gate showed that was asked after so many changes. True: its buyers have to be copied.
+    /// Stores a gate's reply, unless the sale changed here since the question. True: its buyers have to be copied.
     pub(super) fn take_over(
         &self,
         Watched { sale, changes, .. }: &Watched,
