@@ -317,7 +317,7 @@ impl Accounts {
     async fn hash_of_admin(&self, settings: &config::Admin) -> Result<String> {
         let password = Password::parse(settings.password.expose_secret());
         let password = password.map_err(|problem| invalid("admin.password", problem))?;
-        self.passwords.hash(Asker::ourselves(&settings.username), password, || Ok(())).await
+        self.passwords.hash_at_start(password).await
     }
 
     async fn find_by_name(&self, name: &Username) -> Result<Option<Account>> {
