@@ -8,7 +8,7 @@
 //! - [`stock`] admits purchases, [`queue`] carries them, [`db`] decides and keeps them.
 //!
 //! [`app`] puts them together, [`config`] says how, [`error`] is what they fail with, [`model`] what they talk about,
-//! [`metrics`] and [`telemetry`] what they tell the operator; [`supervision`] watches the tasks behind it all.
+//! [`telemetry`] what they tell the operator; [`supervision`] watches the tasks behind it all.
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that fails may panic"))]
 

@@ -112,7 +112,7 @@ impl DbConn {
         Ok(())
     }
 
-    /// Forgets some of those that have not been seen for [`DEAD_AFTER_MINUTES`]: they have died. One that was only away says
+    /// Forgets some of those that have not been seen for `DEAD_AFTER_MINUTES`: they have died. One that was only away says
     /// again what it uses.
     pub async fn forget_dead_instances(&mut self) -> DbResult<()> {
         let dead = sql_query(format!(
