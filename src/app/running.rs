@@ -82,7 +82,7 @@ impl RunningApp {
             metrics,
             trusted_proxies,
         };
-        // The port opens last: whoever can connect can buy.
+        // The port opens last, because a client that can connect can buy.
         let server = server::serve(&config, state, checkout, &background)?;
         let drain = Duration::from_secs(config.server.drain_seconds.into());
         Ok(Self { server, clients, background, health: ready, drain, new_admin })

@@ -126,12 +126,10 @@ fn first_order(delivery: &impl AsRef<Message>) -> Option<OrderId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Purchase, PurchaseBatch};
+    use crate::consumers::testing::purchases;
 
     fn message(product: i64) -> Message {
-        let product_id = product.try_into().unwrap();
-        let items = vec![Purchase { order_id: OrderId::draw(product_id), user_id: 7.try_into().unwrap() }];
-        Message::Purchases(PurchaseBatch { product_id, epoch: 1, revision: None, items })
+        purchases(product, 1, 1)
     }
 
     fn reason() -> String {

@@ -138,25 +138,15 @@ impl<D: AsRef<Message>> WriteBatch<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{OrderId, Purchase, PurchaseBatch};
+    use crate::consumers::testing;
     use crate::queue::Barrier;
 
     const LINGER: Duration = Duration::from_millis(20);
     const MAX_LINGER: Duration = Duration::from_millis(100);
     const LIMITS: BatchLimits = BatchLimits { max_orders: 200, linger: LINGER, max_linger: MAX_LINGER };
 
-    /// A message is its own delivery.
-    impl AsRef<Message> for Message {
-        fn as_ref(&self) -> &Message {
-            self
-        }
-    }
-
     fn purchases(product: i64, orders: i64) -> Message {
-        let product_id = product.try_into().unwrap();
-        let purchase = |user: i64| Purchase { order_id: OrderId::draw(product_id), user_id: user.try_into().unwrap() };
-        let items = (1..=orders).map(purchase).collect();
-        Message::Purchases(PurchaseBatch { product_id, epoch: 1, revision: None, items })
+        testing::purchases(product, 1, orders)
     }
 
     fn barrier(product: i64) -> Message {

@@ -45,12 +45,10 @@ pub(super) fn alone<D: AsRef<Message>>(groups_of_batch: Vec<Group<D>>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{OrderId, Purchase};
+    use crate::consumers::testing::purchases;
 
     fn message(product: i64, epoch: i64) -> Message {
-        let product_id = product.try_into().unwrap();
-        let items = vec![Purchase { order_id: OrderId::draw(product_id), user_id: 7.try_into().unwrap() }];
-        Message::Purchases(PurchaseBatch { product_id, epoch, revision: None, items })
+        purchases(product, epoch, 1)
     }
 
     #[test]

@@ -5,6 +5,8 @@
 mod aside;
 mod collector;
 mod group;
+#[cfg(test)]
+mod testing;
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -24,10 +26,10 @@ use crate::db::{DbError, ErrorClass};
 use crate::model::ProductId;
 use crate::queue::{Barrier, Delivery, Message};
 use crate::services::{OrderWriter, Rebuilder, WriteOutcome};
-use crate::telemetry::{Metrics, metrics};
-use crate::telemetry::{Outage, Seldom};
+use crate::telemetry::{Metrics, Outage, Seldom, metrics};
 
-/// Pauses before a failed transaction is tried again: 1 s at most, doubled at most by jitter; not the same in two instances, so that they do not ask together.
+/// Pauses before a failed transaction is tried again: 1 s at most, which jitter may double. Not the same in two instances, so
+/// that they do not ask together.
 const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(40))
     .with_max_delay(Duration::from_secs(1))

@@ -16,8 +16,7 @@ use uuid::Uuid;
 
 use super::error::{DbError, DbResult};
 use crate::model::OrderId;
-use crate::telemetry::Seldom;
-use crate::telemetry::metrics;
+use crate::telemetry::{Seldom, metrics};
 
 /// A row is named again after this.
 const TOLD_AGAIN: Duration = Duration::from_secs(600);

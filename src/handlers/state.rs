@@ -22,7 +22,7 @@ pub struct AppState {
     pub reconciler: Arc<Reconciler>,
     /// Whether this instance can sell.
     pub health: Arc<Health>,
-    /// What Prometheus is told.
+    /// The metrics of this process.
     pub metrics: Arc<Metrics>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: TrustedProxies,

@@ -15,9 +15,9 @@ use std::task::{Context, Poll, Waker};
 use actix_http::h1;
 use futures_util::Stream;
 
-use super::doors::network;
 use super::refusal::Refusal;
 use super::worker::Worker;
+use crate::model::Network;
 
 /// Bytes of a head at most; what waits behind a reply may add to it.
 const HEAD_MAX_BYTES: usize = 16 * 1024;
@@ -160,7 +160,7 @@ impl Connection {
                 return true;
             }
             self.in_line.set(true);
-            self.worker.turns.wait(address.map(network), self.clone());
+            self.worker.turns.wait(address.map(Network::of), self.clone());
         }
         false
     }

@@ -1,12 +1,12 @@
 //! How many connections are open, in all and from each address. All workers share it.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::model::TrustedProxies;
+use crate::model::{Network, TrustedProxies};
 
 /// See the module.
 pub struct Doors {
@@ -15,7 +15,7 @@ pub struct Doors {
     open: AtomicUsize,
     /// Connections of an address at most; 0 is no limit.
     per_address: usize,
-    by_address: Mutex<HashMap<IpAddr, usize>>,
+    by_address: Mutex<HashMap<Network, usize>>,
     /// Not counted, for there are many behind each.
     proxies: TrustedProxies,
 }
@@ -69,18 +69,10 @@ impl Doors {
         address.is_some_and(|address| self.proxies.trust(address.to_canonical()))
     }
 
-    fn counted(&self, address: Option<IpAddr>) -> Option<IpAddr> {
+    fn counted(&self, address: Option<IpAddr>) -> Option<Network> {
         let address = address?.to_canonical();
         let is_counted = self.per_address > 0 && !address.is_loopback() && !self.proxies.trust(address);
-        is_counted.then(|| network(address))
-    }
-}
-
-/// Whom an address stands for: one client has a whole IPv6 network of 2^64 addresses, but mostly one of IPv4.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        is_counted.then(|| Network::of(address))
     }
 }
 

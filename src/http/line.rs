@@ -2,13 +2,14 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+
+use crate::model::Network;
 
 /// See the module.
 pub(super) struct Line<T> {
-    waiting: HashMap<Option<IpAddr>, VecDeque<T>>,
+    waiting: HashMap<Option<Network>, VecDeque<T>>,
     /// Addresses of those who wait, in the order of their turns.
-    addresses: VecDeque<Option<IpAddr>>,
+    addresses: VecDeque<Option<Network>>,
 }
 
 impl<T> Default for Line<T> {
@@ -19,7 +20,7 @@ impl<T> Default for Line<T> {
 
 impl<T> Line<T> {
     /// Waits as the last one of its address.
-    pub(super) fn push(&mut self, address: Option<IpAddr>, who: T) {
+    pub(super) fn push(&mut self, address: Option<Network>, who: T) {
         match self.waiting.entry(address) {
             Entry::Occupied(mut waiting) => waiting.get_mut().push_back(who),
             Entry::Vacant(none) => {
@@ -54,7 +55,8 @@ mod tests {
     #[test]
     fn a_crowd_of_one_address_waits_behind_itself() {
         let mut line = Line::default();
-        let (crowd, buyer) = (Some([192, 0, 2, 1].into()), Some([192, 0, 2, 2].into()));
+        let address = |host| Some(Network::of([192, 0, 2, host].into()));
+        let (crowd, buyer) = (address(1), address(2));
         for number in 0..1_000 {
             line.push(crowd, number);
         }

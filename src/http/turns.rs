@@ -8,7 +8,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::connection::Connection;
 use super::line::Line;
+use crate::model::Network;
 
 /// Connections that are not proven have so many turns in one of the event loop, and so many are taken from the system.
 const UNPROVEN_A_TURN: usize = 8;
@@ -86,7 +86,7 @@ impl Turns {
     }
 
     /// It may not, and waits.
-    pub(super) fn wait(&self, network: Option<IpAddr>, connection: Rc<Connection>) {
+    pub(super) fn wait(&self, network: Option<Network>, connection: Rc<Connection>) {
         self.line.borrow_mut().push(network, connection);
         self.begun.notify_one();
     }

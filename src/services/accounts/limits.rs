@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 
-use super::network::Network;
 use crate::error::{Error, Result};
-use crate::model::Username;
+use crate::model::{Network, Username};
 
 const WINDOW: Duration = Duration::from_secs(60);
 /// Addresses and accounts remembered at most; an attacker with more of them evicts those used least.

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::network::Network;
+use crate::model::Network;
 
 /// Places in all; an address with few of them gets one more all the same.
 const MAX_PLACES: usize = 16_384;

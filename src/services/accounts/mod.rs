@@ -11,7 +11,6 @@ mod jwt;
 mod keys;
 mod limits;
 mod line;
-mod network;
 mod passwords;
 mod session;
 mod signature;

@@ -6,15 +6,15 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::line::{Joined, Line, Waiter};
-use super::network::Network;
 use crate::error::{Error, Result};
-use crate::model::Password;
+use crate::model::{Network, Password};
 
 /// A request waits this long at most: shorter than what clients and proxies usually allow.
 const HELD_FOR: Duration = Duration::from_secs(20);
@@ -198,7 +198,7 @@ impl PasswordHasher {
         let network = Network::of(asker.from);
         let (reply, done) = oneshot::channel();
         let joined = {
-            let mut waiting = shared.lock();
+            let mut waiting = shared.waiting.lock();
             let patience = waiting.turns_within(HELD_FOR, shared.threads);
             let job = Box::new(Ask { work, reply });
             match waiting.line(asker.known).join(network, asker.account, job, patience) {
@@ -211,7 +211,7 @@ impl PasswordHasher {
         match tokio::time::timeout(HELD_FOR, done).await {
             Ok(done) => done.map_err(|_| Error::Internal("hashing a password panicked".to_owned()))?,
             Err(_) => {
-                let mut waiting = shared.lock();
+                let mut waiting = shared.waiting.lock();
                 let turns = waiting.line(asker.known).turns_before_account(network, asker.account);
                 Err(come_again(waiting.time(turns, shared.threads)))
             }
@@ -230,16 +230,12 @@ fn failed(error: bcrypt::BcryptError) -> Error {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.lock().ended = true;
+        self.0.waiting.lock().ended = true;
         self.0.wake.notify_all();
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Does what comes until nobody is left who could send more.
     fn work(&self) {
         // Elsewhere it would be the priority of the whole process.
@@ -251,18 +247,18 @@ impl Shared {
             let begun = Instant::now();
             // Its caller finds that there is no reply.
             let _ = catch_unwind(AssertUnwindSafe(|| job.run()));
-            self.lock().busy.remove(&account);
+            self.waiting.lock().busy.remove(&account);
             // Another thread may have passed it over.
             self.wake.notify_one();
             // Priority alone leaves a busy sale too little: this way a thread takes half of a core at most.
             std::thread::sleep(begun.elapsed());
-            let mut waiting = self.lock();
+            let mut waiting = self.waiting.lock();
             waiting.turn = (waiting.turn * 7 + begun.elapsed()) / 8;
         }
     }
 
     fn wait_for_work(&self) -> Option<(String, Box<dyn Job>)> {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         loop {
             if waiting.ended {
                 return None;
@@ -270,7 +266,7 @@ impl Shared {
             if let Some(next) = waiting.next() {
                 return Some(next);
             }
-            waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            self.wake.wait(&mut waiting);
         }
     }
 }
@@ -296,9 +292,9 @@ mod tests {
         let verify = async |given: &str, hash: Option<String>| {
             let answered = Arc::new(Mutex::new(None));
             let told = answered.clone();
-            let tell = move |correct| *told.lock().unwrap() = Some(correct);
+            let tell = move |correct| *told.lock() = Some(correct);
             let correct = hasher.verify(asker("alice", 1), password(given), hash, || Ok(()), tell).await.unwrap();
-            assert_eq!(*answered.lock().unwrap(), Some(correct));
+            assert_eq!(*answered.lock(), Some(correct));
             correct
         };
         assert!(verify("correct horse", Some(hash.clone())).await);
@@ -342,7 +338,7 @@ mod tests {
             tokio::spawn(async move {
                 let account = format!("{host}-{number}");
                 let work = move || {
-                    order.lock().unwrap().push(host);
+                    order.lock().push(host);
                     Ok(())
                 };
                 hasher.take_turn(asker(&account, host), work).await
@@ -356,7 +352,7 @@ mod tests {
         for answer in asked {
             answer.await.unwrap().unwrap();
         }
-        assert!(order.lock().unwrap().iter().position(|host| *host == 2).unwrap() <= 1);
+        assert!(order.lock().iter().position(|host| *host == 2).unwrap() <= 1);
     }
 
     #[tokio::test]
@@ -365,7 +361,7 @@ mod tests {
         let panicked = hasher.take_turn::<()>(asker("alice", 1), || panic!("in a test")).await;
         assert!(matches!(panicked, Err(Error::Internal(_))));
         let go_on = hold(&hasher).await;
-        hasher.handle.0.lock().turn = Duration::from_secs(7);
+        hasher.handle.0.waiting.lock().turn = Duration::from_secs(7);
         let ask = |number: usize| {
             let hasher = hasher.clone();
             tokio::spawn(async move { hasher.take_turn(asker(&number.to_string(), 1), move || Ok(number)).await })

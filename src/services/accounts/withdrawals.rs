@@ -7,10 +7,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
+use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use super::tokens::now;
@@ -66,13 +66,13 @@ impl Withdrawals {
         if self.users.load(Ordering::Relaxed) == 0 {
             return true;
         }
-        let shard = self.shard(user).read().unwrap_or_else(PoisonError::into_inner);
+        let shard = self.shard(user).read();
         shard.get(&user).is_none_or(|withdrawn| issued >= withdrawn.valid_from)
     }
 
     /// Notes a withdrawal; an older one changes nothing.
     pub(super) fn note(&self, user: UserId, valid_from: i64, at: i64) {
-        let mut shard = self.shard(user).write().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shard(user).write();
         let noted = shard.entry(user).or_insert_with(|| {
             self.users.fetch_add(1, Ordering::Relaxed);
             Withdrawn { valid_from, at }
@@ -83,7 +83,7 @@ impl Withdrawals {
 
     fn forget_before(&self, at: i64) {
         for shard in &self.shards {
-            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = shard.write();
             let before = shard.len();
             shard.retain(|_, withdrawn| withdrawn.at >= at);
             self.users.fetch_sub(before - shard.len(), Ordering::Relaxed);

@@ -1,10 +1,11 @@
 //! An instance of a deployment: what it knows of whose Redis and queue it uses, and whether it may promise.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -212,7 +213,7 @@ impl Deployment {
 
     /// Whether a gate of that epoch may still sell, as far as it is known here.
     pub fn is_current(&self, product: ProductId, epoch: i64) -> bool {
-        let deposed = self.deposed.read().unwrap_or_else(PoisonError::into_inner);
+        let deposed = self.deposed.read();
         deposed.is_empty() || deposed.get(&product).is_none_or(|newer| epoch >= newer.epoch)
     }
 
@@ -230,12 +231,12 @@ impl Deployment {
     pub(in crate::services) fn saw_gate(&self, product: ProductId, gate: i64, database: i64) {
         if gate >= database {
             if self.has_deposed_gates() {
-                self.deposed.write().unwrap_or_else(PoisonError::into_inner).remove(&product);
+                self.deposed.write().remove(&product);
             }
             return;
         }
         let deposed = Deposed { epoch: database, seen: Instant::now() };
-        let before = self.deposed.write().unwrap_or_else(PoisonError::into_inner).insert(product, deposed);
+        let before = self.deposed.write().insert(product, deposed);
         if before.is_none_or(|before| before.epoch != database) {
             self.metrics.deposed_gates.inc();
             tracing::error!(
@@ -250,14 +251,14 @@ impl Deployment {
     /// it was closed, or its sale is over.
     pub(in crate::services) fn saw_all_gates(&self) {
         if self.has_deposed_gates() {
-            let mut deposed = self.deposed.write().unwrap_or_else(PoisonError::into_inner);
+            let mut deposed = self.deposed.write();
             deposed.retain(|_, deposed| deposed.seen.elapsed() < DEPOSED_FOR);
         }
     }
 
     /// Whether a gate here was found to be older than the database says, and not rebuilt since.
     pub fn has_deposed_gates(&self) -> bool {
-        !self.deposed.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.deposed.read().is_empty()
     }
 
     /// Compares now, for whoever wants to begin an epoch. The id of what lies in Redis, if that is the deployment's.
@@ -315,12 +316,12 @@ impl Deployment {
     }
 
     pub(super) async fn id(&self) -> Result<String> {
-        if let Some(id) = self.deployment_id.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        if let Some(id) = self.deployment_id.lock().clone() {
             return Ok(id);
         }
         let new = Uuid::new_v4().to_string();
         let row = self.db.run_first(|conn| Box::pin(async move { conn.deployment(&new).await })).await?;
-        *self.deployment_id.lock().unwrap_or_else(PoisonError::into_inner) = Some(row.deployment_id.clone());
+        *self.deployment_id.lock() = Some(row.deployment_id.clone());
         Ok(row.deployment_id)
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -70,8 +70,8 @@ impl UnfinishedSales {
     /// From where a sweep looks; `None`: at every sale there ever was, as the first one of a process does, for nobody
     /// remembers what an earlier process left.
     pub(in crate::services) fn sweep_since(&self) -> Option<Timestamp> {
-        let looked_at = self.looked_at().filter(|at| at.elapsed() < ALL_SWEPT_EVERY);
-        looked_at.map(|_| self.gate.now().before(SWEPT_FOR))
+        let looked_at = *self.looked_at.lock();
+        looked_at.filter(|at| at.elapsed() < ALL_SWEPT_EVERY).map(|_| self.gate.now().before(SWEPT_FOR))
     }
 
     /// A sweep has ended; whether all gates that should be open were, and whether it has looked at all sales there ever were.
@@ -111,18 +111,14 @@ impl UnfinishedSales {
 
     /// Whether no gate that should be open is known not to be. Not before the first sweep of this process, which finds out.
     fn all_gates_are_open(&self) -> bool {
-        self.looked_at().is_some()
+        self.looked_at.lock().is_some()
             && self.all_open.load(Ordering::Relaxed)
             && self.rebuilding.load(Ordering::Relaxed) == 0
     }
 
-    fn looked_at(&self) -> Option<Instant> {
-        *self.looked_at.lock()
-    }
-
     /// Notes what a look at the gate of a sale has found.
     pub(in crate::services) fn saw(&self, sale: &Sale, view: &GateView) {
-        let mut left = self.left();
+        let mut left = self.left.lock();
         if view.in_flight == 0 || !sale.had_ended(self.gate.now()) {
             left.remove(&sale.id);
         } else if left.len() < MAX_LEFT {
@@ -132,10 +128,6 @@ impl UnfinishedSales {
 
     /// Sales that have ended and have something in flight.
     pub(in crate::services) fn left_over(&self) -> Vec<ProductId> {
-        self.left().iter().copied().collect()
-    }
-
-    fn left(&self) -> MutexGuard<'_, BTreeSet<ProductId>> {
-        self.left.lock()
+        self.left.lock().iter().copied().collect()
     }
 }

@@ -16,8 +16,7 @@ use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, Timestamp};
 use crate::services::orders::LATELY;
 use crate::stock::{GateError, GateView, StockGate};
-use crate::telemetry::Metrics;
-use crate::telemetry::Seldom;
+use crate::telemetry::{Metrics, Seldom};
 
 /// Between two reconciliations.
 const INTERVAL: Duration = Duration::from_secs(10);

@@ -16,8 +16,7 @@ use crate::model::{ProductId, Purchase, Sale, Timestamp};
 use crate::services::deployment::Deployment;
 use crate::services::orders::{OrderWriter, UnfinishedSales, WriteOutcome};
 use crate::stock::{GateError, GateView, StockGate};
-use crate::telemetry::Metrics;
-use crate::telemetry::{Outage, Seldom};
+use crate::telemetry::{Metrics, Outage, Seldom};
 
 /// Between two sweeps: 450 to 900 ms, so that instances do not sweep together. What a sweep must find within a second is found.
 const PAUSES: ConstantBuilder =

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -96,7 +96,7 @@ impl Rebuilder {
     /// Starts the rebuild of a gate that is not open, unless this instance is at it. A gate in this process is opened by
     /// the warm-up.
     pub fn start(self: &Arc<Self>, product: ProductId) {
-        if self.gate.shared().is_none() || !self.under_way().insert(product) {
+        if self.gate.shared().is_none() || !self.under_way.lock().insert(product) {
             return;
         }
         self.metrics.rebuilding.inc();
@@ -110,7 +110,7 @@ impl Rebuilder {
                 Some(Err(_)) => rebuilder.supervisor.survived(TASK),
             }
             let was_last = {
-                let mut under_way = rebuilder.under_way();
+                let mut under_way = rebuilder.under_way.lock();
                 under_way.remove(&product);
                 under_way.is_empty()
             };
@@ -126,10 +126,6 @@ impl Rebuilder {
     /// The deployment whose gates these are.
     pub(in crate::services) fn deployment(&self) -> &Deployment {
         &self.deployment
-    }
-
-    fn under_way(&self) -> MutexGuard<'_, HashSet<ProductId>> {
-        self.under_way.lock()
     }
 
     async fn run(&self, product: ProductId) -> Result<()> {

@@ -1,17 +1,17 @@
-//! Where somebody is, as limits count it: an IPv4 address, or the /64 of an IPv6 address, which is what one line gets.
+//! Where somebody is, as limits and waiting lines count it: an IPv4 address, or the /64 of an IPv6 address, which is what one line gets.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// See the module.
+/// One client, as far as an address tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Network(IpAddr);
+pub struct Network(IpAddr);
 
 /// The lower half of an IPv6 address is its owner's choice.
 const OWNERS_CHOICE: u128 = u64::MAX as u128;
 
 impl Network {
     /// The network of an address; `::ffff:1.2.3.4` is 1.2.3.4.
-    pub(super) fn of(address: IpAddr) -> Self {
+    pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V6(address) => Self(IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !OWNERS_CHOICE))),
             address => Self(address),
