@@ -6,10 +6,12 @@ mod set_password;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use secrecy::ExposeSecret;
 use serde_json::json;
+use tokio::runtime::Runtime;
 
 use crate::app::{self, RunningApp};
 #[cfg(feature = "bench")]
@@ -21,6 +23,9 @@ use crate::output::print_lines;
 use crate::process::{self, StopSignals};
 use crate::queue::{Chosen, DeadLetter, DeadLetters, PutBack, Replayed};
 use crate::telemetry;
+
+/// For a query that is not over when everything else is, such as one of a start that was told to stop.
+const LAST_QUERY: Duration = Duration::from_secs(1);
 
 /// Sells a limited stock exactly once.
 #[derive(Debug, Parser)]
@@ -138,17 +143,26 @@ impl From<Which> for Chosen {
     }
 }
 
-/// Runs a command to its end.
-pub async fn run(cli: Cli) -> ExitCode {
+/// Runs a command to its end. Not `async`, because what is awaited in the program's own crate is compiled there once more.
+pub fn run(cli: Cli) -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
-    match dispatch(cli).await {
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("seckill: cannot start threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = match runtime.block_on(dispatch(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("seckill: {problem}");
             ExitCode::FAILURE
         }
-    }
+    };
+    runtime.shutdown_timeout(LAST_QUERY);
+    code
 }
 
 async fn dispatch(cli: Cli) -> Result<(), String> {

@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::conn::{AsyncSqliteConnection, DbConn};
 use super::error::{DbError, DbResult};
@@ -57,9 +57,12 @@ pub(super) enum DbPool {
     Sqlite(Pool<AsyncSqliteConnection>, Arc<Mutex<SqliteWriter>>),
 }
 
+/// What is done with a connection.
+type Work = Box<dyn for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, ()> + Send>;
+
 /// What a reader of a page wants to see.
 #[derive(Debug, Clone, Copy)]
-pub enum Page {
+pub enum PageOf {
     /// Products.
     Products,
     /// Orders.
@@ -158,15 +161,15 @@ impl Db {
     }
 
     /// The same for what anybody may ask for as often as they like, with a bounded share of the connections.
-    pub async fn read_page<T, E, F>(&self, page: Page, work: F) -> Result<T, E>
+    pub async fn read_page<T, E, F>(&self, page: PageOf, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
         let share = match page {
-            Page::Products => &self.products,
-            Page::Orders => &self.orders,
+            PageOf::Products => &self.products,
+            PageOf::Orders => &self.orders,
         };
         let place = tokio::time::timeout(PAGE_PATIENCE, share.clone().acquire_owned()).await;
         let Ok(Ok(place)) = place else {
@@ -182,24 +185,36 @@ impl Db {
         E: From<DbError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
+        let (answer, answered) = oneshot::channel();
+        let work: Work = Box::new(move |conn| {
+            // Nobody waits for the answer of a reader that has gone.
+            Box::pin(async move { drop(answer.send(work(conn).await)) })
+        });
+        self.run_task(writes, place, work).await?;
+        answered.await.map_err(|_| DbError::Task("its work ended without an answer".to_owned()))?
+    }
+
+    /// The same for work that keeps its own answer. All work is of this one type, because each type of task is compiled with a
+    /// copy of the runtime's code: 89 of them were more than half of all such copies.
+    async fn run_task(&self, writes: bool, place: Option<OwnedSemaphorePermit>, work: Work) -> DbResult<()> {
         let pool = self.pool.clone();
         let task = self.runtime.spawn(async move {
             let _place = place;
             let _turn = if writes { pool.take_turn().await? } else { None };
             let mut conn = pool.get().await?;
             match tokio::time::timeout(QUERY_TIMEOUT, work(&mut conn)).await {
-                Ok(result) => {
+                Ok(()) => {
                     if conn.is_spoiled() {
                         // At once, with the locks it may hold. What else is idle leads to the same server.
                         conn.discard();
                         pool.forget_idle();
                     }
-                    result
+                    Ok(())
                 }
                 Err(_) => {
                     // A query cut short leaves its connection unusable.
                     conn.discard();
-                    Err(DbError::TimedOut.into())
+                    Err(DbError::TimedOut)
                 }
             }
         });

@@ -35,12 +35,12 @@ pub struct Health {
     supervisor: Supervisor,
     deployment: Arc<Deployment>,
     stopping: AtomicBool,
-    found: Mutex<Option<Found>>,
+    found: Mutex<Option<LastLook>>,
 }
 
-/// What the last look has found.
+/// What the last look at the stores has found.
 #[derive(Clone)]
-struct Found {
+struct LastLook {
     at: Instant,
     database: Check,
     gate: Check,
@@ -186,7 +186,7 @@ impl Health {
             // The HTTP server cannot write its date then, and no token can be checked.
             self.supervisor.ended("clock", "stands before 1970");
         }
-        let found = Found { at: Instant::now(), database, gate, gate_trouble };
+        let found = LastLook { at: Instant::now(), database, gate, gate_trouble };
         *self.found.lock() = Some(found);
     }
 }

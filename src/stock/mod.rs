@@ -16,4 +16,4 @@ pub use self::memory::HeldUnits;
 pub use self::rate_limiter::RATE_WINDOW;
 pub use self::redis::Staging;
 pub use self::shared::SharedGate;
-pub use self::types::{Admission, Answer, Found, GateError, GateOwner, GateView, HeldUnit, Inspection, Stale};
+pub use self::types::{Admission, Answer, FoundGate, GateError, GateOwner, GateView, HeldUnit, Inspection, Stale};

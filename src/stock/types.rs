@@ -92,7 +92,7 @@ pub struct Inspection {
     /// Identity of the server.
     pub server_id: String,
     /// What is there.
-    pub found: Found,
+    pub found: FoundGate,
 }
 
 /// Whose gates a Redis holds.
@@ -106,7 +106,7 @@ pub struct GateOwner {
 
 /// What is there of a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum FoundGate {
     /// Nothing, or something of another server or with parts missing: nothing of it can be used.
     Nothing,
     /// A closed gate of that epoch.

@@ -22,7 +22,7 @@ const ENTRY_BYTES: usize = 500;
 
 /// Which page.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in crate::services) enum Page {
+pub(in crate::services) enum PageKey {
     Product(ProductId),
     List(Option<SaleFilter>, Option<ProductId>, usize),
 }
@@ -50,14 +50,14 @@ impl RenderedPage {
 /// The pages that were just looked at.
 pub(in crate::services) struct PageCache {
     /// By the changes before they were read: a page that is being read while something changes is soon forgotten.
-    pages: Cache<(u64, Page), RenderedPage>,
+    pages: Cache<(u64, PageKey), RenderedPage>,
     changes: AtomicU64,
 }
 
 impl PageCache {
     pub(in crate::services) fn new() -> Self {
         let weight =
-            |_: &(u64, Page), page: &RenderedPage| u32::try_from(page.json.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
+            |_: &(u64, PageKey), page: &RenderedPage| u32::try_from(page.json.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
         let pages = Cache::builder().weigher(weight).max_capacity(MAX_BYTES).time_to_live(LIFETIME).build();
         Self { pages, changes: AtomicU64::default() }
     }
@@ -65,7 +65,7 @@ impl PageCache {
     /// The page, read now by one of those who ask if it is not there.
     pub(in crate::services) async fn get<T: Serialize>(
         &self,
-        page: Page,
+        page: PageKey,
         read: impl Future<Output = Result<T>>,
     ) -> Result<RenderedPage> {
         let rendered = async { RenderedPage::new(&read.await?) };

@@ -31,7 +31,7 @@ impl ProductQueries {
         if !self.known.may_exist(id).await? {
             return Err(Error::ProductNotFound);
         }
-        let page = self.page_cache.get(page_cache::Page::Product(id), self.read(id)).await;
+        let page = self.page_cache.get(page_cache::PageKey::Product(id), self.read(id)).await;
         if let Err(Error::ProductNotFound) = page {
             self.known.missed(id);
         }
@@ -39,7 +39,7 @@ impl ProductQueries {
     }
 
     pub(in crate::services) async fn read(&self, id: ProductId) -> Result<ProductView> {
-        let product = self.db.read_page(db::Page::Products, move |conn| Box::pin(conn.find_product(id))).await?;
+        let product = self.db.read_page(db::PageOf::Products, move |conn| Box::pin(conn.find_product(id))).await?;
         self.view(product.ok_or(Error::ProductNotFound)?).await
     }
 
@@ -50,7 +50,9 @@ impl ProductQueries {
         cursor: Option<ProductId>,
         limit: usize,
     ) -> Result<RenderedPage> {
-        self.page_cache.get(page_cache::Page::List(filter, cursor, limit), self.read_list(filter, cursor, limit)).await
+        self.page_cache
+            .get(page_cache::PageKey::List(filter, cursor, limit), self.read_list(filter, cursor, limit))
+            .await
     }
 
     async fn read_list(
@@ -69,7 +71,7 @@ impl ProductQueries {
         let now = self.gate.now();
         let products = self
             .db
-            .read_page(db::Page::Products, move |conn| Box::pin(conn.list_products(state, now, before, wanted)))
+            .read_page(db::PageOf::Products, move |conn| Box::pin(conn.list_products(state, now, before, wanted)))
             .await?;
         let left = if products.count > limit { products.keys.last() } else { None };
         let left = left.filter(|id| ProductId::try_from(**id).is_ok()).map(i64::to_string);

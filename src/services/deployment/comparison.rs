@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::instance::{Deployment, Found};
-use super::judgment::{Problem, judge, uses_row};
+use super::instance::{Deployment, LastComparison};
+use super::judgment::{Mismatch, judge, uses_row};
 use crate::db::{DeploymentRow, InstanceUse};
 use crate::error::{Error, Result};
 use crate::stock::GateError;
@@ -15,7 +15,7 @@ const OWNER_PATIENCE: Duration = Duration::from_millis(500);
 impl Deployment {
     /// Says what this instance uses, and compares it with what the deployment uses. What was emptied is taken over under its
     /// new id, unless an instance that runs still uses what was there.
-    pub(super) async fn compare(&self, found: &mut Found) -> Result<std::result::Result<(), Problem>> {
+    pub(super) async fn compare(&self, found: &mut LastComparison) -> Result<std::result::Result<(), Mismatch>> {
         let id = self.id().await?;
         let Some(gate) = self.gate.shared() else { return Ok(Ok(())) };
         let known = found.redis_id.clone().filter(|_| found.reads_redis);
@@ -29,7 +29,7 @@ impl Deployment {
                 (found.redis_id, found.reads_redis) = (Some(owner.redis_id), true);
                 None
             }
-            Ok(Ok(_)) => return Ok(Err(Problem::Misconfigured(self.foreign()))),
+            Ok(Ok(_)) => return Ok(Err(Mismatch::Misconfigured(self.foreign()))),
             Ok(Err(GateError::Protocol(problem))) => Some(problem),
             Ok(Err(_)) | Err(_) => None,
         };
@@ -39,8 +39,8 @@ impl Deployment {
             // Whoever cannot read which Redis this is must still learn that the one it knew was left.
             let left = found.redis_id.is_some() && row.redis_id.is_some() && found.redis_id != row.redis_id;
             return Ok(match (left, unreadable) {
-                (true, _) => Err(Problem::Misconfigured(self.left(&row))),
-                (false, Some(problem)) => Err(Problem::Unreadable(self.spoiled(&problem))),
+                (true, _) => Err(Mismatch::Misconfigured(self.left(&row))),
+                (false, Some(problem)) => Err(Mismatch::Unreadable(self.spoiled(&problem))),
                 (false, None) => judge(&self.uses(None), &row, &[]),
             });
         }

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::judgment::Problem;
+use super::judgment::Mismatch;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::model::ProductId;
@@ -62,7 +62,7 @@ pub struct Deployment {
     /// When the last look was over, in milliseconds after `begun`.
     looked_at: AtomicU64,
     /// What was found last. One look at a time.
-    found: tokio::sync::Mutex<Found>,
+    found: tokio::sync::Mutex<LastComparison>,
     /// Products whose gate here is older than the database says.
     deposed: RwLock<HashMap<ProductId, Deposed>>,
 }
@@ -76,7 +76,7 @@ struct Deposed {
 }
 
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct LastComparison {
     /// What lies in Redis, as it was read last.
     pub(super) redis_id: Option<String>,
     /// It was read by the last look.
@@ -131,13 +131,13 @@ impl Deployment {
                 Ok(Ok(())) if reads_redis => break,
                 // Redis is away, which others report: a look will find it.
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(Problem::OthersDiffer(_))) if begun.elapsed() < START_PATIENCE => {
+                Ok(Err(Mismatch::OthersDiffer(_))) if begun.elapsed() < START_PATIENCE => {
                     tokio::time::sleep(LOOK_EVERY).await;
                     // Two instances may have written at once whose queue this is; one of both stays.
                     self.queue.join(&id, false).await?;
                 }
                 // Told by the look. It sells as soon as somebody has mended the key.
-                Ok(Err(Problem::Unreadable(_))) => return Ok(()),
+                Ok(Err(Mismatch::Unreadable(_))) => return Ok(()),
                 Ok(Err(problem)) => return Err(problem.text()),
                 Err(error) => {
                     let problem = error.to_string();
@@ -280,7 +280,7 @@ impl Deployment {
             // As long as Redis does not answer, what was wrong with it is wrong, and what was never known is not known.
             Ok(Ok(Ok(()))) if !found.reads_redis && (found.problem.is_some() || found.redis_id.is_none()) => {}
             // Told already. The gates that it has are those that it had, so the sale goes on.
-            Ok(Ok(Err(Problem::Unreadable(_)))) => {}
+            Ok(Ok(Err(Mismatch::Unreadable(_)))) => {}
             Ok(Ok(Ok(()))) => {
                 if found.problem.take().is_some() || !self.agrees() {
                     tracing::warn!(

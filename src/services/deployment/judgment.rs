@@ -3,7 +3,7 @@
 use crate::db::{DeploymentRow, InstanceUse};
 
 /// Why an instance must not sell.
-pub(super) enum Problem {
+pub(super) enum Mismatch {
     /// It is configured to use something else than the deployment does.
     Misconfigured(String),
     /// Instances that run use something else of the same name; some may not have noticed yet that it was emptied.
@@ -12,7 +12,7 @@ pub(super) enum Problem {
     Unreadable(String),
 }
 
-impl Problem {
+impl Mismatch {
     /// In words, with the setting that leads elsewhere.
     pub(super) fn text(self) -> String {
         match self {
@@ -32,7 +32,7 @@ pub(super) fn judge(
     uses: &InstanceUse,
     row: &DeploymentRow,
     others: &[InstanceUse],
-) -> std::result::Result<(), Problem> {
+) -> std::result::Result<(), Mismatch> {
     let redis = Side { own: &uses.redis_id, own_name: &uses.redis_name, row: &row.redis_id, row_name: &row.redis_name };
     redis.judge(
         &["redis.addr", "redis.db", "redis.key_prefix"],
@@ -59,14 +59,14 @@ impl Side<'_> {
         &self,
         keys: &[&str],
         others: impl Iterator<Item = (&'o Option<String>, &'o String)>,
-    ) -> std::result::Result<(), Problem> {
+    ) -> std::result::Result<(), Mismatch> {
         let (Some(own), Some(row)) = (self.own, self.row) else { return Ok(()) };
         if own == row {
             return Ok(());
         }
         let row_name = self.row_name.as_deref().unwrap_or_default();
         if row_name != self.own_name {
-            return Err(Problem::Misconfigured(format!(
+            return Err(Mismatch::Misconfigured(format!(
                 "{key}: this instance uses {own}, but its database belongs to {row_name}: correct {key}. Only if the \
                  deployment moves to {own} on purpose: `seckill deployment adopt` with this configuration",
                 key = differing_key(keys, self.own_name, row_name),
@@ -76,7 +76,7 @@ impl Side<'_> {
         let mut others = others;
         match others.find(|(id, _)| id.as_ref().is_some_and(|id| id != own)) {
             None => Ok(()),
-            Some((_, other)) => Err(Problem::OthersDiffer(format!(
+            Some((_, other)) => Err(Mismatch::OthersDiffer(format!(
                 "{}: this instance reaches another server at {} than the instances that run do at {other}",
                 keys[0], self.own_name
             ))),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     fn problem(uses: &InstanceUse, others: &[InstanceUse]) -> Option<String> {
-        judge(uses, &row(Some("r"), Some("q")), others).err().map(Problem::text)
+        judge(uses, &row(Some("r"), Some("q")), others).err().map(Mismatch::text)
     }
 
     #[test]

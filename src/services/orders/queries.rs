@@ -87,7 +87,7 @@ impl Orders {
         let wanted = limit as i64 + 1;
         let listed = self
             .db
-            .read_page(db::Page::Orders, move |conn| {
+            .read_page(db::PageOf::Orders, move |conn| {
                 Box::pin(async move { conn.list_orders(user, cursor, wanted).await })
             })
             .await?;
@@ -123,7 +123,7 @@ impl Orders {
     }
 
     async fn find_written(&self, id: OrderId) -> Result<Option<Order>> {
-        self.db.read_page(db::Page::Orders, move |conn| Box::pin(async move { Ok(conn.find_order(id).await?) })).await
+        self.db.read_page(db::PageOf::Orders, move |conn| Box::pin(async move { Ok(conn.find_order(id).await?) })).await
     }
 
     async fn find_queued(&self, reader: Identity, id: OrderId) -> Result<Queued> {
@@ -173,7 +173,7 @@ impl Orders {
             // Nothing is in flight for a gate in this process that is not open.
             return Ok(false);
         }
-        let sale = self.db.read_page(db::Page::Orders, move |conn| {
+        let sale = self.db.read_page(db::PageOf::Orders, move |conn| {
             Box::pin(async move { Ok::<_, Error>(conn.find_sale(product).await?) })
         });
         let Some(sale) = sale.await? else {

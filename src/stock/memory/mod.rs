@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 
 pub use self::sale::HeldUnits;
-use self::sale::Sale;
+use self::sale::SaleInMemory;
 use super::rate_limiter::{RateLimiter, rate_wait};
 use super::types::{Admission, GateError, GateView, HeldUnit, Stale};
 use crate::model::{Denial, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
@@ -23,13 +23,13 @@ const CONFIRMED_AT_A_TIME: usize = 256;
 /// See the module.
 #[derive(Default)]
 pub struct MemoryGate {
-    sales: RwLock<HashMap<ProductId, Mutex<Sale>, RandomState>>,
+    sales: RwLock<HashMap<ProductId, Mutex<SaleInMemory>, RandomState>>,
     tries: RateLimiter,
 }
 
 impl MemoryGate {
     /// Runs `work` on a sale that nobody else looks at meanwhile.
-    fn with_sale<T>(&self, product: ProductId, work: impl FnOnce(&mut Sale) -> T) -> Result<T, GateError> {
+    fn with_sale<T>(&self, product: ProductId, work: impl FnOnce(&mut SaleInMemory) -> T) -> Result<T, GateError> {
         let sales = self.sales.read();
         let sale = sales.get(&product).ok_or(GateError::Lost)?;
         Ok(work(&mut sale.lock()))
@@ -109,7 +109,7 @@ impl MemoryGate {
         if sales.contains_key(&product) {
             return Err(GateError::Superseded);
         }
-        sales.insert(product, Mutex::new(Sale::new(epoch, *settings, held)));
+        sales.insert(product, Mutex::new(SaleInMemory::new(epoch, *settings, held)));
         Ok(())
     }
 
@@ -131,7 +131,7 @@ impl MemoryGate {
 
     pub(super) fn view(&self, products: &[ProductId]) -> Vec<Option<GateView>> {
         let now = Timestamp::now();
-        let view = |sale: &mut Sale| {
+        let view = |sale: &mut SaleInMemory| {
             let remaining = sale.remaining();
             GateView {
                 remaining,
@@ -158,7 +158,7 @@ impl MemoryGate {
     }
 
     pub(super) fn held_by(&self, users: &[UserId], products: &[ProductId]) -> Vec<Option<Vec<HeldUnit>>> {
-        let held = |sale: &mut Sale| users.iter().map(|user| sale.held_by(*user)).collect();
+        let held = |sale: &mut SaleInMemory| users.iter().map(|user| sale.held_by(*user)).collect();
         products.iter().map(|product| self.with_sale(*product, held).ok()).collect()
     }
 

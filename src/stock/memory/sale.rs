@@ -10,7 +10,7 @@ use crate::model::{Denial, OrderId, ProductId, Purchase, Revision, SaleSettings,
 use crate::stock::rate_limiter::RateLimiter;
 use crate::stock::types::{Answer, HeldUnit, Stale};
 
-pub(super) struct Sale {
+pub(super) struct SaleInMemory {
     pub(super) epoch: i64,
     pub(super) settings: SaleSettings,
     /// Every unit that is taken; what remains is the stock less these.
@@ -65,7 +65,7 @@ impl HeldUnits {
     }
 }
 
-impl Sale {
+impl SaleInMemory {
     pub(super) fn new(epoch: i64, settings: SaleSettings, held: HeldUnits) -> Self {
         Self { epoch, settings, buyers: held.buyers, admitted: VecDeque::new(), in_flight: 0, last_number: None }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use deadpool_redis::redis::{FromRedisValue, Value};
 
 use crate::model::{Denial, Purchase, Revision, SaleSettings, Timestamp};
-use crate::stock::types::{Admission, Answer, Found, GateError, HeldUnit, Stale};
+use crate::stock::types::{Admission, Answer, FoundGate, GateError, HeldUnit, Stale};
 
 pub(super) fn nonsense(what: impl std::fmt::Display) -> GateError {
     GateError::Protocol(what.to_string())
@@ -159,18 +159,18 @@ impl GateReply {
     }
 
     /// What there is of it on the server `server_id`. Something that cannot be read cannot be used, and is nothing.
-    pub(super) fn found(self, server_id: &str) -> Found {
+    pub(super) fn found(self, server_id: &str) -> FoundGate {
         let fields: Vec<Option<String>> = parse(self.fields.clone()).unwrap_or_default();
         if let [Some(epoch), Some(of), Some(open), ..] = &fields[..]
             && of == server_id
             && open == "0"
             && let Ok(epoch) = epoch.parse()
         {
-            return Found::Closed(epoch);
+            return FoundGate::Closed(epoch);
         }
         match self.open(server_id) {
-            Ok(Some(gate)) => Found::Open(gate.version.epoch),
-            _ => Found::Nothing,
+            Ok(Some(gate)) => FoundGate::Open(gate.version.epoch),
+            _ => FoundGate::Nothing,
         }
     }
 

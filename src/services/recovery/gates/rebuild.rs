@@ -26,7 +26,7 @@ use crate::model::ProductId;
 use crate::queue::{Barrier, OrderQueue};
 use crate::services::deployment::{Deployment, LEFT_AFTER, PROMISE_MAX_AGE};
 use crate::services::orders::UnfinishedSales;
-use crate::stock::{Found, GateError, SharedGate, StockGate};
+use crate::stock::{FoundGate, GateError, SharedGate, StockGate};
 use crate::supervision::Supervisor;
 use crate::telemetry::Metrics;
 
@@ -153,16 +153,19 @@ impl Rebuilder {
             let seen = gate.inspect(product).await?;
             let same_server = seen.server_id == row.server_id;
             let newest = match seen.found {
-                Found::Open(epoch) if same_server && epoch == row.epoch => return Ok(None),
-                Found::Open(epoch) | Found::Closed(epoch) => epoch.max(row.epoch),
-                Found::Nothing => row.epoch,
+                FoundGate::Open(epoch) if same_server && epoch == row.epoch => return Ok(None),
+                FoundGate::Open(epoch) | FoundGate::Closed(epoch) => epoch.max(row.epoch),
+                FoundGate::Nothing => row.epoch,
             };
             // Not if the gate is newer than the database, which was restored: then nobody knows what is on its way.
             let retired = row.is_retired() && newest == row.epoch;
             let (mut epoch, mut fenced) = (row.epoch, row.fence == row.epoch);
             // Another server, or the gate that was installed is gone, or the database is older than the gate, from a backup:
             // what was admitted belongs to a past epoch.
-            if retired || !same_server || (row.fence == row.epoch && seen.found == Found::Nothing) || newest > row.epoch
+            if retired
+                || !same_server
+                || (row.fence == row.epoch && seen.found == FoundGate::Nothing)
+                || newest > row.epoch
             {
                 let (server_id, next) = (seen.server_id.clone(), newest + 1);
                 let redis_id = self.deployment.redis_id().await?;

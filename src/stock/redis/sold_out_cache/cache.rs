@@ -19,7 +19,7 @@ use crate::stock::rate_limiter::RateLimiter;
 /// Sales that deny.
 #[derive(Default)]
 pub(in crate::stock::redis) struct SoldOutCache {
-    sales: RwLock<HashMap<ProductId, Arc<Sale>, RandomState>>,
+    sales: RwLock<HashMap<ProductId, Arc<WatchedSale>, RandomState>>,
     admitted: AdmittedHere,
     tries: RateLimiter,
     /// Those in all snapshots.
@@ -28,7 +28,7 @@ pub(in crate::stock::redis) struct SoldOutCache {
 }
 
 /// A sale that is watched.
-struct Sale {
+struct WatchedSale {
     state: RwLock<State>,
     last_asked: Mutex<Instant>,
 }
@@ -43,11 +43,11 @@ struct State {
 /// A sale that is watched, and how many changes of it there had been.
 pub(super) struct Watched {
     pub(super) product: ProductId,
-    sale: Arc<Sale>,
+    sale: Arc<WatchedSale>,
     changes: u64,
 }
 
-impl Sale {
+impl WatchedSale {
     fn unknown() -> Arc<Self> {
         Arc::new(Self { state: RwLock::default(), last_asked: Mutex::new(Instant::now()) })
     }
@@ -83,7 +83,7 @@ impl SoldOutCache {
         }
         let mut sales = self.sales.write();
         if sales.len() < MAX_SALES {
-            sales.entry(product).or_insert_with(Sale::unknown);
+            sales.entry(product).or_insert_with(WatchedSale::unknown);
             self.new_sale.notify_one();
         }
     }
@@ -108,11 +108,11 @@ impl SoldOutCache {
         }
     }
 
-    fn sale(&self, product: ProductId) -> Option<Arc<Sale>> {
+    fn sale(&self, product: ProductId) -> Option<Arc<WatchedSale>> {
         self.sales.read().get(&product).cloned()
     }
 
-    fn update<T>(&self, sale: &Sale, change: impl FnOnce(&mut State) -> T) -> T {
+    fn update<T>(&self, sale: &WatchedSale, change: impl FnOnce(&mut State) -> T) -> T {
         let count = |state: &State| state.snapshot.as_ref().map_or(0, Snapshot::buyer_count);
         let mut state = sale.state.write();
         let before = count(&state);
@@ -134,7 +134,7 @@ impl SoldOutCache {
             }
             !idle
         });
-        let watched = |(product, sale): (&ProductId, &Arc<Sale>)| Watched {
+        let watched = |(product, sale): (&ProductId, &Arc<WatchedSale>)| Watched {
             product: *product,
             sale: sale.clone(),
             changes: sale.state.read().changes,
