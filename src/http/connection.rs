@@ -1,6 +1,6 @@
 //! What is known of a connection: what it is doing, since when, and what it waits for.
 //!
-//! A connection lives on one thread, so all of this is plain cells. Times are the worker's ticks (`worker::TICK`): a
+//! A connection lives on one thread, so all of this is plain cells. Times are the thread's ticks (`thread::TICK`): a
 //! clock of its own would cost a call for each request.
 
 mod deadlines;
@@ -16,7 +16,8 @@ use actix_http::h1;
 use futures_util::Stream;
 
 use super::refusal::Refusal;
-use super::worker::Worker;
+use super::thread::Thread;
+use super::turns::Waiter;
 use crate::model::Network;
 
 /// Bytes of a head at most; what waits behind a reply may add to it.
@@ -47,7 +48,7 @@ pub(super) enum Turn {
 
 /// See the module.
 pub(super) struct Connection {
-    worker: Rc<Worker>,
+    thread: Rc<Thread<Self>>,
     /// Index in the worker's list.
     pub(super) place: Cell<usize>,
     task: RefCell<Option<Waker>>,
@@ -91,7 +92,7 @@ pub(super) struct Connection {
     /// Its next request waits already, and may be read now.
     ticket: Cell<bool>,
     /// It is in the worker's queue for one.
-    pub(super) queued: Cell<bool>,
+    queued: Cell<bool>,
     delivered: Cell<bool>,
     read_turn: Cell<usize>,
     written_turn: Cell<usize>,
@@ -99,10 +100,10 @@ pub(super) struct Connection {
 
 impl Connection {
     /// `proven`: it need not wait until it has shown how it behaves.
-    pub(super) fn new(worker: Rc<Worker>, proven: bool) -> Self {
-        let now = worker.now();
+    pub(super) fn new(thread: Rc<Thread<Self>>, proven: bool) -> Self {
+        let now = thread.now();
         Self {
-            worker,
+            thread,
             place: Cell::new(0),
             task: RefCell::default(),
             cut: Cell::new(false),
@@ -156,24 +157,13 @@ impl Connection {
             return true;
         }
         if !self.in_line.get() {
-            if self.worker.turns.take() {
+            if self.thread.turns.take() {
                 return true;
             }
             self.in_line.set(true);
-            self.worker.turns.wait(address.map(Network::of), self.clone());
+            self.thread.turns.wait(address.map(Network::of), self.clone());
         }
         false
-    }
-
-    /// Its turn has come; whether somebody still waits for it.
-    pub(super) fn admit(&self) -> bool {
-        self.in_line.set(false);
-        let task = self.task.borrow();
-        if let Some(task) = &*task {
-            self.admitted.set(true);
-            task.wake_by_ref();
-        }
-        task.is_some()
     }
 
     pub(super) fn wake(&self) {
@@ -206,6 +196,27 @@ impl Connection {
     }
 }
 
+impl Waiter for Connection {
+    fn admit(&self) -> bool {
+        self.in_line.set(false);
+        let task = self.task.borrow();
+        if let Some(task) = &*task {
+            self.admitted.set(true);
+            task.wake_by_ref();
+        }
+        task.is_some()
+    }
+
+    fn is_queued(&self) -> &Cell<bool> {
+        &self.queued
+    }
+
+    fn let_in(&self) {
+        self.ticket.set(true);
+        self.unpark();
+    }
+}
+
 /// Requests.
 impl Connection {
     /// The service is called with a request, whose body may have `length` bytes (`None`: unknown).
@@ -235,7 +246,7 @@ impl Connection {
         self.in_flight.set(false);
         self.answering.set(true);
         self.owed.set(0);
-        let now = self.worker.now();
+        let now = self.thread.now();
         self.idle_since.set(now);
         let has_unread_body = self.body.borrow().as_ref().is_some_and(|body| !is_over(body));
         let is_ahead = self.sent_ahead.take();
@@ -291,8 +302,8 @@ impl Connection {
             self.wake();
             return Turn::Wait;
         }
-        if is_next && !self.ticket.take() && !self.worker.turns.take_token() {
-            self.worker.turns.queue(self.clone());
+        if is_next && !self.ticket.take() && !self.thread.turns.take_token() {
+            self.thread.turns.queue(self.clone());
             return self.park();
         }
         if is_next {
@@ -326,14 +337,8 @@ impl Connection {
     }
 
     fn refuse(&self, refusal: Refusal) -> Turn {
-        self.worker.note(refusal);
+        self.thread.note(refusal);
         Turn::Refuse(refusal)
-    }
-
-    /// The queue has come to this connection.
-    pub(super) fn let_in(&self) {
-        self.ticket.set(true);
-        self.unpark();
     }
 
     /// So much was read, with the end of a head before the last `after_head` bytes, if there was one.
@@ -347,7 +352,7 @@ impl Connection {
         self.read.set(self.read.get() + bytes);
         self.after_head.set(after_head.unwrap_or(self.after_head.get() + bytes));
         if self.head_since.get().is_none() {
-            self.head_since.set(Some(self.worker.now()));
+            self.head_since.set(Some(self.thread.now()));
         }
     }
 }

@@ -17,6 +17,7 @@ mod doors;
 mod line;
 mod refusal;
 mod stream;
+mod thread;
 mod turns;
 mod watch;
 mod worker;

@@ -14,22 +14,31 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::connection::Connection;
 use super::line::Line;
 use crate::model::Network;
 
 /// Connections that are not proven have so many turns in one of the event loop, and so many are taken from the system.
-const UNPROVEN_A_TURN: usize = 8;
-const ARRIVALS_A_TURN: usize = 16;
+pub(super) const UNPROVEN_A_TURN: usize = 8;
+pub(super) const ARRIVALS_A_TURN: usize = 16;
 /// Requests sent ahead move on this often, so many at once: 2,000 a second, whoever sends them.
 const PACE: Duration = Duration::from_millis(2);
 const REQUESTS_A_PACE: usize = 4;
 /// Requests sent ahead that do not wait, each tick.
 const TOKENS: u32 = 64;
 
-/// See the module.
-pub(super) struct Turns {
-    line: RefCell<Line<Rc<Connection>>>,
+/// Who waits.
+pub(super) trait Waiter {
+    /// Its turn has come; whether it still wants it.
+    fn admit(&self) -> bool;
+    /// It is in the queue of those who have sent ahead.
+    fn is_queued(&self) -> &Cell<bool>;
+    /// The queue has come to it.
+    fn let_in(&self);
+}
+
+/// See the module. `C`: a connection.
+pub(super) struct Turns<C> {
+    line: RefCell<Line<Rc<C>>>,
     /// What is left of this turn of the event loop.
     unproven: Cell<usize>,
     arrivals: Cell<usize>,
@@ -38,11 +47,11 @@ pub(super) struct Turns {
     begun: Notify,
 
     tokens: Cell<u32>,
-    ahead: RefCell<VecDeque<Rc<Connection>>>,
+    ahead: RefCell<VecDeque<Rc<C>>>,
     queued: Notify,
 }
 
-impl Default for Turns {
+impl<C> Default for Turns<C> {
     fn default() -> Self {
         Self {
             line: RefCell::default(),
@@ -58,7 +67,7 @@ impl Default for Turns {
 }
 
 /// Turns of the event loop.
-impl Turns {
+impl<C> Turns<C> {
     /// Whether one more newcomer may be taken from the system; whoever asks is woken when that changes.
     pub(super) fn poll_arrival(&self, cx: &Context<'_>) -> Poll<()> {
         if self.arrivals.get() > 0 {
@@ -86,13 +95,16 @@ impl Turns {
     }
 
     /// It may not, and waits.
-    pub(super) fn wait(&self, network: Option<Network>, connection: Rc<Connection>) {
+    pub(super) fn wait(&self, network: Option<Network>, connection: Rc<C>) {
         self.line.borrow_mut().push(network, connection);
         self.begun.notify_one();
     }
 
     /// Lets those who wait go on, for ever.
-    pub(super) async fn move_line(&self) {
+    pub(super) async fn move_line(&self)
+    where
+        C: Waiter,
+    {
         loop {
             // Comes back when everybody who was ready had a turn, and the system was asked who is ready now.
             tokio::task::yield_now().await;
@@ -114,7 +126,7 @@ impl Turns {
 }
 
 /// Requests that are sent ahead.
-impl Turns {
+impl<C> Turns<C> {
     /// Another tick has begun.
     pub(super) fn tick(&self) {
         self.tokens.set(TOKENS);
@@ -128,8 +140,11 @@ impl Turns {
     }
 
     /// A connection has sent requests ahead, and waits for its turn.
-    pub(super) fn queue(&self, connection: Rc<Connection>) {
-        if connection.queued.replace(true) {
+    pub(super) fn queue(&self, connection: Rc<C>)
+    where
+        C: Waiter,
+    {
+        if connection.is_queued().replace(true) {
             return;
         }
         self.ahead.borrow_mut().push_back(connection);
@@ -137,7 +152,10 @@ impl Turns {
     }
 
     /// Lets requests in, for ever.
-    pub(super) async fn move_queue(&self) {
+    pub(super) async fn move_queue(&self)
+    where
+        C: Waiter,
+    {
         loop {
             // Before it waits: an earlier run may have left some, and who waits already does not come again.
             while !self.ahead.borrow().is_empty() {
@@ -145,112 +163,11 @@ impl Turns {
                 crash_point!("http_turn");
                 for _ in 0..REQUESTS_A_PACE {
                     let Some(connection) = self.ahead.borrow_mut().pop_front() else { break };
-                    connection.queued.set(false);
+                    connection.is_queued().set(false);
                     connection.let_in();
                 }
             }
             self.queued.notified().await;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::IpAddr;
-    use std::sync::Arc;
-
-    use prometheus::{IntCounterVec, Opts};
-    use tokio::task::{LocalSet, yield_now};
-
-    use super::*;
-    use crate::http::doors::Doors;
-    use crate::http::worker::{Entered, Worker};
-    use crate::model::TrustedProxies;
-    use crate::supervision::Supervisor;
-
-    fn worker() -> Rc<Worker> {
-        let restarts = IntCounterVec::new(Opts::new("restarts", "of tasks"), &["task"]).unwrap();
-        let proxies = TrustedProxies::parse(["192.0.2.99"]).unwrap();
-        Worker::start(Arc::new(Doors::new(usize::MAX, 0, proxies)), &Supervisor::new(restarts))
-    }
-
-    fn newcomer(worker: &Rc<Worker>, address: [u8; 4]) -> Entered {
-        let entered = worker.enter(Some(IpAddr::from(address))).unwrap();
-        entered.connection().begin_turn(&Context::from_waker(Waker::noop()));
-        entered
-    }
-
-    /// Until the event loop has turned, and those who wait have moved on.
-    async fn turn_of_the_loop() {
-        for _ in 0..3 {
-            yield_now().await;
-        }
-    }
-
-    #[tokio::test]
-    async fn an_open_connection_does_not_wait_behind_a_thousand_new_ones() {
-        let test = async {
-            let worker = worker();
-            let buyer = newcomer(&worker, [192, 0, 2, 1]);
-            assert!(buyer.has_turn());
-            buyer.connection().called(None);
-            assert!(buyer.has_turn(), "its request is answered");
-            buyer.connection().finished();
-            turn_of_the_loop().await;
-
-            let crowd: Vec<_> = (0..1_000).map(|_| newcomer(&worker, [192, 0, 2, 2])).collect();
-            assert_eq!(crowd.iter().filter(|one| one.has_turn()).count(), UNPROVEN_A_TURN);
-            assert!((0..10).all(|_| buyer.has_turn()));
-            assert!(newcomer(&worker, [192, 0, 2, 99]).has_turn(), "many buyers are behind a proxy");
-            let other = newcomer(&worker, [192, 0, 2, 3]);
-            assert!(!other.has_turn());
-            yield_now().await;
-            turn_of_the_loop().await;
-            assert!(other.has_turn(), "another address does not wait behind the crowd");
-        };
-        LocalSet::new().run_until(test).await;
-    }
-
-    #[tokio::test]
-    async fn who_sends_ahead_or_is_ended_stands_in_line() {
-        let test = async {
-            let worker = worker();
-            let client = newcomer(&worker, [192, 0, 2, 1]);
-            let ask = |is_ahead| {
-                let _ = client.connection().may_read(is_ahead);
-                client.connection().called(None);
-                client.connection().finished();
-            };
-            let goes_first = || {
-                let crowd: Vec<_> = (0..=UNPROVEN_A_TURN).map(|_| newcomer(&worker, [192, 0, 2, 2])).collect();
-                let _ = crowd.iter().filter(|one| one.has_turn()).count();
-                client.has_turn()
-            };
-            ask(false);
-            assert!(goes_first());
-            ask(true);
-            assert!(!goes_first());
-            ask(false);
-            assert!(goes_first());
-            client.connection().end("a test");
-            assert!(!goes_first());
-        };
-        LocalSet::new().run_until(test).await;
-    }
-
-    #[tokio::test]
-    async fn the_system_gives_a_few_newcomers_each_turn_of_the_loop() {
-        let test = async {
-            let worker = worker();
-            for _ in 0..3 {
-                let mut came = Vec::new();
-                while worker.turns.poll_arrival(&Context::from_waker(Waker::noop())).is_ready() {
-                    came.push(newcomer(&worker, [192, 0, 2, 1]));
-                }
-                assert_eq!(came.len(), ARRIVALS_A_TURN);
-                turn_of_the_loop().await;
-            }
-        };
-        LocalSet::new().run_until(test).await;
     }
 }

@@ -74,7 +74,7 @@ where
     type Future = LocalBoxFuture<'static, Result<(), DispatchError>>;
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), DispatchError>> {
-        ready!(self.worker.turns.poll_arrival(cx));
+        ready!(self.worker.poll_arrival(cx));
         self.http.poll_ready(cx)
     }
 

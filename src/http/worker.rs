@@ -7,18 +7,16 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
 
 use tokio::time::{Instant, sleep_until};
 
 use super::connection::Connection;
 use super::doors::{Doors, Entry};
 use super::refusal::Refusal;
-use super::turns::Turns;
+use super::thread::{TICK, Thread};
 use crate::supervision::Supervisor;
 
-/// How often connections are looked at, which is also their clock.
-const TICK: Duration = Duration::from_millis(500);
 /// Connections are looked at in parts of so many or more, one part after the other within a tick.
 const PART: usize = 32;
 const MAX_PARTS: usize = 25;
@@ -33,58 +31,31 @@ const EVICTION_SAMPLE: usize = 64;
 /// The names of the two tasks.
 const LOOKING: &str = "http-deadlines";
 const MOVING: &str = "http-turns";
-/// A summary of what was cut is logged this often at most.
-const LOG_EVERY_TICKS: u32 = seconds(10);
-
-/// A time in ticks.
-pub(super) const fn seconds(seconds: u32) -> u32 {
-    seconds * 1000 / TICK.as_millis() as u32
-}
 
 /// See the module.
 pub(super) struct Worker {
     doors: Arc<Doors>,
-    now: Cell<u32>,
+    thread: Rc<Thread<Connection>>,
     connections: RefCell<Vec<Rc<Connection>>>,
     /// Where the search for an idle connection goes on.
     next_look: Cell<usize>,
-    /// Connections that do not take what is sent.
-    pub(super) stalled: Cell<usize>,
-    pub(super) turns: Turns,
-    cut: RefCell<Vec<(&'static str, u32)>>,
-    logged_at: Cell<u32>,
 }
 
 impl Worker {
     /// Begins to look at connections; must be called in the worker's thread.
     pub(super) fn start(doors: Arc<Doors>, supervisor: &Supervisor) -> Rc<Self> {
-        let worker = Rc::new(Self {
-            doors,
-            now: Cell::new(LOG_EVERY_TICKS),
-            connections: RefCell::default(),
-            next_look: Cell::new(0),
-            stalled: Cell::new(0),
-            turns: Turns::default(),
-            cut: RefCell::default(),
-            logged_at: Cell::new(0),
-        });
+        let worker =
+            Rc::new(Self { doors, thread: Rc::default(), connections: RefCell::default(), next_look: Cell::new(0) });
         let (looking, moving) = (worker.clone(), worker.clone());
         supervisor.keep_local(LOOKING, move || looking.clone().look());
         supervisor.keep_local(MOVING, move || moving.clone().move_on());
         worker
     }
 
-    /// Ticks since the worker began.
-    pub(super) fn now(&self) -> u32 {
-        self.now.get()
-    }
-
     async fn look(self: Rc<Self>) {
         loop {
             let begun = Instant::now();
-            let now = self.now.get() + 1;
-            self.now.set(now);
-            self.turns.tick();
+            let now = self.thread.tick();
             let crowded = self.is_crowded();
             // A part at a time: thousands that came together and are ended at once would take the thread for as long as a
             // purchase may wait, and would come back together.
@@ -95,7 +66,7 @@ impl Worker {
                 crash_point!("http_look");
                 self.look_at(part, parts, now, crowded);
             }
-            self.log(now);
+            self.thread.log(self.connections.borrow().len());
         }
     }
 
@@ -106,7 +77,7 @@ impl Worker {
         let mut left = ENDED_A_TICK / parts;
         for connection in connections[bound(part - 1)..bound(part)].iter().filter(|connection| !connection.is_cut()) {
             if let Some(why) = connection.check(now, crowded) {
-                self.count(why);
+                self.thread.count(why);
                 left -= 1;
                 if left == 0 {
                     break;
@@ -116,65 +87,41 @@ impl Worker {
     }
 
     async fn move_on(self: Rc<Self>) {
-        tokio::join!(self.turns.move_line(), self.turns.move_queue());
+        tokio::join!(self.thread.turns.move_line(), self.thread.turns.move_queue());
     }
 
     fn is_crowded(&self) -> bool {
         let kept_back = || self.connections.borrow().iter().map(|connection| connection.kept_back()).sum::<usize>();
-        self.stalled.get() > STALLED_CROWD || (self.stalled.get() > 0 && kept_back() > KEPT_BACK_MAX_BYTES)
-    }
-
-    fn count(&self, why: &'static str) {
-        let mut cut = self.cut.borrow_mut();
-        match cut.iter_mut().find(|(known, _)| *known == why) {
-            Some((_, count)) => *count += 1,
-            None => cut.push((why, 1)),
-        }
-    }
-
-    /// A connection was ended with a reply.
-    pub(super) fn note(&self, refusal: Refusal) {
-        self.count(match refusal {
-            Refusal::Malformed => "malformed",
-            Refusal::SlowHead => "slow head",
-            Refusal::LargeHead => "large head",
-            Refusal::TooMany => "too many of one address",
-            Refusal::Full => "too many",
-        });
-    }
-
-    fn log(&self, now: u32) {
-        let mut cut = self.cut.borrow_mut();
-        if cut.is_empty() || now - self.logged_at.get() < LOG_EVERY_TICKS {
-            return;
-        }
-        let words: Vec<String> = cut.drain(..).map(|(why, count)| format!("{count} {why}")).collect();
-        self.logged_at.set(now);
-        let open = self.connections.borrow().len();
-        tracing::warn!(ended = words.join(", "), open, "Ended connections that misbehave");
+        let stalled = self.thread.stalled.get();
+        stalled > STALLED_CROWD || (stalled > 0 && kept_back() > KEPT_BACK_MAX_BYTES)
     }
 }
 
 /// Newcomers.
 impl Worker {
+    /// Whether one more may be taken from the system; whoever asks is woken when that changes.
+    pub(super) fn poll_arrival(&self, cx: &Context<'_>) -> Poll<()> {
+        self.thread.turns.poll_arrival(cx)
+    }
+
     /// Lets a newcomer in, if need be in the place of a connection that does nothing.
     pub(super) fn enter(self: &Rc<Self>, address: Option<IpAddr>) -> Result<Entered, Refusal> {
         crash_point!("http_enter");
-        self.turns.has_arrived();
+        self.thread.turns.has_arrived();
         match self.doors.enter(address) {
             Entry::Free => {}
             Entry::Full if self.evict() => {}
             Entry::Full => {
                 self.doors.leave(address);
-                self.note(Refusal::Full);
+                self.thread.note(Refusal::Full);
                 return Err(Refusal::Full);
             }
             Entry::TooMany => {
-                self.note(Refusal::TooMany);
+                self.thread.note(Refusal::TooMany);
                 return Err(Refusal::TooMany);
             }
         }
-        let connection = Rc::new(Connection::new(self.clone(), self.doors.is_proxy(address)));
+        let connection = Rc::new(Connection::new(self.thread.clone(), self.doors.is_proxy(address)));
         let mut connections = self.connections.borrow_mut();
         connection.place.set(connections.len());
         connections.push(connection.clone());
@@ -184,13 +131,13 @@ impl Worker {
     /// Closes the idlest of some connections.
     fn evict(&self) -> bool {
         let connections = self.connections.borrow();
-        let (now, from) = (self.now.get(), self.next_look.get());
+        let (now, from) = (self.thread.now(), self.next_look.get());
         let sample = connections.iter().cycle().skip(from % connections.len().max(1));
         let sample = sample.take(EVICTION_SAMPLE.min(connections.len()));
         self.next_look.set(from.wrapping_add(EVICTION_SAMPLE));
         let idlest = sample.filter_map(|connection| Some((connection.idleness(now)?, connection)));
         let Some((_, connection)) = idlest.max_by_key(|(idleness, _)| *idleness) else { return false };
-        self.count(connection.end("idle, for a newcomer"));
+        self.thread.count(connection.end("idle, for a newcomer"));
         true
     }
 
@@ -227,5 +174,104 @@ impl Drop for Entered {
         self.connection.closed();
         self.worker.leave(&self.connection);
         self.worker.doors.leave(self.address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use prometheus::{IntCounterVec, Opts};
+    use tokio::task::{LocalSet, yield_now};
+
+    use super::*;
+    use crate::http::turns::{ARRIVALS_A_TURN, UNPROVEN_A_TURN};
+    use crate::model::TrustedProxies;
+    use crate::supervision::Supervisor;
+
+    fn worker() -> Rc<Worker> {
+        let restarts = IntCounterVec::new(Opts::new("restarts", "of tasks"), &["task"]).unwrap();
+        let proxies = TrustedProxies::parse(["192.0.2.99"]).unwrap();
+        Worker::start(Arc::new(Doors::new(usize::MAX, 0, proxies)), &Supervisor::new(restarts))
+    }
+
+    fn newcomer(worker: &Rc<Worker>, address: [u8; 4]) -> Entered {
+        let entered = worker.enter(Some(IpAddr::from(address))).unwrap();
+        entered.connection().begin_turn(&Context::from_waker(Waker::noop()));
+        entered
+    }
+
+    /// Until the event loop has turned, and those who wait have moved on.
+    async fn turn_of_the_loop() {
+        for _ in 0..3 {
+            yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_open_connection_does_not_wait_behind_a_thousand_new_ones() {
+        let test = async {
+            let worker = worker();
+            let buyer = newcomer(&worker, [192, 0, 2, 1]);
+            assert!(buyer.has_turn());
+            buyer.connection().called(None);
+            assert!(buyer.has_turn(), "its request is answered");
+            buyer.connection().finished();
+            turn_of_the_loop().await;
+
+            let crowd: Vec<_> = (0..1_000).map(|_| newcomer(&worker, [192, 0, 2, 2])).collect();
+            assert_eq!(crowd.iter().filter(|one| one.has_turn()).count(), UNPROVEN_A_TURN);
+            assert!((0..10).all(|_| buyer.has_turn()));
+            assert!(newcomer(&worker, [192, 0, 2, 99]).has_turn(), "many buyers are behind a proxy");
+            let other = newcomer(&worker, [192, 0, 2, 3]);
+            assert!(!other.has_turn());
+            yield_now().await;
+            turn_of_the_loop().await;
+            assert!(other.has_turn(), "another address does not wait behind the crowd");
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn who_sends_ahead_or_is_ended_stands_in_line() {
+        let test = async {
+            let worker = worker();
+            let client = newcomer(&worker, [192, 0, 2, 1]);
+            let ask = |is_ahead| {
+                let _ = client.connection().may_read(is_ahead);
+                client.connection().called(None);
+                client.connection().finished();
+            };
+            let goes_first = || {
+                let crowd: Vec<_> = (0..=UNPROVEN_A_TURN).map(|_| newcomer(&worker, [192, 0, 2, 2])).collect();
+                let _ = crowd.iter().filter(|one| one.has_turn()).count();
+                client.has_turn()
+            };
+            ask(false);
+            assert!(goes_first());
+            ask(true);
+            assert!(!goes_first());
+            ask(false);
+            assert!(goes_first());
+            client.connection().end("a test");
+            assert!(!goes_first());
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn the_system_gives_a_few_newcomers_each_turn_of_the_loop() {
+        let test = async {
+            let worker = worker();
+            for _ in 0..3 {
+                let mut came = Vec::new();
+                while worker.poll_arrival(&Context::from_waker(Waker::noop())).is_ready() {
+                    came.push(newcomer(&worker, [192, 0, 2, 1]));
+                }
+                assert_eq!(came.len(), ARRIVALS_A_TURN);
+                turn_of_the_loop().await;
+            }
+        };
+        LocalSet::new().run_until(test).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Connection;
 use crate::http::refusal::Refusal;
-use crate::http::worker::seconds;
+use crate::http::thread::seconds;
 
 /// A head must be complete this long after its first byte.
 const HEAD_TICKS: u32 = seconds(5);

@@ -32,9 +32,9 @@ impl Connection {
     pub(in crate::http) fn is_stalled(&self) {
         self.unsent.set(true);
         if self.stalled_since.get().is_none() {
-            self.stalled_since.set(Some(self.worker.now()));
+            self.stalled_since.set(Some(self.thread.now()));
             self.taken.set(0);
-            self.worker.stalled.set(self.worker.stalled.get() + 1);
+            self.thread.stalled.set(self.thread.stalled.get() + 1);
         }
     }
 
@@ -46,7 +46,7 @@ impl Connection {
         if self.unsent.take() {
             self.recover();
             if !self.in_flight.get() {
-                let now = self.worker.now();
+                let now = self.thread.now();
                 self.idle_since.set(now);
                 if self.head_since.get().is_some() {
                     self.head_since.set(Some(now));
@@ -58,7 +58,7 @@ impl Connection {
 
     pub(super) fn recover(&self) {
         if self.stalled_since.take().is_some() {
-            self.worker.stalled.set(self.worker.stalled.get() - 1);
+            self.thread.stalled.set(self.thread.stalled.get() - 1);
         }
     }
 }
