@@ -117,6 +117,7 @@ impl System {
     }
 
     /// The state after a step; `None`: it cannot be taken after all.
+    #[expect(clippy::too_many_lines, reason = "it is a table: an arm for each step")]
     pub fn after(&self, before: &State, step: Step) -> Option<State> {
         let mut state = before.clone();
         let s = &mut state;
