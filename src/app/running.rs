@@ -169,7 +169,13 @@ impl Recovery {
         let rebuilder = Rebuilder::new(deployment_, sales_, tasks.clone(), stop.clone(), supervisor.clone());
         let rebuilder = Arc::new(rebuilder);
         start_consumers(queue, config, background, || {
-            Consumer::new(order_writer.clone(), rebuilder.clone(), metrics.clone(), stop.clone())
+            Consumer::new(
+                config.rabbitmq.consumers,
+                order_writer.clone(),
+                rebuilder.clone(),
+                metrics.clone(),
+                stop.clone(),
+            )
         });
         let (rebuilder_, sales_) = (rebuilder.clone(), unfinished_sales.clone());
         let gates = Arc::new(Gates::new(db.clone(), gate.clone(), rebuilder_, sales_, metrics.clone()));

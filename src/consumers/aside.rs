@@ -2,7 +2,7 @@
 //! them back.
 //!
 //! Only what has waited for [`PATIENCE`] while others were written is hopeless. When nothing else is written, it is the
-//! database that is wrong, and everything waits.
+//! database that is wrong, and everything waits, as far as there is room: what is held counts against what the broker hands out.
 //!
 //! The time is an argument, so that tests need no clock.
 
@@ -16,7 +16,8 @@ use crate::telemetry::Seldom;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
-/// Above this they would use up what the broker hands out unacknowledged, and nothing else could come: the oldest are parked.
+/// Above this, for all consumers together, they would use up what the broker hands out unacknowledged, and nothing else could
+/// come: the oldest are parked.
 const MAX_HELD: usize = 768;
 
 /// Lines about messages that are put off.
@@ -30,6 +31,7 @@ pub(super) struct Aside<D> {
     /// Batches that were written.
     written: usize,
     looked_at: Instant,
+    max_held: usize,
 }
 
 struct Held<D> {
@@ -44,8 +46,10 @@ struct Known {
 }
 
 impl<D: AsRef<Message>> Aside<D> {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { held: Vec::new(), known: Vec::new(), written: 0, looked_at: now }
+    /// For one of so many consumers.
+    pub(super) fn new(consumers: usize, now: Instant) -> Self {
+        let max_held = (MAX_HELD / consumers).max(1);
+        Self { held: Vec::new(), known: Vec::new(), written: 0, looked_at: now, max_held }
     }
 
     /// Notes that other deliveries became orders.
@@ -79,7 +83,7 @@ impl<D: AsRef<Message>> Aside<D> {
         // After a connection has failed, the same message comes again on the next one.
         self.held.retain(|held| first_order(&held.delivery) != Some(order));
         self.held.push(Held { delivery, reason });
-        if self.held.len() <= MAX_HELD || waited < PATIENCE {
+        if self.held.len() <= self.max_held || waited < PATIENCE {
             return Vec::new();
         }
         let Held { delivery, reason } = self.held.remove(0);
@@ -139,7 +143,7 @@ mod tests {
     #[test]
     fn what_was_set_aside_is_looked_at_again_after_a_pause() {
         let (start, one) = (Instant::now(), message(1));
-        let mut aside = Aside::new(start);
+        let mut aside = Aside::new(1, start);
         assert_eq!(aside.due_in(start), None, "there is nothing");
         assert!(aside.add(one.clone(), reason(), start).is_empty());
         assert_eq!(aside.due_in(start + PAUSE / 2), Some(PAUSE / 2));
@@ -152,7 +156,7 @@ mod tests {
     fn a_message_is_hopeless_once_it_has_waited_and_others_were_written() {
         let (start, one) = (Instant::now(), message(1));
         let late = start + PATIENCE;
-        let mut aside = Aside::new(start);
+        let mut aside = Aside::new(1, start);
         assert!(aside.add(one.clone(), reason(), start).is_empty());
         assert!(aside.add(one.clone(), reason(), late).is_empty(), "nothing was written: it is the database");
         assert_eq!(aside.take_due(late).len(), 1, "it came twice and is held once");
@@ -167,8 +171,8 @@ mod tests {
     fn the_oldest_is_parked_when_too_many_wait_for_too_long() {
         let start = Instant::now();
         let late = start + PATIENCE;
-        let mut aside = Aside::new(start);
-        let messages: Vec<Message> = (1..=MAX_HELD as i64 + 1).map(message).collect();
+        let mut aside = Aside::new(3, start);
+        let messages: Vec<Message> = (1..=MAX_HELD as i64 / 3 + 1).map(message).collect();
         for message in &messages {
             assert!(aside.add(message.clone(), reason(), start).is_empty());
         }
@@ -179,7 +183,7 @@ mod tests {
     #[test]
     fn a_barrier_takes_what_was_set_aside_of_its_product() {
         let (start, one, other) = (Instant::now(), message(1), message(2));
-        let mut aside = Aside::new(start);
+        let mut aside = Aside::new(1, start);
         aside.add(one.clone(), reason(), start);
         aside.add(other.clone(), reason(), start);
         assert_eq!(aside.take_of(1.try_into().unwrap()), [one]);

@@ -1,6 +1,7 @@
 //! The consumer tasks: collect a batch, have it written, acknowledge, confirm to the gate. In this order, whatever happens.
 //!
-//! A message is parked only for what is known to be wrong with that message. Whatever may pass is waited for, however long.
+//! A message is parked only for what is known to be wrong with that message (or if too many that may be wrong are held:
+//! `aside`). Whatever may pass is waited for, however long.
 
 mod aside;
 mod collector;
@@ -39,8 +40,8 @@ const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
 const CONFIRMED_AT_ONCE: usize = 64;
 /// Tries before a delivery that a constraint refuses, or that makes us panic, is given up.
 const DEFECT_TRIES: u32 = 5;
-/// Lines about gates that could not be opened.
-static NOT_OPENED: Seldom = Seldom::each_second();
+/// Lines about barriers that could not be met.
+static NOT_MET: Seldom = Seldom::each_second();
 const ABSENT: &str = "there is no such product";
 
 /// One consumer.
@@ -68,15 +69,16 @@ enum Tried {
 }
 
 impl Consumer {
-    /// Has orders written by `order_writer` and meets barriers for `rebuilder`, until `stop`.
+    /// Has orders written by `order_writer` and meets barriers for `rebuilder`, until `stop`; it is one of `consumers`.
     pub fn new(
+        consumers: usize,
         order_writer: Arc<OrderWriter>,
         rebuilder: Arc<Rebuilder>,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Self {
         let outage = Outage::new("Could not write orders; the purchases wait in the queue", "Orders are written again");
-        let aside = Aside::new(Instant::now());
+        let aside = Aside::new(consumers, Instant::now());
         Self { order_writer, rebuilder, metrics, stop, confirming: None, aside, outage }
     }
 
@@ -98,9 +100,7 @@ impl Consumer {
                 break;
             }
         }
-        if let Some(last) = self.confirming {
-            let _ = last.await;
-        }
+        self.confirmed().await;
     }
 
     /// Has deliveries written and acknowledges them. False: asked to stop before that.
@@ -204,11 +204,19 @@ impl Consumer {
         self.aside.written(written.len());
         Delivery::ack_all(done).await;
         crash_point!("after_ack");
-        if let Some(previous) = self.confirming.take() {
-            let _ = previous.await;
-        }
+        self.confirmed().await;
         let order_writer = self.order_writer.clone();
         self.confirming = Some(tokio::spawn(async move { confirm(&order_writer, written).await }));
+    }
+
+    /// Waits until the gate has heard of the batch before.
+    async fn confirmed(&mut self) {
+        if let Some(confirming) = self.confirming.take()
+            && confirming.await.is_err_and(|ended| ended.is_panic())
+        {
+            // What the gate was not told the sweeper finds.
+            self.metrics.consumer_panics.inc();
+        }
     }
 
     /// Meets a barrier, everything before it being written. False: asked to stop before that.
@@ -236,8 +244,8 @@ impl Consumer {
                 "a panic".to_owned()
             }
         };
-        if let Some(untold) = NOT_OPENED.now() {
-            tracing::warn!(product.id = %barrier.product_id, problem, untold, "Could not open a rebuilt gate; trying again");
+        if let Some(untold) = NOT_MET.now() {
+            tracing::warn!(product.id = %barrier.product_id, problem, untold, "Could not meet the barrier of a rebuild; the rebuild sends another one");
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The database: pooled connections, and every query there is, one file a table. No rules of the sale.
 //!
-//! [`Db::read`], [`Db::transaction`] and [`Db::sell`] are the only ways in. Their work runs on the main runtime, never on
-//! an actix worker's: a request that is given up must not cut a query or a transaction in two.
+//! The methods of [`Db`] are the only ways in. Their work runs on the main runtime, never on an actix worker's: a request that is given up must not cut a query or a transaction in two.
 
 pub mod backup;
 mod conn;

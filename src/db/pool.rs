@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::conn::{AsyncSqliteConnection, DbConn};
 use super::error::{DbError, DbResult};
@@ -56,9 +56,6 @@ pub(super) enum DbPool {
     MySql(Pool<AsyncMysqlConnection>),
     Sqlite(Pool<AsyncSqliteConnection>, Arc<Mutex<SqliteWriter>>),
 }
-
-/// What is done with a connection.
-type Work = Box<dyn for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, ()> + Send>;
 
 /// What a reader of a page wants to see.
 #[derive(Debug, Clone, Copy)]
@@ -185,36 +182,24 @@ impl Db {
         E: From<DbError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
-        let work: Work = Box::new(move |conn| {
-            // Nobody waits for the answer of a reader that has gone.
-            Box::pin(async move { drop(answer.send(work(conn).await)) })
-        });
-        self.run_task(writes, place, work).await?;
-        answered.await.map_err(|_| DbError::Task("its work ended without an answer".to_owned()))?
-    }
-
-    /// The same for work that keeps its own answer. All work is of this one type, because each type of task is compiled with a
-    /// copy of the runtime's code: 89 of them were more than half of all such copies.
-    async fn run_task(&self, writes: bool, place: Option<OwnedSemaphorePermit>, work: Work) -> DbResult<()> {
         let pool = self.pool.clone();
         let task = self.runtime.spawn(async move {
             let _place = place;
             let _turn = if writes { pool.take_turn().await? } else { None };
             let mut conn = pool.get().await?;
             match tokio::time::timeout(QUERY_TIMEOUT, work(&mut conn)).await {
-                Ok(()) => {
+                Ok(result) => {
                     if conn.is_spoiled() {
                         // At once, with the locks it may hold. What else is idle leads to the same server.
                         conn.discard();
                         pool.forget_idle();
                     }
-                    Ok(())
+                    result
                 }
                 Err(_) => {
                     // A query cut short leaves its connection unusable.
                     conn.discard();
-                    Err(DbError::TimedOut)
+                    Err(DbError::TimedOut.into())
                 }
             }
         });

@@ -8,7 +8,8 @@
 //! A request costs a few comparisons here: no system call, no allocation, no timer.
 //!
 //! Invariants: a connection that does not take its replies is not read from; at most one request of a connection is
-//! ahead of the one being answered; whatever waits has a deadline; a turn of the event loop does a bounded amount of work
+//! ahead of the one being answered; whatever waits for the client has a deadline (a
+//! reply of ours has those of the services); a turn of the event loop does a bounded amount of work
 //! for those who have not shown yet how they behave. Nothing here knows a path or a body.
 
 mod connection;

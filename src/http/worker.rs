@@ -1,4 +1,4 @@
-//! The connections of one thread: who may come in, and who has waited for too long, which is looked at twice a second.
+//! The connections of one listener in one thread: who may come in, and who has waited for too long, which is looked at twice a second.
 //!
 //! This and the turns of those who wait (`turns`) are two tasks that hold nothing of their own: after a panic they begin
 //! again with the same connections, and `/readyz` names them meanwhile.

@@ -7,7 +7,8 @@ use super::{OrderId, Timestamp};
 /// Why a buyer gets no unit now: one type from the word of the gate's script to the `code` of the reply.
 ///
 /// What else says "no" is about something else. [`super::SaleState`] is what a product shows to those who do not buy;
-/// [`super::RejectReason`] is stored with an order that was promised and could not be written.
+/// [`super::RejectReason`] is stored with an order that
+/// was admitted at a gate and could not be written; nobody was promised it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// The sale begins at that time.

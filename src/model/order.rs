@@ -12,7 +12,7 @@ use super::{AtLeastZero, OrderId, ProductId, Timestamp, UserId, text_column};
 #[diesel(sql_type = diesel::sql_types::Text)]
 #[serde(rename_all = "lowercase")]
 pub enum OrderStatus {
-    /// Accepted, not yet written. Never stored.
+    /// Admitted at the gate, not yet written. Never stored.
     Queued,
     /// Written, waits for its payment.
     Unpaid,
@@ -22,7 +22,7 @@ pub enum OrderStatus {
     Cancelled,
     /// Not paid in time.
     Expired,
-    /// Accepted but could not become an order; the unit went back on sale.
+    /// Admitted at a gate but could not become an order; the unit went back on sale. Nobody was promised it.
     Rejected,
 }
 
@@ -42,7 +42,7 @@ impl OrderStatus {
     }
 }
 
-/// Why an accepted purchase could not become an order. Stored with it, so its words stay; a buyer who is not promised anything
+/// Why an admitted purchase could not become an order. Stored with it, so its words stay; a buyer who is not promised anything
 /// gets a [`super::Denial`] instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
@@ -72,12 +72,12 @@ pub struct Order {
     pub user_id: UserId,
     /// What was bought.
     pub product_id: ProductId,
-    /// What it was called at the click.
+    /// What it was called at the reservation, a moment after the click.
     pub product_name: String,
-    /// The price that binds, in minor units: that of the click.
+    /// The price that binds, in minor units: that of the reservation.
     #[diesel(deserialize_as = AtLeastZero)]
     pub price_cents: i64,
-    /// The product's revision at the click; 0: the order is older than revisions.
+    /// The product's revision at the reservation; 0: the order is older than revisions.
     pub revision: i64,
     /// Where it stands.
     pub status: OrderStatus,

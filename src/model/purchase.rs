@@ -20,7 +20,7 @@ pub struct PurchaseBatch {
     pub product_id: ProductId,
     /// Epoch of the gate that admitted them.
     pub epoch: i64,
-    /// The product's revision at the click, whose price binds; `None` in messages of a version that knew none: the revision
+    /// The product's revision at the reservation, whose price binds; `None` in messages of a version that knew none: the revision
     /// of when the order is written.
     pub revision: Option<Revision>,
     /// The purchases.

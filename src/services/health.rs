@@ -155,7 +155,7 @@ impl Health {
             queue: up_if(queue_trouble.is_none()),
             queue_trouble,
             tasks: up_if(tasks_down.is_empty()),
-            deployment: up_if(self.deployment.agrees() && !self.deployment.has_deposed_gates()),
+            deployment: up_if(self.deployment.may_promise(Instant::now()) && !self.deployment.has_deposed_gates()),
             tasks_down,
         }
     }

@@ -17,7 +17,7 @@ use super::problem::Problem;
 /// To open a connection, its channel and its queues.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Seconds; a frozen broker is given up after two.
+/// Seconds; a frozen broker is given up after two heartbeats that did not come.
 const HEARTBEAT_SECONDS: u16 = 5;
 /// The library's own notice of a failure can be missed, so its flag is looked at too.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(500);

@@ -20,6 +20,9 @@ use crate::queue::dead_letter::{Chosen, DeadLetter, PutBack, Replayed, id_of};
 
 /// For each answer of the broker.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// For what was given back to be in the queue again. The broker does not say when; it is soon.
+const BACK_WITHIN: Duration = Duration::from_secs(2);
+const BACK_LOOKS: Duration = Duration::from_millis(10);
 
 /// See the module.
 pub struct DeadLetters {
@@ -27,6 +30,8 @@ pub struct DeadLetters {
     channel: Channel,
     place: Place,
     confirms: mpsc::UnboundedReceiver<bool>,
+    /// Messages that were taken and not acknowledged.
+    held: usize,
 }
 
 /// A message that was taken and is given back unless it is acknowledged.
@@ -48,7 +53,7 @@ impl DeadLetters {
             Ok::<_, String>((channel, confirms))
         };
         let (channel, confirms) = tokio::time::timeout(TIMEOUT, opening).await.map_err(|_| no_answer())??;
-        Ok(Self { connection, channel, place, confirms })
+        Ok(Self { connection, channel, place, confirms, held: 0 })
     }
 
     /// All of them; they stay where they are.
@@ -110,8 +115,10 @@ impl DeadLetters {
         Ok(())
     }
 
-    async fn acknowledge(&self, tag: u64) -> Result<(), String> {
-        self.channel.basic_ack(BasicAckArguments::new(tag, false)).await.map_err(failed)
+    async fn acknowledge(&mut self, tag: u64) -> Result<(), String> {
+        self.channel.basic_ack(BasicAckArguments::new(tag, false)).await.map_err(failed)?;
+        self.held -= 1;
+        Ok(())
     }
 
     /// Takes all of them and keeps those that are chosen; the others go back when the channel closes.
@@ -130,24 +137,43 @@ impl DeadLetters {
         Ok(kept)
     }
 
+    /// What is left goes back, and the next command finds it there.
     pub(in crate::queue) async fn close(self) {
         let closing = async {
-            let _ = self.channel.close().await;
+            let _ = self.channel.clone().close().await;
+            let _ = tokio::time::timeout(BACK_WITHIN, self.is_back()).await;
             let _ = self.connection.close().await;
         };
         let _ = tokio::time::timeout(TIMEOUT, closing).await;
     }
 
+    /// Returns when what was taken is in the queue again, which is soon after its channel was closed.
+    async fn is_back(&self) -> Result<(), String> {
+        if self.held == 0 {
+            return Ok(());
+        }
+        let channel = self.connection.open_channel(None).await.map_err(failed)?;
+        while self.count_on(&channel).await? < self.held {
+            tokio::time::sleep(BACK_LOOKS).await;
+        }
+        Ok(())
+    }
+
     async fn count(&self) -> Result<usize, String> {
+        self.count_on(&self.channel).await
+    }
+
+    async fn count_on(&self, channel: &Channel) -> Result<usize, String> {
         let passive = QueueDeclareArguments::new(&self.place.dead).passive(true).finish();
-        let declared = tokio::time::timeout(TIMEOUT, self.channel.queue_declare(passive)).await;
+        let declared = tokio::time::timeout(TIMEOUT, channel.queue_declare(passive)).await;
         let declared = declared.map_err(|_| no_answer())?.map_err(failed)?;
         Ok(declared.map_or(0, |(_, messages, _)| messages as usize))
     }
 
-    async fn take(&self) -> Result<Option<Taken>, String> {
+    async fn take(&mut self) -> Result<Option<Taken>, String> {
         let get = self.channel.basic_get(BasicGetArguments::new(&self.place.dead));
         let got = tokio::time::timeout(TIMEOUT, get).await.map_err(|_| no_answer())?.map_err(failed)?;
+        self.held += usize::from(got.is_some());
         Ok(got.map(|(ok, properties, body)| {
             let key = REASON_HEADER.try_into().ok();
             let reason = match (properties.headers(), key) {

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::condition::Condition;
-use super::connection::{CHECK_INTERVAL, OPEN_TIMEOUT, Place, broken, close, no_answer, opened};
+use super::connection::{CHECK_INTERVAL, Place, broken, close, opened};
 use super::failure::{Failure, OnConnection};
 use super::problem::Problem;
 use super::topology::declare_queues;
@@ -52,16 +52,18 @@ impl Publisher {
         let opening = async {
             connection.register_callback(OnConnection(failure.clone())).await?;
             let channel = connection.open_channel(None).await?;
-            let callback =
-                OnChannel { failure: failure.clone(), unconfirmed: unconfirmed.clone(), probe: probe.clone() };
+            let callback = OnPublishingChannel {
+                failure: failure.clone(),
+                unconfirmed: unconfirmed.clone(),
+                probe: probe.clone(),
+            };
             channel.register_callback(callback).await?;
             declare_queues(&connection, &channel, &place.orders, &place.dead).await?;
             Ok(channel)
         };
         let channel = opened(&failure, opening).await?;
         probe.send(&channel, &failure, condition).await?;
-        let whose = place.identity.check(&connection, &place.orders, true);
-        tokio::time::timeout(OPEN_TIMEOUT, whose).await.unwrap_or_else(|_| Err(no_answer()))?;
+        place.identity.check(&connection, &place.orders, true).await?;
         opened(&failure, channel.confirm_select(ConfirmSelectArguments::default())).await?;
         Ok(Self { connection, channel, failure, place: place.clone() })
     }
@@ -172,13 +174,13 @@ pub(super) fn reason_header(reason: &str) -> FieldTable {
     headers
 }
 
-struct OnChannel {
+struct OnPublishingChannel {
     failure: Failure,
     unconfirmed: Arc<Unconfirmed>,
     probe: Probe,
 }
 
-impl OnChannel {
+impl OnPublishingChannel {
     fn confirmed(&self, tag: u64, multiple: bool, result: Result<(), PublishError>) {
         if !self.failure.token().is_cancelled() {
             self.unconfirmed.confirmed(tag, multiple, result);
@@ -187,7 +189,7 @@ impl OnChannel {
 }
 
 #[async_trait]
-impl ChannelCallback for OnChannel {
+impl ChannelCallback for OnPublishingChannel {
     async fn close(&mut self, _: &Channel, close: CloseChannel) -> Result<(), AmqpError> {
         self.failure.report(Problem::from(&close));
         Ok(())

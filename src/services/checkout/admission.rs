@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::pending::{PendingPurchase, answer_all, refuse_all};
-use super::shared::{Checkout, Missing, gate_left};
+use super::shared::{Checkout, Missing, may_not_promise};
 use crate::error::{Error, Result};
 use crate::model::{Denial, OrderId, ProductId, Purchase, Revision, Sale};
 use crate::stock::{Admission, Answer, GateError};
 
 /// A purchase that has waited this long for its turn is turned away with nothing taken.
 const TURN_MAX_WAIT: Duration = Duration::from_millis(500);
+
+/// A purchase whose product has no gate is told why by then.
+const EXPLAINED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Purchases of one product that hold units of one epoch, and under which orders.
 pub(super) struct Admitted {
@@ -23,7 +26,7 @@ pub(super) struct Admitted {
 pub(super) struct Reserved {
     pub(super) pending: PendingPurchase,
     pub(super) order_id: OrderId,
-    /// The product's revision at the click. A repeated click keeps the revision of the first one.
+    /// The product's revision at the reservation. A repeated click keeps the revision of the first one.
     pub(super) revision: Revision,
 }
 
@@ -51,7 +54,7 @@ impl Checkout {
         }
         match admission {
             Ok(Admission::Open { epoch, .. }) if !self.rebuilder.deployment().is_current(product, epoch) => {
-                refuse_all(pending, gate_left);
+                refuse_all(pending, may_not_promise);
             }
             Ok(Admission::Open { epoch, revision, answers }) => {
                 let reserved = self.answer_denied(pending, answers, revision);
@@ -102,11 +105,15 @@ impl Checkout {
         to_publish
     }
 
-    /// A product without a gate: unknown, or ended, or its gate was lost. One look for all who click meanwhile.
+    /// A product without a gate: unknown, or ended, or its gate was lost. One look at a time, whoever clicks meanwhile.
     async fn explain_missing_gate(&self, product: ProductId, pending: Vec<PendingPurchase>) {
-        match self.missing.try_get_with(product, self.why_missing(product)).await {
-            Ok(why) => refuse_all(pending, || why.into()),
-            Err(error) => refuse_all(pending, || Error::Unavailable(error.to_string())),
+        let look = self.missing.try_get_with(product, self.why_missing(product));
+        match tokio::time::timeout(EXPLAINED_WITHIN, look).await {
+            Ok(Ok(why)) => refuse_all(pending, || why.into()),
+            Ok(Err(error)) => refuse_all(pending, || Error::Unavailable(error.to_string())),
+            Err(_) => refuse_all(pending, || {
+                Error::Unavailable("why the product has no gate takes long to find out".to_owned())
+            }),
         }
     }
 

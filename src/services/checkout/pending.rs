@@ -11,7 +11,7 @@ use crate::model::{OrderId, ProductId, Purchase};
 type Reply = oneshot::Sender<Result<OrderId>>;
 
 /// Hands a thread its answers, all of a message at a time: each hand-over costs a system call. What waits there is bounded by
-/// the batcher's own queue.
+/// the open connections, each of which waits for one answer.
 #[derive(Clone)]
 pub(super) struct ReplyDispatcher(mpsc::UnboundedSender<Vec<(Reply, Result<OrderId>)>>);
 

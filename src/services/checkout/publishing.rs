@@ -1,14 +1,17 @@
 //! Publishes admitted purchases: the queue's confirm makes a promise of each.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::admission::{Admitted, Reserved};
 use super::pending::{PendingPurchase, answer_all, refuse_all};
-use super::shared::{Checkout, gate_left};
+use super::shared::{Checkout, may_not_promise};
 use crate::error::{Error, Result};
 use crate::model::{Denial, OrderId, OrderIds, ProductId, Purchase, PurchaseBatch};
 use crate::queue::{BATCH_MAX, PublishError};
 use crate::services::deployment::PROMISE_MAX_AGE;
+
+/// A purchase that is confirmed does not wait longer for its note at the gate.
+const NOTE_PATIENCE: Duration = Duration::from_millis(200);
 
 impl Checkout {
     /// Publishes reservations and answers once they are confirmed. Releases nothing, whatever happens: what a failed
@@ -37,10 +40,11 @@ impl Checkout {
     async fn publish_and_note(&self, batch: &PurchaseBatch) -> std::result::Result<(), PublishError> {
         let (product, begun) = (batch.product_id, Instant::now());
         let publish = async { (self.queue.publish(batch).await, begun.elapsed()) };
-        let ((confirmed, took), noted) = tokio::join!(publish, self.gate.note_in_flight(product));
-        if let Err(error) = noted {
+        let note = tokio::time::timeout(NOTE_PATIENCE, self.gate.note_in_flight(product));
+        let ((confirmed, took), noted) = tokio::join!(publish, note);
+        if !matches!(noted, Ok(Ok(()))) {
             // The next sweep notes it: until then the list of a buyer who asks another instance may lack an order.
-            tracing::debug!(product.id = %product, %error, "Could not note what is in flight");
+            tracing::debug!(product.id = %product, ?noted, "Could not note what is in flight");
         }
         match &confirmed {
             Ok(()) => {
@@ -58,7 +62,7 @@ impl Checkout {
         let now = Instant::now();
         let deployment = self.rebuilder.deployment();
         if !deployment.may_promise(now) || !deployment.is_current(product, epoch) {
-            refuse_all(reserved.into_iter().map(|held| held.pending), gate_left);
+            refuse_all(reserved.into_iter().map(|held| held.pending), may_not_promise);
             return;
         }
         answer_all(reserved.into_iter().map(|Reserved { pending, order_id, .. }| {

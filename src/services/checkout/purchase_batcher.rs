@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
 use super::pending::{PendingPurchase, ReplyDispatcher, by_product};
-use super::shared::{Checkout, gate_left};
+use super::shared::{Checkout, may_not_promise};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, Purchase, UserId};
 use crate::queue::BATCH_MAX;
@@ -66,7 +66,7 @@ impl PurchaseBatcher {
         }
         let clicked_at = Instant::now();
         if !self.checkout.rebuilder.deployment().may_promise(clicked_at) {
-            return Err(gate_left());
+            return Err(may_not_promise());
         }
         let (reply, answer) = oneshot::channel();
         let purchase = Purchase { order_id: OrderId::draw(product), user_id };

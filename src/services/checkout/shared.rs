@@ -78,6 +78,9 @@ impl Checkout {
 }
 
 /// What this instance asks may be another gate than that of the deployment.
-pub(super) fn gate_left() -> Error {
-    Error::Unavailable("the gate was left for another one".to_owned())
+pub(super) fn may_not_promise() -> Error {
+    Error::Unavailable(
+        "this instance may not promise: a newer gate has begun, or what the deployment uses is not known just now"
+            .to_owned(),
+    )
 }

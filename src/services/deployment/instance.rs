@@ -307,7 +307,16 @@ impl Deployment {
 
     /// A look is over.
     fn looked(&self) {
-        self.looked_at.store(self.begun.elapsed().as_millis() as u64, Ordering::Relaxed);
+        let now = self.begun.elapsed().as_millis() as u64;
+        let before = self.looked_at.swap(now, Ordering::Relaxed);
+        let since = now.saturating_sub(before);
+        if self.gate.shared().is_some() && since > LOOKED_WITHIN.as_millis() as u64 {
+            tracing::warn!(
+                seconds = since / 1000,
+                "What the deployment uses was not looked at for so long, so this instance sold nothing: it had no processor time, \
+                 or was stopped"
+            );
+        }
     }
 
     fn set(&self, agrees: bool) {

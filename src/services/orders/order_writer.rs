@@ -206,7 +206,7 @@ async fn write_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Res
             Some(reason) => {
                 if let Some(untold) = REJECTED.now() {
                     let reason = reason.as_str();
-                    tracing::warn!(order.id = %purchase.order_id, reason, untold, "Rejected a purchase that was accepted");
+                    tracing::warn!(order.id = %purchase.order_id, reason, untold, "Rejected a purchase that a gate had admitted; nobody was promised it");
                 }
                 new.push(order.rejected(reason));
                 outcome.rejected += 1;

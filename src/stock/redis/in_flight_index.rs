@@ -1,8 +1,8 @@
 //! Of which products something is in flight: one index for all. To find what a user holds that is not written yet, the gates
 //! of these are asked, however many others there are.
 //!
-//! An instance notes a product before it promises a unit of it, at most once in `NOTED_FOR`, beside the publish; no step at the
-//! gate knows of it. The sweep of every instance notes what it sees in flight, and takes away what nobody has noted for
+//! An instance notes a product before it promises a unit of it, at most once in `NOTED_FOR`, beside the publish; if that does not
+//! succeed soon, it promises all the same. No step at the gate knows of it. The sweep of every instance notes what it sees in flight, and takes away what nobody has noted for
 //! [`KEPT`]. The index decides nothing: one that is missing something costs a line in a list for a moment.
 //!
 //! It is believed only if a sweep has said so on this very server: an index that was emptied, or that a failover has left

@@ -12,7 +12,7 @@ use crate::model::{ProductId, UserId};
 
 /// A sale that nobody was denied for this long is asked about no more.
 pub(super) const FORGET_AFTER: Duration = Duration::from_secs(10);
-/// Sales that are watched at most: Redis is asked four things about each twelve times a second.
+/// Sales that are watched at most: Redis is asked five things about each twelve times a second.
 pub(super) const MAX_SALES: usize = 256;
 /// Buyers that are remembered at most, of all sales together: about 20 MiB in copies, and 8 MiB of admitted ones.
 pub(super) const MAX_BUYERS: usize = 1_000_000;
