@@ -26,11 +26,7 @@ impl Checkout {
                 self.promise(product, epoch, reserved);
             }
             Err(error) => {
-                self.publishing.failed(
-                    error.as_str(),
-                    &error,
-                    "the log says of RabbitMQ, or of the journal, what is wrong with it",
-                );
+                self.publishing.failed(error.as_str(), &error, "another line says what is wrong with the queue");
                 refuse_all(reserved.into_iter().map(|held| held.pending), || error.into());
             }
         }

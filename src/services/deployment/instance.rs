@@ -241,8 +241,9 @@ impl Deployment {
             self.metrics.deposed_gates.inc();
             tracing::error!(
                 product.id = %product, gate.epoch = gate, database.epoch = database,
-                "An open gate is older than the database says: closing it. Does another instance use another Redis \
-                 (`seckill deployment show`), or was a backup of the database restored?"
+                "An open gate is older than the database says: closing it; it is rebuilt, and no promise is lost. Another \
+                 instance has begun a newer gate (in another Redis? `seckill deployment show`), or `seckill deployment \
+                 rebuild-gate` has, or a backup of the database was restored"
             );
         }
     }

@@ -67,7 +67,7 @@ impl Side<'_> {
         let row_name = self.row_name.as_deref().unwrap_or_default();
         if row_name != self.own_name {
             return Err(Mismatch::Misconfigured(format!(
-                "{key}: this instance uses {own}, but its database belongs to {row_name}: correct {key}. Only if the \
+                "{key}: this instance uses {own}, but the deployment uses {row_name}: correct {key}. Only if the \
                  deployment moves to {own} on purpose: `seckill deployment adopt` with this configuration",
                 key = differing_key(keys, self.own_name, row_name),
                 own = self.own_name

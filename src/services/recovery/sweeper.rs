@@ -190,12 +190,13 @@ impl Sweeper {
             Ok(_) | Err(GateError::Closed | GateError::Lost) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
+        let purchases = stale.purchases.len();
+        let outcomes = self.order_writer.write(stale.into_batches(product)).await?;
+        self.metrics.swept.inc_by(purchases as u64);
         if let Some(untold) = LEFT_OVER.now() {
-            let purchases = stale.purchases.len();
-            tracing::warn!(product.id = %product, purchases, untold, "Writing purchases that were left over");
+            tracing::warn!(product.id = %product, purchases, untold, "Wrote purchases that were left over");
         }
-        self.metrics.swept.inc_by(stale.purchases.len() as u64);
-        for outcome in self.order_writer.write(stale.into_batches(product)).await?.into_iter().flatten() {
+        for outcome in outcomes.into_iter().flatten() {
             self.order_writer.confirm(product, outcome).await?;
         }
         Ok(())

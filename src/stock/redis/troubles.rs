@@ -93,7 +93,7 @@ impl Troubles {
         if let Some(trouble) = now.take_if(|trouble| trouble.last.elapsed() >= MAX_TOLD) {
             self.some.store(false, Ordering::Relaxed);
             let seconds = trouble.last.duration_since(trouble.begun).as_secs();
-            tracing::info!(failures = trouble.failures, seconds, "Redis serves purchases again");
+            tracing::info!(failures = trouble.failures, seconds, "Redis works again");
         }
     }
 }

@@ -102,7 +102,7 @@ impl Unlogged {
             tracing::warn!(
                 gates_lost,
                 product.id = product,
-                "Redis has no gates of these sales any more (restarted or emptied?): they are rebuilt from the database, \
+                "Redis has no gates of these sales (it was restarted or emptied, or is another one): they are rebuilt from the database, \
                  with some seconds of 503. No purchase is lost"
             );
         }
