@@ -28,7 +28,7 @@ pub(super) struct Aside<D> {
     held: Vec<Held<D>>,
     /// When each of them failed first.
     known: Vec<Known>,
-    /// Batches that were written.
+    /// Groups that were written.
     written: usize,
     looked_at: Instant,
     max_held: usize,
@@ -53,8 +53,8 @@ impl<D: AsRef<Message>> Aside<D> {
     }
 
     /// Notes that other deliveries became orders.
-    pub(super) fn written(&mut self, batches: usize) {
-        self.written += batches;
+    pub(super) fn written(&mut self, groups: usize) {
+        self.written += groups;
     }
 
     /// Adds a delivery that has just failed; which are hopeless now.

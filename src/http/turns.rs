@@ -44,7 +44,7 @@ pub(super) struct Turns<C> {
     arrivals: Cell<usize>,
     /// Takes newcomers from the system, and waits for the next turn of the loop.
     acceptor: RefCell<Option<Waker>>,
-    begun: Notify,
+    spent: Notify,
 
     tokens: Cell<u32>,
     ahead: RefCell<VecDeque<Rc<C>>>,
@@ -58,7 +58,7 @@ impl<C> Default for Turns<C> {
             unproven: Cell::new(UNPROVEN_A_TURN),
             arrivals: Cell::new(ARRIVALS_A_TURN),
             acceptor: RefCell::default(),
-            begun: Notify::new(),
+            spent: Notify::new(),
             tokens: Cell::new(TOKENS),
             ahead: RefCell::default(),
             queued: Notify::new(),
@@ -80,7 +80,7 @@ impl<C> Turns<C> {
     /// A newcomer was taken from the system.
     pub(super) fn has_arrived(&self) {
         self.arrivals.set(self.arrivals.get().saturating_sub(1));
-        self.begun.notify_one();
+        self.spent.notify_one();
     }
 
     /// Whether a connection that is not proven may go on at once.
@@ -90,14 +90,14 @@ impl<C> Turns<C> {
             return false;
         }
         self.unproven.set(left - 1);
-        self.begun.notify_one();
+        self.spent.notify_one();
         true
     }
 
     /// It may not, and waits.
     pub(super) fn wait(&self, network: Option<Network>, connection: Rc<C>) {
         self.line.borrow_mut().push(network, connection);
-        self.begun.notify_one();
+        self.spent.notify_one();
     }
 
     /// Lets those who wait go on, for ever.
@@ -119,7 +119,7 @@ impl<C> Turns<C> {
                 acceptor.wake();
             }
             if self.line.borrow().is_empty() {
-                self.begun.notified().await;
+                self.spent.notified().await;
             }
         }
     }

@@ -8,7 +8,7 @@ pub struct Depth {
     /// Messages set aside.
     pub dead: i64,
     /// Messages that are to be set aside and cannot be.
-    pub unparked: i64,
+    pub refused_dead: i64,
 }
 
 /// Why a batch was not confirmed.

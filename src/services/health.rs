@@ -132,7 +132,7 @@ impl Health {
         let depth = self.queue.depth();
         metrics.readings.queue_messages.note(depth.map(|depth| depth.messages as f64));
         metrics.readings.dead_letters.note(depth.map(|depth| depth.dead as f64));
-        metrics.readings.dead_letters_refused.note(depth.map(|depth| depth.unparked as f64));
+        metrics.readings.dead_letters_refused.note(depth.map(|depth| depth.refused_dead as f64));
         metrics.pool(self.db.pool_use());
     }
 

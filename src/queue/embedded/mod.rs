@@ -122,7 +122,7 @@ impl EmbeddedQueue {
 
     pub(super) fn depth(&self) -> Depth {
         let of = |count: &AtomicI64| count.load(Ordering::Relaxed);
-        Depth { messages: of(&self.state.messages), dead: of(&self.state.dead), unparked: 0 }
+        Depth { messages: of(&self.state.messages), dead: of(&self.state.dead), refused_dead: 0 }
     }
 
     /// What is wrong, in one word.

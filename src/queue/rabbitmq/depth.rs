@@ -24,7 +24,7 @@ pub(super) struct Counted {
 pub(super) struct DepthKept {
     counted: Mutex<Option<(Counted, Instant)>>,
     unacknowledged: AtomicI64,
-    unparked: AtomicI64,
+    refused_dead: AtomicI64,
     logged_at: Mutex<Option<Instant>>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Parking<'a>(&'a DepthKept);
 
 impl Drop for Parking<'_> {
     fn drop(&mut self) {
-        self.0.unparked.fetch_sub(1, Ordering::Relaxed);
+        self.0.refused_dead.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -49,7 +49,7 @@ impl DepthKept {
 
     /// Counts a message until it is set aside.
     pub(super) fn parking(&self) -> Parking<'_> {
-        self.unparked.fetch_add(1, Ordering::Relaxed);
+        self.refused_dead.fetch_add(1, Ordering::Relaxed);
         Parking(self)
     }
 
@@ -69,7 +69,7 @@ impl DepthKept {
         (at.elapsed() < FRESH).then(|| Depth {
             messages: counted.ready + self.unacknowledged.load(Ordering::Relaxed),
             dead: counted.dead,
-            unparked: self.unparked.load(Ordering::Relaxed),
+            refused_dead: self.refused_dead.load(Ordering::Relaxed),
         })
     }
 }

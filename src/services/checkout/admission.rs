@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::pending::{PendingPurchase, answer_all, refuse_all};
-use super::shared::{Checkout, Missing, may_not_promise};
+use super::shared::{Checkout, WhyNoGate, may_not_promise};
 use crate::error::{Error, Result};
 use crate::model::{Denial, OrderId, ProductId, Purchase, Revision, Sale};
 use crate::stock::{Admission, Answer, GateError};
@@ -61,7 +61,7 @@ impl Checkout {
                 return (!reserved.is_empty()).then_some(Admitted { product, epoch, reserved });
             }
             Ok(Admission::Denied(denial)) => refuse_all(pending, || denial.into()),
-            Err(GateError::Lost) => match self.missing.get(&product).await {
+            Err(GateError::Lost) => match self.no_gate.get(&product).await {
                 Some(why) => refuse_all(pending, || why.into()),
                 None => {
                     let checkout = self.clone();
@@ -107,7 +107,7 @@ impl Checkout {
 
     /// A product without a gate: unknown, or ended, or its gate was lost. One look at a time, whoever clicks meanwhile.
     async fn explain_missing_gate(&self, product: ProductId, pending: Vec<PendingPurchase>) {
-        let look = self.missing.try_get_with(product, self.why_missing(product));
+        let look = self.no_gate.try_get_with(product, self.why_no_gate(product));
         match tokio::time::timeout(EXPLAINED_WITHIN, look).await {
             Ok(Ok(why)) => refuse_all(pending, || why.into()),
             Ok(Err(error)) => refuse_all(pending, || Error::Unavailable(error.to_string())),
@@ -117,10 +117,10 @@ impl Checkout {
         }
     }
 
-    async fn why_missing(&self, product: ProductId) -> Result<Missing> {
+    async fn why_no_gate(&self, product: ProductId) -> Result<WhyNoGate> {
         match self.find_sale(product).await? {
-            None => Ok(Missing::Unknown),
-            Some(sale) if sale.had_ended(self.gate.now()) => Ok(Missing::Ended),
+            None => Ok(WhyNoGate::Unknown),
+            Some(sale) if sale.had_ended(self.gate.now()) => Ok(WhyNoGate::Ended),
             Some(_) => {
                 self.rebuilder.start(product);
                 Err(Error::Unavailable("the gate is lost".to_owned()))

@@ -34,23 +34,23 @@ pub struct Checkout {
     pub(super) publishing: SharedOutage,
     pub(super) confirmed: ConfirmedOrders,
     /// Why products had no gate a moment ago.
-    pub(super) missing: Cache<ProductId, Missing>,
+    pub(super) no_gate: Cache<ProductId, WhyNoGate>,
 }
 
 /// Why a product has no gate and needs none.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Missing {
+pub(super) enum WhyNoGate {
     /// There is no such product.
     Unknown,
     /// Its sale has ended.
     Ended,
 }
 
-impl From<Missing> for Error {
-    fn from(why: Missing) -> Self {
+impl From<WhyNoGate> for Error {
+    fn from(why: WhyNoGate) -> Self {
         match why {
-            Missing::Unknown => Self::ProductNotFound,
-            Missing::Ended => Denial::Ended.into(),
+            WhyNoGate::Unknown => Self::ProductNotFound,
+            WhyNoGate::Ended => Denial::Ended.into(),
         }
     }
 }
@@ -66,14 +66,14 @@ impl Checkout {
         metrics: Arc<Metrics>,
         supervisor: Supervisor,
     ) -> Self {
-        let missing = Cache::builder().max_capacity(MAX_MISSING).time_to_live(MISSING_FOR).build();
+        let no_gate = Cache::builder().max_capacity(MAX_MISSING).time_to_live(MISSING_FOR).build();
         let confirmed = ConfirmedOrders::default();
         let reserving = SharedOutage::new("Could not take units at the gate", "Units are taken at the gate again");
         let publishing = SharedOutage::new(
             "The queue did not confirm purchases; their buyers are answered 503",
             "The queue confirms purchases again",
         );
-        Self { db, gate, queue, rebuilder, metrics, known, supervisor, reserving, publishing, confirmed, missing }
+        Self { db, gate, queue, rebuilder, metrics, known, supervisor, reserving, publishing, confirmed, no_gate }
     }
 }
 

@@ -26,14 +26,14 @@ pub(super) struct SaleInMemory {
 struct Reservation {
     order_id: OrderId,
     /// Its number in flight, until its order is known to be in the database.
-    in_flight: Option<NonZeroU32>,
+    flight_number: Option<NonZeroU32>,
     /// Of the click; of no use once the order is written, which names it.
     revision: Revision,
 }
 
 impl Reservation {
     fn revision_in_flight(&self) -> Option<Revision> {
-        self.in_flight.map(|_| self.revision)
+        self.flight_number.map(|_| self.revision)
     }
 }
 
@@ -60,7 +60,8 @@ impl HeldUnits {
     /// Adds some.
     pub fn extend(&mut self, purchases: impl IntoIterator<Item = Purchase>) {
         let revision = self.revision;
-        let written = |Purchase { order_id, user_id }| (user_id, Reservation { order_id, in_flight: None, revision });
+        let written =
+            |Purchase { order_id, user_id }| (user_id, Reservation { order_id, flight_number: None, revision });
         self.buyers.extend(purchases.into_iter().map(written));
     }
 }
@@ -137,7 +138,7 @@ impl SaleInMemory {
         // Far more numbers than purchases can be in flight at once, so one that comes again is long forgotten.
         let number = self.last_number.and_then(|last| last.checked_add(1)).unwrap_or(NonZeroU32::MIN);
         self.last_number = Some(number);
-        self.buyers.insert(user_id, Reservation { order_id, in_flight: Some(number), revision });
+        self.buyers.insert(user_id, Reservation { order_id, flight_number: Some(number), revision });
         self.admitted.push_back(InFlight { number, since: now, purchase });
         self.in_flight += 1;
         Answer::Reserved
@@ -168,7 +169,7 @@ impl SaleInMemory {
     fn end_flight(&mut self, purchase: &Purchase) {
         if let Some(held) = self.buyers.get_mut(&purchase.user_id)
             && held.order_id == purchase.order_id
-            && held.in_flight.take().is_some()
+            && held.flight_number.take().is_some()
         {
             self.in_flight -= 1;
         }
@@ -177,6 +178,6 @@ impl SaleInMemory {
     /// The reservation of a purchase that is still in flight.
     fn reservation_of(&self, InFlight { number, purchase, .. }: &InFlight) -> Option<&Reservation> {
         let held = self.buyers.get(&purchase.user_id);
-        held.filter(|held| held.in_flight == Some(*number) && held.order_id == purchase.order_id)
+        held.filter(|held| held.flight_number == Some(*number) && held.order_id == purchase.order_id)
     }
 }
