@@ -10,7 +10,7 @@ use moka::sync::Cache;
 use tokio::sync::Mutex;
 
 use crate::db::Db;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ProductId;
 
 /// The greatest id is read again after this, if somebody asks for a greater one.
@@ -21,15 +21,22 @@ const MAX_GAPS: u64 = 10_000;
 pub struct KnownProducts {
     db: Db,
     greatest: AtomicI64,
-    read_at: Mutex<Option<Instant>>,
+    reading: Mutex<Reading>,
     gaps: Cache<ProductId, ()>,
+}
+
+/// When the greatest id was asked for last.
+#[derive(Default)]
+struct Reading {
+    read_at: Option<Instant>,
+    failed_at: Option<Instant>,
 }
 
 impl KnownProducts {
     /// Asks `db` now and then.
     pub fn new(db: Db) -> Self {
         let gaps = Cache::builder().max_capacity(MAX_GAPS).time_to_live(AGAIN_AFTER).build();
-        Self { db, greatest: AtomicI64::new(0), read_at: Mutex::default(), gaps }
+        Self { db, greatest: AtomicI64::new(0), reading: Mutex::default(), gaps }
     }
 
     /// Whether there may be such a product.
@@ -37,13 +44,24 @@ impl KnownProducts {
         if self.is_in_range(id) {
             return Ok(!self.gaps.contains_key(&id));
         }
-        // Everybody who asks meanwhile waits for the same answer.
-        let mut read_at = self.read_at.lock().await;
-        if !self.is_in_range(id) && read_at.is_none_or(|at| at.elapsed() >= AGAIN_AFTER) {
+        // Everybody who asks meanwhile waits for the same answer, also if it is none: else each of them would wait in turn.
+        let asked_at = Instant::now();
+        let mut reading = self.reading.lock().await;
+        if reading.failed_at.is_some_and(|failed_at| failed_at >= asked_at) {
+            return Err(Error::Unavailable("which products there are could not be read".to_owned()));
+        }
+        if !self.is_in_range(id) && reading.read_at.is_none_or(|at| at.elapsed() >= AGAIN_AFTER) {
             let begun = Instant::now();
-            let greatest = self.db.read(|conn| Box::pin(conn.greatest_product())).await?;
-            self.greatest.fetch_max(greatest, Ordering::Relaxed);
-            *read_at = Some(begun);
+            match self.db.read(|conn| Box::pin(conn.greatest_product())).await {
+                Ok(greatest) => {
+                    self.greatest.fetch_max(greatest, Ordering::Relaxed);
+                    reading.read_at = Some(begun);
+                }
+                Err(error) => {
+                    reading.failed_at = Some(Instant::now());
+                    return Err(error.into());
+                }
+            }
         }
         Ok(self.is_in_range(id))
     }
@@ -60,5 +78,25 @@ impl KnownProducts {
 
     fn is_in_range(&self, id: ProductId) -> bool {
         id.get() <= self.greatest.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config;
+
+    #[tokio::test]
+    async fn who_waits_for_a_database_that_does_not_answer_waits_once() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dsn = format!("mysql://user:password@{}/shop", silent.local_addr().unwrap());
+        let known = KnownProducts::new(Db::mysql(&config::MySql { dsn: dsn.into(), pool_size: 1 }));
+        let begun = Instant::now();
+        let answers = join_all((1..=5).map(|id| known.may_exist(ProductId::try_from(id).unwrap()))).await;
+        assert!(answers.iter().all(Result::is_err));
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?} for five", begun.elapsed());
     }
 }

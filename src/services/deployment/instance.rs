@@ -77,6 +77,8 @@ struct Deposed {
 
 #[derive(Default)]
 pub(super) struct LastComparison {
+    /// When it began.
+    begun_at: Option<Instant>,
     /// What lies in Redis, as it was read last.
     pub(super) redis_id: Option<String>,
     /// It was read by the last look.
@@ -274,8 +276,14 @@ impl Deployment {
         }
     }
 
+    /// Looks now. Whoever had to wait for one that began meanwhile uses that: after a Redis is lost, hundreds of rebuilds ask.
     async fn look(&self) {
+        let asked_at = Instant::now();
         let mut found = self.found.lock().await;
+        if found.begun_at.is_some_and(|begun_at| begun_at >= asked_at) {
+            return;
+        }
+        found.begun_at = Some(Instant::now());
         let compared = tokio::time::timeout(LOOK_TIMEOUT, self.compare(&mut found)).await;
         match compared {
             // As long as Redis does not answer, what was wrong with it is wrong, and what was never known is not known.
