@@ -214,7 +214,7 @@ async fn sells_beside(attacks: &'static [Attack], sockets: usize) {
         product = clients[0].new_product(10_000).await;
     }
     let _ = buy(&clients, product, 1, Duration::from_secs(1)).await;
-    let quiet = buy(&clients, product, 1_000, Duration::from_secs(4)).await.p99;
+    let quiet = buy(&clients, product, 1_000, Duration::from_secs(8)).await.p99;
 
     let crowd = Crowd::gather(address, attacks, sockets);
     // Until all of them are there.
@@ -228,7 +228,7 @@ async fn sells_beside(attacks: &'static [Attack], sockets: usize) {
     let ended = crowd.ended.load(Ordering::Relaxed);
     drop(crowd);
     // Other tests may have begun meanwhile: it is as quiet as the worse of before and after.
-    let after = buy(&clients, product, 20_000, Duration::from_secs(4)).await.p99;
+    let after = buy(&clients, product, 20_000, Duration::from_secs(8)).await.p99;
     let quiet = quiet.max(after);
     trial.injected += sockets;
     let Honest { p99, p99_of_kept, p99_of_newcomers, refused } = beside;
