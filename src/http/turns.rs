@@ -44,6 +44,7 @@ pub(super) struct Turns<C> {
     arrivals: Cell<usize>,
     /// Takes newcomers from the system, and waits for the next turn of the loop.
     acceptor: RefCell<Option<Waker>>,
+    /// Some of this turn was used up, or somebody waits, so the next turn must begin.
     spent: Notify,
 
     tokens: Cell<u32>,
@@ -68,7 +69,7 @@ impl<C> Default for Turns<C> {
 
 /// Turns of the event loop.
 impl<C> Turns<C> {
-    /// Whether one more newcomer may be taken from the system; whoever asks is woken when that changes.
+    /// Whether one more connection may be accepted in this turn of the event loop; if not, the task of `cx` is woken in the next.
     pub(super) fn poll_arrival(&self, cx: &Context<'_>) -> Poll<()> {
         if self.arrivals.get() > 0 {
             return Poll::Ready(());

@@ -1,4 +1,5 @@
-//! The connections of one listener in one thread: who may come in, and who has waited for too long, which is looked at twice a second.
+//! The connections of one listener in one thread: who may come in, and who has waited for too long, which is looked at twice
+//! a second.
 //!
 //! This and the turns of those who wait (`turns`) are two tasks that hold nothing of their own: after a panic they begin
 //! again with the same connections, and `/readyz` names them meanwhile.
@@ -99,7 +100,7 @@ impl Worker {
 
 /// Newcomers.
 impl Worker {
-    /// Whether one more may be taken from the system; whoever asks is woken when that changes.
+    /// Whether one more connection may be accepted in this turn of the event loop; if not, the task of `cx` is woken in the next.
     pub(super) fn poll_arrival(&self, cx: &Context<'_>) -> Poll<()> {
         self.thread.turns.poll_arrival(cx)
     }

@@ -73,6 +73,13 @@ impl Place {
         checked
     }
 
+    /// Reads over a connection that is to be used whose queue this is, and, if `may_write`, says that it is ours if it is nobody's.
+    pub(super) async fn check_identity_on(&self, connection: &Connection, may_write: bool) -> Result<(), Problem> {
+        // The library waits for ever for a broker that sends heartbeats and answers nothing.
+        let checking = self.identity.check(connection, &self.orders, may_write);
+        tokio::time::timeout(OPEN_TIMEOUT, checking).await.unwrap_or_else(|_| Err(no_answer()))
+    }
+
     /// Logs in; `name` is what the broker's own pages call the connection.
     pub(super) async fn connect(&self, name: &str) -> Result<Connection, Problem> {
         let Login { host, port, user, password, vhost } = &self.login;
@@ -89,7 +96,7 @@ impl Place {
     }
 }
 
-pub(super) fn no_answer() -> Problem {
+fn no_answer() -> Problem {
     Problem::unreachable(format!("no answer within {OPEN_TIMEOUT:?}"))
 }
 

@@ -69,7 +69,7 @@ impl Subscriber {
     ) -> Result<Self, Problem> {
         let connection = place.connect("seckill consumer").await?;
         // It never publishes here: a broker with an alarm would read nothing more from this connection.
-        place.identity.check(&connection, &place.orders, false).await?;
+        place.check_identity_on(&connection, false).await?;
         let failure = Failure::default();
         let opening = async {
             connection.register_callback(OnConnection(failure.clone())).await?;

@@ -13,7 +13,6 @@ use amqprs::{BasicProperties, FieldTable};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::connection::{OPEN_TIMEOUT, no_answer};
 use super::failure::{Failure, OnChannel};
 use super::problem::{Problem, Trouble};
 use super::topology::{durable_queue, queue_arguments};
@@ -59,9 +58,7 @@ impl Identity {
         let Some(ours) = self.state.lock().deployment.clone() else {
             return Ok(());
         };
-        // The library waits for ever for a broker that sends heartbeats and answers nothing.
-        let reading = tokio::time::timeout(OPEN_TIMEOUT, read_or_write(connection, queue, &ours, may_write));
-        let body = reading.await.unwrap_or_else(|_| Err(no_answer()))?;
+        let body = read_or_write(connection, queue, &ours, may_write).await?;
         let (deployment, id) = body.split_once(' ').ok_or_else(|| foreign(queue))?;
         if deployment != ours {
             return Err(foreign(queue));

@@ -63,7 +63,7 @@ impl Publisher {
         };
         let channel = opened(&failure, opening).await?;
         probe.send(&channel, &failure, condition).await?;
-        place.identity.check(&connection, &place.orders, true).await?;
+        place.check_identity_on(&connection, true).await?;
         opened(&failure, channel.confirm_select(ConfirmSelectArguments::default())).await?;
         Ok(Self { connection, channel, failure, place: place.clone() })
     }

@@ -12,7 +12,7 @@ use crate::stock::{Admission, Answer, GateError};
 /// A purchase that has waited this long for its turn is turned away with nothing taken.
 const TURN_MAX_WAIT: Duration = Duration::from_millis(500);
 
-/// A purchase whose product has no gate is told why by then.
+/// When a product has no gate, its purchases get their answer within this time, also while the database does not say why.
 const EXPLAINED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Purchases of one product that hold units of one epoch, and under which orders.
@@ -105,7 +105,8 @@ impl Checkout {
         to_publish
     }
 
-    /// A product without a gate: unknown, or ended, or its gate was lost. One look at a time, whoever clicks meanwhile.
+    /// Asks the database why a product has no gate (it is unknown, its sale has ended, or its gate was lost), and answers the
+    /// purchases with that. Clicks that come meanwhile share one query.
     async fn explain_missing_gate(&self, product: ProductId, pending: Vec<PendingPurchase>) {
         let look = self.no_gate.try_get_with(product, self.why_no_gate(product));
         match tokio::time::timeout(EXPLAINED_WITHIN, look).await {
