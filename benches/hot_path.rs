@@ -13,7 +13,9 @@ use actix_web::{HttpResponse, ResponseError};
 use futures_util::FutureExt;
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use seckill::error::Error;
-use seckill::model::{Denial, ProductId, Purchase, PurchaseBatch, Revision, Role, SaleSettings, Timestamp};
+use seckill::model::{
+    Denial, ProductId, Purchase, PurchaseBatch, Quantity, Revision, Role, SaleSettings, Terms, Timestamp,
+};
 use seckill::queue::{self, Message};
 use seckill::services::{Identity, OwnToken, Tokens};
 use seckill::stock::{Admission, HeldUnits, StockGate};
@@ -66,7 +68,8 @@ fn gate(stock: i64) -> GateInput {
     let sales: Vec<_> = (1..=SALES).map(|product| purchases(product, EARLIER + BATCH)).collect();
     let gate = StockGate::memory();
     let starts_at = Timestamp::from_unix_ms(0).expect("in range");
-    let settings = SaleSettings { ver: 1, stock, starts_at, ends_at: None, paused: false };
+    let terms = Terms { price_cents: 1_990, payment_window: None, max_per_order: Quantity::ONE };
+    let settings = SaleSettings { ver: 1, stock, starts_at, ends_at: None, paused: false, terms: Some(terms) };
     // The last thing before the count: the rate limiter forgets a try after a second.
     for (product, buyers) in &sales {
         gate.open_with(*product, 1, &settings, HeldUnits::expecting(0, &settings)).expect("is the first");

@@ -47,6 +47,12 @@ pub enum Error {
     /// 409 `idempotency_conflict`: the key was used for something else.
     #[error("That Idempotency-Key was used for another request.")]
     IdempotencyConflict,
+    /// 409 `stock_below_sold`: so few units were asked for that a promise would break.
+    #[error("{least} units are sold or promised already.")]
+    StockBelowSold {
+        /// The least that the stock can be.
+        least: i64,
+    },
     /// 409 with the code of the denial, or 429 `rate_limited`: the buyer gets no unit now.
     #[error(transparent)]
     Denied(#[from] Denial),
@@ -87,6 +93,7 @@ impl Error {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UsernameTaken => "username_taken",
             Self::IdempotencyConflict => "idempotency_conflict",
+            Self::StockBelowSold { .. } => "stock_below_sold",
             Self::Denied(denial) => denial.code(),
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => "unsupported_media_type",

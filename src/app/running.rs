@@ -58,8 +58,9 @@ impl RunningApp {
         let stores = || (db.clone(), gate.clone(), queue.clone());
         let Recovery { deployment, rebuilder, unfinished_sales, gates, reconciler } = recovery;
         let known = Arc::new(KnownProducts::new(db.clone()));
-        let products = Arc::new(ProductQueries::new(db.clone(), gate.clone(), known.clone()));
-        let catalog = ProductCommands::new(db.clone(), gate.clone(), gates, known.clone(), products.clone());
+        let currency = config.shop.currency;
+        let products = Arc::new(ProductQueries::new(db.clone(), gate.clone(), known.clone(), currency));
+        let catalog = ProductCommands::new(db.clone(), gate.clone(), gates, known.clone(), products.clone(), currency);
         let (holdings, looking) = Holdings::open(gate.clone(), unfinished_sales.clone());
         background.tasks.spawn(background.supervisor.vital("order-looks", looking));
         let (db_, gate_, queue_) = stores();

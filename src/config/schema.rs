@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
-use crate::model::TrustedProxies;
+use crate::model::{Currency, TrustedProxies};
 
 /// `iss` of the tokens that we issue.
 pub const OWN_ISSUER: &str = "seckill";
@@ -31,6 +31,8 @@ pub struct Config {
     pub admin: Admin,
     /// Limits against abuse.
     pub limits: Limits,
+    /// The shop.
+    pub shop: Shop,
     /// The log.
     pub log: Log,
     /// What the operator set that the backend does not use.
@@ -198,6 +200,14 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one address; 0 is no limit.
     pub connections_per_address: usize,
+}
+
+/// `shop`: whose sales these are.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shop {
+    /// Of new products that name none.
+    pub currency: Currency,
 }
 
 /// `log`: what is written to standard error.

@@ -38,7 +38,7 @@ impl GateRow {
 /// What the database says of a sale.
 #[derive(Debug, Clone, Copy)]
 pub struct SaleAudit {
-    /// Units in all.
+    /// Units that are offered in all.
     pub stock: i64,
     /// Units that live orders hold, as the product's row says.
     pub sold: i64,
@@ -183,7 +183,7 @@ impl DbConn {
     pub async fn audit_sale(&mut self, id: ProductId) -> DbResult<Option<SaleAudit>> {
         let conn = self;
         let columns = (
-            products::stock,
+            products::stock - products::withheld,
             products::sold,
             products::ver,
             products::gate_epoch,

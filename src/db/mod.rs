@@ -34,7 +34,7 @@ pub use self::idempotency::{NewKey, StoredKey};
 pub use self::orders::{NewOrder, WrittenOrder};
 pub use self::pairing::Pairing;
 pub use self::pool::{BatchLimits, Db, PageOf};
-pub use self::products::{NewProduct, ProductChange, ProductLock};
+pub use self::products::{NewProduct, Offer, ProductChange, ProductLock};
 pub use self::readable::Readable;
 pub use self::revisions::RevisionRow;
 pub use self::token_withdrawals::TokenWithdrawal;

@@ -11,7 +11,7 @@ use super::gates::RETIRED;
 use super::readable::Readable;
 use super::readable::{Row, one, one_by_one, readable};
 use super::schema::products;
-use crate::model::{Product, ProductId, Sale, SaleState, Timestamp};
+use crate::model::{Currency, PaymentWindow, Product, ProductId, Quantity, Sale, SaleState, Timestamp};
 
 /// Its name where a row of it cannot be read.
 pub(super) const PRODUCTS: &str = "products";
@@ -36,6 +36,15 @@ pub struct NewProduct {
     pub gate_home: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Of its price.
+    pub currency: Currency,
+    /// How long an order may stay unpaid.
+    #[diesel(column_name = payment_window_seconds)]
+    pub payment_window: Option<PaymentWindow>,
+    /// Units that one order may have at most.
+    pub max_per_order: Quantity,
+    /// A picture.
+    pub image_url: Option<String>,
 }
 
 /// What a patch sets; `None` leaves a field as it is.
@@ -54,12 +63,38 @@ pub struct ProductChange {
     pub ends_at: Option<Option<Timestamp>>,
     /// Stops and resumes buying.
     pub paused: Option<bool>,
+    /// Of its price.
+    pub currency: Option<Currency>,
+    /// How long an order may stay unpaid; `Some(None)`: for ever.
+    #[diesel(column_name = payment_window_seconds)]
+    pub payment_window: Option<Option<PaymentWindow>>,
+    /// Units that one order may have at most.
+    pub max_per_order: Option<Quantity>,
+    /// A picture; `Some(None)`: none.
+    pub image_url: Option<Option<String>>,
+}
+
+/// Units that are offered of those that a sale was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, AsChangeset)]
+#[diesel(table_name = products)]
+pub struct Offer {
+    stock: i64,
+    withheld: i64,
+}
+
+impl Offer {
+    /// So many, of a sale that was given `given`. The sale is given more if need be, but never less: a purchase on its way
+    /// must find its unit.
+    pub fn of(offered: i64, given: i64) -> Self {
+        let stock = given.max(offered);
+        Self { stock, withheld: stock - offered }
+    }
 }
 
 /// What a transaction that holds the product's row needs of it.
 #[derive(Debug, Clone, Copy, Queryable)]
 pub struct ProductLock {
-    /// Units in all.
+    /// Units that the sale was given in all, also those that are withheld since.
     pub stock: i64,
     /// Units that live orders hold.
     pub sold: i64,
@@ -185,13 +220,18 @@ impl DbConn {
     }
 
     /// Changes a product and counts its version up. False: there is no such product.
-    pub async fn update_product(&mut self, id: ProductId, change: &ProductChange) -> DbResult<bool> {
+    pub async fn update_product(
+        &mut self,
+        id: ProductId,
+        change: &ProductChange,
+        offer: Option<Offer>,
+    ) -> DbResult<bool> {
         self.keep_revision_before_change(id).await?;
         let conn = self;
         let ver = products::ver.eq(products::ver + 1);
         let rows = on_db!(
             conn,
-            diesel::update(products::table.filter(products::id.eq(id))).set((change, ver)).execute(conn).await
+            diesel::update(products::table.filter(products::id.eq(id))).set((change, offer, ver)).execute(conn).await
         )?;
         conn.keep_revision(id).await?;
         Ok(rows == 1)
@@ -205,6 +245,24 @@ impl DbConn {
         let change = (products::stock.eq(products::stock + units), products::ver.eq(products::ver + 1));
         let rows = on_db!(conn, diesel::update(product).set(change).execute(conn).await)?;
         conn.keep_revision(id).await?;
+        Ok(rows == 1)
+    }
+
+    /// Notes when the last unit of a sale was sold, or that there are some again. False: that is known already.
+    pub async fn note_sold_out(&mut self, id: ProductId, at: Option<Timestamp>) -> DbResult<bool> {
+        let conn = self;
+        let product = products::table.filter(products::id.eq(id));
+        let set = products::sold_out_at.eq(at);
+        let rows = match at {
+            Some(_) => {
+                let unknown = product.filter(products::sold_out_at.is_null());
+                on_db!(conn, diesel::update(unknown).set(set).execute(conn).await)?
+            }
+            None => {
+                let known = product.filter(products::sold_out_at.is_not_null());
+                on_db!(conn, diesel::update(known).set(set).execute(conn).await)?
+            }
+        };
         Ok(rows == 1)
     }
 
@@ -246,6 +304,7 @@ type ProductColumns = (
     BigInt,
     BigInt,
     BigInt,
+    BigInt,
     SqlTimestamp,
     Nullable<SqlTimestamp>,
     Bool,
@@ -254,8 +313,27 @@ type ProductColumns = (
     BigInt,
     Bool,
     SqlTimestamp,
+    Nullable<Text>,
+    Nullable<BigInt>,
+    BigInt,
+    Nullable<Text>,
+    Nullable<SqlTimestamp>,
 );
-type SaleColumns = (BigInt, BigInt, BigInt, SqlTimestamp, Nullable<SqlTimestamp>, Bool, BigInt, BigInt, Bool);
+type SaleColumns = (
+    BigInt,
+    BigInt,
+    BigInt,
+    SqlTimestamp,
+    Nullable<SqlTimestamp>,
+    Bool,
+    BigInt,
+    BigInt,
+    Bool,
+    BigInt,
+    Nullable<BigInt>,
+    BigInt,
+    Nullable<SqlTimestamp>,
+);
 one_by_one!(i64, Product, ProductColumns);
 one_by_one!(i64, Sale, SaleColumns);
 one_by_one!(i64, ProductId, BigInt);
@@ -266,7 +344,7 @@ fn sale_columns() -> _ {
     let retired: &'static str = RETIRED;
     (
         products::id,
-        products::stock,
+        products::stock - products::withheld,
         products::sold,
         products::starts_at,
         products::ends_at,
@@ -274,6 +352,10 @@ fn sale_columns() -> _ {
         products::ver,
         products::gate_epoch,
         products::gate_home.eq(retired),
+        products::price_cents,
+        products::payment_window_seconds,
+        products::max_per_order,
+        products::sold_out_at,
     )
 }
 
@@ -286,8 +368,9 @@ fn product_columns() -> _ {
         products::name,
         products::description,
         products::price_cents,
-        products::stock,
+        products::stock - products::withheld,
         products::sold,
+        products::paid,
         products::starts_at,
         products::ends_at,
         products::paused,
@@ -296,5 +379,10 @@ fn product_columns() -> _ {
         products::gate_fence,
         products::gate_home.eq(retired),
         products::created_at,
+        products::currency,
+        products::payment_window_seconds,
+        products::max_per_order,
+        products::image_url,
+        products::sold_out_at,
     )
 }

@@ -50,8 +50,9 @@ impl DbConn {
             DbConn::Sqlite(_) => "OR IGNORE",
         };
         let insert = sql_query(format!(
-            "INSERT {ignore} INTO product_revisions (product_id, revision, name, price_cents, created_at) \
-             SELECT id, {number}, name, price_cents, ? FROM products WHERE id = ?"
+            "INSERT {ignore} INTO product_revisions \
+             (product_id, revision, name, price_cents, currency, payment_window_seconds, created_at) \
+             SELECT id, {number}, name, price_cents, currency, payment_window_seconds, ? FROM products WHERE id = ?"
         ));
         let insert = insert.bind::<diesel::sql_types::Timestamp, _>(Timestamp::now()).bind::<BigInt, _>(id);
         Ok(on_db!(conn, insert.execute(conn).await)? == 1)

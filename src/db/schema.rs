@@ -47,6 +47,13 @@ diesel::table! {
         gate_fence -> BigInt,
         gate_home -> Text,
         created_at -> Timestamp,
+        currency -> Nullable<Text>,
+        payment_window_seconds -> Nullable<BigInt>,
+        max_per_order -> BigInt,
+        image_url -> Nullable<Text>,
+        withheld -> BigInt,
+        paid -> BigInt,
+        sold_out_at -> Nullable<Timestamp>,
     }
 }
 
@@ -57,6 +64,8 @@ diesel::table! {
         name -> Text,
         price_cents -> BigInt,
         created_at -> Timestamp,
+        currency -> Nullable<Text>,
+        payment_window_seconds -> Nullable<BigInt>,
     }
 }
 
@@ -73,6 +82,30 @@ diesel::table! {
         created_at -> Timestamp,
         updated_at -> Timestamp,
         revision -> Nullable<BigInt>,
+        quantity -> BigInt,
+        paid_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    order_changes (id) {
+        id -> BigInt,
+        order_id -> Binary,
+        from_status -> Text,
+        to_status -> Text,
+        changed_by -> Text,
+        changed_by_user -> Nullable<BigInt>,
+        reason -> Nullable<Text>,
+        changed_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    payment_deadlines (id) {
+        id -> BigInt,
+        first_order -> Binary,
+        last_order -> Binary,
+        due_at -> Timestamp,
     }
 }
 

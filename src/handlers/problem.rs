@@ -44,6 +44,8 @@ struct Problem {
     starts_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     order_id: Option<OrderId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    least: Option<i64>,
 }
 
 impl ResponseError for Error {
@@ -57,7 +59,9 @@ impl ResponseError for Error {
             }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RateLimited(_) | Self::Denied(Denial::RateLimited(_)) => StatusCode::TOO_MANY_REQUESTS,
-            Self::UsernameTaken | Self::IdempotencyConflict | Self::Denied(_) => StatusCode::CONFLICT,
+            Self::UsernameTaken | Self::IdempotencyConflict | Self::StockBelowSold { .. } | Self::Denied(_) => {
+                StatusCode::CONFLICT
+            }
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Unavailable(_) | Self::Unreadable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -94,20 +98,22 @@ static SOLD_OUT: LazyLock<Vec<u8>> = LazyLock::new(|| Error::Denied(Denial::Sold
 impl Error {
     fn problem(&self) -> Vec<u8> {
         let status = self.status_code();
-        let (starts_at, order_id) = match self {
-            Self::Denied(Denial::NotStarted(starts_at)) => (Some(*starts_at), None),
-            Self::Denied(Denial::AlreadyPurchased(order_id)) => (None, Some(*order_id)),
-            _ => (None, None),
-        };
-        let problem = Problem {
+        let mut problem = Problem {
             r#type: "about:blank",
             title: status.canonical_reason(),
             status: status.as_u16(),
             code: self.code(),
             detail: detail(self),
-            starts_at,
-            order_id,
+            starts_at: None,
+            order_id: None,
+            least: None,
         };
+        match self {
+            Self::Denied(Denial::NotStarted(starts_at)) => problem.starts_at = Some(*starts_at),
+            Self::Denied(Denial::AlreadyPurchased(order_id)) => problem.order_id = Some(*order_id),
+            Self::StockBelowSold { least } => problem.least = Some(*least),
+            _ => {}
+        }
         serde_json::to_vec(&problem).unwrap_or_default()
     }
 }

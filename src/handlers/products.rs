@@ -40,7 +40,7 @@ const COMPRESSED_FROM_BYTES: usize = 1024;
 fn page(request: &HttpRequest, page: RenderedPage) -> HttpResponse {
     let is_gzip = page.json.len() >= COMPRESSED_FROM_BYTES && accepts_gzip(request);
     // Other bytes, so another tag.
-    let tag = EntityTag::new_strong(if is_gzip { format!("{}-gzip", page.tag) } else { page.tag });
+    let tag = EntityTag::new_weak(if is_gzip { format!("{}-gzip", page.tag) } else { page.tag });
     let known = match IfNoneMatch::parse(request) {
         Ok(IfNoneMatch::Any) => true,
         Ok(IfNoneMatch::Items(known)) => known.iter().any(|known| known.weak_eq(&tag)),

@@ -9,6 +9,7 @@ mod order;
 mod product;
 mod proxies;
 mod purchase;
+mod terms;
 mod text;
 mod time;
 
@@ -21,6 +22,7 @@ pub use order::{Order, OrderStatus, RejectReason};
 pub use product::{Product, Revision, Sale, SaleSettings, SaleState};
 pub use proxies::TrustedProxies;
 pub use purchase::{Purchase, PurchaseBatch};
+pub use terms::{Currency, PaymentWindow, Quantity, Terms};
 pub use text::{is_plain, is_visible};
 pub use time::Timestamp;
 

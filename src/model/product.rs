@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use diesel::prelude::Queryable;
 use serde::{Deserialize, Serialize};
 
-use super::{AtLeastZero, Denial, ProductId, Timestamp};
+use super::{AtLeastZero, Currency, Denial, PaymentWindow, ProductId, Quantity, Terms, Timestamp};
 
 /// A product's row.
 #[derive(Debug, Clone, Queryable)]
@@ -20,10 +20,12 @@ pub struct Product {
     /// Price in minor units.
     #[diesel(deserialize_as = AtLeastZero)]
     pub price_cents: i64,
-    /// Units the sale was given in all.
+    /// Units that are offered in all: what the sale was given, less what was withheld since.
     pub stock: i64,
-    /// Units that live orders hold; `0 <= sold <= stock` (I1).
+    /// Units that live orders hold.
     pub sold: i64,
+    /// Those of them that are paid for.
+    pub paid_units: i64,
     /// When buying begins.
     pub starts_at: Timestamp,
     /// When buying ends; `None`: open-ended.
@@ -40,6 +42,16 @@ pub struct Product {
     pub retired: bool,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Of its price; `None`: made before products had one, the shop's own.
+    pub currency: Option<Currency>,
+    /// How long an order may stay unpaid.
+    pub payment_window: Option<PaymentWindow>,
+    /// Units that one order may have at most.
+    pub max_per_order: Quantity,
+    /// A picture.
+    pub image_url: Option<String>,
+    /// When the last unit was sold; `None` while there are some.
+    pub sold_out_at: Option<Timestamp>,
 }
 
 impl Product {
@@ -51,6 +63,11 @@ impl Product {
             starts_at: self.starts_at,
             ends_at: self.ends_at,
             paused: self.paused,
+            terms: Some(Terms {
+                price_cents: self.price_cents,
+                payment_window: self.payment_window,
+                max_per_order: self.max_per_order,
+            }),
         }
     }
 
@@ -66,6 +83,10 @@ impl Product {
             ver: self.ver,
             gate_epoch: self.gate_epoch,
             retired: self.retired,
+            price_cents: self.price_cents,
+            payment_window: self.payment_window,
+            max_per_order: self.max_per_order,
+            sold_out_at: self.sold_out_at,
         }
     }
 }
@@ -75,7 +96,7 @@ impl Product {
 pub struct Sale {
     /// The product's id.
     pub id: ProductId,
-    /// Units the sale was given in all.
+    /// Units that are offered in all.
     pub stock: i64,
     /// Units that live orders hold.
     pub sold: i64,
@@ -91,6 +112,15 @@ pub struct Sale {
     pub gate_epoch: i64,
     /// The sale had ended and its gate was retired: nothing of it is on its way.
     pub retired: bool,
+    /// Price in minor units.
+    #[diesel(deserialize_as = AtLeastZero)]
+    pub price_cents: i64,
+    /// How long an order may stay unpaid.
+    pub payment_window: Option<PaymentWindow>,
+    /// Units that one order may have at most.
+    pub max_per_order: Quantity,
+    /// When the last unit was sold; `None` while there are some.
+    pub sold_out_at: Option<Timestamp>,
 }
 
 impl Sale {
@@ -102,6 +132,11 @@ impl Sale {
             starts_at: self.starts_at,
             ends_at: self.ends_at,
             paused: self.paused,
+            terms: Some(Terms {
+                price_cents: self.price_cents,
+                payment_window: self.payment_window,
+                max_per_order: self.max_per_order,
+            }),
         }
     }
 
@@ -156,6 +191,8 @@ pub struct SaleSettings {
     pub ends_at: Option<Timestamp>,
     /// Buying is paused.
     pub paused: bool,
+    /// What binds for who buys under them; `None`: a gate that a program without terms has opened does not know.
+    pub terms: Option<Terms>,
 }
 
 impl SaleSettings {

@@ -54,6 +54,8 @@ pub struct GateView {
     pub in_flight: i64,
     /// Its epoch.
     pub epoch: i64,
+    /// Whether it knows the terms of its revision; one that an older program has opened does not.
+    pub knows_terms: bool,
 }
 
 /// Purchases that were admitted long ago and never confirmed.

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use seckill::config::Backend;
 use seckill::db::{Db, DbError, NewKey, NewProduct, ProductChange};
-use seckill::model::{ProductId, Purchase, PurchaseBatch, Role, Timestamp, Username};
+use seckill::model::{ProductId, Purchase, PurchaseBatch, Quantity, Role, Timestamp, Username};
 use seckill::services::KnownProducts;
 
 use crate::support::Stores;
@@ -36,6 +36,10 @@ async fn new_product(db: &Db, stock: i64) -> ProductId {
         ends_at: None,
         gate_home: "home".to_owned(),
         created_at: Timestamp::now(),
+        currency: "EUR".try_into().unwrap(),
+        payment_window: 900.try_into().ok(),
+        max_per_order: Quantity::ONE,
+        image_url: None,
     };
     db.transaction(move |conn| Box::pin(async move { conn.insert_product(&row).await })).await.unwrap()
 }
@@ -71,7 +75,7 @@ on_both_backends! {
         let whole_second = Timestamp::from_unix_ms(1_800_000_000_000).unwrap();
         let change = ProductChange { starts_at: Some(whole_second), ends_at: Some(Some(Timestamp::now())), ..Default::default() };
         let ends = change.ends_at.flatten();
-        assert!(db.transaction(move |conn| Box::pin(async move { conn.update_product(id, &change).await })).await.unwrap());
+        assert!(db.transaction(move |conn| Box::pin(async move { conn.update_product(id, &change, None).await })).await.unwrap());
         let row = db.read(move |conn| Box::pin(conn.find_product(id))).await.unwrap().unwrap();
         assert_eq!((row.starts_at, row.ends_at, row.ver), (whole_second, ends, 2));
     }
@@ -141,7 +145,7 @@ on_both_backends! {
             let change = ProductChange { price_cents: Some(price_cents), ..Default::default() };
             for id in [one, other] {
                 let change = change.clone();
-                db.transaction(move |conn| Box::pin(async move { conn.update_product(id, &change).await })).await.unwrap();
+                db.transaction(move |conn| Box::pin(async move { conn.update_product(id, &change, None).await })).await.unwrap();
             }
         }
         let buy = |product_id, revision: Option<i64>, buyer| {
@@ -168,7 +172,7 @@ on_both_backends! {
         let id = new_product(&db, 1).await;
         stores.execute(&format!("UPDATE products SET name = 'Boot', price_cents = 5, ver = 2 WHERE id = {id}")).await;
         let change = ProductChange { price_cents: Some(6), ..Default::default() };
-        db.transaction(move |conn| Box::pin(async move { conn.update_product(id, &change).await })).await.unwrap();
+        db.transaction(move |conn| Box::pin(async move { conn.update_product(id, &change, None).await })).await.unwrap();
         db.transaction(move |conn| Box::pin(async move { conn.add_stock(id, 5, 100).await })).await.unwrap();
         // 0 and 2 are what the other program left.
         let rows = [(0, 5), (1, PRICE_CENTS), (2, 5), (3, 6), (4, 6)];

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use seckill::config::Backend;
-use seckill::model::{Denial, ProductId, Purchase, Revision, SaleSettings, SaleState, Timestamp};
+use seckill::model::{Denial, ProductId, Purchase, Quantity, Revision, SaleSettings, SaleState, Terms, Timestamp};
 use seckill::stock::{Admission, Answer, GateError, GateView, HeldUnit, RATE_WINDOW, StockGate};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,8 @@ fn now_and(seconds: i64) -> Timestamp {
 }
 
 pub fn settings(stock: i64) -> SaleSettings {
-    SaleSettings { ver: 1, stock, starts_at: now_and(-60), ends_at: None, paused: false }
+    let terms = Terms { price_cents: 1_990, payment_window: 900.try_into().ok(), max_per_order: Quantity::ONE };
+    SaleSettings { ver: 1, stock, starts_at: now_and(-60), ends_at: None, paused: false, terms: Some(terms) }
 }
 
 pub fn gate(stores: &Stores) -> StockGate {
@@ -60,7 +61,7 @@ on_both_backends! {
         let purchases = [purchase(1), purchase(2), purchase(3)];
         assert_eq!(answers(&gate, id, &purchases).await, [Answer::Reserved, Answer::Reserved, SOLD_OUT]);
         let state = SaleState::SoldOut;
-        let seen = GateView { remaining: 0, state, epoch: EPOCH, ver: 1, stock: 2, taken: 2, in_flight: 2 };
+        let seen = GateView { remaining: 0, state, epoch: EPOCH, ver: 1, stock: 2, taken: 2, in_flight: 2, knows_terms: true };
         assert_eq!(view(&gate, id).await, Some(seen));
     }
 

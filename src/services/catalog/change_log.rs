@@ -31,6 +31,12 @@ pub(in crate::services) fn changes(old: &Product, new: &Product) -> String {
     }
     changed(&mut line, "price_cents", &old.price_cents, &new.price_cents);
     changed(&mut line, "stock", &old.stock, &new.stock);
+    let code = |product: &Product| product.currency.map(|currency| currency.code());
+    changed(&mut line, "currency", &code(old), &code(new));
+    let seconds = |product: &Product| product.payment_window.map(|window| window.seconds());
+    changed(&mut line, "payment_window_seconds", &seconds(old), &seconds(new));
+    changed(&mut line, "max_per_order", &old.max_per_order.get(), &new.max_per_order.get());
+    changed(&mut line, "image_url", &old.image_url, &new.image_url);
     changed(&mut line, "paused", &old.paused, &new.paused);
     let time = |time: Option<crate::model::Timestamp>| time.map_or("none".to_owned(), |time| time.to_string());
     let (starts, ends) =

@@ -13,12 +13,12 @@ use super::idempotency::{Answered, Answers, IdempotencyKey, new_key, use_key};
 use super::queries::ProductQueries;
 use super::requests::{CreateProduct, MAX_STOCK, PatchProduct, Restock, check_window};
 use super::view::ProductView;
-use crate::db::{Db, DbConn, NewKey, NewProduct, ProductChange};
+use crate::db::{Db, DbConn, NewKey, NewProduct, Offer, ProductChange};
 use crate::error::{Error, Result};
-use crate::model::{Product, ProductId};
+use crate::model::{Currency, Product, ProductId};
 use crate::services::accounts::Identity;
 use crate::services::known_products::KnownProducts;
-use crate::services::recovery::Gates;
+use crate::services::recovery::{Gates, offer_at_least};
 use crate::stock::{GateError, StockGate};
 
 /// Changes products.
@@ -29,6 +29,8 @@ pub struct ProductCommands {
     gates: Arc<Gates>,
     products: Arc<ProductQueries>,
     answers: Answers,
+    /// Of products that name none.
+    currency: Currency,
     runtime: Handle,
 }
 
@@ -40,9 +42,10 @@ impl ProductCommands {
         gates: Arc<Gates>,
         known: Arc<KnownProducts>,
         products: Arc<ProductQueries>,
+        currency: Currency,
     ) -> Self {
         let answers = Answers::new(db.clone());
-        Self { db, gate, known, gates, products, answers, runtime: Handle::current() }
+        Self { db, gate, known, gates, products, answers, currency, runtime: Handle::current() }
     }
 
     /// Puts a product on sale.
@@ -83,6 +86,10 @@ impl ProductCommands {
             ends_at: request.ends_at,
             gate_home: server_id.to_owned(),
             created_at: now,
+            currency: request.currency.unwrap_or(self.currency),
+            payment_window: request.payment_window_seconds.flatten(),
+            max_per_order: request.max_per_order.unwrap_or_default(),
+            image_url: request.image_url,
         };
         // With a key, a repeat finds the product.
         let is_repeatable = key.is_some();
@@ -146,6 +153,14 @@ impl ProductCommands {
     /// Changes a product.
     pub async fn patch(&self, by: Identity, id: ProductId, request: PatchProduct) -> Result<ProductView> {
         request.validate()?;
+        let stock = request.stock;
+        if let Some(stock) = stock {
+            // What the gate has promised may not be in the database yet.
+            let taken = self.taken(id).await?;
+            if stock < taken {
+                return Err(Error::StockBelowSold { least: taken });
+            }
+        }
         let change = ProductChange {
             name: request.name,
             description: request.description,
@@ -153,15 +168,23 @@ impl ProductCommands {
             starts_at: request.starts_at,
             ends_at: request.ends_at,
             paused: request.paused,
+            currency: request.currency,
+            payment_window: request.payment_window_seconds,
+            max_per_order: request.max_per_order,
+            image_url: request.image_url,
         };
         let (before, changed) = self
             .db
             .transaction(move |conn| {
                 Box::pin(async move {
+                    let row = conn.lock_product(id).await?.ok_or(Error::ProductNotFound)?;
                     let before = find(conn, id).await?;
-                    if !conn.update_product(id, &change).await? {
-                        return Err(Error::ProductNotFound);
-                    }
+                    let offer = match stock {
+                        None => None,
+                        Some(stock) if stock < row.sold => return Err(Error::StockBelowSold { least: row.sold }),
+                        Some(stock) => Some(Offer::of(stock, row.stock)),
+                    };
+                    conn.update_product(id, &change, offer).await?;
                     let product = find(conn, id).await?;
                     check_window(product.starts_at, product.ends_at)?;
                     Ok((before, product))
@@ -175,7 +198,24 @@ impl ProductCommands {
         };
         self.configure_gate(&changed).await;
         change_log::note(&self.db, by, what, &changed, &change_log::changes(&before, &changed)).await;
+        if let Some(stock) = stock {
+            // Clicks that came between the first look and the change keep their units: the offer is raised to what is taken.
+            // Should this fail, the sweeper does it.
+            let taken = self.taken(id).await.unwrap_or_default();
+            if taken > stock
+                && let Ok(Some(raised)) = offer_at_least(&self.db, id, taken).await
+            {
+                self.configure_gate(&raised).await;
+                return Ok(self.products.view_of_change(raised).await);
+            }
+        }
         Ok(self.products.view_of_change(changed).await)
+    }
+
+    /// Units that are taken at the gate; none if it is not open: then the database says what is sold.
+    async fn taken(&self, id: ProductId) -> Result<i64> {
+        let view = self.gate.view(&[id]).await?.into_iter().next().flatten();
+        Ok(view.map_or(0, |view| view.taken))
     }
 
     /// Adds units to a sale.

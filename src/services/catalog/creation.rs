@@ -32,7 +32,7 @@ pub(in crate::services) async fn withdraw(db: Db, id: ProductId) {
         // Waits for the creation's own transaction, should it be still open, so what it finds is final.
         let pause = ProductChange { paused: Some(true), ..ProductChange::default() };
         let paused: Result<bool> =
-            db.transaction(move |conn| Box::pin(async move { Ok(conn.update_product(id, &pause).await?) })).await;
+            db.transaction(move |conn| Box::pin(async move { Ok(conn.update_product(id, &pause, None).await?) })).await;
         match paused {
             Ok(true) => {
                 tracing::warn!(product.id = %id, "Paused a product whose creation was answered 503");

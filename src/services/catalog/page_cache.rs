@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::requests::SaleFilter;
 use crate::error::{Error, Result};
-use crate::model::ProductId;
+use crate::model::{ProductId, Timestamp};
 
 /// `remaining` may be 200 ms old; reading takes some of that.
 const LIFETIME: Duration = Duration::from_millis(100);
@@ -38,13 +38,24 @@ pub struct RenderedPage {
     pub gzip: Arc<OnceLock<actix_web::web::Bytes>>,
 }
 
+/// A page that says when it was rendered.
+pub(in crate::services) trait Timed: Serialize {
+    /// Sets that time; until then it is not shown.
+    fn rendered_at(&mut self, now: Timestamp);
+}
+
 impl RenderedPage {
-    fn new(page: &impl Serialize) -> Result<Self> {
-        let json = serde_json::to_vec(page).map_err(|error| Error::Internal(format!("rendering a page: {error}")))?;
+    /// The tag is that of the page without its time: who has the page already learns the time from the reply's `Date`.
+    fn new(mut page: impl Timed, now: Timestamp) -> Result<Self> {
         let mut hasher = DefaultHasher::new();
-        json.hash(&mut hasher);
-        Ok(Self { tag: format!("{:016x}", hasher.finish()), json: json.into(), gzip: Arc::default() })
+        render(&page)?.hash(&mut hasher);
+        page.rendered_at(now);
+        Ok(Self { tag: format!("{:016x}", hasher.finish()), json: render(&page)?.into(), gzip: Arc::default() })
     }
+}
+
+fn render(page: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(page).map_err(|error| Error::Internal(format!("rendering a page: {error}")))
 }
 
 /// The pages that were just looked at.
@@ -63,12 +74,15 @@ impl PageCache {
     }
 
     /// The page, read now by one of those who ask if it is not there.
-    pub(in crate::services) async fn get<T: Serialize>(
+    pub(in crate::services) async fn get<T: Timed>(
         &self,
         page: PageKey,
-        read: impl Future<Output = Result<T>>,
+        read: impl Future<Output = Result<(T, Timestamp)>>,
     ) -> Result<RenderedPage> {
-        let rendered = async { RenderedPage::new(&read.await?) };
+        let rendered = async {
+            let (page, now) = read.await?;
+            RenderedPage::new(page, now)
+        };
         let changes = self.changes.load(Ordering::Acquire);
         self.pages.try_get_with((changes, page), rendered).await.map_err(|error| (*error).clone())
     }

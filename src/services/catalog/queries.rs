@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::page_cache::{self, PageCache, RenderedPage};
+use super::page_cache::{self, PageCache, RenderedPage, Timed};
 use super::requests::SaleFilter;
 use super::view::ProductView;
 use crate::db::{self, Db};
 use crate::error::{Error, Result};
-use crate::model::{Product, ProductId, SaleState};
+use crate::model::{Currency, Product, ProductId, SaleState};
 use crate::services::known_products::KnownProducts;
 use crate::services::page::Page;
 use crate::stock::StockGate;
@@ -18,12 +18,14 @@ pub struct ProductQueries {
     gate: Arc<StockGate>,
     known: Arc<KnownProducts>,
     page_cache: PageCache,
+    /// Of products from before they had a currency of their own.
+    currency: Currency,
 }
 
 impl ProductQueries {
     /// Reads `db`, and asks `gate` for what is left.
-    pub fn new(db: Db, gate: Arc<StockGate>, known: Arc<KnownProducts>) -> Self {
-        Self { db, gate, known, page_cache: PageCache::new() }
+    pub fn new(db: Db, gate: Arc<StockGate>, known: Arc<KnownProducts>, currency: Currency) -> Self {
+        Self { db, gate, known, page_cache: PageCache::new(), currency }
     }
 
     /// One product; what changes elsewhere is seen within 200 ms.
@@ -31,7 +33,8 @@ impl ProductQueries {
         if !self.known.may_exist(id).await? {
             return Err(Error::ProductNotFound);
         }
-        let page = self.page_cache.get(page_cache::PageKey::Product(id), self.read(id)).await;
+        let read = async { Ok((self.read(id).await?, self.gate.now())) };
+        let page = self.page_cache.get(page_cache::PageKey::Product(id), read).await;
         if let Err(Error::ProductNotFound) = page {
             self.known.missed(id);
         }
@@ -50,9 +53,8 @@ impl ProductQueries {
         cursor: Option<ProductId>,
         limit: usize,
     ) -> Result<RenderedPage> {
-        self.page_cache
-            .get(page_cache::PageKey::List(filter, cursor, limit), self.read_list(filter, cursor, limit))
-            .await
+        let read = async { Ok((self.read_list(filter, cursor, limit).await?, self.gate.now())) };
+        self.page_cache.get(page_cache::PageKey::List(filter, cursor, limit), read).await
     }
 
     async fn read_list(
@@ -86,19 +88,23 @@ impl ProductQueries {
 
     async fn view(&self, product: Product) -> Result<ProductView> {
         let gate = self.gate.view(&[product.id]).await?.into_iter().next().flatten();
-        Ok(ProductView::new(product, gate, self.gate.now()))
+        Ok(ProductView::new(product, gate, self.gate.now(), self.currency))
     }
 
     /// The product as it has become; as the database has it, if the gate does not answer.
     pub(in crate::services) async fn view_of_change(&self, product: Product) -> ProductView {
         let gate = self.gate.view(&[product.id]).await.ok().and_then(|views| views.into_iter().next().flatten());
-        ProductView::new(product, gate, self.gate.now())
+        let now = self.gate.now();
+        let mut view = ProductView::new(product, gate, now, self.currency);
+        view.rendered_at(now);
+        view
     }
 
     async fn views(&self, products: Vec<Product>) -> Result<Vec<ProductView>> {
         let ids: Vec<ProductId> = products.iter().map(|product| product.id).collect();
         let gates = self.gate.view(&ids).await?;
         let now = self.gate.now();
-        Ok(products.into_iter().zip(gates).map(|(product, gate)| ProductView::new(product, gate, now)).collect())
+        let view = |(product, gate)| ProductView::new(product, gate, now, self.currency);
+        Ok(products.into_iter().zip(gates).map(view).collect())
     }
 }

@@ -4,13 +4,14 @@ use garde::Validate;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
-use crate::model::{Timestamp, is_plain, is_visible};
+use crate::model::{Currency, PaymentWindow, Quantity, Timestamp, is_plain, is_visible};
 
 /// Units a sale can have in all.
 pub(in crate::services) const MAX_STOCK: i64 = 10_000_000;
 const MAX_PRICE_CENTS: i64 = 1_000_000_000_000;
 const MAX_NAME_CHARS: usize = 200;
 const MAX_DESCRIPTION_CHARS: usize = 5_000;
+const MAX_URL_BYTES: usize = 2_048;
 
 /// Body of `POST /products`.
 #[derive(Debug, Deserialize, Serialize, Validate)]
@@ -29,6 +30,20 @@ pub struct CreateProduct {
     pub(in crate::services) starts_at: Option<Timestamp>,
     #[garde(skip)]
     pub(in crate::services) ends_at: Option<Timestamp>,
+    // What came later: see `new_key` for why it is left out when it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(skip)]
+    pub(in crate::services) currency: Option<Currency>,
+    /// `null`: no deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[garde(skip)]
+    pub(in crate::services) payment_window_seconds: Option<Option<PaymentWindow>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(skip)]
+    pub(in crate::services) max_per_order: Option<Quantity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(is_image_url)))]
+    pub(in crate::services) image_url: Option<String>,
 }
 
 /// Body of `PATCH /products/{id}`: what is absent stays as it is.
@@ -54,6 +69,24 @@ pub struct PatchProduct {
     #[serde(deserialize_with = "present")]
     #[garde(skip)]
     pub(in crate::services) paused: Option<bool>,
+    /// Units that are offered in all.
+    #[serde(deserialize_with = "present")]
+    #[garde(inner(custom(within(0, MAX_STOCK))))]
+    pub(in crate::services) stock: Option<i64>,
+    #[serde(deserialize_with = "present")]
+    #[garde(skip)]
+    pub(in crate::services) currency: Option<Currency>,
+    /// `null`: no deadline.
+    #[serde(deserialize_with = "present")]
+    #[garde(skip)]
+    pub(in crate::services) payment_window_seconds: Option<Option<PaymentWindow>>,
+    #[serde(deserialize_with = "present")]
+    #[garde(skip)]
+    pub(in crate::services) max_per_order: Option<Quantity>,
+    /// `null`: none.
+    #[serde(deserialize_with = "present")]
+    #[garde(inner(inner(custom(is_image_url))))]
+    pub(in crate::services) image_url: Option<Option<String>>,
 }
 
 /// A field that is there; `null` is a value like any other, and mostly a wrong one.
@@ -102,6 +135,16 @@ fn is_name(name: &str, (): &()) -> garde::Result {
         return Err(garde::Error::new(format!("must be 1 to {MAX_NAME_CHARS} characters, and not all invisible")));
     }
     is_plain(name).map_err(garde::Error::new)
+}
+
+/// Pages that are served over https load no other pictures.
+fn is_image_url(url: &str, (): &()) -> garde::Result {
+    let parsed = url::Url::parse(url).ok().filter(|url| url.scheme() == "https" && url.has_host());
+    match parsed {
+        Some(_) if url.len() <= MAX_URL_BYTES => is_plain(url).map_err(garde::Error::new),
+        Some(_) => Err(garde::Error::new(format!("must be at most {MAX_URL_BYTES} bytes"))),
+        None => Err(garde::Error::new("must be an address that begins with https://")),
+    }
 }
 
 fn is_description(description: &str, (): &()) -> garde::Result {

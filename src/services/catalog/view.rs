@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use crate::model::{Product, ProductId, SaleState, Timestamp};
+use super::page_cache::Timed;
+use crate::model::{Currency, PaymentWindow, Product, ProductId, Quantity, SaleState, Timestamp};
+use crate::services::page::Page;
 use crate::stock::GateView;
 
 /// A product as everybody sees it.
@@ -12,23 +14,45 @@ pub struct ProductView {
     name: String,
     description: String,
     price_cents: i64,
+    currency: Currency,
+    payment_window_seconds: Option<PaymentWindow>,
+    max_per_order: Quantity,
+    image_url: Option<String>,
     revision: i64,
     stock: i64,
     remaining: i64,
+    /// Units of unpaid orders: they may come back.
+    held: i64,
     state: SaleState,
     starts_at: Timestamp,
     ends_at: Option<Timestamp>,
     paused: bool,
+    sold_out_at: Option<Timestamp>,
     created_at: Timestamp,
+    /// By the clock that opens sales.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_time: Option<Timestamp>,
+}
+
+impl Timed for ProductView {
+    fn rendered_at(&mut self, now: Timestamp) {
+        self.server_time = Some(now);
+    }
+}
+
+impl Timed for Page<ProductView> {
+    fn rendered_at(&mut self, now: Timestamp) {
+        self.items.iter_mut().for_each(|product| product.rendered_at(now));
+    }
 }
 
 impl ProductView {
     /// `remaining` and `state` are the gate's own. One that is lost or closed cannot say; then the database does.
-    pub(in crate::services) fn new(product: Product, gate: Option<GateView>, now: Timestamp) -> Self {
+    pub(in crate::services) fn new(product: Product, gate: Option<GateView>, now: Timestamp, shop: Currency) -> Self {
         let (remaining, state) = match gate {
             Some(gate) => (gate.remaining, gate.state),
             None => {
-                let remaining = product.stock - product.sold;
+                let remaining = (product.stock - product.sold).max(0);
                 (remaining, product.settings().state(remaining, now))
             }
         };
@@ -37,14 +61,21 @@ impl ProductView {
             name: product.name,
             description: product.description,
             price_cents: product.price_cents,
+            currency: product.currency.unwrap_or(shop),
+            payment_window_seconds: product.payment_window,
+            max_per_order: product.max_per_order,
+            image_url: product.image_url,
             revision: product.ver,
             stock: product.stock,
             remaining,
+            held: product.sold - product.paid_units,
             state,
             starts_at: product.starts_at,
             ends_at: product.ends_at,
             paused: product.paused,
+            sold_out_at: product.sold_out_at,
             created_at: product.created_at,
+            server_time: None,
         }
     }
 }

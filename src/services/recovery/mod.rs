@@ -4,11 +4,13 @@
 //! Everything here may be repeated by anybody and cut short at any moment. Nothing here gives a promise to a buyer.
 
 mod gates;
+mod offer;
 mod reconciliation;
 mod replay;
 mod sweeper;
 
 pub use self::gates::{Gates, Rebuilder};
+pub(in crate::services) use self::offer::offer_at_least;
 pub use self::reconciliation::{Audit, Reconciler};
 pub use self::replay::Replay;
 pub use self::sweeper::Sweeper;

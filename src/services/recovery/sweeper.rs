@@ -10,6 +10,7 @@ use backon::{BackoffBuilder, ConstantBuilder};
 use tokio_util::sync::CancellationToken;
 
 use super::gates::Gates;
+use super::offer::offer_at_least;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::model::{ProductId, Purchase, Sale, Timestamp};
@@ -155,7 +156,8 @@ impl Sweeper {
                     self.gates.rebuild(product.id);
                 }
                 self.unfinished_sales.saw(product, &view);
-                if view.ver < product.ver {
+                self.note_sold_out(product, &view).await?;
+                if view.ver < product.ver || view.ver == product.ver && !view.knows_terms {
                     self.configure(product).await?;
                 }
                 if view.in_flight > 0 {
@@ -164,6 +166,23 @@ impl Sweeper {
             }
         }
         Ok(false)
+    }
+
+    /// The gate sells the last unit, and by then clicks on its way hold what the database is yet to learn.
+    async fn note_sold_out(&self, product: &Sale, view: &GateView) -> Result<()> {
+        if view.ver == product.ver && view.taken > product.stock {
+            // The stock was lowered while these units were promised, and whoever did it has died: see ProductCommands::patch.
+            offer_at_least(&self.db, product.id, view.taken).await?;
+        }
+        let (id, sold_out) = (product.id, view.remaining == 0);
+        if sold_out == product.sold_out_at.is_some() {
+            return Ok(());
+        }
+        let at = sold_out.then(|| self.gate.now());
+        self.db
+            .transaction(move |conn| Box::pin(async move { Ok::<_, Error>(conn.note_sold_out(id, at).await?) }))
+            .await?;
+        Ok(())
     }
 
     /// Others log that a store is away. A product that cannot be swept is a defect, or a row or key that somebody has

@@ -141,6 +141,7 @@ impl MemoryGate {
                 taken: sale.taken(),
                 in_flight: sale.in_flight(),
                 epoch: sale.epoch,
+                knows_terms: true,
             }
         };
         products.iter().map(|product| self.with_sale(*product, view).ok()).collect()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deadpool_redis::redis::{FromRedisValue, Value};
 
-use crate::model::{Denial, Purchase, Revision, SaleSettings, Timestamp};
+use crate::model::{Denial, Purchase, Revision, SaleSettings, Terms, Timestamp};
 use crate::stock::types::{Admission, Answer, FoundGate, GateError, HeldUnit, Stale};
 
 pub(super) fn nonsense(what: impl std::fmt::Display) -> GateError {
@@ -75,6 +75,12 @@ fn parse_answer(value: Value) -> Result<Answer, GateError> {
 
 fn already_purchased(order: &str) -> Result<Answer, GateError> {
     Ok(Answer::Denied(Denial::AlreadyPurchased(order.parse().map_err(nonsense)?)))
+}
+
+/// `REVISION|TERMS`. Terms of another revision than the gate has do not count: a program that knows none has changed it since.
+fn parse_terms(text: &str, revision: &str) -> Option<Terms> {
+    let (of, terms) = text.split_once('|')?;
+    if of == revision { terms.parse().ok() } else { None }
 }
 
 pub(super) fn parse_revision(number: i64) -> Result<Revision, GateError> {
@@ -180,8 +186,9 @@ impl GateReply {
         let sentinel: Option<String> = parse(self.buyers_sentinel)?;
         let flight_sentinel: Option<String> = parse(self.flight_sentinel)?;
         let (buyers, in_flight): (i64, i64) = (parse(self.buyers)?, parse(self.flight)?);
-        let all: Option<Vec<&str>> = fields.iter().map(Option::as_deref).collect();
-        let Some(&[epoch, gate_server, open, ver, stock, starts, ends, paused, seq]) = all.as_deref() else {
+        let Some((terms, needed)) = fields.split_last() else { return Err(nonsense("a short reply")) };
+        let needed: Option<Vec<&str>> = needed.iter().map(Option::as_deref).collect();
+        let Some(&[epoch, gate_server, open, ver, stock, starts, ends, paused, seq]) = needed.as_deref() else {
             return Ok(None);
         };
         if gate_server != server_id || open != "1" || sentinel.as_deref() != Some(epoch) || flight_sentinel.is_none() {
@@ -196,6 +203,7 @@ impl GateReply {
             starts_at: time(starts)?,
             ends_at: if ends.is_empty() { None } else { Some(time(ends)?) },
             paused: paused == "1",
+            terms: terms.as_deref().and_then(|terms| parse_terms(terms, ver)),
         };
         let version = Version { epoch: number(epoch)?, seq: number(seq)? };
         // Less the sentinels.

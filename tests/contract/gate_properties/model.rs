@@ -131,7 +131,16 @@ impl Model {
         };
         let in_flight = self.held.values().filter(|unit| unit.in_flight).count() as i64;
         let SaleSettings { ver, stock, .. } = self.settings;
-        GateView { remaining, state, epoch: EPOCH, ver, stock, taken: self.held.len() as i64, in_flight }
+        GateView {
+            remaining,
+            state,
+            epoch: EPOCH,
+            ver,
+            stock,
+            taken: self.held.len() as i64,
+            in_flight,
+            knows_terms: true,
+        }
     }
 
     pub fn held_by(&self, user: UserId) -> HeldUnit {

@@ -1,6 +1,6 @@
 -- Takes over the settings of a sale if they are newer. One write, so nothing can stop it halfway.
--- KEYS: gate, flight. ARGV: server id, ver, stock, starts, ends, paused. Reply: lost | closed | ok.
-local gate = redis.call('HMGET', KEYS[1], 'home', 'open', 'ver', 'since', 'past', 'seq')
+-- KEYS: gate, flight. ARGV: server id, ver, stock, starts, ends, paused, terms. Reply: lost | closed | ok.
+local gate = redis.call('HMGET', KEYS[1], 'home', 'open', 'ver', 'since', 'past', 'seq', 'terms')
 if gate[1] ~= ARGV[1] then
   return 'lost'
 end
@@ -31,6 +31,9 @@ if tonumber(ARGV[2]) > ver then
     past = past .. (before or '')
   end
   redis.call('HSET', KEYS[1], 'since', string.format('%.0f', begins), 'past', past, 'ver', ARGV[2], 'stock', ARGV[3],
-    'starts', ARGV[4], 'ends', ARGV[5], 'paused', ARGV[6], 'seq', string.format('%.0f', seq + 1))
+    'starts', ARGV[4], 'ends', ARGV[5], 'paused', ARGV[6], 'terms', ARGV[7], 'seq', string.format('%.0f', seq + 1))
+elseif tonumber(ARGV[2]) == ver and gate[7] ~= ARGV[7] then
+  -- A program that knows no terms has opened or changed it.
+  redis.call('HSET', KEYS[1], 'terms', ARGV[7])
 end
 return 'ok'

@@ -55,5 +55,6 @@ pub(super) fn add_settings(call: &mut Cmd, settings: &SaleSettings) {
         .arg(settings.stock)
         .arg(settings.starts_at.unix_ms())
         .arg(ends)
-        .arg(i32::from(settings.paused));
+        .arg(i32::from(settings.paused))
+        .arg(settings.terms.map(|terms| format!("{}|{terms}", settings.ver)).unwrap_or_default());
 }

@@ -64,7 +64,8 @@ mod tests {
 
     fn snapshot(sent: Instant, clock: i64, buyers: Option<Users>) -> Snapshot {
         let at = |ms| Timestamp::from_unix_ms(ms).unwrap();
-        let settings = SaleSettings { ver: 1, stock: 1, starts_at: at(STARTS_AT), ends_at: None, paused: false };
+        let (starts_at, terms) = (at(STARTS_AT), None);
+        let settings = SaleSettings { ver: 1, stock: 1, starts_at, ends_at: None, paused: false, terms };
         let gate = OpenGate { settings, version: Version::of(1, 1), taken: 1, in_flight: 0 };
         let asked = Asked { sent, received: sent + Duration::from_millis(10), clock: at(clock) };
         Snapshot::new(gate, asked, buyers)

@@ -1,0 +1,1 @@
+ALTER TABLE product_revisions DROP COLUMN currency, DROP COLUMN payment_window_seconds;
