@@ -39,7 +39,8 @@ fn purchases(product: i64, count: usize) -> (ProductId, Vec<Purchase>) {
     let purchase = |n: u64| {
         let order = Uuid::from_u128(0x019a_0000_0000_7000_8000_0000_0000_0000 | u128::from(n));
         let user = BuildHasherDefault::<DefaultHasher>::default().hash_one(n) >> 24;
-        Purchase { order_id: order.try_into().expect("a UUIDv7"), user_id: (user as i64).try_into().expect("positive") }
+        let user_id = (user as i64).try_into().expect("positive");
+        Purchase { order_id: order.try_into().expect("a UUIDv7"), user_id, quantity: Quantity::ONE }
     };
     let first = product as u64 * 1_000_000;
     (product.try_into().expect("positive"), (first..first + count as u64).map(purchase).collect())

@@ -26,7 +26,7 @@ use uuid::Uuid;
 use super::servers::{self, Address, MARIADB, RABBITMQ, REDIS, delete_queue, within};
 use super::target::buyer;
 use crate::config::{self, Config};
-use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, Revision, Timestamp, UserId};
+use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, Quantity, Revision, Timestamp, UserId};
 use crate::queue;
 
 /// How long calls and messages are sent.
@@ -170,7 +170,10 @@ fn any_product() -> ProductId {
 
 /// A message as the sale writes one.
 fn message() -> Result<Vec<u8>, String> {
-    let purchase = |user| Ok(Purchase { order_id: OrderId::draw(any_product()), user_id: UserId::try_from(user)? });
+    let purchase = |user| {
+        let user_id = UserId::try_from(user)?;
+        Ok(Purchase { order_id: OrderId::draw(any_product()), user_id, quantity: Quantity::ONE })
+    };
     let items = (1..=i64::from(PURCHASES)).map(purchase).collect::<Result<_, &str>>()?;
     Ok(queue::encode(&PurchaseBatch { product_id: any_product(), epoch: 1, revision: Some(Revision::FIRST), items }))
 }

@@ -1,6 +1,6 @@
 //! Messages for the tests of what collects, groups and sets them aside.
 
-use crate::model::{OrderId, Purchase, PurchaseBatch};
+use crate::model::{OrderId, Purchase, PurchaseBatch, Quantity};
 use crate::queue::Message;
 
 /// A message is its own delivery.
@@ -13,6 +13,10 @@ impl AsRef<Message> for Message {
 /// So many purchases of a product, each of another buyer.
 pub(super) fn purchases(product: i64, epoch: i64, orders: i64) -> Message {
     let product_id = product.try_into().unwrap();
-    let purchase = |user: i64| Purchase { order_id: OrderId::draw(product_id), user_id: user.try_into().unwrap() };
+    let purchase = |user: i64| Purchase {
+        order_id: OrderId::draw(product_id),
+        user_id: user.try_into().unwrap(),
+        quantity: Quantity::ONE,
+    };
     Message::Purchases(PurchaseBatch { product_id, epoch, revision: None, items: (1..=orders).map(purchase).collect() })
 }

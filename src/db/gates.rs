@@ -9,7 +9,7 @@ use super::error::DbResult;
 use super::orders::ORDERS;
 use super::readable::{Row, all, one_by_one, readable};
 use super::schema::{orders, products};
-use crate::model::{OrderId, OrderStatus, ProductId, Purchase, Timestamp, UserId};
+use crate::model::{OrderId, OrderStatus, ProductId, Purchase, Quantity, Timestamp, UserId};
 
 /// Stands for the server of a gate that was retired: its sale had ended, and every purchase that it had admitted was
 /// written. Nothing of such a product is on its way.
@@ -52,14 +52,16 @@ pub struct SaleAudit {
     pub retired: bool,
     /// Live orders there are.
     pub live_orders: i64,
+    /// Their units.
+    pub live_units: i64,
     /// Rejected orders.
     pub rejected: i64,
     /// Dead orders whose units the gate has not given back.
     pub release_due: i64,
 }
 
-one_by_one!(OrderId, (OrderId, UserId), (Binary, BigInt));
-one_by_one!(OrderId, (OrderId, UserId, ProductId, i64), (Binary, BigInt, BigInt, BigInt));
+one_by_one!(OrderId, (OrderId, UserId, Quantity), (Binary, BigInt, BigInt));
+one_by_one!(OrderId, (OrderId, UserId, Quantity, ProductId, i64), (Binary, BigInt, BigInt, BigInt, BigInt));
 
 impl DbConn {
     /// Which gate may sell a product.
@@ -136,15 +138,15 @@ impl DbConn {
     pub async fn live_orders_after(&mut self, id: ProductId, after: i64, limit: i64) -> DbResult<Vec<Purchase>> {
         let conn = self;
         let query = orders::table
-            .select((orders::id, orders::user_id))
+            .select((orders::id, orders::user_id, orders::quantity))
             .filter(orders::product_id.eq(id))
             .filter(orders::user_id.gt(after))
             .filter(orders::live_user.is_not_null())
             .order(orders::user_id)
             .limit(limit);
-        let found: Vec<Row<OrderId, (OrderId, UserId)>> = on_db!(conn, query.load(conn).await)?;
+        let found: Vec<Row<OrderId, (OrderId, UserId, Quantity)>> = on_db!(conn, query.load(conn).await)?;
         let rows = all(ORDERS, found)?;
-        Ok(rows.into_iter().map(|(order_id, user_id)| Purchase { order_id, user_id }).collect())
+        Ok(rows.into_iter().map(|(order_id, user_id, quantity)| Purchase { order_id, user_id, quantity }).collect())
     }
 
     /// Dead orders whose units the gate has not given back, with their products' epochs. Those of sales that had ended at
@@ -157,12 +159,14 @@ impl DbConn {
         let conn = self;
         let query = orders::table
             .inner_join(products::table)
-            .select((orders::id, orders::user_id, products::id, products::gate_epoch))
+            .select((orders::id, orders::user_id, orders::quantity, products::id, products::gate_epoch))
             .filter(orders::release_due.eq(true))
             .filter(products::ends_at.is_null().or(products::ends_at.gt(ended_after)))
             .limit(limit);
-        let found: Vec<Row<OrderId, (OrderId, UserId, ProductId, i64)>> = on_db!(conn, query.load(conn).await)?;
-        let due = |(order_id, user_id, product, epoch)| (product, epoch, Purchase { order_id, user_id });
+        let found: Vec<Row<OrderId, (OrderId, UserId, Quantity, ProductId, i64)>> =
+            on_db!(conn, query.load(conn).await)?;
+        let due =
+            |(order_id, user_id, quantity, product, epoch)| (product, epoch, Purchase { order_id, user_id, quantity });
         Ok(readable(ORDERS, found).rows.into_iter().map(due).collect())
     }
 
@@ -197,13 +201,27 @@ impl DbConn {
             return Ok(None);
         };
         let of_sale = orders::table.filter(orders::product_id.eq(id));
-        let live = of_sale.filter(orders::live_user.is_not_null()).count();
-        let live_orders = on_db!(conn, live.get_result(conn).await)?;
+        let live = of_sale.filter(orders::live_user.is_not_null());
+        // A sum is of another type in MySQL than what it adds up.
+        let units = diesel::dsl::sql::<BigInt>("CAST(COALESCE(SUM(quantity), 0) AS SIGNED)");
+        let live = live.select((diesel::dsl::count_star(), units));
+        let (live_orders, live_units) = on_db!(conn, live.get_result(conn).await)?;
         let dead = of_sale.filter(orders::live_user.is_null());
         let rejected = dead.filter(orders::status.eq(OrderStatus::Rejected)).count();
         let rejected = on_db!(conn, rejected.get_result(conn).await)?;
         let due = dead.filter(orders::release_due.eq(true)).count();
         let release_due = on_db!(conn, due.get_result(conn).await)?;
-        Ok(Some(SaleAudit { stock, sold, ver, gate_epoch, ends_at, retired, live_orders, rejected, release_due }))
+        Ok(Some(SaleAudit {
+            stock,
+            sold,
+            ver,
+            gate_epoch,
+            ends_at,
+            retired,
+            live_orders,
+            live_units,
+            rejected,
+            release_due,
+        }))
     }
 }

@@ -11,7 +11,7 @@ use super::readable::{Row, all, one, one_by_one, readable};
 use super::revisions::BEFORE_REVISIONS;
 use super::revisions::RevisionRow;
 use super::schema::{orders, product_revisions, products};
-use crate::model::{Order, OrderId, OrderStatus, ProductId, Purchase, RejectReason, Timestamp, UserId};
+use crate::model::{Order, OrderId, OrderStatus, ProductId, Purchase, Quantity, RejectReason, Timestamp, UserId};
 
 /// Its name where a row of it cannot be read.
 pub(super) const ORDERS: &str = "orders";
@@ -31,12 +31,13 @@ pub struct NewOrder {
     created_at: Timestamp,
     updated_at: Timestamp,
     revision: i64,
+    quantity: Quantity,
 }
 
 impl NewOrder {
-    /// An order that holds a unit, bought as the product was in that revision.
+    /// An order that holds units, bought as the product was in that revision.
     pub fn unpaid(purchase: Purchase, product_id: ProductId, bought: &RevisionRow) -> Self {
-        let Purchase { order_id: id, user_id } = purchase;
+        let Purchase { order_id: id, user_id, quantity } = purchase;
         Self {
             id,
             product_id,
@@ -50,6 +51,7 @@ impl NewOrder {
             // Drawn by another instance's clock, it can lie in the future of ours.
             updated_at: Timestamp::now().max(id.drawn_at()),
             revision: bought.revision,
+            quantity,
         }
     }
 
@@ -69,7 +71,7 @@ pub struct WrittenOrder {
 }
 
 /// The index of a sale's orders ends with the row's number.
-const LIVE_ORDERS_BY_ROW: &str = "SELECT rowid AS place, id, user_id FROM orders \
+const LIVE_ORDERS_BY_ROW: &str = "SELECT rowid AS place, id, user_id, quantity FROM orders \
     WHERE product_id = ? AND rowid > ? AND live_user IS NOT NULL ORDER BY rowid LIMIT ?";
 
 #[derive(QueryableByName)]
@@ -80,6 +82,8 @@ struct HeldRow {
     id: Vec<u8>,
     #[diesel(sql_type = BigInt)]
     user_id: i64,
+    #[diesel(sql_type = BigInt)]
+    quantity: i64,
 }
 
 diesel::define_sql_function! {
@@ -183,9 +187,7 @@ impl DbConn {
             .bind::<BigInt, _>(limit);
         let rows: Vec<HeldRow> = on_db!(conn, query.load(conn).await)?;
         let next = rows.last().map(|last| last.place);
-        let rows = rows
-            .into_iter()
-            .map(|HeldRow { id, user_id, .. }| Row::<OrderId, _>::of(Some(id.clone()), read_held(&id, user_id)));
+        let rows = rows.into_iter().map(|row| Row::<OrderId, _>::of(Some(row.id.clone()), read_held(&row)));
         Ok((all(ORDERS, rows)?, next))
     }
 
@@ -237,7 +239,8 @@ impl DbConn {
     }
 }
 
-fn read_held(id: &[u8], user_id: i64) -> Result<Purchase, String> {
-    let order_id = OrderId::from_stored(id)?;
-    Ok(Purchase { order_id, user_id: UserId::from_stored(user_id)? })
+fn read_held(row: &HeldRow) -> Result<Purchase, String> {
+    let order_id = OrderId::from_stored(&row.id)?;
+    let quantity = row.quantity.try_into().map_err(|problem| format!("quantity {problem}"))?;
+    Ok(Purchase { order_id, user_id: UserId::from_stored(row.user_id)?, quantity })
 }

@@ -14,7 +14,7 @@ use super::diagnosis::diagnosed;
 use super::error::{DbError, DbResult};
 use super::pool::{Db, DbPool};
 use super::schema::products;
-use crate::model::{Purchase, PurchaseBatch, Timestamp};
+use crate::model::{Purchase, PurchaseBatch, Quantity, Timestamp};
 
 /// Stands for the revision of purchases that name none. Then, and if the row of the named one is missing, an order gets the
 /// product's present revision.
@@ -67,13 +67,13 @@ async fn sell_together(conn: &mut DbConn, batches: Vec<PurchaseBatch>) -> Result
         return Err(DbError::Unreachable("SQLite sells in one step".to_owned()).into());
     };
     let conn = &mut **conn;
-    let units: usize = batches.iter().map(|batch| batch.items.len()).sum();
+    let orders: usize = batches.iter().map(|batch| batch.items.len()).sum();
     let taken = take_stock(conn, &batches).await;
     if diagnosed(conn, taken).await? != batches.len() {
         return Err(Abort::Conflict);
     }
     let inserted = insert_or_ignore(conn, &batches).await;
-    if diagnosed(conn, inserted).await? != units {
+    if diagnosed(conn, inserted).await? != orders {
         return Err(Abort::Conflict);
     }
     Ok(())
@@ -89,22 +89,23 @@ const TAKE_STOCK: &str = "UPDATE JSON_TABLE(?, '$[*]' COLUMNS \
 /// Takes the units of those batches whose product has them and whose epoch is not fenced off; of how many.
 async fn take_stock(conn: &mut AsyncMysqlConnection, batches: &[PurchaseBatch]) -> QueryResult<usize> {
     let mut list = String::with_capacity(batches.len() * 32);
-    for PurchaseBatch { product_id, epoch, items, .. } in batches {
-        let _ = write!(list, "[{product_id},{},{epoch}],", items.len());
+    for batch in batches {
+        let _ = write!(list, "[{},{},{}],", batch.product_id, batch.units(), batch.epoch);
     }
     let update = sql_query(TAKE_STOCK).bind::<Text, _>(json_list(list));
     diesel_async::RunQueryDsl::execute(update, conn).await
 }
 
 /// One short text whatever the number of rows: they come as one JSON value, a list for each product with its revision; each
-/// row with its id, its buyer and the milliseconds between the first row's time and its own. `IGNORE` hides range and null errors too,
+/// row with its id, its buyer, the milliseconds between the first row's time and its own, and its units if they are several. `IGNORE` hides range and null errors too,
 /// of which these rows can have none.
 const INSERT_OR_IGNORE: &str = "INSERT IGNORE INTO orders \
-    (id, product_id, user_id, live_user, status, price_cents, created_at, updated_at, revision) \
+    (id, product_id, user_id, live_user, status, price_cents, created_at, updated_at, revision, quantity) \
     SELECT UNHEX(item.id), item.product_id, item.buyer, item.buyer, 'unpaid', COALESCE(bought.price_cents, products.price_cents), \
-           DATE_ADD(?, INTERVAL item.later * 1000 MICROSECOND), ?, COALESCE(bought.revision, products.ver) \
+           DATE_ADD(?, INTERVAL item.later * 1000 MICROSECOND), ?, COALESCE(bought.revision, products.ver), \
+           COALESCE(item.quantity, 1) \
     FROM JSON_TABLE(?, '$[*]' COLUMNS (product_id BIGINT PATH '$[0]', revision BIGINT PATH '$[1]', NESTED PATH '$[2][*]' COLUMNS \
-           (id CHAR(32) PATH '$[0]', buyer BIGINT PATH '$[1]', later BIGINT PATH '$[2]'))) AS item \
+           (id CHAR(32) PATH '$[0]', buyer BIGINT PATH '$[1]', later BIGINT PATH '$[2]', quantity BIGINT PATH '$[3]'))) AS item \
     STRAIGHT_JOIN products ON products.id = item.product_id \
     LEFT JOIN product_revisions AS bought ON bought.product_id = item.product_id AND bought.revision = item.revision";
 
@@ -123,6 +124,10 @@ async fn insert_or_ignore(conn: &mut AsyncMysqlConnection, batches: &[PurchaseBa
             list.push_str(itoa::Buffer::new().format(item.user_id.get()));
             list.push(',');
             list.push_str(itoa::Buffer::new().format(item.order_id.drawn_at().unix_ms() - first.unix_ms()));
+            if item.quantity != Quantity::ONE {
+                list.push(',');
+                list.push_str(itoa::Buffer::new().format(item.quantity.get()));
+            }
             list.push(']');
         }
         list.push_str("]],");
@@ -148,15 +153,16 @@ fn json_list(mut values: String) -> String {
 }
 
 /// [`INSERT_OR_IGNORE`] of one product for SQLite: ids and times come as two strings of bytes, 16 and 23 a row, the buyers
-/// as a JSON list. What is the same for all rows is worked out once.
+/// as a JSON list, quantities as two digits a row unless all are one. What is the same for all rows is worked out once.
 const INSERT_OR_IGNORE_INTO_FILE: &str = "INSERT OR IGNORE INTO orders \
-    (id, product_id, user_id, live_user, status, price_cents, created_at, updated_at, revision) \
+    (id, product_id, user_id, live_user, status, price_cents, created_at, updated_at, revision, quantity) \
     SELECT substr(?1, 16 * key + 1, 16), ?2, value, value, 'unpaid', \
            (SELECT COALESCE(bought.price_cents, products.price_cents) FROM products LEFT JOIN product_revisions AS bought \
             ON bought.product_id = products.id AND bought.revision = ?6 WHERE products.id = ?2), \
            CAST(substr(?3, 23 * key + 1, 23) AS TEXT), ?4, \
            (SELECT COALESCE(bought.revision, products.ver) FROM products LEFT JOIN product_revisions AS bought \
-            ON bought.product_id = products.id AND bought.revision = ?6 WHERE products.id = ?2) \
+            ON bought.product_id = products.id AND bought.revision = ?6 WHERE products.id = ?2), \
+           CASE ?7 WHEN '' THEN 1 ELSE CAST(substr(?7, 2 * key + 1, 2) AS INTEGER) END \
     FROM json_each(?5)";
 
 /// [`insert_or_ignore`] in the words of synchronous Diesel.
@@ -165,6 +171,13 @@ fn insert_or_ignore_blocking(conn: &mut SqliteConnection, batch: &PurchaseBatch)
     let (mut ids, mut times) =
         (Vec::with_capacity(rows * 16), String::with_capacity(rows * Timestamp::SORTABLE_LENGTH));
     let mut buyers = String::with_capacity(rows * 8);
+    // Two digits each, or nothing if all of them are one.
+    let mut quantities = String::new();
+    if batch.units() != rows as i64 {
+        batch.items.iter().for_each(|item| {
+            let _ = write!(quantities, "{:02}", item.quantity.get());
+        });
+    }
     for item in &batch.items {
         ids.extend_from_slice(Uuid::from(item.order_id).as_bytes());
         item.order_id.drawn_at().push_sortable(&mut times);
@@ -178,19 +191,20 @@ fn insert_or_ignore_blocking(conn: &mut SqliteConnection, batch: &PurchaseBatch)
         .bind::<Binary, _>(times.into_bytes())
         .bind::<diesel::sql_types::Timestamp, _>(updated_at(&batch.items))
         .bind::<Text, _>(buyers)
-        .bind::<BigInt, _>(batch.revision.map_or(NO_REVISION, i64::from));
+        .bind::<BigInt, _>(batch.revision.map_or(NO_REVISION, i64::from))
+        .bind::<Text, _>(quantities);
     insert.execute(conn)
 }
 
 /// [`sell_together`] for one batch, in the words of synchronous Diesel.
 fn sell_batch_blocking(conn: &mut SqliteConnection, batch: &PurchaseBatch) -> QueryResult<()> {
-    let units = batch.items.len();
+    let (orders, units) = (batch.items.len(), batch.units());
     let with_stock = products::table
         .filter(products::id.eq(batch.product_id))
-        .filter((products::sold + units as i64).le(products::stock))
+        .filter((products::sold + units).le(products::stock))
         .filter(products::gate_fence.le(batch.epoch));
-    let taken = diesel::update(with_stock).set(products::sold.eq(products::sold + units as i64)).execute(conn)?;
-    if taken == 0 || insert_or_ignore_blocking(conn, batch)? != units {
+    let taken = diesel::update(with_stock).set(products::sold.eq(products::sold + units)).execute(conn)?;
+    if taken == 0 || insert_or_ignore_blocking(conn, batch)? != orders {
         return Err(QueryError::RollbackTransaction);
     }
     Ok(())

@@ -46,12 +46,14 @@ struct Problem {
     order_id: Option<OrderId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     least: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remaining: Option<i64>,
 }
 
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Invalid(_) | Self::Denied(Denial::TooMany(_)) => StatusCode::BAD_REQUEST,
             Self::Unauthorized | Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound | Self::NotFoundWithSlash | Self::ProductNotFound | Self::OrderNotFound => {
@@ -107,10 +109,12 @@ impl Error {
             starts_at: None,
             order_id: None,
             least: None,
+            remaining: None,
         };
         match self {
             Self::Denied(Denial::NotStarted(starts_at)) => problem.starts_at = Some(*starts_at),
             Self::Denied(Denial::AlreadyPurchased(order_id)) => problem.order_id = Some(*order_id),
+            Self::Denied(Denial::NotEnoughLeft(remaining)) => problem.remaining = Some(*remaining),
             Self::StockBelowSold { least } => problem.least = Some(*least),
             _ => {}
         }

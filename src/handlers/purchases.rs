@@ -1,36 +1,55 @@
 //! `/seckill/{id}`: the purchase.
 
+use std::fmt::Write;
+
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, ResponseError, web};
+use serde::Deserialize;
 
-use super::extract::body::UnreadBody;
+use super::extract::body::OptionalBody;
 use super::extract::{AuthenticatedUser, PathId};
 use crate::error::{Error, Result};
-use crate::model::{Denial, OrderId, OrderStatus, ProductId};
-use crate::services::PurchaseBatcher;
+use crate::model::{Denial, OrderId, OrderStatus, ProductId, Quantity};
+use crate::services::{Accepted, PurchaseBatcher};
 
 pub(super) async fn buy(
     AuthenticatedUser(identity): AuthenticatedUser,
     PathId(product_id): PathId<ProductId>,
-    _: UnreadBody,
+    OptionalBody(Buy { quantity }): OptionalBody<Buy>,
     batcher: web::Data<PurchaseBatcher>,
 ) -> Result<HttpResponse> {
-    let order_id = match batcher.buy(identity.user_id, product_id).await {
-        Ok(order_id) => order_id,
+    let promised = match batcher.buy(identity.user_id, product_id, quantity).await {
+        Ok(accepted) => accepted,
         // Past the framework's way of errors, which would box this one for the log.
         Err(sold_out @ Error::Denied(Denial::SoldOut)) => return Ok(sold_out.error_response()),
         Err(error) => return Err(error),
     };
-    Ok(accepted(order_id, product_id))
+    Ok(accepted(promised, product_id))
+}
+
+/// Body of `POST /seckill/{id}`: none, or how many units.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Buy {
+    quantity: Quantity,
 }
 
 /// The reply to a purchase. Put together by hand: nothing in it needs escaping, and there are very many of them.
-fn accepted(order_id: OrderId, product_id: ProductId) -> HttpResponse {
+fn accepted(Accepted { order_id, quantity, terms }: Accepted, product_id: ProductId) -> HttpResponse {
     let mut buffer = [0; OrderId::LENGTH];
-    let (id, product) = (order_id.encode(&mut buffer), product_id.to_string());
+    let id = order_id.encode(&mut buffer);
     let status = OrderStatus::Queued.as_str();
-    let body = [r#"{"order_id":""#, id, r#"","product_id":"#, &product, r#","status":""#, status, r#""}"#].concat();
+    let mut body = String::with_capacity(200);
+    let _ = write!(body, r#"{{"order_id":"{id}","product_id":{product_id},"status":"{status}","quantity":{quantity}"#);
+    if let Some(terms) = terms {
+        let _ = write!(body, r#","total_cents":{},"expires_at":"#, terms.total_cents(quantity));
+        let _ = match terms.expires_at(order_id) {
+            Some(at) => write!(body, r#""{at}""#),
+            None => write!(body, "null"),
+        };
+    }
+    body.push('}');
     let location = Bytes::from(["/orders/", id].concat());
     let location = HeaderValue::from_maybe_shared(location).expect("ids are plain text");
     let json = HeaderValue::from_static("application/json");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{OrderId, Timestamp};
+use super::{OrderId, Quantity, Timestamp};
 
 /// Why a buyer gets no unit now: one type from the word of the gate's script to the `code` of the reply.
 ///
@@ -29,6 +29,12 @@ pub enum Denial {
     /// No unit is left.
     #[error("No unit is left.")]
     SoldOut,
+    /// Some units are left, but fewer than were asked for.
+    #[error("Only {0} units are left.")]
+    NotEnoughLeft(i64),
+    /// An order of this product may have so many units at most.
+    #[error("quantity: must be 1 to {0} for this product")]
+    TooMany(Quantity),
 }
 
 impl Denial {
@@ -41,6 +47,8 @@ impl Denial {
             Self::AlreadyPurchased(_) => "already_purchased",
             Self::RateLimited(_) => "rate_limited",
             Self::SoldOut => "sold_out",
+            Self::NotEnoughLeft(_) => "not_enough_left",
+            Self::TooMany(_) => "invalid_request",
         }
     }
 }

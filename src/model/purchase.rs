@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{OrderId, ProductId, Revision, UserId};
+use super::{OrderId, ProductId, Quantity, Revision, UserId};
 
 /// A purchase as the gate and the queue know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -11,6 +11,9 @@ pub struct Purchase {
     pub order_id: OrderId,
     /// Its buyer.
     pub user_id: UserId,
+    /// Its units; messages of programs that knew single units only say none.
+    #[serde(default)]
+    pub quantity: Quantity,
 }
 
 /// Purchases of one product that one gate admitted under one revision, in the order they came.
@@ -25,4 +28,11 @@ pub struct PurchaseBatch {
     pub revision: Option<Revision>,
     /// The purchases.
     pub items: Vec<Purchase>,
+}
+
+impl PurchaseBatch {
+    /// Units of all purchases.
+    pub fn units(&self) -> i64 {
+        self.items.iter().map(|purchase| purchase.quantity.get()).sum()
+    }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, Revision};
+use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, Quantity, Revision};
 
 /// Purchases in one message at most.
 pub const BATCH_MAX: usize = 500;
@@ -75,11 +75,15 @@ pub fn encode(batch: &PurchaseBatch) -> Vec<u8> {
         json.push_str(itoa::Buffer::new().format(i64::from(*revision)));
     }
     json.push_str(r#","items":["#);
-    for (place, Purchase { order_id, user_id }) in items.iter().enumerate() {
+    for (place, Purchase { order_id, user_id, quantity }) in items.iter().enumerate() {
         json.push_str(if place == 0 { r#"{"order_id":""# } else { r#",{"order_id":""# });
         json.push_str(order_id.encode(&mut [0; OrderId::LENGTH]));
         json.push_str(r#"","user_id":"#);
         json.push_str(itoa::Buffer::new().format(user_id.get()));
+        if *quantity != Quantity::ONE {
+            json.push_str(r#","quantity":"#);
+            json.push_str(itoa::Buffer::new().format(quantity.get()));
+        }
         json.push('}');
     }
     json.push_str("]}");
@@ -133,6 +137,7 @@ mod tests {
             .map(|user| Purchase {
                 order_id: OrderId::draw(7.try_into().unwrap()),
                 user_id: UserId::try_from(user).unwrap(),
+                quantity: user.try_into().unwrap(),
             })
             .collect();
         PurchaseBatch { product_id: 7.try_into().unwrap(), epoch: 2, revision: Revision::try_from(3).ok(), items }
@@ -151,9 +156,11 @@ mod tests {
     fn messages_of_the_version_before_are_read_and_ours_are_read_by_it() {
         let batch = batch();
         let ours = String::from_utf8(encode(&batch)).unwrap();
-        let older = ours.replace(r#","revision":3"#, "");
+        let older =
+            ours.replace(r#","revision":3"#, "").replace(r#","quantity":2"#, "").replace(r#","quantity":3"#, "");
         assert_ne!(older, ours);
-        let expected = PurchaseBatch { revision: None, ..batch };
+        let items = batch.items.iter().map(|item| Purchase { quantity: Quantity::ONE, ..*item }).collect();
+        let expected = PurchaseBatch { revision: None, items, ..batch };
         assert_eq!(decode(older.as_bytes()), Ok(Message::Purchases(expected.clone())));
         assert_eq!(encode(&expected), older.into_bytes());
         // What it looks at is the same and in the same place; it leaves aside what it does not know.
@@ -181,6 +188,8 @@ mod tests {
             message(1, "purchases", 1, ""),
             message(1, "purchases", 1, &too_many),
             message(1, "purchases", 1, &item.replace(":1", ":0")),
+            message(1, "purchases", 1, &item.replace(":1", r#":1,"quantity":0"#)),
+            message(1, "purchases", 1, &item.replace(":1", r#":1,"quantity":11"#)),
             message(1, "purchases", 1, &item.replace(&order.to_string(), "c0ffee")),
             message(1, "purchases", 1, r#"{"order_id":"6fa459ea-ee8a-4ca4-894e-db77e160355e","user_id":1}"#),
         ] {

@@ -21,7 +21,7 @@ pub use catalog::{
     Answered, CreateProduct, IdempotencyKey, KeyExpiry, PatchProduct, ProductCommands, ProductQueries, ProductView,
     RenderedPage, Restock, SaleFilter,
 };
-pub use checkout::{Checkout, PurchaseBatcher};
+pub use checkout::{Accepted, Checkout, PurchaseBatcher};
 pub use deployment::Deployment;
 pub use health::{Check, Checks, Health};
 pub use known_products::KnownProducts;

@@ -187,11 +187,11 @@ impl StockGate {
         }
     }
 
-    /// The buyer of an order of this product that is in flight.
-    pub async fn buyer_in_flight(&self, product: ProductId, order: OrderId) -> Result<Option<UserId>, GateError> {
+    /// A purchase of this product that is in flight, by its order.
+    pub async fn find_in_flight(&self, product: ProductId, order: OrderId) -> Result<Option<Purchase>, GateError> {
         match self {
-            Self::Memory(gate) => Ok(gate.buyer_in_flight(product, order)),
-            Self::Redis(gate) => gate.buyer_in_flight(product, order).await,
+            Self::Memory(gate) => Ok(gate.find_in_flight(product, order)),
+            Self::Redis(gate) => gate.find_in_flight(product, order).await,
         }
     }
 

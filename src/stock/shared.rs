@@ -42,7 +42,7 @@ impl SharedGate<'_> {
     }
 
     /// Loads buyers.
-    pub async fn add_staged(self, staging: &Staging, held: &[Purchase]) -> Result<(), GateError> {
+    pub async fn add_staged(self, staging: &mut Staging, held: &[Purchase]) -> Result<(), GateError> {
         self.0.add_staged(staging, held).await
     }
 

@@ -1,6 +1,6 @@
 //! What the gate is asked and what it answers.
 
-use crate::model::{Denial, OrderId, ProductId, Purchase, PurchaseBatch, Revision, SaleState};
+use crate::model::{Denial, OrderId, ProductId, Purchase, PurchaseBatch, Quantity, Revision, SaleState, Terms};
 
 /// What the gate answers to a batch of purchases of one product.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub enum Admission {
         epoch: i64,
         /// Revision of the product under which units were taken just now; the message carries it, too.
         revision: Revision,
+        /// What binds under it; `None`: the gate does not know yet, see [`GateView::knows_terms`].
+        terms: Option<Terms>,
         /// The answers.
         answers: Vec<Answer>,
     },
@@ -21,13 +23,15 @@ pub enum Admission {
 /// What the gate answers to one purchase of an open sale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// A unit is reserved for this order, by this call or by an earlier one with the same order id.
+    /// Its units are reserved for this order, by this call or by an earlier one with the same order id.
     Reserved,
-    /// The buyer holds a unit under this order, which is not known to be in the database yet. It is the purchase's own order if
+    /// The buyer holds units under this order, which is not known to be in the database yet. It is the purchase's own order if
     /// that was admitted under another revision.
     InFlight {
         /// The order that holds it.
         order_id: OrderId,
+        /// Its units.
+        quantity: Quantity,
         /// The revision of its click.
         revision: Revision,
     },
@@ -169,6 +173,11 @@ impl GateError {
 pub enum HeldUnit {
     /// Holds none.
     Nothing,
-    /// Holds one, under this order.
-    Order(OrderId),
+    /// Holds units under this order.
+    Order {
+        /// Which.
+        id: OrderId,
+        /// How many.
+        quantity: Quantity,
+    },
 }

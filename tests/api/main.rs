@@ -24,6 +24,7 @@ mod operations;
 mod orders;
 mod protocol;
 mod purchases;
+mod quantities;
 mod reads;
 mod recovery;
 mod revisions;

@@ -7,7 +7,7 @@ use deadpool_redis::redis;
 use futures_util::future::join_all;
 use reqwest::Method;
 use seckill::config::Backend;
-use seckill::model::{OrderId, ProductId, Purchase};
+use seckill::model::{OrderId, ProductId, Purchase, Quantity};
 use seckill::stock::{Admission, Answer, StockGate};
 use serde_json::{Value, json};
 
@@ -45,7 +45,8 @@ async fn run(test: impl AsyncFnOnce(&mut TestApp)) {
 async fn admitted_only(app: &TestApp, id: i64, user: i64) -> String {
     let gate = StockGate::redis(&app.config.redis, 1).unwrap();
     let product = ProductId::try_from(id).unwrap();
-    let purchase = Purchase { order_id: OrderId::draw(product), user_id: user.try_into().unwrap() };
+    let purchase =
+        Purchase { order_id: OrderId::draw(product), user_id: user.try_into().unwrap(), quantity: Quantity::ONE };
     match gate.reserve(product, &[purchase]).await.unwrap() {
         Admission::Open { answers, .. } => assert_eq!(answers, [Answer::Reserved]),
         other => panic!("{other:?}"),

@@ -59,6 +59,24 @@ async fn sold(stores: &Stores, id: ProductId) -> (i64, i64, i64) {
 }
 
 on_both_backends! {
+    async fn an_order_of_several_units_takes_them_all_or_none(stores) {
+        let db = database(stores).await;
+        let id = new_product(&db, 5).await;
+        let of = |user: i64, units: i64| Purchase { quantity: units.try_into().unwrap(), ..purchase(user) };
+        assert!(sell(&db, id, 1, &[of(1, 2), of(2, 1)]).await);
+        assert!(!sell(&db, id, 1, &[of(3, 3)]).await, "two units are left");
+        assert!(sell(&db, id, 1, &[of(4, 2)]).await);
+        assert_eq!(sold(stores, id).await, (5, 3, 3));
+        let sum = format!("SELECT CAST(SUM(quantity) AS SIGNED) AS n FROM orders WHERE product_id = {id}");
+        assert_eq!(stores.number(&sum).await, 5);
+        let page = db.read(move |conn| Box::pin(conn.live_orders_page(id, 0, 10))).await.unwrap().0;
+        let mut quantities: Vec<_> = page.iter().map(|order| (order.user_id.get(), order.quantity.get())).collect();
+        quantities.sort();
+        assert_eq!(quantities, [(1, 2), (2, 1), (4, 2)]);
+        let audit = db.read(move |conn| Box::pin(conn.audit_sale(id))).await.unwrap().unwrap();
+        assert_eq!((audit.live_orders, audit.live_units, audit.sold), (3, 5, 5));
+    }
+
     async fn migrating_again_changes_nothing(stores) {
         let db = database(stores).await;
         let id = new_product(&db, 1).await;

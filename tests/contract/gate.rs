@@ -78,7 +78,7 @@ on_both_backends! {
         let (gate, id) = open(stores, 1, settings(1)).await;
         let mine = purchase(1);
         answers(&gate, id, &[mine]).await;
-        let in_flight = Answer::InFlight { order_id: mine.order_id, revision: Revision::FIRST };
+        let in_flight = Answer::InFlight { order_id: mine.order_id, quantity: Quantity::ONE, revision: Revision::FIRST };
         assert_eq!(answers(&gate, id, &[purchase(1)]).await, [in_flight], "sold out and too soon, too");
         gate.confirm_written(id, &[mine]).await.unwrap();
         let written = Answer::Denied(Denial::AlreadyPurchased(mine.order_id));
@@ -166,7 +166,7 @@ on_both_backends! {
         let (gate, id) = open(stores, 1, settings(2)).await;
         let (first, other) = (purchase(1), purchase(2));
         answers(&gate, id, &[first, other]).await;
-        let strangers = Purchase { order_id: purchase(1).order_id, user_id: user(1) };
+        let strangers = Purchase { user_id: user(1), ..purchase(1) };
         gate.release(id, EPOCH, &[strangers]).await.unwrap();
         assert_eq!(view(&gate, id).await.unwrap().remaining, 0, "another order's release");
         for _ in 0..3 {
@@ -185,7 +185,7 @@ on_both_backends! {
         let second = purchase(1);
         eventually("the rate limit is over", || async { answers(&gate, id, &[second]).await == [Answer::Reserved] }).await;
         gate.release(id, EPOCH, &[first]).await.unwrap();
-        assert_eq!(gate.held_by(user(1), &[id]).await.unwrap(), [Some(HeldUnit::Order(second.order_id))]);
+        assert_eq!(gate.held_by(user(1), &[id]).await.unwrap(), [Some(HeldUnit::Order { id: second.order_id, quantity: Quantity::ONE })]);
     }
 
     async fn confirming_never_brings_a_reservation_back(stores) {
@@ -256,13 +256,38 @@ on_both_backends! {
         assert!(gate.stale(id, Duration::ZERO, 10).await.unwrap().purchases.is_empty());
     }
 
+    /// Guards against: a counter that drifts away from what buyers hold.
+    async fn an_order_of_several_units_is_granted_whole_and_given_back_whole(stores) {
+        let of = |id: i64, units: i64| Purchase { quantity: units.try_into().unwrap(), ..purchase(id) };
+        let terms = settings(5).terms.map(|terms| Terms { max_per_order: 3.try_into().unwrap(), ..terms });
+        let (gate, id) = open(stores, 1, SaleSettings { terms, ..settings(5) }).await;
+        let (two, too_many, three) = (of(1, 2), of(2, 4), of(3, 3));
+        let refused = |denial| Answer::Denied(denial);
+        let most = refused(Denial::TooMany(3.try_into().unwrap()));
+        assert_eq!(answers(&gate, id, &[two, too_many, three]).await, [Answer::Reserved, most, Answer::Reserved]);
+        assert_eq!(answers(&gate, id, &[two, of(4, 1)]).await, [Answer::Reserved, SOLD_OUT], "repeating takes nothing twice");
+        let again = Answer::InFlight { order_id: two.order_id, quantity: two.quantity, revision: Revision::FIRST };
+        assert_eq!(answers(&gate, id, &[of(1, 1)]).await, [again], "another number of units is the same buyer");
+        let (taken, in_flight) = (view(&gate, id).await.unwrap().taken, view(&gate, id).await.unwrap().in_flight);
+        assert_eq!((taken, in_flight), (5, 2));
+        for _ in 0..2 {
+            gate.release(id, EPOCH, &[two]).await.unwrap();
+            assert_eq!(view(&gate, id).await.unwrap().remaining, 2);
+        }
+        assert_eq!(answers(&gate, id, &[of(5, 3), of(6, 2)]).await, [refused(Denial::NotEnoughLeft(2)), Answer::Reserved]);
+        assert_eq!(gate.stale(id, Duration::ZERO, 10).await.unwrap().purchases[0], three);
+        gate.confirm_written(id, &[three]).await.unwrap();
+        assert_eq!(view(&gate, id).await.unwrap().in_flight, 1);
+        assert_eq!(view(&gate, id).await.unwrap().taken, 5);
+    }
+
     async fn what_is_in_flight_can_be_found_by_its_order(stores) {
         let (gate, id) = open(stores, 1, settings(3)).await;
         let mine = purchase(7);
         answers(&gate, id, &[mine, purchase(8)]).await;
-        assert_eq!(gate.buyer_in_flight(id, mine.order_id).await.unwrap(), Some(user(7)));
+        assert_eq!(gate.find_in_flight(id, mine.order_id).await.unwrap(), Some(mine));
         gate.confirm_written(id, &[mine]).await.unwrap();
-        assert_eq!(gate.buyer_in_flight(id, mine.order_id).await.unwrap(), None);
+        assert_eq!(gate.find_in_flight(id, mine.order_id).await.unwrap(), None);
     }
 
     /// However the product is changed after the click, and however many clicks of other revisions there are beside.
@@ -274,7 +299,7 @@ on_both_backends! {
             gate.configure(id, &SaleSettings { ver: 10 * ver, ..settings(50) }).await.unwrap();
             gate.configure(id, &SaleSettings { ver: 10 * ver + 1, ..settings(50) }).await.unwrap();
             let (mine, revision) = (purchase(ver), Revision::try_from(10 * ver + 1).unwrap());
-            let admitted = Admission::Open { epoch: EPOCH, revision, answers: vec![Answer::Reserved] };
+            let admitted = Admission::Open { epoch: EPOCH, revision, terms: settings(50).terms, answers: vec![Answer::Reserved] };
             assert_eq!(gate.reserve(id, &[mine]).await, Ok(admitted));
             clicked.push((mine, revision));
             if ver == 3 {
@@ -282,7 +307,7 @@ on_both_backends! {
             }
         }
         for (mine, revision) in &clicked {
-            let held = Answer::InFlight { order_id: mine.order_id, revision: *revision };
+            let held = Answer::InFlight { order_id: mine.order_id, quantity: Quantity::ONE, revision: *revision };
             assert_eq!(answers(&gate, id, &[purchase(mine.user_id.get())]).await, [held]);
             assert_eq!(gate.revision_in_flight(id, *mine).await, Ok(Some(*revision)));
             let again = if *revision == clicked[6].1 { Answer::Reserved } else { held };
@@ -375,12 +400,14 @@ async fn a_rebuilt_gate_is_not_taken_for_the_one_before() {
         eventually("it is known to be sold out", || async { gate.denial(id, user(3)).is_some() }).await;
         // Another instance rebuilds it with another buyer.
         let other = crate::gate::gate(stores);
-        let (server_id, next, held) = (other.server_id().await.unwrap(), EPOCH + 1, purchase(7));
+        let (server_id, next) = (other.server_id().await.unwrap(), EPOCH + 1);
+        let held = Purchase { quantity: 2.try_into().unwrap(), ..purchase(7) };
         let shared = other.shared().unwrap();
         shared.close(id, &server_id, next).await.unwrap();
-        let staging = shared.stage(id, &server_id, next).await.unwrap();
-        shared.add_staged(&staging, &[held]).await.unwrap();
-        shared.install(staging, &settings(1)).await.unwrap();
+        let mut staging = shared.stage(id, &server_id, next).await.unwrap();
+        shared.add_staged(&mut staging, &[held]).await.unwrap();
+        shared.install(staging, &settings(2)).await.unwrap();
+        assert_eq!(view(&other, id).await.unwrap().taken, 2, "units are loaded with their buyers");
         let rebuilt = Instant::now();
         while gate.denial(id, held.user_id).is_some() {
             assert!(rebuilt.elapsed() < Duration::from_millis(250), "a buyer is refused after {:?}", rebuilt.elapsed());

@@ -13,7 +13,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 use seckill::config::Backend;
-use seckill::model::{Denial, OrderId, ProductId, Purchase, SaleSettings, UserId};
+use seckill::model::{Denial, OrderId, ProductId, Purchase, Quantity, SaleSettings, Terms, UserId};
 use seckill::stock::{Admission, GateError, HeldUnits, RATE_WINDOW, StockGate};
 use tokio::runtime::Handle;
 
@@ -40,6 +40,7 @@ enum Step {
         newer_by: i64,
         stock: i64,
         paused: bool,
+        most: i64,
     },
     Restart,
     Wait(Duration),
@@ -50,6 +51,8 @@ enum Step {
 struct Pick {
     user: i64,
     order: Which,
+    /// Of a new one.
+    quantity: i64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +70,8 @@ enum Which {
 }
 
 fn picks(order: impl Strategy<Value = Which>) -> impl Strategy<Value = Vec<Pick>> {
-    vec((1..=USERS, order).prop_map(|(user, order)| Pick { user, order }), 1..=4)
+    let quantity = prop_oneof![4 => Just(1), 2 => Just(2), 1 => Just(3)];
+    vec((1..=USERS, order, quantity).prop_map(|(user, order, quantity)| Pick { user, order, quantity }), 1..=4)
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -76,7 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
     let known =
         || prop_oneof![6 => Just(Holding), 2 => Just(Last), 2 => Just(First), 1 => Just(New), 1 => Just(OfAnother)];
     let newer_by = prop_oneof![2 => 1..=2_i64, 1 => -2..=0_i64];
-    let configure = (newer_by, 0..=USERS, prop::bool::weighted(0.2));
+    let configure = (newer_by, 0..=USERS, prop::bool::weighted(0.2), 1..=3_i64);
     let other_epoch = prop_oneof![Just(EPOCH - 1), Just(EPOCH + 1)];
     // Until the rate limit is over, or half of it, so that a try is refused in the meantime.
     let a_little_longer = |time| Just(time + Duration::from_millis(50));
@@ -86,7 +90,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => picks(known()).prop_map(Step::ConfirmWritten),
         6 => picks(known()).prop_map(Step::Release),
         1 => (other_epoch, picks(known())).prop_map(|(epoch, picks)| Step::ReleaseOfEpoch(epoch, picks)),
-        3 => configure.prop_map(|(newer_by, stock, paused)| Step::Configure { newer_by, stock, paused }),
+        3 => configure.prop_map(|(newer_by, stock, paused, most)| Step::Configure { newer_by, stock, paused, most }),
         1 => Just(Step::Restart),
         1 => wait.prop_map(Step::Wait),
     ]
@@ -98,22 +102,27 @@ struct Trial<'a> {
     gate: StockGate,
     id: ProductId,
     model: Model,
-    drawn: BTreeMap<i64, Vec<OrderId>>,
+    drawn: BTreeMap<i64, Vec<(OrderId, Quantity)>>,
 }
 
 impl<'a> Trial<'a> {
     async fn new(stores: &'a Stores) -> Result<Self, GateError> {
         static OPENED: AtomicI64 = AtomicI64::new(0);
-        let (gate, id, settings) = (gate(stores), product(1 + OPENED.fetch_add(1, Relaxed)), settings(STOCK));
+        let (gate, id) = (gate(stores), product(1 + OPENED.fetch_add(1, Relaxed)));
+        let settings = with_most(settings(STOCK), 2);
         gate.open_new(id, &gate.server_id().await?, EPOCH, &settings).await?;
         Ok(Self { stores, gate, id, model: Model::new(settings), drawn: BTreeMap::new() })
     }
 
     fn find(&mut self, picks: &[Pick]) -> Vec<Purchase> {
-        picks.iter().map(|pick| Purchase { order_id: self.order_of(*pick), user_id: user(pick.user) }).collect()
+        let purchase = |pick: &Pick| {
+            let (order_id, quantity) = self.order_of(*pick);
+            Purchase { order_id, user_id: user(pick.user), quantity }
+        };
+        picks.iter().map(purchase).collect()
     }
 
-    fn order_of(&mut self, pick: Pick) -> OrderId {
+    fn order_of(&mut self, pick: Pick) -> (OrderId, Quantity) {
         let of = |user: i64| self.drawn.get(&user).map(Vec::as_slice).unwrap_or_default();
         let found = match pick.order {
             Which::New => None,
@@ -123,7 +132,7 @@ impl<'a> Trial<'a> {
             Which::OfAnother => of(pick.user % USERS + 1).last().copied(),
         };
         found.unwrap_or_else(|| {
-            let new = OrderId::draw(self.id);
+            let new = (OrderId::draw(self.id), pick.quantity.try_into().unwrap());
             self.drawn.entry(pick.user).or_default().push(new);
             new
         })
@@ -150,9 +159,10 @@ impl<'a> Trial<'a> {
                 let refused = self.gate.release(self.id, *epoch, &purchases).await;
                 prop_assert_eq!(refused, Err(GateError::Superseded));
             }
-            Step::Configure { newer_by, stock, paused } => {
+            Step::Configure { newer_by, stock, paused, most } => {
                 let ver = self.model.settings.ver + newer_by;
-                let settings = SaleSettings { ver, stock: *stock, paused: *paused, ..self.model.settings };
+                let settings =
+                    SaleSettings { ver, stock: *stock, paused: *paused, ..with_most(self.model.settings, *most) };
                 self.gate.configure(self.id, &settings).await?;
                 self.model.configure(settings);
             }
@@ -167,8 +177,9 @@ impl<'a> Trial<'a> {
         let admission = self.gate.reserve(self.id, purchases).await?;
         let call = Span { from, to: Instant::now() };
         match admission {
-            Admission::Open { epoch: EPOCH, revision, answers } if !self.model.settings.paused => {
-                prop_assert_eq!((revision, answers.len()), (self.model.settings.revision(), purchases.len()));
+            Admission::Open { epoch: EPOCH, revision, terms, answers } if !self.model.settings.paused => {
+                let known = self.model.settings;
+                prop_assert_eq!((revision, terms, answers.len()), (known.revision(), known.terms, purchases.len()));
                 purchases
                     .iter()
                     .zip(answers)
@@ -205,16 +216,21 @@ impl<'a> Trial<'a> {
     async fn compare_user(&self, user: UserId) -> Result<(), TestCaseError> {
         let held = self.gate.held_by(user, &[self.id]).await?;
         prop_assert_eq!(held, [Some(self.model.held_by(user))]);
-        for order in self.drawn.get(&user.get()).into_iter().flatten() {
-            let held = self.model.order_of(user) == Some(*order);
+        for (order_id, quantity) in self.drawn.get(&user.get()).into_iter().flatten().copied() {
+            let held = self.model.order_of(user) == Some((order_id, quantity));
             let in_flight = self.model.in_flight(user).filter(|_| held);
-            let buyer = self.gate.buyer_in_flight(self.id, *order).await?;
-            prop_assert_eq!(buyer, in_flight.map(|_| user));
-            let purchase = Purchase { order_id: *order, user_id: user };
+            let purchase = Purchase { order_id, user_id: user, quantity };
+            prop_assert_eq!(self.gate.find_in_flight(self.id, order_id).await?, in_flight.map(|_| purchase));
             prop_assert_eq!(self.gate.revision_in_flight(self.id, purchase).await?, in_flight);
         }
         Ok(())
     }
+}
+
+/// The same with another number of units that an order may have at most.
+fn with_most(settings: SaleSettings, most: i64) -> SaleSettings {
+    let terms = settings.terms.map(|terms| Terms { max_per_order: most.try_into().unwrap(), ..terms });
+    SaleSettings { terms, ..settings }
 }
 
 async fn play(stores: &Stores, steps: &[Step]) -> Result<(), TestCaseError> {

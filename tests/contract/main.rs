@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 
 use futures_util::FutureExt;
 use seckill::config::Backend;
-use seckill::model::{OrderId, ProductId, Purchase, UserId};
+use seckill::model::{OrderId, ProductId, Purchase, Quantity, UserId};
 use support::Stores;
 
 /// What a contract is tested on.
@@ -39,5 +39,5 @@ fn user(id: i64) -> UserId {
 
 /// A new purchase of that user.
 fn purchase(id: i64) -> Purchase {
-    Purchase { order_id: OrderId::draw(product(7)), user_id: user(id) }
+    Purchase { order_id: OrderId::draw(product(7)), user_id: user(id), quantity: Quantity::ONE }
 }

@@ -8,7 +8,7 @@ use actix_web::http::header;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest, web};
 use flate2::read::MultiGzDecoder;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{Either, LocalBoxFuture, Ready, ready};
 use serde::de::DeserializeOwned;
 
 use crate::complaint;
@@ -25,12 +25,34 @@ pub struct UnreadBody;
 
 impl FromRequest for UnreadBody {
     type Error = Error;
-    type Future = futures_util::future::Ready<Result<Self>>;
+    type Future = Ready<Result<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let length = length.and_then(|length| length.parse::<usize>().ok()).unwrap_or(0);
-        futures_util::future::ready(if length <= BODY_MAX_BYTES { Ok(Self) } else { Err(Error::PayloadTooLarge) })
+        ready(if length <= BODY_MAX_BYTES { Ok(Self) } else { Err(Error::PayloadTooLarge) })
+    }
+}
+
+/// A JSON object, or none: then it is the default.
+pub struct OptionalBody<T>(pub T);
+
+impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
+    type Error = Error;
+    type Future = Either<Ready<Result<Self>>, LocalBoxFuture<'static, Result<Self>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let headers = request.headers();
+        // Most requests are without: nothing is allocated for them.
+        let is_empty = match headers.get(header::CONTENT_LENGTH) {
+            Some(length) => length.as_bytes() == b"0",
+            None => !headers.contains_key(header::TRANSFER_ENCODING),
+        };
+        if is_empty {
+            return Either::Left(ready(Ok(Self(T::default()))));
+        }
+        let body = Body::from_request(request, payload);
+        Either::Right(Box::pin(async move { body.await.map(|Body(value)| Self(value)) }))
     }
 }
 

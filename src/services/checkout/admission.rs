@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::pending::{PendingPurchase, answer_all, refuse_all};
 use super::shared::{Checkout, WhyNoGate, may_not_promise};
 use crate::error::{Error, Result};
-use crate::model::{Denial, OrderId, ProductId, Purchase, Revision, Sale};
+use crate::model::{Denial, OrderId, ProductId, Purchase, Quantity, Revision, Sale, Terms};
 use crate::stock::{Admission, Answer, GateError};
 
 /// A purchase that has waited this long for its turn is turned away with nothing taken.
@@ -19,13 +19,17 @@ const EXPLAINED_WITHIN: Duration = Duration::from_secs(2);
 pub(super) struct Admitted {
     pub(super) product: ProductId,
     pub(super) epoch: i64,
+    /// What binds for those who got their units just now.
+    pub(super) terms: Option<Terms>,
     pub(super) reserved: Vec<Reserved>,
 }
 
-/// A purchase that holds a unit.
+/// A purchase that holds units.
 pub(super) struct Reserved {
     pub(super) pending: PendingPurchase,
     pub(super) order_id: OrderId,
+    /// The units of that order.
+    pub(super) quantity: Quantity,
     /// The product's revision at the reservation. A repeated click keeps the revision of the first one.
     pub(super) revision: Revision,
 }
@@ -56,9 +60,9 @@ impl Checkout {
             Ok(Admission::Open { epoch, .. }) if !self.rebuilder.deployment().is_current(product, epoch) => {
                 refuse_all(pending, may_not_promise);
             }
-            Ok(Admission::Open { epoch, revision, answers }) => {
+            Ok(Admission::Open { epoch, revision, terms, answers }) => {
                 let reserved = self.answer_denied(pending, answers, revision);
-                return (!reserved.is_empty()).then_some(Admitted { product, epoch, reserved });
+                return (!reserved.is_empty()).then_some(Admitted { product, epoch, terms, reserved });
             }
             Ok(Admission::Denied(denial)) => refuse_all(pending, || denial.into()),
             Err(GateError::Lost) => match self.no_gate.get(&product).await {
@@ -86,13 +90,13 @@ impl Checkout {
         for (pending, answer) in pending.into_iter().zip(answers) {
             let why = match answer {
                 Answer::Reserved => {
-                    let order_id = pending.purchase.order_id;
-                    to_publish.push(Reserved { pending, order_id, revision });
+                    let Purchase { order_id, quantity, .. } = pending.purchase;
+                    to_publish.push(Reserved { pending, order_id, quantity, revision });
                     continue;
                 }
                 // Who published it may have died before the confirm. Only a confirm that this instance saw makes it a promise.
-                Answer::InFlight { order_id, revision } if !self.confirmed.contains(order_id) => {
-                    to_publish.push(Reserved { pending, order_id, revision });
+                Answer::InFlight { order_id, quantity, revision } if !self.confirmed.contains(order_id) => {
+                    to_publish.push(Reserved { pending, order_id, quantity, revision });
                     continue;
                 }
                 Answer::InFlight { order_id, .. } => Denial::AlreadyPurchased(order_id).into(),

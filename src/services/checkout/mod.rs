@@ -15,5 +15,6 @@ mod publishing;
 mod purchase_batcher;
 mod shared;
 
+pub use self::pending::Accepted;
 pub use self::purchase_batcher::PurchaseBatcher;
 pub use self::shared::Checkout;

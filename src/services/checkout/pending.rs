@@ -5,15 +5,26 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Error, Result};
-use crate::model::{OrderId, ProductId, Purchase};
+use crate::model::{OrderId, ProductId, Purchase, Quantity, Terms};
+
+/// A purchase that became a promise.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepted {
+    /// Its order.
+    pub order_id: OrderId,
+    /// Its units.
+    pub quantity: Quantity,
+    /// What binds for it; `None`: the gate that admitted it does not know yet.
+    pub terms: Option<Terms>,
+}
 
 /// Wakes the click.
-type Reply = oneshot::Sender<Result<OrderId>>;
+type Reply = oneshot::Sender<Result<Accepted>>;
 
 /// Hands a thread its answers, all of a message at a time: each hand-over costs a system call. What waits there is bounded by
 /// the open connections, each of which waits for one answer.
 #[derive(Clone)]
-pub(super) struct ReplyDispatcher(mpsc::UnboundedSender<Vec<(Reply, Result<OrderId>)>>);
+pub(super) struct ReplyDispatcher(mpsc::UnboundedSender<Vec<(Reply, Result<Accepted>)>>);
 
 /// A click that waits for its answer.
 pub(super) struct PendingPurchase {
@@ -41,12 +52,12 @@ impl ReplyDispatcher {
 }
 
 /// A client that has hung up finds its order in `GET /orders`.
-fn answer_one(reply: Reply, answer: Result<OrderId>) {
+fn answer_one(reply: Reply, answer: Result<Accepted>) {
     let _ = reply.send(answer);
 }
 
 /// Answers those of this thread one by one, and hands the others over together.
-pub(super) fn answer_all(answers: impl IntoIterator<Item = (PendingPurchase, Result<OrderId>)>) {
+pub(super) fn answer_all(answers: impl IntoIterator<Item = (PendingPurchase, Result<Accepted>)>) {
     let mut threads: Vec<(ReplyDispatcher, Vec<_>)> = Vec::new();
     for (PendingPurchase { reply, dispatcher, .. }, answer) in answers {
         let Some(dispatcher) = dispatcher else {
@@ -86,10 +97,11 @@ pub(super) fn by_product(pending: impl Iterator<Item = PendingPurchase>) -> Vec<
 pub(super) fn pending(
     product: i64,
     dispatcher: Option<&ReplyDispatcher>,
-) -> (PendingPurchase, oneshot::Receiver<Result<OrderId>>) {
+) -> (PendingPurchase, oneshot::Receiver<Result<Accepted>>) {
     let (reply, answer) = oneshot::channel();
     let product = ProductId::try_from(product).expect("positive");
-    let purchase = Purchase { order_id: OrderId::draw(product), user_id: 1_i64.try_into().expect("positive") };
+    let user_id = 1_i64.try_into().expect("positive");
+    let purchase = Purchase { order_id: OrderId::draw(product), user_id, quantity: Quantity::ONE };
     let dispatcher = dispatcher.cloned();
     (PendingPurchase { product, purchase, clicked_at: Instant::now(), reply, dispatcher }, answer)
 }
@@ -106,13 +118,13 @@ mod tests {
             dispatchers.map(|dispatcher| pending(1, dispatcher)).into_iter().unzip();
         let orders: Vec<OrderId> = waiting.iter().map(|pending| pending.purchase.order_id).collect();
         answer_all(waiting.into_iter().map(|pending| {
-            let order = pending.purchase.order_id;
-            (pending, Ok(order))
+            let Purchase { order_id, quantity, .. } = pending.purchase;
+            (pending, Ok(Accepted { order_id, quantity, terms: None }))
         }));
         drop((one, other));
         tokio::join!(one_hands_over, other_hands_over);
         for (answer, order) in answers.into_iter().zip(orders) {
-            assert_eq!(answer.await.unwrap().unwrap(), order);
+            assert_eq!(answer.await.unwrap().unwrap().order_id, order);
         }
     }
 

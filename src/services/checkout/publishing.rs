@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::admission::{Admitted, Reserved};
-use super::pending::{PendingPurchase, answer_all, refuse_all};
+use super::pending::{Accepted, PendingPurchase, answer_all, refuse_all};
 use super::shared::{Checkout, may_not_promise};
 use crate::error::{Error, Result};
-use crate::model::{Denial, OrderId, OrderIds, ProductId, Purchase, PurchaseBatch};
+use crate::model::{Denial, OrderId, OrderIds, ProductId, Purchase, PurchaseBatch, Terms};
 use crate::queue::{BATCH_MAX, PublishError};
 use crate::services::deployment::PROMISE_MAX_AGE;
 
@@ -16,14 +16,14 @@ const NOTE_PATIENCE: Duration = Duration::from_millis(200);
 impl Checkout {
     /// Publishes reservations and answers once they are confirmed. Releases nothing, whatever happens: what a failed
     /// publish leaves is decided in the database later (I5).
-    pub(super) async fn publish(&self, Admitted { product, epoch, reserved }: Admitted) {
+    pub(super) async fn publish(&self, Admitted { product, epoch, terms, reserved }: Admitted) {
         let batch = message_of(product, epoch, &reserved);
         crash_point!("before_publish");
         match self.publish_and_note(&batch).await {
             Ok(()) => {
                 crash_point!("before_reply");
                 self.confirmed.remember(batch.items.iter().map(|item| item.order_id));
-                self.promise(product, epoch, reserved);
+                self.promise(product, epoch, terms, reserved);
             }
             Err(error) => {
                 self.publishing.failed(error.as_str(), &error, "another line says what is wrong with the queue");
@@ -53,7 +53,7 @@ impl Checkout {
     }
 
     /// Answers purchases whose message is confirmed.
-    fn promise(&self, product: ProductId, epoch: i64, reserved: Vec<Reserved>) {
+    fn promise(&self, product: ProductId, epoch: i64, terms: Option<Terms>, reserved: Vec<Reserved>) {
         // After the confirm, not before the publish: by this time a rebuilt gate may not know the orders.
         let now = Instant::now();
         let deployment = self.rebuilder.deployment();
@@ -62,7 +62,7 @@ impl Checkout {
             return;
         }
         answer_all(reserved.into_iter().map(|Reserved { pending, order_id, .. }| {
-            let answer = promised(&pending, order_id, now);
+            let answer = promised(&pending, order_id, terms, now);
             (pending, answer)
         }));
     }
@@ -75,18 +75,22 @@ fn message_of(product_id: ProductId, epoch: i64, reserved: &[Reserved]) -> Purch
     let mut seen = OrderIds::default();
     let items: Vec<Purchase> = reserved
         .iter()
-        .map(|held| Purchase { order_id: held.order_id, user_id: held.pending.purchase.user_id })
+        .map(|held| Purchase {
+            order_id: held.order_id,
+            user_id: held.pending.purchase.user_id,
+            quantity: held.quantity,
+        })
         .filter(|item| !repeats || seen.insert(item.order_id))
         .collect();
     PurchaseBatch { product_id, epoch, revision: reserved.first().map(|held| held.revision), items }
 }
 
 /// The answer to a purchase whose order is confirmed to be in the queue.
-fn promised(pending: &PendingPurchase, order_id: OrderId, now: Instant) -> Result<OrderId> {
+fn promised(pending: &PendingPurchase, order_id: OrderId, terms: Option<Terms>, now: Instant) -> Result<Accepted> {
     if now.saturating_duration_since(pending.clicked_at) > PROMISE_MAX_AGE {
         Err(Error::Unavailable("confirmed too late".to_owned()))
     } else if order_id == pending.purchase.order_id {
-        Ok(order_id)
+        Ok(Accepted { order_id, quantity: pending.purchase.quantity, terms })
     } else {
         Err(Denial::AlreadyPurchased(order_id).into())
     }
@@ -95,7 +99,7 @@ fn promised(pending: &PendingPurchase, order_id: OrderId, now: Instant) -> Resul
 impl Admitted {
     /// As many at a time as a message holds, those of one revision.
     pub(super) fn into_messages(self) -> impl Iterator<Item = Self> {
-        let Self { product, epoch, mut reserved } = self;
+        let Self { product, epoch, terms, mut reserved } = self;
         // Only a repeat after a change of the product brings another revision than the others have.
         if !reserved.is_sorted_by_key(|held| held.revision) {
             reserved.sort_by_key(|held| held.revision);
@@ -105,7 +109,7 @@ impl Admitted {
             let waiting = reserved.as_slice();
             let revision = waiting.first()?.revision;
             let count = waiting.iter().take(BATCH_MAX).take_while(|held| held.revision == revision).count();
-            Some(Self { product, epoch, reserved: reserved.by_ref().take(count).collect() })
+            Some(Self { product, epoch, terms, reserved: reserved.by_ref().take(count).collect() })
         })
     }
 }
@@ -114,19 +118,19 @@ impl Admitted {
 mod tests {
     use super::super::pending::pending;
     use super::*;
-    use crate::model::Revision;
+    use crate::model::{Quantity, Revision};
 
     fn reserved(revision: i64, order_id: Option<OrderId>) -> Reserved {
         let (pending, _) = pending(1, None);
         let order_id = order_id.unwrap_or(pending.purchase.order_id);
-        Reserved { pending, order_id, revision: Revision::try_from(revision).unwrap() }
+        Reserved { pending, order_id, quantity: Quantity::ONE, revision: Revision::try_from(revision).unwrap() }
     }
 
     #[test]
     fn a_message_holds_purchases_of_one_revision_as_many_as_it_may_hold() {
         let mut all: Vec<Reserved> = (0..BATCH_MAX + 1).map(|_| reserved(2, None)).collect();
         all.push(reserved(1, None));
-        let admitted = Admitted { product: 1_i64.try_into().unwrap(), epoch: 7, reserved: all };
+        let admitted = Admitted { product: 1_i64.try_into().unwrap(), epoch: 7, terms: None, reserved: all };
         let held = |message: Admitted| (message.epoch, message.reserved[0].revision, message.reserved.len());
         let messages: Vec<_> = admitted.into_messages().map(held).collect();
         let revision = |number: i64| Revision::try_from(number).unwrap();
@@ -147,9 +151,11 @@ mod tests {
     fn a_repeat_is_answered_with_the_order_that_holds_the_unit_and_a_late_confirm_promises_nothing() {
         let (mine, other) = (pending(1, None).0, pending(1, None).0.purchase.order_id);
         let (order, now) = (mine.purchase.order_id, mine.clicked_at);
-        assert_eq!(promised(&mine, order, now).unwrap(), order);
-        assert!(matches!(promised(&mine, other, now), Err(Error::Denied(Denial::AlreadyPurchased(id))) if id == other));
+        assert_eq!(promised(&mine, order, None, now).unwrap().order_id, order);
+        assert!(
+            matches!(promised(&mine, other, None, now), Err(Error::Denied(Denial::AlreadyPurchased(id))) if id == other)
+        );
         let late = now + PROMISE_MAX_AGE + std::time::Duration::from_millis(1);
-        assert!(matches!(promised(&mine, order, late), Err(Error::Unavailable(_))));
+        assert!(matches!(promised(&mine, order, None, late), Err(Error::Unavailable(_))));
     }
 }

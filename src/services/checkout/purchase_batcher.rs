@@ -14,10 +14,10 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
-use super::pending::{PendingPurchase, ReplyDispatcher, by_product};
+use super::pending::{Accepted, PendingPurchase, ReplyDispatcher, by_product};
 use super::shared::{Checkout, may_not_promise};
 use crate::error::{Error, Result};
-use crate::model::{OrderId, ProductId, Purchase, UserId};
+use crate::model::{OrderId, ProductId, Purchase, Quantity, UserId};
 use crate::queue::BATCH_MAX;
 
 /// Purchases that a batcher takes at a time, so that it keeps up with a queue that takes its time to confirm.
@@ -50,17 +50,17 @@ impl PurchaseBatcher {
         (Self { checkout, waiting, dispatcher: Some(dispatcher) }, handing)
     }
 
-    /// Buys one unit. `Ok` is a promise: the order exists from here on, whatever crashes (I2).
-    pub async fn buy(&self, user_id: UserId, product: ProductId) -> Result<OrderId> {
+    /// Buys units, all of them or none. `Ok` is a promise: the order exists from here on, whatever crashes (I2).
+    pub async fn buy(&self, user_id: UserId, product: ProductId, quantity: Quantity) -> Result<Accepted> {
         let answer = match self.checkout.gate.denial(product, user_id) {
             Some(denial) => Err(denial.into()),
-            None => self.enqueue(user_id, product).await,
+            None => self.enqueue(user_id, product, quantity).await,
         };
         self.checkout.metrics.purchase(answer.as_ref().map_or_else(Error::code, |_| "accepted"));
         answer
     }
 
-    async fn enqueue(&self, user_id: UserId, product: ProductId) -> Result<OrderId> {
+    async fn enqueue(&self, user_id: UserId, product: ProductId, quantity: Quantity) -> Result<Accepted> {
         if !self.checkout.queue.is_ready() {
             return Err(Error::Unavailable("the queue is not available".to_owned()));
         }
@@ -69,7 +69,7 @@ impl PurchaseBatcher {
             return Err(may_not_promise());
         }
         let (reply, answer) = oneshot::channel();
-        let purchase = Purchase { order_id: OrderId::draw(product), user_id };
+        let purchase = Purchase { order_id: OrderId::draw(product), user_id, quantity };
         let pending = PendingPurchase { product, purchase, clicked_at, reply, dispatcher: self.dispatcher.clone() };
         self.waiting.try_send(pending).map_err(|_| Error::Unavailable("too many purchases wait".to_owned()))?;
         answer.await.map_err(|_| Error::Unavailable("nobody answered the purchase".to_owned()))?

@@ -99,13 +99,13 @@ fn cut(piece: Piece, most: usize) -> Vec<Piece> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{OrderId, Purchase};
+    use crate::model::{OrderId, Purchase, Quantity};
 
     fn batches(sizes: &[i64]) -> Vec<PurchaseBatch> {
         let items = |size: i64, id: i64| {
             let purchase = |user: i64| {
                 let (product, user_id) = (id.try_into().unwrap(), user.try_into().unwrap());
-                Purchase { order_id: OrderId::draw(product), user_id }
+                Purchase { order_id: OrderId::draw(product), user_id, quantity: Quantity::ONE }
             };
             (1..=size).map(purchase).collect()
         };

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::unfinished_sales::{InFlight, UnfinishedSales};
 use crate::error::{Error, Result};
-use crate::model::{OrderId, ProductId, UserId};
+use crate::model::{OrderId, ProductId, Quantity, UserId};
 use crate::stock::{HeldUnit, StockGate};
 
 /// Users who are answered by one look.
@@ -38,7 +38,7 @@ pub struct Holdings {
 /// What one user holds.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Held {
-    pub(super) orders: Vec<(ProductId, OrderId)>,
+    pub(super) orders: Vec<(ProductId, OrderId, Quantity)>,
     /// A gate could not say.
     pub(super) incomplete: bool,
 }
@@ -111,8 +111,8 @@ impl Looks {
                     continue;
                 };
                 for (held, unit) in held.iter_mut().zip(units) {
-                    if let HeldUnit::Order(order) = unit {
-                        held.orders.push((*product, order));
+                    if let HeldUnit::Order { id, quantity } = unit {
+                        held.orders.push((*product, id, quantity));
                     }
                 }
             }

@@ -197,7 +197,7 @@ async fn write_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Res
             Some(RejectReason::Late)
         } else if buyers.contains(&purchase.user_id) {
             Some(RejectReason::AlreadyPurchased)
-        } else if left == 0 {
+        } else if left < purchase.quantity.get() {
             Some(RejectReason::SoldOut)
         } else {
             None
@@ -214,8 +214,8 @@ async fn write_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Res
             }
             None => {
                 buyers.insert(purchase.user_id);
-                left -= 1;
-                taken += 1;
+                left -= purchase.quantity.get();
+                taken += purchase.quantity.get();
                 new.push(order);
                 outcome.written += 1;
                 outcome.live.push(purchase);

@@ -10,7 +10,7 @@ use super::read_limit::ReadLimit;
 use super::unfinished_sales::{InFlight, UnfinishedSales};
 use crate::db::{self, Db};
 use crate::error::{Error, Result};
-use crate::model::{Order, OrderId, OrderStatus, ProductId, Purchase, Revision, Role, UserId};
+use crate::model::{Order, OrderId, OrderStatus, ProductId, Purchase, Revision, Role};
 use crate::queue::OrderQueue;
 use crate::services::accounts::Identity;
 use crate::services::known_products::KnownProducts;
@@ -33,8 +33,8 @@ pub struct Orders {
 
 /// Where an order is that the database does not have.
 enum Queued {
-    /// At the gate of this product, for this user.
-    At(ProductId, UserId),
+    /// At the gate of this product.
+    At(ProductId, Purchase),
     /// Nowhere.
     Nowhere,
     /// A gate that may know it cannot say.
@@ -62,9 +62,7 @@ impl Orders {
         }
         let queued = self.find_queued(reader, id).await?;
         let revision = match queued {
-            Queued::At(product, user_id) => {
-                self.gate.revision_in_flight(product, Purchase { order_id: id, user_id }).await
-            }
+            Queued::At(product, purchase) => self.gate.revision_in_flight(product, purchase).await,
             _ => Ok(None),
         };
         // Again: between the two looks a consumer can have written and confirmed it.
@@ -72,7 +70,7 @@ impl Orders {
             return visible(order, reader);
         }
         match queued {
-            Queued::At(product, user) => self.queued_order(product, id, user, revision?).await,
+            Queued::At(product, purchase) => self.queued_order(product, purchase, revision?).await,
             Queued::Nowhere => Err(Error::OrderNotFound),
             Queued::Unknown => Err(Error::Unavailable("a gate is lost or closed".to_owned())),
         }
@@ -94,14 +92,14 @@ impl Orders {
         // An order older than the whole page is on a later one, or written long ago.
         let oldest = if listed.count as i64 == wanted { listed.keys.last().copied() } else { None };
         let mut orders = listed.rows;
-        for (product, id) in held {
+        for (product, id, quantity) in held {
             let on_page = oldest.is_none_or(|oldest| id > oldest) && cursor.is_none_or(|cursor| id < cursor);
             // One whose row cannot be read is left out here, too.
             if on_page && !listed.keys.contains(&id) {
-                let purchase = Purchase { order_id: id, user_id: user };
+                let purchase = Purchase { order_id: id, user_id: user, quantity };
                 let revision = self.gate.revision_in_flight(product, purchase).await;
                 let order = match self.find_written(id).await {
-                    Ok(None) => self.queued_order(product, id, user, revision?).await,
+                    Ok(None) => self.queued_order(product, purchase, revision?).await,
                     Ok(Some(order)) => Ok(order),
                     Err(error) => Err(error),
                 };
@@ -139,13 +137,13 @@ impl Orders {
         }
         // An id of an earlier version names nothing, and of a million products two share a name.
         let held = self.holdings.of(reader.user_id).await?;
-        if let Some((product, _)) = held.orders.iter().find(|(_, order)| *order == id) {
-            return Ok(Queued::At(*product, reader.user_id));
+        if let Some((product, order_id, quantity)) = held.orders.iter().find(|(_, order, _)| *order == id).copied() {
+            return Ok(Queued::At(product, Purchase { order_id, user_id: reader.user_id, quantity }));
         }
         if reader.role == Role::Admin {
             for product in self.products_in_flight().await? {
-                if let Some(user) = self.gate.buyer_in_flight(product, id).await? {
-                    return Ok(Queued::At(product, user));
+                if let Some(purchase) = self.gate.find_in_flight(product, id).await? {
+                    return Ok(Queued::At(product, purchase));
                 }
             }
         }
@@ -155,14 +153,17 @@ impl Orders {
     /// Looks at one gate.
     async fn find_at(&self, product: ProductId, reader: Identity, id: OrderId) -> Result<Queued> {
         match self.gate.held_by(reader.user_id, &[product]).await?.first() {
-            Some(Some(HeldUnit::Order(order))) if *order == id => return Ok(Queued::At(product, reader.user_id)),
+            Some(Some(HeldUnit::Order { id: order_id, quantity })) if *order_id == id => {
+                let (order_id, quantity) = (*order_id, *quantity);
+                return Ok(Queued::At(product, Purchase { order_id, user_id: reader.user_id, quantity }));
+            }
             Some(Some(_)) => {}
             _ => return Ok(Queued::Unknown),
         }
         if reader.role == Role::Admin
-            && let Some(user) = self.gate.buyer_in_flight(product, id).await?
+            && let Some(purchase) = self.gate.find_in_flight(product, id).await?
         {
-            return Ok(Queued::At(product, user));
+            return Ok(Queued::At(product, purchase));
         }
         Ok(Queued::Nowhere)
     }
@@ -208,8 +209,7 @@ impl Orders {
     async fn queued_order(
         &self,
         product_id: ProductId,
-        id: OrderId,
-        user_id: UserId,
+        Purchase { order_id: id, user_id, .. }: Purchase,
         revision: Option<Revision>,
     ) -> Result<Order> {
         let find = self

@@ -3,7 +3,7 @@
 //! It only reports. What can safely be repaired, the sweeper repairs: it decides what is in flight, gives back what is
 //! dead, repeats changes. A difference beyond that is a defect, and guessing would make it worse.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,11 +87,13 @@ pub struct Audit {
     sold: i64,
     /// Live orders in the database.
     live_orders: i64,
+    /// Their units.
+    live_units: i64,
     /// Units that are taken in the gate; `None` while it is not open.
     taken: Option<i64>,
     /// Purchases that the gate admitted and that are not confirmed to it.
     pending: i64,
-    /// Those of them that the database does not have yet.
+    /// Units of those that the database does not have yet.
     queued: i64,
     /// Rejected orders in the database.
     rejected: i64,
@@ -119,8 +121,8 @@ fn findings(view: Option<GateView>, needs_gate: bool, row: &SaleAudit, queued: i
         (Finding::GateBehind, of_gate(&|view| view.ver < row.ver)),
         (Finding::GateAhead, of_gate(&|view| view.ver > row.ver)),
         (Finding::StockDiffers, same_version && of_gate(&|view| view.stock != row.stock)),
-        (Finding::SoldDiffers, row.sold != row.live_orders),
-        (Finding::Oversold, row.sold > row.stock || row.live_orders > row.stock),
+        (Finding::SoldDiffers, row.sold != row.live_units),
+        (Finding::Oversold, row.sold > row.stock || row.live_units > row.stock),
         (Finding::UnitsDiffer, view.is_some() && !drift_is_explained),
         (Finding::RemainingDiffers, same_version && of_gate(&|view| view.remaining != offered)),
     ]
@@ -150,23 +152,26 @@ impl Reconciler {
 
     async fn look(&self, id: ProductId) -> Result<Audit> {
         let view = self.gate.view(&[id]).await?.into_iter().next().flatten();
-        let unfinished_sales: Vec<OrderId> = match self.gate.stale(id, Duration::ZERO, MAX_IN_FLIGHT).await {
-            Ok(stale) => stale.purchases.into_iter().map(|purchase| purchase.order_id).collect(),
+        let in_flight = match self.gate.stale(id, Duration::ZERO, MAX_IN_FLIGHT).await {
+            Ok(stale) => stale.purchases,
             Err(GateError::Lost | GateError::Closed) => Vec::new(),
             Err(error) => return Err(error.into()),
         };
-        let pending = unfinished_sales.len() as i64;
+        let pending = in_flight.len() as i64;
+        let ids: Vec<OrderId> = in_flight.iter().map(|purchase| purchase.order_id).collect();
         let (count, written) = self
             .db
             .read(move |conn| {
                 Box::pin(async move {
-                    let written = conn.written_orders(&unfinished_sales).await?.len() as i64;
+                    let written: HashSet<OrderId> =
+                        conn.written_orders(&ids).await?.into_iter().map(|order| order.id).collect();
                     Ok::<_, Error>((conn.audit_sale(id).await?.ok_or(Error::ProductNotFound)?, written))
                 })
             })
             .await?;
-        let queued = pending - written;
-        let drift = view.map_or(0, |view| view.taken - count.live_orders - queued);
+        let queued = in_flight.iter().filter(|purchase| !written.contains(&purchase.order_id));
+        let queued = queued.map(|purchase| purchase.quantity.get()).sum();
+        let drift = view.map_or(0, |view| view.taken - count.live_units - queued);
         let findings = findings(view, self.needs_gate(&count), &count, queued, drift);
         Ok(Audit {
             product_id: id,
@@ -176,6 +181,7 @@ impl Reconciler {
             remaining_database: count.stock - count.sold,
             sold: count.sold,
             live_orders: count.live_orders,
+            live_units: count.live_units,
             taken: view.map(|view| view.taken),
             pending,
             queued,
@@ -264,7 +270,7 @@ impl Reconciler {
             for (product, view) in page.iter().zip(views) {
                 // Cheap and inexact first: the row was read before the gate.
                 let may_fit = view.is_some_and(|view| {
-                    (product.sold..=product.sold + view.in_flight).contains(&view.taken)
+                    (product.sold..=product.sold + view.in_flight * product.max_per_order.get()).contains(&view.taken)
                         && (view.epoch, view.ver, view.stock) == (product.gate_epoch, product.ver, product.stock)
                 });
                 if !may_fit {

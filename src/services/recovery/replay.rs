@@ -94,7 +94,7 @@ impl Replay {
 
 /// Why a purchase gets no unit any more.
 fn refused(item: &Purchase, answer: Answer) -> Option<String> {
-    let Purchase { order_id, user_id } = item;
+    let Purchase { order_id, user_id, .. } = item;
     match answer {
         Answer::Reserved => None,
         Answer::InFlight { order_id: other, .. } | Answer::Denied(Denial::AlreadyPurchased(other)) => {

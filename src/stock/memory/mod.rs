@@ -45,7 +45,7 @@ impl MemoryGate {
             let (now, revision) = (Instant::now(), settings.revision());
             let admit = |purchase: &Purchase| sale.admit(product, *purchase, (now, revision), &self.tries);
             let answers = purchases.iter().map(admit).collect();
-            Admission::Open { epoch: sale.epoch, revision, answers }
+            Admission::Open { epoch: sale.epoch, revision, terms: settings.terms, answers }
         })
     }
 
@@ -171,7 +171,7 @@ impl MemoryGate {
         self.with_sale(product, |sale| sale.revision_in_flight(purchase))
     }
 
-    pub(super) fn buyer_in_flight(&self, product: ProductId, order: OrderId) -> Option<UserId> {
-        self.with_sale(product, |sale| sale.buyer_in_flight(order)).ok().flatten()
+    pub(super) fn find_in_flight(&self, product: ProductId, order: OrderId) -> Option<Purchase> {
+        self.with_sale(product, |sale| sale.find_in_flight(order)).ok().flatten()
     }
 }

@@ -6,22 +6,26 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
-use crate::model::{Denial, OrderId, ProductId, Purchase, Revision, SaleSettings, UserId};
+use crate::model::{Denial, OrderId, ProductId, Purchase, Quantity, Revision, SaleSettings, UserId};
 use crate::stock::rate_limiter::RateLimiter;
 use crate::stock::types::{Answer, HeldUnit, Stale};
 
 pub(super) struct SaleInMemory {
     pub(super) epoch: i64,
     pub(super) settings: SaleSettings,
-    /// Every unit that is taken; what remains is the stock less these.
+    /// Who holds units; what remains is the stock less one each, less `extra`.
     buyers: HashMap<UserId, Reservation, RandomState>,
     /// What was admitted, the oldest first; forgotten from the front once it is known to be written.
     admitted: VecDeque<InFlight>,
+    /// Quantities of those who hold more than one unit: most hold one, and pay no room for it.
+    quantities: HashMap<UserId, Quantity, RandomState>,
+    /// Their units beyond the first.
+    extra: i64,
     in_flight: i64,
     last_number: Option<NonZeroU32>,
 }
 
-/// There is one for each unit that was ever taken, so it is kept small.
+/// There is one for each buyer, so it is kept small.
 #[derive(Clone, Copy)]
 struct Reservation {
     order_id: OrderId,
@@ -47,6 +51,7 @@ struct InFlight {
 /// The units that live orders hold, read some at a time. They are kept as the gate keeps them, and only once.
 pub struct HeldUnits {
     buyers: HashMap<UserId, Reservation, RandomState>,
+    quantities: HashMap<UserId, Quantity, RandomState>,
     revision: Revision,
 }
 
@@ -54,25 +59,31 @@ impl HeldUnits {
     /// Of a sale with about that many.
     pub fn expecting(units: i64, settings: &SaleSettings) -> Self {
         let room = usize::try_from(units).unwrap_or_default();
-        Self { buyers: HashMap::with_capacity_and_hasher(room, RandomState::default()), revision: settings.revision() }
+        let buyers = HashMap::with_capacity_and_hasher(room, RandomState::default());
+        Self { buyers, quantities: HashMap::default(), revision: settings.revision() }
     }
 
     /// Adds some.
     pub fn extend(&mut self, purchases: impl IntoIterator<Item = Purchase>) {
-        let revision = self.revision;
-        let written =
-            |Purchase { order_id, user_id }| (user_id, Reservation { order_id, flight_number: None, revision });
-        self.buyers.extend(purchases.into_iter().map(written));
+        for Purchase { order_id, user_id, quantity } in purchases {
+            self.buyers.insert(user_id, Reservation { order_id, flight_number: None, revision: self.revision });
+            if quantity != Quantity::ONE {
+                self.quantities.insert(user_id, quantity);
+            }
+        }
     }
 }
 
 impl SaleInMemory {
     pub(super) fn new(epoch: i64, settings: SaleSettings, held: HeldUnits) -> Self {
-        Self { epoch, settings, buyers: held.buyers, admitted: VecDeque::new(), in_flight: 0, last_number: None }
+        let HeldUnits { buyers, quantities, .. } = held;
+        let extra = quantities.values().map(|quantity| quantity.extra()).sum();
+        let admitted = VecDeque::new();
+        Self { epoch, settings, buyers, admitted, quantities, extra, in_flight: 0, last_number: None }
     }
 
     pub(super) fn taken(&self) -> i64 {
-        self.buyers.len() as i64
+        self.buyers.len() as i64 + self.extra
     }
 
     pub(super) fn remaining(&self) -> i64 {
@@ -88,16 +99,22 @@ impl SaleInMemory {
     }
 
     pub(super) fn held_by(&self, user: UserId) -> HeldUnit {
-        self.buyers.get(&user).map_or(HeldUnit::Nothing, |held| HeldUnit::Order(held.order_id))
+        let quantity = || self.quantity_of(user);
+        let held = self.buyers.get(&user).map(|held| HeldUnit::Order { id: held.order_id, quantity: quantity() });
+        held.unwrap_or(HeldUnit::Nothing)
     }
 
-    pub(super) fn revision_in_flight(&self, Purchase { order_id, user_id }: Purchase) -> Option<Revision> {
+    fn quantity_of(&self, user: UserId) -> Quantity {
+        self.quantities.get(&user).copied().unwrap_or_default()
+    }
+
+    pub(super) fn revision_in_flight(&self, Purchase { order_id, user_id, .. }: Purchase) -> Option<Revision> {
         self.buyers.get(&user_id).filter(|held| held.order_id == order_id)?.revision_in_flight()
     }
 
-    pub(super) fn buyer_in_flight(&self, order: OrderId) -> Option<UserId> {
+    pub(super) fn find_in_flight(&self, order: OrderId) -> Option<Purchase> {
         let mut admitted = self.admitted.iter().filter(|admitted| self.reservation_of(admitted).is_some());
-        admitted.find(|admitted| admitted.purchase.order_id == order).map(|admitted| admitted.purchase.user_id)
+        admitted.find(|admitted| admitted.purchase.order_id == order).map(|admitted| admitted.purchase)
     }
 
     pub(super) fn stale(&self, age: Duration, most: usize) -> Stale {
@@ -115,20 +132,26 @@ impl SaleInMemory {
         (now, revision): (Instant, Revision),
         tries: &RateLimiter,
     ) -> Answer {
-        let Purchase { order_id, user_id } = purchase;
+        let Purchase { order_id, user_id, quantity } = purchase;
         if let Some(held) = self.buyers.get(&user_id) {
             let same_order = held.order_id == order_id;
             let order_id = held.order_id;
             return match held.revision_in_flight() {
                 Some(of_click) if !same_order || of_click != revision => {
-                    Answer::InFlight { order_id, revision: of_click }
+                    Answer::InFlight { order_id, quantity: self.quantity_of(user_id), revision: of_click }
                 }
                 None if !same_order => Answer::Denied(Denial::AlreadyPurchased(order_id)),
                 _ => Answer::Reserved,
             };
         }
-        if self.remaining() == 0 {
-            let denial = tries.note(product, user_id, now).map_or_else(Denial::RateLimited, |()| Denial::SoldOut);
+        let most = self.settings.terms.map_or(Quantity::ONE, |terms| terms.max_per_order);
+        if quantity > most {
+            return Answer::Denied(Denial::TooMany(most));
+        }
+        let remaining = self.remaining();
+        if remaining < quantity.get() {
+            let too_few = if remaining == 0 { Denial::SoldOut } else { Denial::NotEnoughLeft(remaining) };
+            let denial = tries.note(product, user_id, now).map_or_else(Denial::RateLimited, |()| too_few);
             return Answer::Denied(denial);
         }
         // From here on the reservation limits the rate.
@@ -139,6 +162,10 @@ impl SaleInMemory {
         let number = self.last_number.and_then(|last| last.checked_add(1)).unwrap_or(NonZeroU32::MIN);
         self.last_number = Some(number);
         self.buyers.insert(user_id, Reservation { order_id, flight_number: Some(number), revision });
+        if quantity != Quantity::ONE {
+            self.quantities.insert(user_id, quantity);
+            self.extra += quantity.extra();
+        }
         self.admitted.push_back(InFlight { number, since: now, purchase });
         self.in_flight += 1;
         Answer::Reserved
@@ -150,13 +177,15 @@ impl SaleInMemory {
         self.forget_written();
     }
 
-    /// Gives back the unit of an order, if it is still the one that holds it. False: it is not.
+    /// Gives back the units of an order, if it is still the one that holds it. False: it is not.
     pub(super) fn release(&mut self, purchase: &Purchase) -> bool {
-        if self.held_by(purchase.user_id) != HeldUnit::Order(purchase.order_id) {
+        if self.buyers.get(&purchase.user_id).is_none_or(|held| held.order_id != purchase.order_id) {
             return false;
         }
         self.end_flight(purchase);
         self.buyers.remove(&purchase.user_id);
+        // What the reservation had, whatever the caller thinks.
+        self.extra -= self.quantities.remove(&purchase.user_id).map_or(0, Quantity::extra);
         true
     }
 

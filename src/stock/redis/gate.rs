@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
+use super::mark;
 use super::recently_noted::RecentlyNoted;
 use super::replies::done;
 use super::scripts::{CHUNK, add_settings};
 use super::server::Server;
 use super::sold_out_cache::SoldOutCache;
 use crate::config;
-use crate::model::{Denial, OrderId, ProductId, Purchase, SaleSettings, Timestamp, UserId};
+use crate::model::{Denial, ProductId, Purchase, SaleSettings, Timestamp, UserId};
 use crate::stock::rate_limiter::rate_wait;
 use crate::stock::types::GateError;
 
@@ -54,9 +55,7 @@ impl RedisGate {
                     call.arg(&link.server_id);
                     for purchase in chunk {
                         member.clear();
-                        member.push_str(purchase.order_id.encode(&mut [0; OrderId::LENGTH]));
-                        member.push(':');
-                        member.push_str(itoa::Buffer::new().format(purchase.user_id.get()));
+                        mark::push_in_flight(&mut member, purchase);
                         call.arg(&member);
                     }
                 })
@@ -74,14 +73,16 @@ impl RedisGate {
     ) -> Result<(), GateError> {
         let (server, now) = (&self.server, Timestamp::now());
         let keys = server.keys.of_sale(product);
+        let mut mark = String::new();
         for chunk in purchases.chunks(CHUNK) {
             let reply = server
                 .invoke(product, &server.scripts.release, &keys, |link, call| {
                     call.arg(&link.server_id).arg(epoch).arg(server.keys.rate_prefix(product));
                     for purchase in chunk {
                         let wait = rate_wait(purchase, now).as_millis() as u64;
-                        call.arg(purchase.order_id.encode(&mut [0; OrderId::LENGTH]));
-                        call.arg(purchase.user_id.get()).arg(wait);
+                        mark.clear();
+                        mark::push(&mut mark, purchase);
+                        call.arg(&mark).arg(purchase.user_id.get()).arg(wait);
                     }
                 })
                 .await;

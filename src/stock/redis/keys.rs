@@ -9,9 +9,10 @@ use crate::model::ProductId;
 /// In `buyers` it holds the epoch. No user has the id 0.
 pub(super) const SENTINEL: &str = "0";
 
-/// What describes a gate, in the order that `replies` reads. `home` is the id of the server. Older programs do not write the last.
-pub(super) const GATE_FIELDS: [&str; 10] =
-    ["epoch", "home", "open", "ver", "stock", "starts", "ends", "paused", "seq", "terms"];
+/// What describes a gate, in the order that `replies` reads. `home` is the id of the server. Older programs do not
+/// write the last two.
+pub(super) const GATE_FIELDS: [&str; 11] =
+    ["epoch", "home", "open", "ver", "stock", "starts", "ends", "paused", "seq", "terms", "extra"];
 
 /// Stands in the place of a product's id in keys of nobody: only a number is one.
 const PROBE: &str = "probe";

@@ -11,6 +11,7 @@ mod gate;
 mod identity;
 mod in_flight_index;
 mod keys;
+mod mark;
 mod opening;
 mod reading;
 mod recently_noted;

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::gate::RedisGate;
 use super::keys::SENTINEL;
+use super::mark;
 use super::replies::{GateReply, parse_readmitted};
 use super::scripts::{CHUNK, add_settings};
 use crate::model::{ProductId, Purchase, SaleSettings};
@@ -24,6 +25,8 @@ pub struct Staging {
     server_id: String,
     epoch: i64,
     key: String,
+    /// Units of these buyers beyond one each.
+    extra: i64,
 }
 
 impl RedisGate {
@@ -93,7 +96,7 @@ impl RedisGate {
             .invoke::<Vec<Value>>(product, &self.server.scripts.readmit, &keys, |link, call| {
                 call.arg(&link.server_id);
                 for purchase in purchases {
-                    call.arg(purchase.user_id.get()).arg(purchase.order_id.to_string());
+                    call.arg(purchase.user_id.get()).arg(marked(purchase));
                 }
             })
             .await?;
@@ -108,18 +111,18 @@ impl RedisGate {
         epoch: i64,
     ) -> Result<Staging, GateError> {
         let key = self.server.keys.staging(product, &Uuid::new_v4().simple());
-        let staging = Staging { product, server_id: server_id.to_owned(), epoch, key };
+        let staging = Staging { product, server_id: server_id.to_owned(), epoch, key, extra: 0 };
         self.load(&staging, &[(SENTINEL.to_owned(), epoch.to_string())]).await?;
         Ok(staging)
     }
 
     /// Loads buyers.
-    pub(in crate::stock) async fn add_staged(&self, staging: &Staging, held: &[Purchase]) -> Result<(), GateError> {
+    pub(in crate::stock) async fn add_staged(&self, staging: &mut Staging, held: &[Purchase]) -> Result<(), GateError> {
         for chunk in held.chunks(CHUNK) {
-            let fields: Vec<_> =
-                chunk.iter().map(|held| (held.user_id.to_string(), held.order_id.to_string())).collect();
+            let fields: Vec<_> = chunk.iter().map(|held| (held.user_id.to_string(), marked(held))).collect();
             self.load(staging, &fields).await?;
         }
+        staging.extra += held.iter().map(|held| held.quantity.extra()).sum::<i64>();
         Ok(())
     }
 
@@ -138,7 +141,7 @@ impl RedisGate {
 
     /// Opens the closed gate with the loaded buyers.
     pub(in crate::stock) async fn install(&self, staging: Staging, settings: &SaleSettings) -> Result<(), GateError> {
-        let Staging { product, server_id, epoch, key } = staging;
+        let Staging { product, server_id, epoch, key, extra } = staging;
         let keys =
             [self.server.keys.gate(product), self.server.keys.buyers(product), self.server.keys.flight(product), key];
         let reply = self
@@ -146,8 +149,15 @@ impl RedisGate {
             .invoke_at(product, &server_id, &self.server.scripts.install, &keys, |call| {
                 call.arg(&server_id).arg(epoch);
                 add_settings(call, settings);
+                call.arg(extra);
             })
             .await;
         self.changed(product, reply)
     }
+}
+
+fn marked(purchase: &Purchase) -> String {
+    let mut mark = String::new();
+    mark::push(&mut mark, purchase);
+    mark
 }

@@ -6,6 +6,7 @@ use deadpool_redis::redis;
 
 use super::gate::RedisGate;
 use super::keys::SENTINEL;
+use super::mark;
 use super::replies::{OpenGate, done, nonsense, parse_held, parse_revision, parse_stale};
 use crate::model::{OrderId, ProductId, Purchase, Revision, UserId};
 use crate::stock::types::{GateError, GateView, HeldUnit, Stale};
@@ -16,7 +17,7 @@ impl RedisGate {
             return Ok(Vec::new());
         }
         let (asked, gates) = self.server.ask_gates(&self.server.reader, products).await?;
-        let view = |OpenGate { settings, version, taken, in_flight }: OpenGate| {
+        let view = |OpenGate { settings, version, taken, in_flight, .. }: OpenGate| {
             let remaining = (settings.stock - taken).max(0);
             GateView {
                 remaining,
@@ -59,11 +60,11 @@ impl RedisGate {
         products.iter().map(held).collect()
     }
 
-    pub(in crate::stock) async fn buyer_in_flight(
+    pub(in crate::stock) async fn find_in_flight(
         &self,
         product: ProductId,
         order: OrderId,
-    ) -> Result<Option<UserId>, GateError> {
+    ) -> Result<Option<Purchase>, GateError> {
         let cell = &self.server.reader;
         let link = self.server.link(cell).await?;
         let mut cursor = 0_u64;
@@ -72,14 +73,13 @@ impl RedisGate {
             scan.arg(self.server.keys.flight(product))
                 .arg(cursor)
                 .arg("MATCH")
-                .arg(format!("{order}:*"))
+                .arg(format!("{order}*"))
                 .arg("COUNT")
                 .arg(1000);
             let reply = scan.query_async::<(u64, Vec<String>)>(&mut link.conn()).await;
             let (next, found) = self.server.answered(cell, &link, reply)?;
             if let Some(member) = found.first() {
-                let (_, user) = member.split_once(':').ok_or_else(|| nonsense(member))?;
-                return Ok(Some(user.parse().map_err(nonsense)?));
+                return mark::parse_in_flight(member).ok_or_else(|| nonsense(member)).map(Some);
             }
             if next == 0 {
                 return Ok(None);
@@ -94,11 +94,12 @@ impl RedisGate {
         purchase: Purchase,
     ) -> Result<Option<Revision>, GateError> {
         let keys = [self.server.keys.gate(product), self.server.keys.flight(product)];
-        let Purchase { order_id, user_id } = purchase;
+        let mut member = String::new();
+        mark::push_in_flight(&mut member, &purchase);
         let reply: String = self
             .server
             .invoke_on(&self.server.reader, &self.server.scripts.revision_in_flight, &keys, |link, call| {
-                call.arg(&link.server_id).arg(format!("{order_id}:{user_id}"));
+                call.arg(&link.server_id).arg(&member);
             })
             .await
             .map_err(|error| self.server.unreadable(product, error))?;

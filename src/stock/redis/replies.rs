@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use deadpool_redis::redis::{FromRedisValue, Value};
 
-use crate::model::{Denial, Purchase, Revision, SaleSettings, Terms, Timestamp};
+use super::mark;
+use crate::model::{Denial, Revision, SaleSettings, Terms, Timestamp};
 use crate::stock::types::{Admission, Answer, FoundGate, GateError, HeldUnit, Stale};
 
 pub(super) fn nonsense(what: impl std::fmt::Display) -> GateError {
@@ -34,6 +35,7 @@ pub(super) fn parse_admission(reply: Vec<Value>, purchases: usize) -> Result<(Ad
         "open" | "taken" => {
             let version = Version { epoch: parse(next()?)?, seq: parse(next()?)? };
             let revision = parse_revision(parse(next()?)?)?;
+            let terms = parse_terms(&parse::<String>(next()?)?, &revision.to_string());
             let answers = if word == "taken" {
                 vec![Answer::Reserved; purchases]
             } else {
@@ -42,7 +44,7 @@ pub(super) fn parse_admission(reply: Vec<Value>, purchases: usize) -> Result<(Ad
                     .map(|_| Ok(parse_answer(next()?).unwrap_or(Answer::Unreadable)))
                     .collect::<Result<_, _>>()?
             };
-            Ok((Admission::Open { epoch: version.epoch, revision, answers }, Some(version)))
+            Ok((Admission::Open { epoch: version.epoch, revision, terms, answers }, Some(version)))
         }
         "not_started" => {
             let starts = Timestamp::from_unix_ms(parse(next()?)?).ok_or_else(|| nonsense("the start"))?;
@@ -58,23 +60,30 @@ fn parse_answer(value: Value) -> Result<Answer, GateError> {
     match value {
         Value::Int(0) => Ok(Answer::Reserved),
         Value::Int(-1) => Ok(Answer::Denied(Denial::SoldOut)),
+        Value::Int(less @ ..=-2) => Ok(Answer::Denied(Denial::NotEnoughLeft(-1 - less))),
         Value::Int(ms @ 1..) => Ok(Answer::Denied(Denial::RateLimited(Duration::from_millis(ms as u64)))),
         held => {
             let held: String = parse(held)?;
+            if let Some(most) = held.strip_prefix("most ") {
+                let most = most.parse::<i64>().map_err(nonsense)?.try_into().map_err(nonsense)?;
+                return Ok(Answer::Denied(Denial::TooMany(most)));
+            }
             match (held.split_once('+'), held.strip_suffix('-')) {
-                (Some((order, revision)), _) => {
+                (Some((held, revision)), _) => {
                     let revision = parse_revision(revision.parse().map_err(nonsense)?)?;
-                    Ok(Answer::InFlight { order_id: order.parse().map_err(nonsense)?, revision })
+                    let (order_id, quantity) = mark::parse(held).ok_or_else(|| nonsense(held))?;
+                    Ok(Answer::InFlight { order_id, quantity, revision })
                 }
-                (_, Some(order)) => already_purchased(order),
+                (_, Some(held)) => already_purchased(held),
                 _ => Err(nonsense(held)),
             }
         }
     }
 }
 
-fn already_purchased(order: &str) -> Result<Answer, GateError> {
-    Ok(Answer::Denied(Denial::AlreadyPurchased(order.parse().map_err(nonsense)?)))
+fn already_purchased(held: &str) -> Result<Answer, GateError> {
+    let (order, _) = mark::parse(held).ok_or_else(|| nonsense(held))?;
+    Ok(Answer::Denied(Denial::AlreadyPurchased(order)))
 }
 
 /// `REVISION|TERMS`. Terms of another revision than the gate has do not count: a program that knows none has changed it since.
@@ -109,9 +118,8 @@ pub(super) fn parse_stale(reply: &[String]) -> Result<(Stale, Option<&str>), Gat
     match reply {
         [word, epoch, members @ ..] if word == "open" => {
             let parse = |[member, revision]: &[String; 2]| {
-                let (order, user) = member.split_once(':')?;
                 let revision = Revision::try_from(revision.parse::<i64>().ok()?).ok()?;
-                Some((Purchase { order_id: order.parse().ok()?, user_id: user.parse().ok()? }, revision))
+                Some((mark::parse_in_flight(member)?, revision))
             };
             let (members, []) = members.as_chunks() else { return Err(nonsense("a member without a revision")) };
             let unreadable = members.iter().find(|member| parse(member).is_none()).map(|[member, _]| member.as_str());
@@ -142,7 +150,10 @@ impl Version {
 pub(super) struct OpenGate {
     pub(super) settings: SaleSettings,
     pub(super) version: Version,
+    /// Units.
     pub(super) taken: i64,
+    /// Who holds them.
+    pub(super) buyers: i64,
     pub(super) in_flight: i64,
 }
 
@@ -186,7 +197,7 @@ impl GateReply {
         let sentinel: Option<String> = parse(self.buyers_sentinel)?;
         let flight_sentinel: Option<String> = parse(self.flight_sentinel)?;
         let (buyers, in_flight): (i64, i64) = (parse(self.buyers)?, parse(self.flight)?);
-        let Some((terms, needed)) = fields.split_last() else { return Err(nonsense("a short reply")) };
+        let Some((needed, [terms, extra])) = fields.split_last_chunk() else { return Err(nonsense("a short reply")) };
         let needed: Option<Vec<&str>> = needed.iter().map(Option::as_deref).collect();
         let Some(&[epoch, gate_server, open, ver, stock, starts, ends, paused, seq]) = needed.as_deref() else {
             return Ok(None);
@@ -206,16 +217,21 @@ impl GateReply {
             terms: terms.as_deref().and_then(|terms| parse_terms(terms, ver)),
         };
         let version = Version { epoch: number(epoch)?, seq: number(seq)? };
+        let extra = extra.as_deref().map_or(Ok(0), number)?;
         // Less the sentinels.
-        Ok(Some(OpenGate { settings, version, taken: buyers - 1, in_flight: in_flight - 1 }))
+        let (buyers, in_flight) = (buyers - 1, in_flight - 1);
+        Ok(Some(OpenGate { settings, version, taken: buyers + extra, buyers, in_flight }))
     }
 }
 
 /// What users hold, behind the first three fields of a gate; `None`: the gate is not open.
 pub(super) fn parse_held(gate: Value, buyers: Value, server_id: &str) -> Result<Option<Vec<HeldUnit>>, GateError> {
     let (gate, buyers): (Vec<Option<String>>, Vec<Option<String>>) = (parse(gate)?, parse(buyers)?);
-    let unit = |order: &Option<String>| match order {
-        Some(order) => Ok(HeldUnit::Order(order.parse().map_err(nonsense)?)),
+    let unit = |held: &Option<String>| match held {
+        Some(held) => {
+            let (id, quantity) = mark::parse(held).ok_or_else(|| nonsense(held))?;
+            Ok(HeldUnit::Order { id, quantity })
+        }
         None => Ok(HeldUnit::Nothing),
     };
     match (&gate[..], &buyers[..]) {

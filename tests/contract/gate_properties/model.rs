@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::{TestCaseError, prop_assert, prop_assert_eq};
-use seckill::model::{Denial, OrderId, Purchase, Revision, SaleSettings, SaleState, Timestamp, UserId};
+use seckill::model::{Denial, OrderId, Purchase, Quantity, Revision, SaleSettings, SaleState, Timestamp, UserId};
 use seckill::stock::{Answer, GateView, HeldUnit, RATE_WINDOW, Stale};
 
 use crate::gate::EPOCH;
@@ -21,9 +21,16 @@ pub struct Span {
 
 struct Unit {
     order_id: OrderId,
+    quantity: Quantity,
     in_flight: bool,
     revision: Revision,
     taken: Span,
+}
+
+impl Unit {
+    fn purchase(&self, user_id: UserId) -> Purchase {
+        Purchase { order_id: self.order_id, user_id, quantity: self.quantity }
+    }
 }
 
 pub struct Model {
@@ -40,14 +47,22 @@ impl Model {
 
     /// Does what the gate did with a purchase in a call that took `call`, if it may have answered so.
     pub fn admit(&mut self, purchase: Purchase, call: Span, answer: Answer) -> Result<(), TestCaseError> {
-        let Purchase { order_id, user_id } = purchase;
+        let Purchase { order_id, user_id, quantity } = purchase;
         if let Some(unit) = self.held.get(&user_id) {
             let held = match unit.in_flight {
-                true => Answer::InFlight { order_id: unit.order_id, revision: unit.revision },
+                true => {
+                    let Unit { order_id, quantity, revision, .. } = *unit;
+                    Answer::InFlight { order_id, quantity, revision }
+                }
                 false => Answer::Denied(Denial::AlreadyPurchased(unit.order_id)),
             };
             let same = unit.order_id == order_id && (!unit.in_flight || unit.revision == self.settings.revision());
             prop_assert_eq!(answer, if same { Answer::Reserved } else { held });
+            return Ok(());
+        }
+        let most = self.settings.terms.unwrap().max_per_order;
+        if quantity > most {
+            prop_assert_eq!(answer, Answer::Denied(Denial::TooMany(most)));
             return Ok(());
         }
         // How long ago the last try was is known only as well as the two calls can be timed.
@@ -61,13 +76,17 @@ impl Model {
             return Ok(());
         }
         prop_assert!(since.is_none_or(|(_, most)| most >= RATE_WINDOW), "{answer:?} {since:?} after the last try");
-        if self.remaining() == 0 {
-            prop_assert_eq!(answer, Answer::Denied(Denial::SoldOut));
+        let remaining = self.remaining();
+        if remaining < quantity.get() {
+            let too_few = if remaining == 0 { Denial::SoldOut } else { Denial::NotEnoughLeft(remaining) };
+            prop_assert_eq!(answer, Answer::Denied(too_few));
             self.tries.insert(user_id, call);
         } else {
             prop_assert_eq!(answer, Answer::Reserved);
-            self.held
-                .insert(user_id, Unit { order_id, in_flight: true, revision: self.settings.revision(), taken: call });
+            self.held.insert(
+                user_id,
+                Unit { order_id, quantity, in_flight: true, revision: self.settings.revision(), taken: call },
+            );
         }
         Ok(())
     }
@@ -84,7 +103,7 @@ impl Model {
 
     pub fn release(&mut self, purchases: &[Purchase]) {
         for purchase in purchases {
-            if self.order_of(purchase.user_id) == Some(purchase.order_id) {
+            if self.order_of(purchase.user_id).is_some_and(|(held, _)| held == purchase.order_id) {
                 self.held.remove(&purchase.user_id);
                 self.count_try_of(*purchase);
             }
@@ -111,15 +130,19 @@ impl Model {
     pub fn reload(&mut self) -> Vec<Purchase> {
         self.tries.clear();
         self.held.values_mut().for_each(|unit| unit.in_flight = false);
-        self.held.iter().map(|(user, unit)| Purchase { order_id: unit.order_id, user_id: *user }).collect()
+        self.held.iter().map(|(user, unit)| unit.purchase(*user)).collect()
     }
 
-    pub fn order_of(&self, user: UserId) -> Option<OrderId> {
-        self.held.get(&user).map(|unit| unit.order_id)
+    pub fn order_of(&self, user: UserId) -> Option<(OrderId, Quantity)> {
+        self.held.get(&user).map(|unit| (unit.order_id, unit.quantity))
+    }
+
+    fn taken(&self) -> i64 {
+        self.held.values().map(|unit| unit.quantity.get()).sum()
     }
 
     fn remaining(&self) -> i64 {
-        (self.settings.stock - self.held.len() as i64).max(0)
+        (self.settings.stock - self.taken()).max(0)
     }
 
     pub fn view(&self) -> GateView {
@@ -131,20 +154,11 @@ impl Model {
         };
         let in_flight = self.held.values().filter(|unit| unit.in_flight).count() as i64;
         let SaleSettings { ver, stock, .. } = self.settings;
-        GateView {
-            remaining,
-            state,
-            epoch: EPOCH,
-            ver,
-            stock,
-            taken: self.held.len() as i64,
-            in_flight,
-            knows_terms: true,
-        }
+        GateView { remaining, state, epoch: EPOCH, ver, stock, taken: self.taken(), in_flight, knows_terms: true }
     }
 
     pub fn held_by(&self, user: UserId) -> HeldUnit {
-        self.order_of(user).map_or(HeldUnit::Nothing, HeldUnit::Order)
+        self.order_of(user).map_or(HeldUnit::Nothing, |(id, quantity)| HeldUnit::Order { id, quantity })
     }
 
     /// The revision of the click of what a user has in flight.
@@ -159,8 +173,7 @@ impl Model {
         let mut listed: Vec<_> = stale.purchases.iter().copied().zip(stale.revisions.iter().copied()).collect();
         listed.sort_by_key(|(purchase, _)| purchase.user_id);
         let in_flight = self.held.iter().filter(|(_, unit)| unit.in_flight);
-        let purchase = |user: &UserId, unit: &Unit| Purchase { order_id: unit.order_id, user_id: *user };
-        let expected: Vec<_> = in_flight.map(|(user, unit)| (purchase(user, unit), unit.revision)).collect();
+        let expected: Vec<_> = in_flight.map(|(user, unit)| (unit.purchase(*user), unit.revision)).collect();
         prop_assert_eq!(listed, expected);
         let taken: Vec<_> = stale.purchases.iter().map(|purchase| self.held[&purchase.user_id].taken).collect();
         prop_assert!(taken.is_sorted_by(|older, newer| older.from <= newer.to + CLOCK_SLACK), "not the oldest first");

@@ -222,7 +222,7 @@ impl Rebuilder {
     /// Opens the closed gate with the live orders. Only after the fence: an older purchase that is written after it was not
     /// promised, and is rejected. Nothing is done if another instance has opened it meanwhile.
     async fn open(&self, gate: SharedGate<'_>, product: ProductId, server_id: &str, epoch: i64) -> Result<()> {
-        let staging = gate.stage(product, server_id, epoch).await?;
+        let mut staging = gate.stage(product, server_id, epoch).await?;
         let mut last_user = 0;
         let mut buyers = 0;
         loop {
@@ -230,7 +230,7 @@ impl Rebuilder {
             let Some(last) = page.last() else { break };
             last_user = last.user_id.get();
             buyers += page.len();
-            gate.add_staged(&staging, &page).await?;
+            gate.add_staged(&mut staging, &page).await?;
         }
         let row = self.db.read(move |conn| Box::pin(conn.find_sale(product))).await?;
         let row = row.ok_or(Error::ProductNotFound)?;

@@ -22,10 +22,10 @@ pub(super) struct Scripts {
     pub(super) note_in_flight: Script,
 }
 
-/// With the function that finds the revision of a click, which some scripts need.
-macro_rules! with_revision_at {
-    ($script:literal) => {
-        Script::new(concat!(include_str!("revision_at.lua"), include_str!($script)))
+/// With functions that several scripts need.
+macro_rules! with {
+    ($($function:literal),+; $script:literal) => {
+        Script::new(concat!($(include_str!($function),)+ include_str!($script)))
     };
 }
 
@@ -33,16 +33,16 @@ impl Default for Scripts {
     fn default() -> Self {
         Self {
             probe: Script::new(include_str!("probe.lua")),
-            reserve: with_revision_at!("reserve.lua"),
+            reserve: with!("revision_at.lua", "units_of.lua"; "reserve.lua"),
             confirm_written: Script::new(include_str!("confirm_written.lua")),
-            release: Script::new(include_str!("release.lua")),
+            release: with!("units_of.lua"; "release.lua"),
             configure: Script::new(include_str!("configure.lua")),
             close: Script::new(include_str!("close.lua")),
             install: Script::new(include_str!("install.lua")),
             retire: Script::new(include_str!("retire.lua")),
-            stale: with_revision_at!("stale.lua"),
-            readmit: Script::new(include_str!("readmit.lua")),
-            revision_in_flight: with_revision_at!("revision_in_flight.lua"),
+            stale: with!("revision_at.lua"; "stale.lua"),
+            readmit: with!("units_of.lua"; "readmit.lua"),
+            revision_in_flight: with!("revision_at.lua"; "revision_in_flight.lua"),
             note_in_flight: Script::new(include_str!("note_in_flight.lua")),
         }
     }

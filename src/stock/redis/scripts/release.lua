@@ -1,14 +1,15 @@
 -- Gives back the units of dead orders, where the reservation is still theirs.
 -- KEYS: gate, buyers, flight. The rate keys are built here, as when units are taken.
--- ARGV: server id, epoch, prefix of the rate keys, then order, user and what is left of the rate window in ms of each purchase.
+-- ARGV: server id, epoch, prefix of the rate keys, then mark, user and what is left of the rate window in ms of each purchase.
 -- Reply: lost | closed | superseded | ok.
-local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'tried', 'seq')
+local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'tried', 'seq', 'extra')
 if not gate[1] or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= gate[1] then
   return 'lost'
 end
 -- Before the first write: whatever could stop the script later. HDEL is done also when the memory is full, and after it
 -- nothing is refused any more.
-if gate[3] == '1' and not (redis.call('ZSCORE', KEYS[3], '0') and string.find(gate[5] or '', '^%d+$')) then
+if gate[3] == '1' and not (redis.call('ZSCORE', KEYS[3], '0') and string.find(gate[5] or '', '^%d+$')
+  and string.find(gate[6] or '0', '^%d+$')) then
   return 'lost'
 end
 if gate[3] ~= '1' then
@@ -17,12 +18,13 @@ end
 if gate[1] ~= ARGV[2] then
   return 'superseded'
 end
-local freed, longest = 0, 0
+local freed, extra, longest = 0, 0, 0
 for i = 4, #ARGV, 3 do
   local order, user, wait = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   if redis.call('HGET', KEYS[2], user) == order then
     redis.call('HDEL', KEYS[2], user)
     freed = freed + 1
+    extra = extra + units_of(order) - 1
     if wait > 0 then
       redis.call('SET', ARGV[3] .. user, '', 'PX', wait)
       longest = math.max(longest, wait)
@@ -34,6 +36,9 @@ if longest > 0 then
   local clock = redis.call('TIME')
   local tried = clock[1] * 1000 + math.floor(clock[2] / 1000) + longest
   redis.call('HSET', KEYS[1], 'tried', math.max(tried, tonumber(gate[4]) or 0))
+end
+if extra > 0 then
+  redis.call('HINCRBY', KEYS[1], 'extra', -extra)
 end
 if freed > 0 then
   redis.call('HINCRBY', KEYS[1], 'seq', 1)

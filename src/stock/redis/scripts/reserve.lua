@@ -1,11 +1,13 @@
 -- Takes a unit for each purchase that may have one. Checks everything that can refuse them all before it writes.
 -- KEYS: gate, buyers, flight. The rate keys are built here: they share the product's hash tag, so its slot.
--- ARGV: server id, prefix of the rate keys, rate window in ms, then user and order of each purchase.
--- Reply: lost | closed | not_started, time | ended | paused | taken, epoch, seq, revision: by all | open, epoch, seq, revision,
---        then for each: 0 taken, -1 sold out, N > 0 rate limited for N ms, "ORDER-" (held), or "ORDER+REVISION" (held, in
---        flight, under that revision; the purchase's own order only if the revision is an earlier one).
+-- ARGV: server id, prefix of the rate keys, rate window in ms, '1' if somebody wants more than one unit (else ''), then user and
+-- mark of each purchase.
+-- Reply: lost | closed | not_started, time | ended | paused | taken, epoch, seq, revision, terms: by all | open, epoch, seq,
+--        revision, terms, then for each: 0 taken; -1 - N too few, N are left; N > 0 rate limited for N ms; "most N", the units of
+--        an order at most; "MARK-" (held), or "MARK+REVISION" (held, in flight, under that revision; the purchase's own order only
+--        if the revision is an earlier one).
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'stock', 'starts', 'ends', 'paused', 'seq', 'tried', 'ver',
-  'since')
+  'since', 'extra', 'terms')
 local epoch = gate[1]
 if not epoch or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= epoch then
   return {'lost'}
@@ -14,7 +16,8 @@ if gate[3] ~= '1' then
   return {'closed'}
 end
 local stock, starts, ends = tonumber(gate[4]), tonumber(gate[5]), tonumber(gate[6])
-if not (stock and starts and (ends or gate[6] == '') and gate[7] and tonumber(gate[8]) and tonumber(gate[10])) then
+if not (stock and starts and (ends or gate[6] == '') and gate[7] and tonumber(gate[8]) and tonumber(gate[10])
+  and tonumber(gate[12] or 0)) then
   return {'lost'}
 end
 local clock = redis.call('TIME')
@@ -30,10 +33,10 @@ if gate[7] == '1' then
 end
 -- Few calls, for a call costs more than what it does, and no `#`, which searches. A reservation limits the rate as long as
 -- it lasts; only those who get nothing need a rate key, one call each. `tried`: until then there may be some.
-local count = (#ARGV - 3) / 2
+local count = (#ARGV - 4) / 2
 local users = {}
 for n = 1, count do
-  users[n] = ARGV[2 * n + 2]
+  users[n] = ARGV[2 * n + 3]
 end
 local recent = {}
 if now < (tonumber(gate[9]) or 0) then
@@ -44,14 +47,20 @@ if now < (tonumber(gate[9]) or 0) then
   recent = redis.call('MGET', unpack(rates))
 end
 local held_by = redis.call('HMGET', KEYS[2], unpack(users))
-local left = stock - (redis.call('HLEN', KEYS[2]) - 1)
-local reply = {'open', epoch, gate[8], gate[10]}
-local taken, new_buyers, new_in_flight, new = {}, {}, {}, 0
+local left = stock - (redis.call('HLEN', KEYS[2]) - 1) - tonumber(gate[12] or 0)
+local terms = gate[13] or ''
+local reply = {'open', epoch, gate[8], gate[10], terms}
+local taken, new_buyers, new_in_flight, new, extra = {}, {}, {}, 0, 0
+-- Without terms nobody has said that there may be more.
+local most = ARGV[4] == '' or tonumber(string.match(terms, '^' .. gate[10] .. '|.*:(%d+)$')) or 1
 -- Not before the revision, see revision_at. Written out once: as a number it would be for each.
 local since = string.format('%.0f', math.max(now, tonumber(gate[11]) or 0))
+-- Who got nothing just now, in this call: fewer units may be left for who comes again at once.
+local tried = {}
 local others, refused, whole = false, false, false
 for n = 1, count do
-  local user, order = users[n], ARGV[2 * n + 3]
+  local user, order = users[n], ARGV[2 * n + 4]
+  local units = ARGV[4] == '' and 1 or units_of(order)
   local held = taken[user] or held_by[n]
   local answer = 0
   if held then
@@ -72,19 +81,23 @@ for n = 1, count do
         answer = held .. '+' .. revision
       end
     end
-  elseif left > 0 and not recent[n] then
+  elseif units > 1 and units > most then
+    answer = 'most ' .. most
+  elseif left >= units and not recent[n] and not tried[user] then
     taken[user] = order
     new_buyers[new + 1], new_buyers[new + 2] = user, order
     new_in_flight[new + 1], new_in_flight[new + 2] = since, order .. ':' .. user
     new = new + 2
-    left = left - 1
+    left = left - units
+    extra = extra + units - 1
   elseif redis.call('SET', ARGV[2] .. user, '', 'PX', ARGV[3], 'NX') then
     refused = true
-    answer = -1
+    tried[user] = true
+    answer = -1 - math.max(0, left)
   else
     answer = math.max(1, redis.call('PTTL', ARGV[2] .. user))
   end
-  reply[n + 4] = answer
+  reply[n + 5] = answer
   others = others or answer ~= 0
 end
 if new > 0 then
@@ -97,11 +110,14 @@ if new > 0 then
   end
   redis.call('HSET', KEYS[2], unpack(new_buyers))
   redis.call('ZADD', KEYS[3], unpack(new_in_flight))
+  if extra > 0 then
+    redis.call('HINCRBY', KEYS[1], 'extra', extra)
+  end
 end
 if refused then
   redis.call('HSET', KEYS[1], 'tried', now + ARGV[3])
 end
 if not others then
-  return {'taken', epoch, gate[8], gate[10]}
+  return {'taken', epoch, gate[8], gate[10], terms}
 end
 return reply

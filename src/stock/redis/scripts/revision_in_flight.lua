@@ -1,5 +1,5 @@
 -- Under which revision a purchase was admitted that is in flight.
--- KEYS: gate, flight. ARGV: server id, "ORDER:USER". Reply: lost | closed | written | the revision.
+-- KEYS: gate, flight. ARGV: server id, "MARK:USER". Reply: lost | closed | written | the revision.
 local gate = redis.call('HMGET', KEYS[1], 'home', 'open', 'ver', 'since')
 if gate[1] ~= ARGV[1] then
   return 'lost'

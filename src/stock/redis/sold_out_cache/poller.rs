@@ -73,7 +73,7 @@ async fn poll(server: &Server, cache: &SoldOutCache) -> Vec<Watched> {
     let Ok((asked, gates)) = server.ask_gates(&server.cells[0], &products).await else { return Vec::new() };
     let mut full = Vec::new();
     for (watched, gate) in sales.into_iter().zip(gates) {
-        let taken = gate.as_ref().map_or(0, |gate| gate.taken as usize);
+        let taken = gate.as_ref().map_or(0, |gate| gate.buyers as usize);
         if cache.take_over(&watched, gate, asked) && cache.has_room_for(taken) {
             full.push(watched);
         }
@@ -95,12 +95,12 @@ async fn copy_buyers(server: &Server, cache: &SoldOutCache, product: ProductId) 
     };
     let (_, before) = server.ask_gates(server.cell(product), &[product]).await?;
     let Some(before) = full(before) else { return Ok(None) };
-    let buyers = match cache.take_admitted(product, before.version, before.taken) {
+    let buyers = match cache.take_admitted(product, before.version, before.buyers) {
         Some(buyers) => buyers,
         None => scan_buyers(server, product).await?,
     };
     let (asked, after) = server.ask_gates(server.cell(product), &[product]).await?;
-    let same = full(after).filter(|after| after.version == before.version && after.taken == buyers.len() as i64);
+    let same = full(after).filter(|after| after.version == before.version && after.buyers == buyers.len() as i64);
     Ok(same.map(|gate| Snapshot::new(gate, asked, Some(buyers))))
 }
 

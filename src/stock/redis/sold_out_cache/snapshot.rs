@@ -47,7 +47,7 @@ impl Snapshot {
 
     /// Whether the gate is what this shows with all its buyers.
     pub(super) fn is_still_full(&self, gate: &OpenGate) -> bool {
-        let same_buyers = self.buyers.as_ref().is_some_and(|buyers| buyers.len() as i64 == gate.taken);
+        let same_buyers = self.buyers.as_ref().is_some_and(|buyers| buyers.len() as i64 == gate.buyers);
         self.version == gate.version && same_buyers
     }
 
@@ -66,7 +66,7 @@ mod tests {
         let at = |ms| Timestamp::from_unix_ms(ms).unwrap();
         let (starts_at, terms) = (at(STARTS_AT), None);
         let settings = SaleSettings { ver: 1, stock: 1, starts_at, ends_at: None, paused: false, terms };
-        let gate = OpenGate { settings, version: Version::of(1, 1), taken: 1, in_flight: 0 };
+        let gate = OpenGate { settings, version: Version::of(1, 1), taken: 1, buyers: 1, in_flight: 0 };
         let asked = Asked { sent, received: sent + Duration::from_millis(10), clock: at(clock) };
         Snapshot::new(gate, asked, buyers)
     }
