@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use seckill::error::Error;
 use seckill::model::{
-    Denial, ProductId, Purchase, PurchaseBatch, Quantity, Revision, Role, SaleSettings, Terms, Timestamp,
+    Denial, ProductId, Purchase, PurchaseGroup, Quantity, Revision, Role, SaleSettings, Terms, Timestamp,
 };
 use seckill::queue::{self, Message};
 use seckill::services::{Identity, OwnToken, Tokens};
@@ -22,7 +22,7 @@ use seckill::stock::{Admission, HeldUnits, StockGate};
 use uuid::Uuid;
 
 /// Purchases in a step of the gate and in a message.
-const BATCH: usize = 64;
+const TOGETHER: usize = 64;
 /// Sales of the gate, a step for each: so many that it evens out how this run's random hash keys spread the buyers.
 const SALES: i64 = 32;
 /// Buyers whom each sale has seen before: with so many, the tables of the gate are half full, and far from growing
@@ -66,7 +66,7 @@ type GateInput = &'static (StockGate, Vec<(ProductId, Vec<Purchase>)>);
 
 /// A gate that the earlier buyers of each sale have passed or found sold out, and all its buyers.
 fn gate(stock: i64) -> GateInput {
-    let sales: Vec<_> = (1..=SALES).map(|product| purchases(product, EARLIER + BATCH)).collect();
+    let sales: Vec<_> = (1..=SALES).map(|product| purchases(product, EARLIER + TOGETHER)).collect();
     let gate = StockGate::memory();
     let starts_at = Timestamp::from_unix_ms(0).expect("in range");
     let terms = Terms { price_cents: 1_990, payment_window: None, max_per_order: Quantity::ONE };
@@ -85,14 +85,14 @@ fn step(gate: &StockGate, product: ProductId, purchases: &[Purchase]) -> Admissi
 
 #[library_benchmark]
 #[bench::taken(gate(1_000_000))]
-#[bench::sold_out(gate(BATCH as i64))]
+#[bench::sold_out(gate(TOGETHER as i64))]
 fn gate_steps((gate, sales): GateInput) -> Vec<Admission> {
     sales.iter().map(|(product, buyers)| step(gate, *product, black_box(&buyers[EARLIER..]))).collect()
 }
 
 // What clicks on a sold-out sale cost the gate, as many as in those steps.
 #[library_benchmark]
-#[bench::sold_out(gate(BATCH as i64))]
+#[bench::sold_out(gate(TOGETHER as i64))]
 fn refuse((gate, sales): GateInput) -> usize {
     let refused = |product, buyers: &[Purchase]| {
         buyers.iter().filter(|purchase| black_box(gate.denial(product, purchase.user_id)).is_some()).count()
@@ -100,25 +100,25 @@ fn refuse((gate, sales): GateInput) -> usize {
     sales.iter().map(|(product, buyers)| refused(*product, black_box(&buyers[EARLIER..]))).sum()
 }
 
-fn batch() -> &'static PurchaseBatch {
-    let (product_id, items) = purchases(7, BATCH);
-    let batch = kept(PurchaseBatch { product_id, epoch: 1, revision: Some(Revision::FIRST), items });
-    assert_eq!(queue::decode(&queue::encode(batch)), Ok(Message::Purchases(batch.clone())));
-    batch
+fn group() -> &'static PurchaseGroup {
+    let (product_id, items) = purchases(7, TOGETHER);
+    let group = kept(PurchaseGroup { product_id, epoch: 1, revision: Some(Revision::FIRST), items });
+    assert_eq!(queue::decode(&queue::encode(group)), Ok(Message::Purchases(group.clone())));
+    group
 }
 
 fn message() -> &'static Vec<u8> {
-    kept(queue::encode(batch()))
+    kept(queue::encode(group()))
 }
 
 #[library_benchmark]
-#[bench::batch(batch())]
-fn encode_message(batch: &PurchaseBatch) -> Vec<u8> {
-    queue::encode(black_box(batch))
+#[bench::group(group())]
+fn encode_message(group: &PurchaseGroup) -> Vec<u8> {
+    queue::encode(black_box(group))
 }
 
 #[library_benchmark]
-#[bench::batch(message())]
+#[bench::group(message())]
 fn decode_message(message: &[u8]) -> Result<Message, String> {
     queue::decode(black_box(message))
 }

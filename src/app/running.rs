@@ -105,8 +105,8 @@ impl RunningApp {
     }
 
     /// Says on `/readyz` that it is about to stop, and serves on for `server.drain_seconds`. Then stops accepting, finishes
-    /// the replies in flight, then the consumers' batches, then gives the rest back to the queue, which takes less than 15
-    /// seconds.
+    /// the replies that are begun, then the consumers' write batches, then gives the rest back to the queue, which takes less
+    /// than 15 seconds.
     pub async fn stop(self) {
         self.health.begin_stopping();
         if !self.drain.is_zero() && !self.background.supervisor.is_broken() {

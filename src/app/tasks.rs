@@ -42,7 +42,7 @@ impl Background {
         self.supervisor.keep(task, &self.tasks, &self.stop, move || run(service.clone(), stop.clone()));
     }
 
-    /// Ends the consumers' batches, then gives what they did not acknowledge back to the queue.
+    /// Ends the consumers' write batches, then gives what they did not acknowledge back to the queue.
     pub(super) async fn stop(self, queue: &OrderQueue) {
         self.stop.cancel();
         let ending = async {

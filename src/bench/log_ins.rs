@@ -16,7 +16,7 @@ pub(super) const BCRYPT_COST: u32 = 12;
 /// How long the log-ins come before a sale begins: until every place to wait for a hash is taken, so that what comes during
 /// the sale is beyond the bound.
 const AHEAD: Duration = Duration::from_secs(3);
-/// After it, the server is asked this often whether it has hashed what was waiting, and this long at most.
+/// After it, the server is asked this often whether it has hashed what it was asked, and this long at most.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 const HASHED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -89,17 +89,17 @@ fn log_in(number: u64) -> String {
 
 async fn send(address: SocketAddr, seen: Arc<Mutex<LogIns>>) {
     let mut pace = tokio::time::interval(Duration::from_secs(1) / PER_SECOND);
-    let mut waiting = JoinSet::new();
+    let mut asked = JoinSet::new();
     for number in 0_u64.. {
         pace.tick().await;
         let request = request("POST", "/login", None, Some(&log_in(number)));
         let seen = seen.clone();
-        waiting.spawn(async move {
+        asked.spawn(async move {
             let begun = Instant::now();
             if let Ok((status, _)) = ask(address, &request).await {
                 seen.lock().note(status, begun.elapsed());
             }
         });
-        while waiting.try_join_next().is_some() {}
+        while asked.try_join_next().is_some() {}
     }
 }

@@ -13,7 +13,7 @@
 //! | `data_dir::{random_key, random_password}` | secrets of a server of our own |
 //! | `app::RunningApp` | the server that `demo` shows, in this process |
 //! | `services::{Tokens, Identity}` | tokens of simulated buyers |
-//! | `model`: ids, `Revision`, `Purchase`, `PurchaseBatch`, `Role`, `Timestamp` | requests, and messages of the size that the server sends |
+//! | `model`: ids, `Revision`, `Purchase`, `PurchaseGroup`, `Role`, `Timestamp` | requests, and messages of the size that the server sends |
 //! | `queue::encode` | those messages |
 //! | `db::{Db, DbConn, DbResult, DbError}` | connections for the proof's own queries |
 //! | `process::keep_to_itself`, `output::print`, `say!` | what every command does |

@@ -26,7 +26,7 @@ use uuid::Uuid;
 use super::servers::{self, Address, MARIADB, RABBITMQ, REDIS, delete_queue, within};
 use super::target::buyer;
 use crate::config::{self, Config};
-use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, Quantity, Revision, Timestamp, UserId};
+use crate::model::{OrderId, ProductId, Purchase, PurchaseGroup, Quantity, Revision, Timestamp, UserId};
 use crate::queue;
 
 /// How long calls and messages are sent.
@@ -50,7 +50,7 @@ return 1";
 /// Purchases in a message.
 const PURCHASES: u32 = 32;
 /// Messages that wait for their confirm at once.
-const IN_FLIGHT: usize = 8;
+const UNCONFIRMED: usize = 8;
 /// Answers of the broker at most.
 const MAX_ANSWERS: usize = 100_000;
 
@@ -141,23 +141,23 @@ async fn publish_confirmed(connection: &Connection, queue: &str) -> Result<f64, 
     let body = message()?;
     let properties = BasicProperties::default().with_content_type("application/json").with_persistence(true).finish();
     let target = BasicPublishArguments::new("", queue).mandatory(true).finish();
-    let (mut last_tag, mut confirmed, mut in_flight) = (0_u64, 0, VecDeque::with_capacity(IN_FLIGHT));
+    let (mut last_tag, mut confirmed, mut unconfirmed) = (0_u64, 0, VecDeque::with_capacity(UNCONFIRMED));
     let begun = Instant::now();
     for _ in 0..MAX_ANSWERS {
-        while in_flight.len() < IN_FLIGHT && begun.elapsed() < SENDING {
+        while unconfirmed.len() < UNCONFIRMED && begun.elapsed() < SENDING {
             last_tag += 1;
-            in_flight.push_back(last_tag);
+            unconfirmed.push_back(last_tag);
             let publish = channel.basic_publish(properties.clone(), body.clone(), target.clone());
             within(RABBITMQ, publish).await?;
         }
-        if in_flight.is_empty() {
+        if unconfirmed.is_empty() {
             break;
         }
         let gone = || Err("the channel is gone".to_owned());
         let (tag, multiple) = within(RABBITMQ, async { answers.recv().await.unwrap_or_else(gone) }).await?;
-        let before = in_flight.len();
-        in_flight.retain(|sent| *sent > tag || *sent < tag && !multiple);
-        confirmed += before - in_flight.len();
+        let before = unconfirmed.len();
+        unconfirmed.retain(|sent| *sent > tag || *sent < tag && !multiple);
+        confirmed += before - unconfirmed.len();
     }
     let purchases = confirmed as f64 * f64::from(PURCHASES) / begun.elapsed().as_secs_f64();
     let _ = within(RABBITMQ, channel.close()).await;
@@ -175,7 +175,7 @@ fn message() -> Result<Vec<u8>, String> {
         Ok(Purchase { order_id: OrderId::draw(any_product()), user_id, quantity: Quantity::ONE })
     };
     let items = (1..=i64::from(PURCHASES)).map(purchase).collect::<Result<_, &str>>()?;
-    Ok(queue::encode(&PurchaseBatch { product_id: any_product(), epoch: 1, revision: Some(Revision::FIRST), items }))
+    Ok(queue::encode(&PurchaseGroup { product_id: any_product(), epoch: 1, revision: Some(Revision::FIRST), items }))
 }
 
 /// Passes on the delivery tag of a confirm, and whether it is for all up to it; or why there will be none.

@@ -122,7 +122,7 @@ impl<D: AsRef<Message>> Aside<D> {
 
 fn first_order(delivery: &impl AsRef<Message>) -> Option<OrderId> {
     match delivery.as_ref() {
-        Message::Purchases(batch) => batch.items.first().map(|purchase| purchase.order_id),
+        Message::Purchases(group) => group.items.first().map(|purchase| purchase.order_id),
         Message::Barrier(_) => None,
     }
 }

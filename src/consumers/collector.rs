@@ -1,9 +1,10 @@
 //! Collects the messages of one write batch: the orders of one transaction.
 //!
 //! A transaction costs much the same however few orders it holds, and their buyers have their answer already. So a small
-//! batch waits a moment for more. A barrier ends its batch: what came before it must be written before it is met.
+//! write batch waits a moment for more. A barrier ends it: what came before the barrier must be written before
+//! the fence is raised.
 //!
-//! What a batch waits for follows from how long it has been collected ([`WriteBatch::next_step`]), so that tests need no
+//! What a write batch waits for follows from how long it has been collected ([`WriteBatch::next_step`]), so that tests need no
 //! clock, no queue and no database.
 
 use std::collections::HashSet;
@@ -12,33 +13,33 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::db::BatchLimits;
+use crate::db::WriteBatchLimits;
 use crate::queue::Message;
 
-/// With as many orders a product, a batch is worth its transaction.
+/// With as many orders a product, a write batch is worth its transaction.
 const ENOUGH_A_PRODUCT: usize = 50;
 
 /// See the module.
 pub(super) struct Collector<D> {
     deliveries: mpsc::Receiver<D>,
-    limits: BatchLimits,
+    limits: WriteBatchLimits,
     stop: CancellationToken,
-    /// The first that had no place in the last batch.
+    /// The first that had no place in the last write batch.
     held: Option<D>,
 }
 
 /// What is written in one transaction, and then the barrier behind it, if there is one.
 pub(super) struct WriteBatch<D> {
-    limits: BatchLimits,
+    limits: WriteBatchLimits,
     purchases: Vec<D>,
     orders: usize,
     barrier: Option<D>,
     is_full: bool,
-    /// Messages that it had when it was last left to wait.
+    /// Messages that it had when it last began to wait.
     before: usize,
 }
 
-/// What is to be done with a batch.
+/// What is to be done with a write batch.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Write,
@@ -47,11 +48,11 @@ enum Step {
 
 impl<D: AsRef<Message>> Collector<D> {
     /// Of what comes through `deliveries`, until `stop`.
-    pub(super) fn new(deliveries: mpsc::Receiver<D>, limits: BatchLimits, stop: CancellationToken) -> Self {
+    pub(super) fn new(deliveries: mpsc::Receiver<D>, limits: WriteBatchLimits, stop: CancellationToken) -> Self {
         Self { deliveries, limits, stop, held: None }
     }
 
-    /// The next batch. Nothing comes for `wake`: an empty one. `None`: there will be no more, or it is to stop; what was
+    /// The next write batch. Nothing comes for `wake`: an empty one. `None`: there will be no more, or it is to stop; what was
     /// collected by then is not acknowledged, so it comes again.
     pub(super) async fn next(&mut self, wake: Option<Duration>) -> Option<WriteBatch<D>> {
         let stop = self.stop.clone();
@@ -85,7 +86,7 @@ impl<D: AsRef<Message>> Collector<D> {
 }
 
 impl<D: AsRef<Message>> WriteBatch<D> {
-    fn new(limits: BatchLimits) -> Self {
+    fn new(limits: WriteBatchLimits) -> Self {
         Self { limits, purchases: Vec::new(), orders: 0, barrier: None, is_full: false, before: 0 }
     }
 
@@ -96,7 +97,7 @@ impl<D: AsRef<Message>> WriteBatch<D> {
                 self.barrier = Some(delivery);
                 return None;
             }
-            Message::Purchases(batch) => batch.items.len(),
+            Message::Purchases(group) => group.items.len(),
         };
         if !self.purchases.is_empty() && self.orders + orders > self.limits.max_orders {
             self.is_full = true;
@@ -112,9 +113,9 @@ impl<D: AsRef<Message>> WriteBatch<D> {
         self.is_full || self.barrier.is_some()
     }
 
-    /// What to do with a batch that has been collected for so long, and has all that has come by now.
+    /// What to do with a write batch that has been collected for so long, and has all that has come by now.
     fn next_step(&mut self, waited: Duration) -> Step {
-        let BatchLimits { linger, max_linger, .. } = self.limits;
+        let WriteBatchLimits { linger, max_linger, .. } = self.limits;
         let enough = self.orders >= self.products() * ENOUGH_A_PRODUCT;
         // One that does not grow any more may hold all that can come before something is acknowledged.
         let has_stopped_growing = self.purchases.len() == self.before;
@@ -143,7 +144,7 @@ mod tests {
 
     const LINGER: Duration = Duration::from_millis(20);
     const MAX_LINGER: Duration = Duration::from_millis(100);
-    const LIMITS: BatchLimits = BatchLimits { max_orders: 200, linger: LINGER, max_linger: MAX_LINGER };
+    const LIMITS: WriteBatchLimits = WriteBatchLimits { max_orders: 200, linger: LINGER, max_linger: MAX_LINGER };
 
     fn purchases(product: i64, orders: i64) -> Message {
         testing::purchases(product, 1, orders)
@@ -153,7 +154,7 @@ mod tests {
         Message::Barrier(Barrier { product_id: product.try_into().unwrap(), epoch: 2 })
     }
 
-    fn batch_of(messages: &[Message]) -> WriteBatch<Message> {
+    fn write_batch_of(messages: &[Message]) -> WriteBatch<Message> {
         let mut batch = WriteBatch::new(LIMITS);
         for message in messages {
             assert_eq!(batch.add(message.clone()), None, "it has a place");
@@ -168,20 +169,20 @@ mod tests {
             sender.try_send(message.clone()).unwrap();
         }
         let stop = CancellationToken::new();
-        let limits = BatchLimits { linger: Duration::ZERO, max_linger: Duration::ZERO, ..LIMITS };
+        let limits = WriteBatchLimits { linger: Duration::ZERO, max_linger: Duration::ZERO, ..LIMITS };
         (sender, Collector::new(deliveries, limits, stop.clone()), stop)
     }
 
     #[test]
-    fn a_batch_lingers_even_if_it_has_enough_orders() {
-        let mut batch = batch_of(&[purchases(1, 150)]);
+    fn a_write_batch_lingers_even_if_it_has_enough_orders() {
+        let mut batch = write_batch_of(&[purchases(1, 150)]);
         assert_eq!(batch.next_step(Duration::ZERO), Step::Wait(LINGER));
         assert_eq!(batch.next_step(LINGER), Step::Write);
     }
 
     #[test]
-    fn a_batch_that_grows_is_waited_for_until_it_has_enough_orders_of_each_product() {
-        let mut batch = batch_of(&[purchases(1, 40), purchases(2, 40)]);
+    fn a_write_batch_that_grows_is_waited_for_until_it_has_enough_orders_of_each_product() {
+        let mut batch = write_batch_of(&[purchases(1, 40), purchases(2, 40)]);
         assert_eq!(batch.next_step(Duration::ZERO), Step::Wait(LINGER));
         assert_eq!(batch.add(purchases(1, 10)), None);
         assert_eq!(batch.next_step(LINGER), Step::Wait(LINGER), "90 orders of two products are not enough");
@@ -190,15 +191,15 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_has_stopped_growing_is_written() {
-        let mut batch = batch_of(&[purchases(1, 1)]);
+    fn a_write_batch_that_has_stopped_growing_is_written() {
+        let mut batch = write_batch_of(&[purchases(1, 1)]);
         assert_eq!(batch.next_step(Duration::ZERO), Step::Wait(LINGER));
         assert_eq!(batch.next_step(LINGER), Step::Write);
     }
 
     #[test]
-    fn a_batch_that_goes_on_growing_is_written_after_the_longest_linger() {
-        let mut batch = batch_of(&[purchases(1, 1)]);
+    fn a_write_batch_that_goes_on_growing_is_written_after_the_longest_linger() {
+        let mut batch = write_batch_of(&[purchases(1, 1)]);
         for product in 2.. {
             let waited = LINGER * (product as u32 - 2);
             let step = batch.next_step(waited);
@@ -212,23 +213,23 @@ mod tests {
     }
 
     #[test]
-    fn a_full_batch_is_written_at_once() {
-        let mut batch = batch_of(&[purchases(1, 100), purchases(2, 100)]);
+    fn a_full_write_batch_is_written_at_once() {
+        let mut batch = write_batch_of(&[purchases(1, 100), purchases(2, 100)]);
         let next = purchases(3, 1);
         assert_eq!(batch.add(next.clone()), Some(next), "it is given back");
         assert_eq!(batch.next_step(Duration::ZERO), Step::Write);
     }
 
     #[test]
-    fn a_barrier_ends_its_batch_at_once() {
-        let mut batch = batch_of(&[purchases(1, 1), barrier(1)]);
+    fn a_barrier_ends_its_write_batch_at_once() {
+        let mut batch = write_batch_of(&[purchases(1, 1), barrier(1)]);
         assert_eq!(batch.next_step(Duration::ZERO), Step::Write);
-        let mut alone = batch_of(&[barrier(1)]);
+        let mut alone = write_batch_of(&[barrier(1)]);
         assert_eq!(alone.next_step(Duration::ZERO), Step::Write);
     }
 
     #[tokio::test]
-    async fn every_message_is_in_one_batch_in_the_order_it_came() {
+    async fn every_message_is_in_one_write_batch_in_the_order_it_came() {
         let messages = [
             purchases(1, 150),
             purchases(2, 60),
@@ -250,7 +251,7 @@ mod tests {
             // Ended by its barrier.
             &messages[1..4],
             &messages[4..5],
-            // More than a batch may hold, but a message is not divided.
+            // More than a write batch may hold, but a message is not divided.
             &messages[5..6],
             &messages[6..],
         ];
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_collector_that_is_woken_has_an_empty_batch() {
+    async fn a_collector_that_is_woken_has_an_empty_write_batch() {
         let (sender, mut collector, _stop) = collector(&[]);
         let (purchases, barrier) = collector.next(Some(Duration::ZERO)).await.unwrap().into_parts();
         assert!(purchases.is_empty() && barrier.is_none());
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_collector_that_is_stopped_has_no_batch_though_messages_wait() {
+    async fn a_collector_that_is_stopped_has_no_write_batch_though_messages_wait() {
         let (_sender, mut collector, stop) = collector(&[purchases(1, 1)]);
         stop.cancel();
         assert!(collector.next(None).await.is_none());

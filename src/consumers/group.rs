@@ -1,11 +1,11 @@
-//! Deliveries that the order writer takes as one: of one product, epoch and revision.
+//! Deliveries that the order writer takes as one purchase group: of one product, epoch and revision.
 
-use crate::model::PurchaseBatch;
+use crate::model::PurchaseGroup;
 use crate::queue::Message;
 
 /// See the module.
 pub(super) struct Group<D> {
-    pub(super) batch: PurchaseBatch,
+    pub(super) purchases: PurchaseGroup,
     pub(super) deliveries: Vec<D>,
 }
 
@@ -14,28 +14,28 @@ pub(super) struct Group<D> {
 pub(super) fn groups<D: AsRef<Message>>(deliveries: Vec<D>) -> Vec<Group<D>> {
     let mut groups: Vec<Group<D>> = Vec::new();
     for delivery in deliveries {
-        let Message::Purchases(batch) = delivery.as_ref() else { continue };
+        let Message::Purchases(purchases) = delivery.as_ref() else { continue };
         // The product's last group: after one of another epoch or revision comes a new one.
         let fitting = groups
             .iter_mut()
-            .rfind(|group| group.batch.product_id == batch.product_id)
-            .filter(|group| group.batch.epoch == batch.epoch && group.batch.revision == batch.revision);
+            .rfind(|group| group.purchases.product_id == purchases.product_id)
+            .filter(|group| group.purchases.epoch == purchases.epoch && group.purchases.revision == purchases.revision);
         match fitting {
             Some(group) => {
-                group.batch.items.extend_from_slice(&batch.items);
+                group.purchases.items.extend_from_slice(&purchases.items);
                 group.deliveries.push(delivery);
             }
-            None => groups.push(Group { batch: batch.clone(), deliveries: vec![delivery] }),
+            None => groups.push(Group { purchases: purchases.clone(), deliveries: vec![delivery] }),
         }
     }
-    groups.sort_by_key(|group| group.batch.product_id);
+    groups.sort_by_key(|group| group.purchases.product_id);
     groups
 }
 
 /// The only delivery of these groups; else each delivery in groups of its own, for the others must not suffer for the
 /// culprit.
-pub(super) fn alone<D: AsRef<Message>>(groups_of_batch: Vec<Group<D>>) -> Result<D, Vec<Vec<Group<D>>>> {
-    let mut deliveries: Vec<D> = groups_of_batch.into_iter().flat_map(|group| group.deliveries).collect();
+pub(super) fn alone<D: AsRef<Message>>(of_write_batch: Vec<Group<D>>) -> Result<D, Vec<Vec<Group<D>>>> {
+    let mut deliveries: Vec<D> = of_write_batch.into_iter().flat_map(|group| group.deliveries).collect();
     match deliveries.pop() {
         Some(only) if deliveries.is_empty() => Ok(only),
         last => Err(deliveries.into_iter().chain(last).map(|one| groups(vec![one])).collect()),
@@ -56,10 +56,10 @@ mod tests {
         let groups = groups([(2, 1), (1, 1), (2, 1), (2, 2), (1, 1), (2, 1)].map(|(p, e)| message(p, e)).to_vec());
         let found: Vec<_> = groups
             .iter()
-            .map(|group| (group.batch.product_id.get(), group.batch.epoch, group.batch.items.len()))
+            .map(|group| (group.purchases.product_id.get(), group.purchases.epoch, group.purchases.items.len()))
             .collect();
         assert_eq!(found, [(1, 1, 2), (2, 1, 2), (2, 2, 1), (2, 1, 1)]);
-        assert!(groups.iter().all(|group| group.deliveries.len() == group.batch.items.len()));
+        assert!(groups.iter().all(|group| group.deliveries.len() == group.purchases.items.len()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The consumer tasks: collect a batch, have it written, acknowledge, confirm to the gate. In this order, whatever happens.
+//! The consumer tasks: collect a write batch, have it written, acknowledge, tell the gate. In this order, whatever happens.
 //!
 //! A message is parked only for what is known to be wrong with that message (or if too many that may be wrong are held:
 //! `aside`). Whatever may pass is waited for, however long.
@@ -36,12 +36,12 @@ const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
     .with_max_delay(Duration::from_secs(1))
     .with_jitter()
     .without_max_times();
-/// Products of a batch that are confirmed to the gate at the same time.
-const CONFIRMED_AT_ONCE: usize = 64;
+/// Products of a write batch of which the gate is told at the same time.
+const TOLD_AT_ONCE: usize = 64;
 /// Tries before a delivery that a constraint refuses, or that makes us panic, is given up.
 const DEFECT_TRIES: u32 = 5;
-/// Lines about barriers that could not be met.
-static NOT_MET: Seldom = Seldom::each_second();
+/// Lines about fences that could not be raised.
+static NOT_RAISED: Seldom = Seldom::each_second();
 const ABSENT: &str = "there is no such product";
 
 /// One consumer.
@@ -50,13 +50,13 @@ pub struct Consumer {
     rebuilder: Arc<Rebuilder>,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
-    /// The gate hears of a batch while the next one is written, one at a time.
-    confirming: Option<JoinHandle<()>>,
+    /// The gate hears of a write batch while the next one is written, one at a time.
+    telling_gate: Option<JoinHandle<()>>,
     aside: Aside<Delivery>,
     outage: Outage,
 }
 
-/// What became of a batch.
+/// What became of a write batch.
 enum Tried {
     /// One outcome a group; `None`: there is no such product.
     Written(Vec<Option<WriteOutcome>>),
@@ -69,7 +69,8 @@ enum Tried {
 }
 
 impl Consumer {
-    /// Has orders written by `order_writer` and meets barriers for `rebuilder`, until `stop`; it is one of `consumers`.
+    /// Has orders written by `order_writer` and, at barriers, the fence raised by `rebuilder`, until `stop`; it is one of
+    /// `consumers`.
     pub fn new(
         consumers: usize,
         order_writer: Arc<OrderWriter>,
@@ -79,19 +80,19 @@ impl Consumer {
     ) -> Self {
         let outage = Outage::new("Could not write orders; the purchases wait in the queue", "Orders are written again");
         let aside = Aside::new(consumers, Instant::now());
-        Self { order_writer, rebuilder, metrics, stop, confirming: None, aside, outage }
+        Self { order_writer, rebuilder, metrics, stop, telling_gate: None, aside, outage }
     }
 
     /// Runs until it is asked to stop; what it has begun by then it finishes.
     pub async fn run(mut self, deliveries: mpsc::Receiver<Delivery>) {
-        let mut collector = Collector::new(deliveries, self.order_writer.batch_limits(), self.stop.clone());
+        let mut collector = Collector::new(deliveries, self.order_writer.write_batch_limits(), self.stop.clone());
         while let Some(batch) = collector.next(self.aside.due_in(Instant::now())).await {
             let (purchases, barrier) = batch.into_parts();
             if !self.write(purchases).await {
                 break;
             }
             if let Some(delivery) = barrier
-                && !self.meet(delivery).await
+                && !self.pass_barrier(delivery).await
             {
                 break;
             }
@@ -100,7 +101,7 @@ impl Consumer {
                 break;
             }
         }
-        self.confirmed().await;
+        self.gate_is_told().await;
     }
 
     /// Has deliveries written and acknowledges them. False: asked to stop before that.
@@ -108,18 +109,18 @@ impl Consumer {
         if deliveries.is_empty() {
             return true;
         }
-        let mut left = VecDeque::from([groups(deliveries)]);
-        while let Some(groups) = left.pop_front() {
+        let mut to_write = VecDeque::from([groups(deliveries)]);
+        while let Some(groups) = to_write.pop_front() {
             match self.try_to_write(&groups).await {
                 Tried::Written(outcomes) => self.finish(groups, outcomes).await,
                 Tried::Stopped => return false,
                 Tried::Refused(reason) => match alone(groups) {
                     Ok(only) => self.set_aside(only, reason).await,
-                    Err(each) => left.extend(each),
+                    Err(each) => to_write.extend(each),
                 },
                 Tried::Panics(reason) => match alone(groups) {
                     Ok(only) => only.park(&reason).await,
-                    Err(each) => left.extend(each),
+                    Err(each) => to_write.extend(each),
                 },
             }
         }
@@ -151,8 +152,8 @@ impl Consumer {
         let mut pauses = RETRIES.build();
         let mut defects = 0;
         loop {
-            let batches = groups.iter().map(|group| group.batch.clone()).collect();
-            let error = match AssertUnwindSafe(self.order_writer.write(batches)).catch_unwind().await {
+            let purchases = groups.iter().map(|group| group.purchases.clone()).collect();
+            let error = match AssertUnwindSafe(self.order_writer.write(purchases)).catch_unwind().await {
                 Ok(Ok(outcomes)) => {
                     self.outage.ended();
                     return Tried::Written(outcomes);
@@ -190,7 +191,7 @@ impl Consumer {
             match outcome {
                 Some(outcome) => {
                     done.extend(group.deliveries);
-                    written.push((group.batch.product_id, outcome));
+                    written.push((group.purchases.product_id, outcome));
                 }
                 None => absent.extend(group.deliveries),
             }
@@ -204,23 +205,24 @@ impl Consumer {
         self.aside.written(written.len());
         Delivery::ack_all(done).await;
         crash_point!("after_ack");
-        self.confirmed().await;
+        self.gate_is_told().await;
         let order_writer = self.order_writer.clone();
-        self.confirming = Some(tokio::spawn(async move { confirm(&order_writer, written).await }));
+        self.telling_gate = Some(tokio::spawn(async move { tell_gate(&order_writer, written).await }));
     }
 
-    /// Waits until the gate has heard of the batch before.
-    async fn confirmed(&mut self) {
-        if let Some(confirming) = self.confirming.take()
-            && confirming.await.is_err_and(|ended| ended.is_panic())
+    /// Waits until the gate has heard of the write batch before.
+    async fn gate_is_told(&mut self) {
+        if let Some(telling) = self.telling_gate.take()
+            && telling.await.is_err_and(|ended| ended.is_panic())
         {
             // What the gate was not told the sweeper finds.
             self.metrics.consumer_panics.inc();
         }
     }
 
-    /// Meets a barrier, everything before it being written. False: asked to stop before that.
-    async fn meet(&mut self, delivery: Delivery) -> bool {
+    /// Raises the fence at a barrier, everything before it being written; one that may be out of order is ignored. False:
+    /// asked to stop before that.
+    async fn pass_barrier(&mut self, delivery: Delivery) -> bool {
         let Message::Barrier(barrier) = *delivery.message() else { return true };
         // What is set aside came before it.
         let aside = self.aside.take_of(barrier.product_id);
@@ -228,15 +230,15 @@ impl Consumer {
             return false;
         }
         if delivery.is_in_order() {
-            self.fence(barrier).await;
+            self.raise_fence(barrier).await;
         }
         // In any case: when the gate stays closed, another barrier comes.
         Delivery::ack_all(vec![delivery]).await;
         true
     }
 
-    async fn fence(&self, barrier: Barrier) {
-        let problem = match AssertUnwindSafe(self.rebuilder.meet(barrier)).catch_unwind().await {
+    async fn raise_fence(&self, barrier: Barrier) {
+        let problem = match AssertUnwindSafe(self.rebuilder.raise_fence(barrier)).catch_unwind().await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
             Err(_) => {
@@ -244,19 +246,19 @@ impl Consumer {
                 "a panic".to_owned()
             }
         };
-        if let Some(untold) = NOT_MET.now() {
-            tracing::warn!(product.id = %barrier.product_id, problem, untold, "Could not meet the barrier of a rebuild; the rebuild sends another one");
+        if let Some(untold) = NOT_RAISED.now() {
+            tracing::warn!(product.id = %barrier.product_id, problem, untold, "Could not raise the fence of a rebuild; the rebuild sends another barrier");
         }
     }
 }
 
-async fn confirm(order_writer: &OrderWriter, written: Vec<(ProductId, WriteOutcome)>) {
-    // Several products at once: the next batch waits for this, and a gate that is frozen takes its time for each product.
+async fn tell_gate(order_writer: &OrderWriter, written: Vec<(ProductId, WriteOutcome)>) {
+    // Several products at once: the next write batch waits for this, and a gate that is frozen takes its time for each product.
     stream::iter(written)
-        .for_each_concurrent(CONFIRMED_AT_ONCE, |(product, outcome)| async move {
-            if let Err(error) = order_writer.confirm(product, outcome).await {
+        .for_each_concurrent(TOLD_AT_ONCE, |(product, outcome)| async move {
+            if let Err(error) = order_writer.tell_gate(product, outcome).await {
                 // The sweeper finds what the gate does not know.
-                tracing::debug!(product.id = %product, %error, "Could not confirm to the gate what was written");
+                tracing::debug!(product.id = %product, %error, "Could not tell the gate what was written");
             }
         })
         .await;

@@ -1,6 +1,6 @@
 //! Messages for the tests of what collects, groups and sets them aside.
 
-use crate::model::{OrderId, Purchase, PurchaseBatch, Quantity};
+use crate::model::{OrderId, Purchase, PurchaseGroup, Quantity};
 use crate::queue::Message;
 
 /// A message is its own delivery.
@@ -18,5 +18,5 @@ pub(super) fn purchases(product: i64, epoch: i64, orders: i64) -> Message {
         user_id: user.try_into().unwrap(),
         quantity: Quantity::ONE,
     };
-    Message::Purchases(PurchaseBatch { product_id, epoch, revision: None, items: (1..=orders).map(purchase).collect() })
+    Message::Purchases(PurchaseGroup { product_id, epoch, revision: None, items: (1..=orders).map(purchase).collect() })
 }

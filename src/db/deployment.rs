@@ -144,7 +144,7 @@ impl DbConn {
 
     /// Begins epoch `next` after `epoch`, on this server. False: another instance was faster, or `redis_id` is not what
     /// the deployment uses, so that no two servers can take a product from each other in turn. `retired`: only after a gate
-    /// that was retired; then nothing of older epochs is on its way, so they are fenced off at once.
+    /// that was retired; then nothing of older epochs is on its way, so the fence is raised at once.
     pub async fn begin_epoch(
         &mut self,
         id: ProductId,

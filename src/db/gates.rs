@@ -61,7 +61,9 @@ pub struct SaleAudit {
 }
 
 one_by_one!(OrderId, (OrderId, UserId, Quantity), (Binary, BigInt, BigInt));
-one_by_one!(OrderId, (OrderId, UserId, Quantity, ProductId, i64), (Binary, BigInt, BigInt, BigInt, BigInt));
+/// A dead order, and its product with the epoch.
+type DueOrder = (OrderId, UserId, Quantity, ProductId, i64);
+one_by_one!(OrderId, DueOrder, (Binary, BigInt, BigInt, BigInt, BigInt));
 
 impl DbConn {
     /// Which gate may sell a product.
@@ -73,8 +75,8 @@ impl DbConn {
         on_db!(conn, query.get_result(conn).await.optional())
     }
 
-    /// Fences purchases of older epochs off, if `epoch` is still the one that may sell.
-    pub async fn fence(&mut self, id: ProductId, epoch: i64) -> DbResult<()> {
+    /// Raises the fence: purchases of older epochs can no longer become orders. Only if `epoch` is still the one that may sell.
+    pub async fn raise_fence(&mut self, id: ProductId, epoch: i64) -> DbResult<()> {
         let conn = self;
         let product = products::table.filter(products::id.eq(id)).filter(products::gate_epoch.eq(epoch));
         on_db!(conn, diesel::update(product).set(products::gate_fence.eq(epoch)).execute(conn).await)?;
@@ -133,10 +135,16 @@ impl DbConn {
         Ok(())
     }
 
-    /// Live orders of a product whose buyers come after `after`, by buyer. One that cannot be read is an error: without it a
-    /// gate would give its unit away once more.
-    pub async fn live_orders_after(&mut self, id: ProductId, after: i64, limit: i64) -> DbResult<Vec<Purchase>> {
+    /// Live orders of a product whose buyers come after `after`, by buyer; `None`: from the first, also if it has a number that
+    /// no buyer can have. One that cannot be read is an error: without it a gate would give its unit away once more.
+    pub async fn live_orders_after(
+        &mut self,
+        id: ProductId,
+        after: Option<UserId>,
+        limit: i64,
+    ) -> DbResult<Vec<Purchase>> {
         let conn = self;
+        let after = after.map_or(i64::MIN, UserId::get);
         let query = orders::table
             .select((orders::id, orders::user_id, orders::quantity))
             .filter(orders::product_id.eq(id))
@@ -150,7 +158,7 @@ impl DbConn {
     }
 
     /// Dead orders whose units the gate has not given back, with their products' epochs. Those of sales that had ended at
-    /// `ended_after` are left: nobody can buy the units.
+    /// `ended_after` are left out: nobody can buy the units.
     pub async fn release_due(
         &mut self,
         ended_after: Timestamp,
@@ -163,8 +171,7 @@ impl DbConn {
             .filter(orders::release_due.eq(true))
             .filter(products::ends_at.is_null().or(products::ends_at.gt(ended_after)))
             .limit(limit);
-        let found: Vec<Row<OrderId, (OrderId, UserId, Quantity, ProductId, i64)>> =
-            on_db!(conn, query.load(conn).await)?;
+        let found: Vec<Row<OrderId, DueOrder>> = on_db!(conn, query.load(conn).await)?;
         let due =
             |(order_id, user_id, quantity, product, epoch)| (product, epoch, Purchase { order_id, user_id, quantity });
         Ok(readable(ORDERS, found).rows.into_iter().map(due).collect())

@@ -33,7 +33,7 @@ pub use self::gates::{GateRow, SaleAudit};
 pub use self::idempotency::{NewKey, StoredKey};
 pub use self::orders::{NewOrder, WrittenOrder};
 pub use self::pairing::Pairing;
-pub use self::pool::{BatchLimits, Db, PageOf};
+pub use self::pool::{Db, PageOf, WriteBatchLimits};
 pub use self::products::{NewProduct, Offer, ProductChange, ProductLock};
 pub use self::readable::Readable;
 pub use self::revisions::RevisionRow;

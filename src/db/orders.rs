@@ -176,7 +176,7 @@ impl DbConn {
         limit: i64,
     ) -> DbResult<(Vec<Purchase>, Option<i64>)> {
         let Self::Sqlite(_) = self else {
-            let page = self.live_orders_after(product, cursor, limit).await?;
+            let page = self.live_orders_after(product, UserId::try_from(cursor).ok(), limit).await?;
             let next = page.last().map(|last| last.user_id.get());
             return Ok((page, next));
         };

@@ -68,7 +68,7 @@ pub enum PageOf {
 
 /// How many orders are written in one transaction: a write batch.
 #[derive(Debug, Clone, Copy)]
-pub struct BatchLimits {
+pub struct WriteBatchLimits {
     /// Orders at most, unless one message holds more.
     pub max_orders: usize,
     /// How long fewer orders may wait for more.
@@ -119,11 +119,11 @@ impl Db {
 
     /// How orders are best written. Buyers come in no order, so their rows go all over the indexes, and in a file a page
     /// costs the same however many of its rows are new; in MySQL others wait for the products' rows meanwhile.
-    pub fn batch_limits(&self) -> BatchLimits {
+    pub fn write_batch_limits(&self) -> WriteBatchLimits {
         let max_linger = Duration::from_millis(100);
         match self.pool {
-            DbPool::MySql(_) => BatchLimits { max_orders: 2_000, linger: Duration::from_millis(20), max_linger },
-            DbPool::Sqlite(..) => BatchLimits { max_orders: 8_000, linger: Duration::from_millis(50), max_linger },
+            DbPool::MySql(_) => WriteBatchLimits { max_orders: 2_000, linger: Duration::from_millis(20), max_linger },
+            DbPool::Sqlite(..) => WriteBatchLimits { max_orders: 8_000, linger: Duration::from_millis(50), max_linger },
         }
     }
 

@@ -1,4 +1,4 @@
-//! The transaction that sells: stock and orders of whole batches, all or nothing.
+//! The transaction that sells: stock and orders of whole purchase groups, all or nothing.
 
 use std::fmt::Write;
 
@@ -14,7 +14,7 @@ use super::diagnosis::diagnosed;
 use super::error::{DbError, DbResult};
 use super::pool::{Db, DbPool};
 use super::schema::products;
-use crate::model::{Purchase, PurchaseBatch, Quantity, Timestamp};
+use crate::model::{Purchase, PurchaseGroup, Quantity, Timestamp};
 
 /// Stands for the revision of purchases that name none. Then, and if the row of the named one is missing, an order gets the
 /// product's present revision.
@@ -33,18 +33,18 @@ impl From<DbError> for Abort {
 }
 
 impl Db {
-    /// Takes the units of all batches and inserts their orders (I1). False: something was in the way of at least one
+    /// Takes the units of all groups and inserts their orders (I1). False: something was in the way of at least one
     /// purchase, and nothing was done.
     ///
-    /// The batches come in the order of their products, one of each: whoever locks several rows locks them in this order.
+    /// The groups come in the order of their products, one of each: whoever locks several rows locks them in this order.
     /// A product or an order id that comes twice is in the way, too.
-    pub async fn sell(&self, batches: Vec<PurchaseBatch>) -> DbResult<bool> {
-        if !batches.is_sorted_by(|a, b| a.product_id < b.product_id) {
+    pub async fn sell(&self, groups: Vec<PurchaseGroup>) -> DbResult<bool> {
+        if !groups.is_sorted_by(|a, b| a.product_id < b.product_id) {
             return Ok(false);
         }
         let sold = match &self.pool {
-            DbPool::MySql(_) => self.transaction(move |conn| Box::pin(sell_together(conn, batches))).await,
-            DbPool::Sqlite(..) => self.sell_in_one_step(batches).await,
+            DbPool::MySql(_) => self.transaction(move |conn| Box::pin(sell_together(conn, groups))).await,
+            DbPool::Sqlite(..) => self.sell_in_one_step(groups).await,
         };
         match sold {
             Ok(()) => Ok(true),
@@ -54,43 +54,43 @@ impl Db {
     }
 
     /// Every step to another thread costs more than a query of a local file, so nothing changes threads here.
-    async fn sell_in_one_step(&self, batches: Vec<PurchaseBatch>) -> Result<(), Abort> {
+    async fn sell_in_one_step(&self, groups: Vec<PurchaseGroup>) -> Result<(), Abort> {
         let Some(mut writer) = self.pool.take_turn().await? else { return Err(Abort::Conflict) };
-        let sold = writer.transaction(|conn| batches.iter().try_for_each(|batch| sell_batch_blocking(conn, batch)))?;
+        let sold = writer.transaction(|conn| groups.iter().try_for_each(|group| sell_group_blocking(conn, group)))?;
         sold.ok_or(Abort::Conflict)
     }
 }
 
 /// Two statements, however many products there are.
-async fn sell_together(conn: &mut DbConn, batches: Vec<PurchaseBatch>) -> Result<(), Abort> {
+async fn sell_together(conn: &mut DbConn, groups: Vec<PurchaseGroup>) -> Result<(), Abort> {
     let DbConn::MySql(conn) = conn else {
         return Err(DbError::Unreachable("SQLite sells in one step".to_owned()).into());
     };
     let conn = &mut **conn;
-    let orders: usize = batches.iter().map(|batch| batch.items.len()).sum();
-    let taken = take_stock(conn, &batches).await;
-    if diagnosed(conn, taken).await? != batches.len() {
+    let orders: usize = groups.iter().map(|group| group.items.len()).sum();
+    let taken = take_stock(conn, &groups).await;
+    if diagnosed(conn, taken).await? != groups.len() {
         return Err(Abort::Conflict);
     }
-    let inserted = insert_or_ignore(conn, &batches).await;
+    let inserted = insert_or_ignore(conn, &groups).await;
     if diagnosed(conn, inserted).await? != orders {
         return Err(Abort::Conflict);
     }
     Ok(())
 }
 
-/// Product, units and epoch of each batch come as one JSON value, whose order is the order of the locks.
+/// Product, units and epoch of each group come as one JSON value, whose order is the order of the locks.
 const TAKE_STOCK: &str = "UPDATE JSON_TABLE(?, '$[*]' COLUMNS \
-           (product_id BIGINT PATH '$[0]', units BIGINT PATH '$[1]', epoch BIGINT PATH '$[2]')) AS batch \
-    STRAIGHT_JOIN products ON products.id = batch.product_id \
-    SET products.sold = products.sold + batch.units \
-    WHERE products.sold + batch.units <= products.stock AND products.gate_fence <= batch.epoch";
+           (product_id BIGINT PATH '$[0]', units BIGINT PATH '$[1]', epoch BIGINT PATH '$[2]')) AS wanted \
+    STRAIGHT_JOIN products ON products.id = wanted.product_id \
+    SET products.sold = products.sold + wanted.units \
+    WHERE products.sold + wanted.units <= products.stock AND products.gate_fence <= wanted.epoch";
 
-/// Takes the units of those batches whose product has them and whose epoch is not fenced off; of how many.
-async fn take_stock(conn: &mut AsyncMysqlConnection, batches: &[PurchaseBatch]) -> QueryResult<usize> {
-    let mut list = String::with_capacity(batches.len() * 32);
-    for batch in batches {
-        let _ = write!(list, "[{},{},{}],", batch.product_id, batch.units(), batch.epoch);
+/// Takes the units of those groups whose product has them and whose epoch is not fenced off; of how many.
+async fn take_stock(conn: &mut AsyncMysqlConnection, groups: &[PurchaseGroup]) -> QueryResult<usize> {
+    let mut list = String::with_capacity(groups.len() * 32);
+    for group in groups {
+        let _ = write!(list, "[{},{},{}],", group.product_id, group.units(), group.epoch);
     }
     let update = sql_query(TAKE_STOCK).bind::<Text, _>(json_list(list));
     diesel_async::RunQueryDsl::execute(update, conn).await
@@ -111,11 +111,11 @@ const INSERT_OR_IGNORE: &str = "INSERT IGNORE INTO orders \
 
 /// Inserts live orders, leaving out those that a unique key refuses; how many went in. The count is exact, so a
 /// transaction that needs all of them rolls back when it falls short.
-async fn insert_or_ignore(conn: &mut AsyncMysqlConnection, batches: &[PurchaseBatch]) -> QueryResult<usize> {
-    let all = || batches.iter().flat_map(|batch| &batch.items);
+async fn insert_or_ignore(conn: &mut AsyncMysqlConnection, groups: &[PurchaseGroup]) -> QueryResult<usize> {
+    let all = || groups.iter().flat_map(|group| &group.items);
     let Some(first) = all().next().map(|item| item.order_id.drawn_at()) else { return Ok(0) };
     let mut list = String::with_capacity(all().count() * 64);
-    for PurchaseBatch { product_id, revision, items, .. } in batches {
+    for PurchaseGroup { product_id, revision, items, .. } in groups {
         let _ = write!(list, "[{product_id},{},", revision.map_or(NO_REVISION, i64::from));
         for (place, item) in items.iter().enumerate() {
             list.push_str(if place == 0 { "[[\"" } else { ",[\"" });
@@ -166,19 +166,19 @@ const INSERT_OR_IGNORE_INTO_FILE: &str = "INSERT OR IGNORE INTO orders \
     FROM json_each(?5)";
 
 /// [`insert_or_ignore`] in the words of synchronous Diesel.
-fn insert_or_ignore_blocking(conn: &mut SqliteConnection, batch: &PurchaseBatch) -> QueryResult<usize> {
-    let rows = batch.items.len();
+fn insert_or_ignore_blocking(conn: &mut SqliteConnection, group: &PurchaseGroup) -> QueryResult<usize> {
+    let rows = group.items.len();
     let (mut ids, mut times) =
         (Vec::with_capacity(rows * 16), String::with_capacity(rows * Timestamp::SORTABLE_LENGTH));
     let mut buyers = String::with_capacity(rows * 8);
     // Two digits each, or nothing if all of them are one.
     let mut quantities = String::new();
-    if batch.units() != rows as i64 {
-        batch.items.iter().for_each(|item| {
+    if group.units() != rows as i64 {
+        group.items.iter().for_each(|item| {
             let _ = write!(quantities, "{:02}", item.quantity.get());
         });
     }
-    for item in &batch.items {
+    for item in &group.items {
         ids.extend_from_slice(Uuid::from(item.order_id).as_bytes());
         item.order_id.drawn_at().push_sortable(&mut times);
         buyers.push(if buyers.is_empty() { '[' } else { ',' });
@@ -187,24 +187,24 @@ fn insert_or_ignore_blocking(conn: &mut SqliteConnection, batch: &PurchaseBatch)
     buyers.push(']');
     let insert = sql_query(INSERT_OR_IGNORE_INTO_FILE)
         .bind::<Binary, _>(ids)
-        .bind::<BigInt, _>(batch.product_id)
+        .bind::<BigInt, _>(group.product_id)
         .bind::<Binary, _>(times.into_bytes())
-        .bind::<diesel::sql_types::Timestamp, _>(updated_at(&batch.items))
+        .bind::<diesel::sql_types::Timestamp, _>(updated_at(&group.items))
         .bind::<Text, _>(buyers)
-        .bind::<BigInt, _>(batch.revision.map_or(NO_REVISION, i64::from))
+        .bind::<BigInt, _>(group.revision.map_or(NO_REVISION, i64::from))
         .bind::<Text, _>(quantities);
     insert.execute(conn)
 }
 
-/// [`sell_together`] for one batch, in the words of synchronous Diesel.
-fn sell_batch_blocking(conn: &mut SqliteConnection, batch: &PurchaseBatch) -> QueryResult<()> {
-    let (orders, units) = (batch.items.len(), batch.units());
+/// [`sell_together`] for one group, in the words of synchronous Diesel.
+fn sell_group_blocking(conn: &mut SqliteConnection, group: &PurchaseGroup) -> QueryResult<()> {
+    let (orders, units) = (group.items.len(), group.units());
     let with_stock = products::table
-        .filter(products::id.eq(batch.product_id))
+        .filter(products::id.eq(group.product_id))
         .filter((products::sold + units).le(products::stock))
-        .filter(products::gate_fence.le(batch.epoch));
+        .filter(products::gate_fence.le(group.epoch));
     let taken = diesel::update(with_stock).set(products::sold.eq(products::sold + units)).execute(conn)?;
-    if taken == 0 || insert_or_ignore_blocking(conn, batch)? != orders {
+    if taken == 0 || insert_or_ignore_blocking(conn, group)? != orders {
         return Err(QueryError::RollbackTransaction);
     }
     Ok(())

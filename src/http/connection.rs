@@ -61,7 +61,7 @@ pub(super) struct Connection {
     refusal: Cell<Option<Refusal>>,
 
     /// From the call of the service until its reply's body is with the framework.
-    in_flight: Cell<bool>,
+    in_call: Cell<bool>,
     /// The body of the last request, until it has been read to its end, and how much of it may still come.
     body: RefCell<Option<SharedBody>>,
     wanted: Cell<usize>,
@@ -76,7 +76,7 @@ pub(super) struct Connection {
     read: Cell<usize>,
     after_head: Cell<usize>,
     allowed: Cell<usize>,
-    /// When the first of these came while nothing was in flight.
+    /// When the first of these came while no call was going on.
     head_since: Cell<Option<u32>>,
 
     /// Something the framework has written is not with the system yet.
@@ -111,7 +111,7 @@ impl Connection {
             in_line: Cell::new(false),
             admitted: Cell::new(false),
             refusal: Cell::new(None),
-            in_flight: Cell::new(false),
+            in_call: Cell::new(false),
             body: RefCell::default(),
             wanted: Cell::new(0),
             owed: Cell::new(0),
@@ -148,7 +148,7 @@ impl Connection {
 
     /// Whether it need not stand in line: what it waits for is small, and it has asked for nothing else before.
     fn goes_first(&self) -> bool {
-        (self.proven.get() || self.in_flight.get()) && !self.cut.get() && self.stalled_since.get().is_none()
+        (self.proven.get() || self.in_call.get()) && !self.cut.get() && self.stalled_since.get().is_none()
     }
 
     /// Whether its task may go on; if not, it is woken when its turn comes.
@@ -221,7 +221,7 @@ impl Waiter for Connection {
 impl Connection {
     /// The service is called with a request, whose body may have `length` bytes (`None`: unknown).
     pub(super) fn called(&self, body: Option<(SharedBody, Option<usize>)>) {
-        self.in_flight.set(true);
+        self.in_call.set(true);
         self.called_ever.set(true);
         self.answering.set(true);
         self.head_since.set(None);
@@ -243,7 +243,7 @@ impl Connection {
 
     /// The reply is with the framework, or nobody waits for it any more.
     pub(super) fn finished(&self) {
-        self.in_flight.set(false);
+        self.in_call.set(false);
         self.answering.set(true);
         self.owed.set(0);
         let now = self.thread.now();
@@ -289,7 +289,7 @@ impl Connection {
         if self.unsent.get() {
             return self.park();
         }
-        if self.in_flight.get() {
+        if self.in_call.get() {
             return self.may_read_body(is_next);
         }
         let is_enough = self.read.get() >= self.allowed.get();
@@ -345,7 +345,7 @@ impl Connection {
     pub(super) fn has_read(&self, bytes: usize, after_head: Option<usize>) {
         self.delivered.set(true);
         self.read_turn.set(self.read_turn.get() + bytes);
-        if self.in_flight.get() {
+        if self.in_call.get() {
             self.wanted.set(self.wanted.get().saturating_sub(bytes));
             return;
         }

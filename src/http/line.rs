@@ -7,22 +7,22 @@ use crate::model::Network;
 
 /// See the module.
 pub(super) struct Line<T> {
-    waiting: HashMap<Option<Network>, VecDeque<T>>,
+    of_address: HashMap<Option<Network>, VecDeque<T>>,
     /// Addresses of those who wait, in the order of their turns.
     addresses: VecDeque<Option<Network>>,
 }
 
 impl<T> Default for Line<T> {
     fn default() -> Self {
-        Self { waiting: HashMap::new(), addresses: VecDeque::new() }
+        Self { of_address: HashMap::new(), addresses: VecDeque::new() }
     }
 }
 
 impl<T> Line<T> {
     /// Waits as the last one of its address.
     pub(super) fn push(&mut self, address: Option<Network>, who: T) {
-        match self.waiting.entry(address) {
-            Entry::Occupied(mut waiting) => waiting.get_mut().push_back(who),
+        match self.of_address.entry(address) {
+            Entry::Occupied(mut line) => line.get_mut().push_back(who),
             Entry::Vacant(none) => {
                 none.insert(VecDeque::from([who]));
                 self.addresses.push_back(address);
@@ -33,10 +33,10 @@ impl<T> Line<T> {
     /// The first one of the address whose turn it is.
     pub(super) fn pop(&mut self) -> Option<T> {
         let address = self.addresses.pop_front()?;
-        let waiting = self.waiting.get_mut(&address)?;
-        let first = waiting.pop_front();
-        if waiting.is_empty() {
-            self.waiting.remove(&address);
+        let line = self.of_address.get_mut(&address)?;
+        let first = line.pop_front();
+        if line.is_empty() {
+            self.of_address.remove(&address);
         } else {
             self.addresses.push_back(address);
         }

@@ -56,7 +56,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 /// A thread that serves connections, as a task.
 const WORKER: &str = "http-worker";
-/// Replies in flight at a stop get this long.
+/// Replies that are begun at a stop get this long.
 const STOP_SECONDS: u64 = 5;
 
 /// Listens on every address of `host`.

@@ -156,12 +156,12 @@ where
     }
 
     fn call(&self, mut request: Request) -> Self::Future {
-        let in_flight = request.conn_data::<Rc<Connection>>().cloned().map(|connection| {
+        let call = request.conn_data::<Rc<Connection>>().cloned().map(|connection| {
             let body = share_body(&mut request, &connection);
             connection.called(body);
-            InFlight(connection)
+            Call(connection)
         });
-        WatchedCall { reply: self.app.call(request), in_flight, body: PhantomData }
+        WatchedCall { reply: self.app.call(request), call, body: PhantomData }
     }
 }
 
@@ -194,9 +194,9 @@ impl Stream for HandlersBody {
 }
 
 /// A request that is being answered.
-struct InFlight(Rc<Connection>);
+struct Call(Rc<Connection>);
 
-impl Drop for InFlight {
+impl Drop for Call {
     fn drop(&mut self) {
         self.0.finished();
     }
@@ -207,7 +207,7 @@ pin_project! {
     pub(super) struct WatchedCall<F, B> {
         #[pin]
         reply: F,
-        in_flight: Option<InFlight>,
+        call: Option<Call>,
         body: PhantomData<fn() -> B>,
     }
 }
@@ -223,8 +223,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let reply = ready!(this.reply.poll(cx))?;
-        let in_flight = this.in_flight.take();
-        Poll::Ready(Ok(reply.into().map_body(|_, body| Watched { body, rest: Bytes::new(), in_flight })))
+        let call = this.call.take();
+        Poll::Ready(Ok(reply.into().map_body(|_, body| Watched { body, rest: Bytes::new(), call })))
     }
 }
 
@@ -234,7 +234,7 @@ pin_project! {
         #[pin]
         body: B,
         rest: Bytes,
-        in_flight: Option<InFlight>,
+        call: Option<Call>,
     }
 }
 
@@ -255,7 +255,7 @@ impl<B: MessageBody> MessageBody for Watched<B> {
         }
         let length = this.rest.len().min(PIECE_BYTES);
         let piece = this.rest.split_to(length);
-        if let Some(InFlight(connection)) = this.in_flight {
+        if let Some(Call(connection)) = this.call {
             connection.owed.set(this.rest.len());
         }
         Poll::Ready(Some(Ok(piece)))

@@ -23,14 +23,14 @@ pub enum Denial {
     /// The buyer holds a unit under this order: a promise like a 202.
     #[error("You hold a unit of this product already.")]
     AlreadyPurchased(OrderId),
-    /// The buyer's last try was too short ago; this one did not extend the wait, which is what is left of it.
+    /// The buyer's last try was too short ago; this one did not extend the wait, whose rest this is.
     #[error("Too many tries.")]
     RateLimited(Duration),
-    /// No unit is left.
+    /// No unit remains.
     #[error("No unit is left.")]
     SoldOut,
-    /// Some units are left, but fewer than were asked for.
-    #[error("Only {0} units are left.")]
+    /// Units remain, but fewer than were asked for.
+    #[error("Only {0} units remain.")]
     NotEnoughLeft(i64),
     /// An order of this product may have so many units at most.
     #[error("quantity: must be 1 to {0} for this product")]

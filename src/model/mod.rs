@@ -21,7 +21,7 @@ pub use network::Network;
 pub use order::{Order, OrderStatus, RejectReason};
 pub use product::{Product, Revision, Sale, SaleSettings, SaleState};
 pub use proxies::TrustedProxies;
-pub use purchase::{Purchase, PurchaseBatch};
+pub use purchase::{Purchase, PurchaseGroup};
 pub use terms::{Currency, PaymentWindow, Quantity, Terms};
 pub use text::{is_plain, is_visible};
 pub use time::Timestamp;

@@ -52,7 +52,7 @@ pub enum RejectReason {
     Late,
     /// The buyer has another live order for the product.
     AlreadyPurchased,
-    /// The database has no unit left.
+    /// No unit remains in the database.
     SoldOut,
 }
 

@@ -201,7 +201,7 @@ impl SaleSettings {
         Revision::try_from(self.ver).unwrap_or(Revision(NonZeroU32::MAX))
     }
 
-    /// The state at `now` with `remaining` units left. Window before pause before stock, as for a purchase.
+    /// The state at `now` with so many units `remaining`. Window before pause before stock, as for a purchase.
     pub fn state(&self, remaining: i64, now: Timestamp) -> SaleState {
         if now < self.starts_at {
             SaleState::Upcoming
@@ -216,7 +216,7 @@ impl SaleSettings {
         }
     }
 
-    /// Why nobody may buy at `now` with `remaining` units left. A buyer may still have a reason of their own.
+    /// Why nobody may buy at `now` with so many units `remaining`. A buyer may still have a reason of their own.
     pub fn denial(&self, remaining: i64, now: Timestamp) -> Option<Denial> {
         match self.state(remaining, now) {
             SaleState::Live => None,

@@ -16,9 +16,9 @@ pub struct Purchase {
     pub quantity: Quantity,
 }
 
-/// Purchases of one product that one gate admitted under one revision, in the order they came.
+/// Purchases of one product that one gate admitted under one revision, in the order they came: what a message carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PurchaseBatch {
+pub struct PurchaseGroup {
     /// What is bought.
     pub product_id: ProductId,
     /// Epoch of the gate that admitted them.
@@ -30,7 +30,7 @@ pub struct PurchaseBatch {
     pub items: Vec<Purchase>,
 }
 
-impl PurchaseBatch {
+impl PurchaseGroup {
     /// Units of all purchases.
     pub fn units(&self) -> i64 {
         self.items.iter().map(|purchase| purchase.quantity.get()).sum()

@@ -42,7 +42,7 @@ impl Delivery {
     /// The purchases in it; none in a barrier.
     pub fn purchases(&self) -> &[Purchase] {
         match self.message() {
-            Message::Purchases(batch) => &batch.items,
+            Message::Purchases(group) => &group.items,
             Message::Barrier(_) => &[],
         }
     }
@@ -68,7 +68,7 @@ impl Delivery {
         rabbitmq::Delivery::ack_all(&from_rabbitmq).await;
     }
 
-    /// Sets a batch aside that can never become orders.
+    /// Sets a message aside whose purchases can never become orders.
     pub async fn park(self, reason: &str) {
         match self {
             Self::Embedded(delivery) => delivery.park(reason),

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use crate::model::{OrderId, ProductId, Purchase, PurchaseBatch, Quantity, Revision};
+use crate::model::{OrderId, ProductId, Purchase, PurchaseGroup, Quantity, Revision};
 
 /// Purchases in one message at most.
-pub const BATCH_MAX: usize = 500;
+pub const GROUP_MAX: usize = 500;
 /// Room for one of them.
 const ITEM_BYTES: usize = 80;
 const VERSION: u32 = 1;
@@ -19,7 +19,7 @@ const BARRIER: &str = "barrier";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// Purchases that were admitted.
-    Purchases(PurchaseBatch),
+    Purchases(PurchaseGroup),
     /// Everything before it was admitted by an older gate.
     Barrier(Barrier),
 }
@@ -28,7 +28,7 @@ impl Message {
     /// What it is about.
     pub fn product_id(&self) -> ProductId {
         match self {
-            Self::Purchases(batch) => batch.product_id,
+            Self::Purchases(group) => group.product_id,
             Self::Barrier(barrier) => barrier.product_id,
         }
     }
@@ -65,9 +65,9 @@ struct Header<'a> {
     kind: Cow<'a, str>,
 }
 
-/// A batch as JSON. Every purchase passes here, and nothing needs escaping: written without a serializer.
-pub fn encode(batch: &PurchaseBatch) -> Vec<u8> {
-    let PurchaseBatch { product_id, epoch, revision, items } = batch;
+/// A purchase group as JSON. Every purchase passes here, and nothing needs escaping: written without a serializer.
+pub fn encode(group: &PurchaseGroup) -> Vec<u8> {
+    let PurchaseGroup { product_id, epoch, revision, items } = group;
     let mut json = head(PURCHASES, *product_id, *epoch);
     json.reserve(items.len() * ITEM_BYTES);
     if let Some(revision) = revision {
@@ -117,10 +117,10 @@ pub fn decode(json: &[u8]) -> Result<Message, String> {
         return Ok(Message::Barrier(Barrier { product_id, epoch }));
     }
     let items = items.unwrap_or_default();
-    if !(1..=BATCH_MAX).contains(&items.len()) {
-        return Err(format!("{} items, not 1 to {BATCH_MAX}", items.len()));
+    if !(1..=GROUP_MAX).contains(&items.len()) {
+        return Err(format!("{} items, not 1 to {GROUP_MAX}", items.len()));
     }
-    Ok(Message::Purchases(PurchaseBatch { product_id, epoch, revision, items }))
+    Ok(Message::Purchases(PurchaseGroup { product_id, epoch, revision, items }))
 }
 
 fn unknown(v: u32, kind: &str) -> String {
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::model::UserId;
 
-    fn batch() -> PurchaseBatch {
+    fn group() -> PurchaseGroup {
         let items = (1..=3)
             .map(|user| Purchase {
                 order_id: OrderId::draw(7.try_into().unwrap()),
@@ -140,13 +140,13 @@ mod tests {
                 quantity: user.try_into().unwrap(),
             })
             .collect();
-        PurchaseBatch { product_id: 7.try_into().unwrap(), epoch: 2, revision: Revision::try_from(3).ok(), items }
+        PurchaseGroup { product_id: 7.try_into().unwrap(), epoch: 2, revision: Revision::try_from(3).ok(), items }
     }
 
     #[test]
     fn a_message_survives_the_journey() {
-        let batch = batch();
-        assert_eq!(decode(&encode(&batch)), Ok(Message::Purchases(batch)));
+        let group = group();
+        assert_eq!(decode(&encode(&group)), Ok(Message::Purchases(group)));
         let barrier = Barrier { product_id: 7.try_into().unwrap(), epoch: 2 };
         assert_eq!(decode(&encode_barrier(barrier)), Ok(Message::Barrier(barrier)));
     }
@@ -154,13 +154,13 @@ mod tests {
     /// In both directions: an upgrade goes from instance to instance, and one may be taken back.
     #[test]
     fn messages_of_the_version_before_are_read_and_ours_are_read_by_it() {
-        let batch = batch();
-        let ours = String::from_utf8(encode(&batch)).unwrap();
+        let group = group();
+        let ours = String::from_utf8(encode(&group)).unwrap();
         let older =
             ours.replace(r#","revision":3"#, "").replace(r#","quantity":2"#, "").replace(r#","quantity":3"#, "");
         assert_ne!(older, ours);
-        let items = batch.items.iter().map(|item| Purchase { quantity: Quantity::ONE, ..*item }).collect();
-        let expected = PurchaseBatch { revision: None, items, ..batch };
+        let items = group.items.iter().map(|item| Purchase { quantity: Quantity::ONE, ..*item }).collect();
+        let expected = PurchaseGroup { revision: None, items, ..group };
         assert_eq!(decode(older.as_bytes()), Ok(Message::Purchases(expected.clone())));
         assert_eq!(encode(&expected), older.into_bytes());
         // What it looks at is the same and in the same place; it leaves aside what it does not know.
@@ -177,7 +177,7 @@ mod tests {
             format!(r#"{{"v":{v},"kind":"{kind}","product_id":7,"epoch":{epoch},"items":[{items}]}}"#)
         };
         assert!(decode(message(1, "purchases", 1, &item).as_bytes()).is_ok());
-        let too_many = vec![item.as_str(); BATCH_MAX + 1].join(",");
+        let too_many = vec![item.as_str(); GROUP_MAX + 1].join(",");
         for bad in [
             "not json".to_owned(),
             "{}".to_owned(),

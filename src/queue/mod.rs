@@ -16,14 +16,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::config;
-use crate::model::PurchaseBatch;
+use crate::model::PurchaseGroup;
 use crate::supervision::Supervisor;
 
 pub use self::dead_letter::{Chosen, DeadLetter, PutBack, Replayed};
 pub use self::dead_letters::DeadLetters;
 pub use self::delivery::Delivery;
 pub use self::embedded::EmbeddedQueue;
-pub use self::message::{BATCH_MAX, Barrier, Message, decode, encode};
+pub use self::message::{Barrier, GROUP_MAX, Message, decode, encode};
 pub use self::rabbitmq::RabbitMqQueue;
 use self::rabbitmq::Trouble;
 pub use self::report::{Depth, PublishError};
@@ -109,15 +109,15 @@ impl OrderQueue {
         }
     }
 
-    /// Publishes a batch; returns once it is confirmed to be durable.
-    pub async fn publish(&self, batch: &PurchaseBatch) -> Result<(), PublishError> {
+    /// Publishes a purchase group as one message; returns once it is confirmed to be durable.
+    pub async fn publish(&self, group: &PurchaseGroup) -> Result<(), PublishError> {
         match self {
-            Self::Embedded(queue) => queue.publish(batch).await,
-            Self::RabbitMq(queue) => queue.publish(batch).await,
+            Self::Embedded(queue) => queue.publish(group).await,
+            Self::RabbitMq(queue) => queue.publish(group).await,
         }
     }
 
-    /// Waits until everything that an earlier process left in the queue of this one is acknowledged.
+    /// Waits until everything unfinished of an earlier process in the queue of this one is acknowledged.
     pub async fn drained(&self) {
         match self {
             Self::Embedded(queue) => queue.drained().await,

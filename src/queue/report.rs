@@ -11,16 +11,16 @@ pub struct Depth {
     pub refused_dead: i64,
 }
 
-/// Why a batch was not confirmed.
+/// Why a message was not confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// The queue is known to be away or full; nothing was sent.
     #[error("the queue is not available")]
     Unavailable,
-    /// The queue turned the batch away.
-    #[error("the queue refused the batch")]
+    /// The queue turned the message away.
+    #[error("the queue refused the message")]
     Refused,
-    /// No confirm came in time; the batch may be queued (I5).
+    /// No confirm came in time; the message may be queued (I5).
     #[error("the queue did not confirm in time")]
     Unclear,
 }

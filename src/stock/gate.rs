@@ -68,11 +68,11 @@ impl StockGate {
         }
     }
 
-    /// Confirms reservations: these orders are in the database and live, so they are in flight no longer. Changes nobody's unit.
-    pub async fn confirm_written(&self, product: ProductId, purchases: &[Purchase]) -> Result<(), GateError> {
+    /// Marks reservations as written: these orders are in the database and live, so they are in flight no longer. Changes nobody's unit.
+    pub async fn mark_written(&self, product: ProductId, purchases: &[Purchase]) -> Result<(), GateError> {
         match self {
-            Self::Memory(gate) => gate.confirm_written(product, purchases),
-            Self::Redis(gate) => gate.confirm_written(product, purchases).await,
+            Self::Memory(gate) => gate.mark_written(product, purchases),
+            Self::Redis(gate) => gate.mark_written(product, purchases).await,
         }
     }
 
@@ -207,7 +207,7 @@ impl StockGate {
         }
     }
 
-    /// What was admitted more than `age` ago and never confirmed, `most` purchases at most.
+    /// What was admitted more than `age` ago and is still in flight, `most` purchases at most.
     pub async fn stale(&self, product: ProductId, age: Duration, most: usize) -> Result<Stale, GateError> {
         match self {
             Self::Memory(gate) => gate.stale(product, age, most),

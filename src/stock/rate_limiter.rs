@@ -83,7 +83,7 @@ impl Shard {
     }
 }
 
-/// What is left of the rate window for a buyer whose unit is given back. While a buyer held a unit, later tries
+/// The rest of the rate window for a buyer whose unit is given back. While a buyer held a unit, later tries
 /// were not counted.
 pub(super) fn rate_wait(purchase: &Purchase, now: Timestamp) -> Duration {
     RATE_WINDOW.saturating_sub(now.since(purchase.order_id.drawn_at()))

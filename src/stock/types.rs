@@ -1,8 +1,8 @@
 //! What the gate is asked and what it answers.
 
-use crate::model::{Denial, OrderId, ProductId, Purchase, PurchaseBatch, Quantity, Revision, SaleState, Terms};
+use crate::model::{Denial, OrderId, ProductId, Purchase, PurchaseGroup, Quantity, Revision, SaleState, Terms};
 
-/// What the gate answers to a batch of purchases of one product.
+/// What the gate answers to the purchases of one call, all of one product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
     /// The sale is open: one answer for each purchase, in order.
@@ -62,7 +62,7 @@ pub struct GateView {
     pub knows_terms: bool,
 }
 
-/// Purchases that were admitted long ago and never confirmed.
+/// Purchases that were admitted long ago and are still in flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stale {
     /// Epoch of their gate.
@@ -74,13 +74,13 @@ pub struct Stale {
 }
 
 impl Stale {
-    /// As batches of the product, one for purchases in a row that have one revision.
-    pub fn into_batches(self, product_id: ProductId) -> Vec<PurchaseBatch> {
-        let mut batches: Vec<PurchaseBatch> = Vec::new();
+    /// As purchase groups, one for purchases in a row that have one revision.
+    pub fn into_groups(self, product_id: ProductId) -> Vec<PurchaseGroup> {
+        let mut groups: Vec<PurchaseGroup> = Vec::new();
         for (purchase, revision) in self.purchases.into_iter().zip(self.revisions) {
-            match batches.last_mut().filter(|batch| batch.revision == Some(revision)) {
-                Some(batch) => batch.items.push(purchase),
-                None => batches.push(PurchaseBatch {
+            match groups.last_mut().filter(|group| group.revision == Some(revision)) {
+                Some(group) => group.items.push(purchase),
+                None => groups.push(PurchaseGroup {
                     product_id,
                     epoch: self.epoch,
                     revision: Some(revision),
@@ -88,7 +88,7 @@ impl Stale {
                 }),
             }
         }
-        batches
+        groups
     }
 }
 

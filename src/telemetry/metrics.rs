@@ -59,13 +59,13 @@ const TABLES: [&str; 5] = ["external_users", "orders", "products", "token_withdr
 
 /// Of the process, as the errors.
 static UNREADABLE_ROWS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    let name = Opts::new("seckill_unreadable_rows_total", "Reads that met a row of the database that cannot be read");
+    let name = Opts::new("seckill_unreadable_rows_total", "Reads that found a row of the database that cannot be read");
     let rows = IntCounterVec::new(name, &["table"]).expect("the name is well formed");
     TABLES.iter().for_each(|table| drop(rows.with_label_values(&[table])));
     rows
 });
 
-/// Counts a row that cannot be read, each time that it is met.
+/// Counts a row that cannot be read, each time that it is found.
 pub fn unreadable_row(table: &str) {
     UNREADABLE_ROWS.with_label_values(&[table]).inc();
 }

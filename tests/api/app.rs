@@ -78,7 +78,7 @@ impl TestApp {
             assert_eq!(self.stores.number(&query).await, count);
             return;
         }
-        // The gate counts what it has given and the database has not settled: only when that is nothing can no more come.
+        // More can come until nothing is in flight.
         let (path, admin) = (format!("/admin/products/{product}/audit"), self.client.admin());
         eventually(&format!("nothing of product {product} is on its way"), || async {
             let audit = self.client.get(&path, Some(&admin)).await;

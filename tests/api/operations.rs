@@ -97,7 +97,7 @@ on_both_backends! {
         .await;
         let expected = json!({
             "product_id": id, "stock": 3, "stock_gate": 3, "remaining_gate": 2, "remaining_database": 2, "sold": 1,
-            "live_orders": 1, "taken": 1, "pending": 0, "queued": 0, "rejected": 0, "release_due": 0, "drift": 0,
+            "live_orders": 1, "live_units": 1, "taken": 1, "pending": 0, "queued": 0, "rejected": 0, "release_due": 0, "drift": 0,
             "findings": [], "balanced": true
         });
         assert_eq!(app.client.get(&path, Some(&admin)).await.is(200), expected);

@@ -234,15 +234,15 @@ async fn a_purchase_that_waits_for_days_after_its_sale_is_found_and_written() {
         assert_eq!(app.client.order(7, &order).await.is(200)["status"], "queued");
         assert_eq!(app.client.get(&format!("/orders/{order}"), Some(&app.client.admin())).await.is(200)["id"], order);
         app.client.order(8, &order).await.is_problem(404, "order_not_found");
-        let left = reserve_unpublished(app, forgotten, 7, Duration::from_secs(11)).await;
+        let unpublished = reserve_unpublished(app, forgotten, 7, Duration::from_secs(11)).await;
         app.restart().await;
-        eventually("a list shows what is left", || async {
+        eventually("a list shows what was never published", || async {
             let listed = app.client.get("/orders", Some(&app.client.buyer(7))).await;
             listed.body["items"].as_array().is_some_and(|items| items.len() == 2)
         })
         .await;
-        eventually_within(5, "what was left is written", || async {
-            app.client.order(7, &left).await.body["status"] == "unpaid"
+        eventually_within(5, "what was never published is written", || async {
+            app.client.order(7, &unpublished).await.body["status"] == "unpaid"
         })
         .await;
         app.orders_written(forgotten, 1).await;

@@ -1,4 +1,4 @@
-//! What was lost or left half done is put right while the sale goes on.
+//! What was lost or not finished is put right while the sale goes on.
 
 use std::time::Duration;
 
@@ -228,7 +228,7 @@ async fn buyers_of_the_wrong_type_are_rebuilt_and_others_sell_on() {
     .await;
 }
 
-/// Guards against: a mark without its flight, a unit that nobody gives back.
+/// Guards against: a reservation without its entry in flight, a unit that nobody gives back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flight_of_the_wrong_type_is_rebuilt_and_others_sell_on() {
     spoil_one_gate(async |app, id| {

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use seckill::config::Backend;
 use seckill::db::{Db, DbError, NewKey, NewProduct, ProductChange};
-use seckill::model::{ProductId, Purchase, PurchaseBatch, Quantity, Role, Timestamp, Username};
+use seckill::model::{ProductId, Purchase, PurchaseGroup, Quantity, Role, Timestamp, Username};
 use seckill::services::KnownProducts;
 
 use crate::support::Stores;
@@ -45,7 +45,7 @@ async fn new_product(db: &Db, stock: i64) -> ProductId {
 }
 
 async fn sell(db: &Db, product_id: ProductId, epoch: i64, items: &[Purchase]) -> bool {
-    db.sell(vec![PurchaseBatch { product_id, epoch, revision: None, items: items.to_vec() }]).await.unwrap()
+    db.sell(vec![PurchaseGroup { product_id, epoch, revision: None, items: items.to_vec() }]).await.unwrap()
 }
 
 /// Units sold by the product's row, live orders, and how many users hold them.
@@ -103,7 +103,7 @@ on_both_backends! {
         let id = new_product(&db, 3).await;
         assert!(sell(&db, id, 1, &[purchase(1), purchase(2)]).await);
         assert_eq!(sold(stores, id).await, (2, 2, 2));
-        assert!(!sell(&db, id, 1, &[purchase(3), purchase(4)]).await, "one unit is left, not two");
+        assert!(!sell(&db, id, 1, &[purchase(3), purchase(4)]).await, "one unit remains, not two");
         assert_eq!(sold(stores, id).await, (2, 2, 2));
     }
 
@@ -115,7 +115,7 @@ on_both_backends! {
         for (items, why) in [
             (vec![purchase(2), purchase(1)], "another live order of the buyer"),
             (vec![purchase(2), first], "the same order again"),
-            (vec![purchase(2), purchase(2)], "a buyer twice in a batch"),
+            (vec![purchase(2), purchase(2)], "a buyer twice in a group"),
         ] {
             assert!(!sell(&db, id, 1, &items).await, "{why}");
             assert_eq!(sold(stores, id).await, (1, 1, 1), "{why}");
@@ -128,24 +128,24 @@ on_both_backends! {
     async fn several_products_are_sold_together_or_not_at_all(stores) {
         let db = database(stores).await;
         let (one, other) = (new_product(&db, 2).await, new_product(&db, 1).await);
-        let batch = |product_id, users: &[i64]| PurchaseBatch {
+        let group = |product_id, users: &[i64]| PurchaseGroup {
             product_id,
             epoch: 1,
             revision: None,
             items: users.iter().map(|user| purchase(*user)).collect(),
         };
-        for (batches, why) in [
-            (vec![batch(one, &[1]), batch(other, &[1, 2])], "one of them has too few units"),
-            (vec![batch(one, &[1]), batch(product(999), &[1])], "one of them does not exist"),
-            (vec![batch(one, &[1]), PurchaseBatch { epoch: 0, ..batch(other, &[1]) }], "one epoch is over"),
-            (vec![batch(one, &[1]), batch(one, &[2])], "a product twice"),
-            (vec![batch(other, &[1]), batch(one, &[1])], "not in the order of the products"),
+        for (groups, why) in [
+            (vec![group(one, &[1]), group(other, &[1, 2])], "one of them has too few units"),
+            (vec![group(one, &[1]), group(product(999), &[1])], "one of them does not exist"),
+            (vec![group(one, &[1]), PurchaseGroup { epoch: 0, ..group(other, &[1]) }], "one epoch is over"),
+            (vec![group(one, &[1]), group(one, &[2])], "a product twice"),
+            (vec![group(other, &[1]), group(one, &[1])], "not in the order of the products"),
         ] {
-            assert!(!db.sell(batches).await.unwrap(), "{why}");
+            assert!(!db.sell(groups).await.unwrap(), "{why}");
             assert_eq!((sold(stores, one).await, sold(stores, other).await), ((0, 0, 0), (0, 0, 0)), "{why}");
         }
-        let orders = vec![batch(one, &[2, 1]), batch(other, &[3])];
-        let ids: Vec<_> = orders.iter().flat_map(|batch| batch.items.iter().map(|item| item.order_id)).collect();
+        let orders = vec![group(one, &[2, 1]), group(other, &[3])];
+        let ids: Vec<_> = orders.iter().flat_map(|group| group.items.iter().map(|item| item.order_id)).collect();
         assert!(db.sell(orders).await.unwrap());
         assert_eq!((sold(stores, one).await, sold(stores, other).await), ((2, 2, 2), (1, 1, 1)));
         for (order_id, buyer, product_id) in [(ids[0], 2, one), (ids[1], 1, one), (ids[2], 3, other)] {
@@ -168,14 +168,14 @@ on_both_backends! {
         }
         let buy = |product_id, revision: Option<i64>, buyer| {
             let revision = revision.map(|revision| revision.try_into().unwrap());
-            PurchaseBatch { product_id, epoch: 1, revision, items: vec![purchase(buyer)] }
+            PurchaseGroup { product_id, epoch: 1, revision, items: vec![purchase(buyer)] }
         };
         // No revision: a message of an earlier version. Revision 9 was made by a program that kept none.
         let expected = [(Some(1), PRICE_CENTS, 1), (Some(2), 5, 2), (Some(3), 7, 3), (None, 7, 3), (Some(9), 7, 3)];
         for (buyer, (revision, price, named)) in (1..).zip(expected) {
-            let batches = vec![buy(one, revision, buyer), buy(other, Some(2), buyer)];
-            let orders = [batches[0].items[0].order_id, batches[1].items[0].order_id];
-            assert!(db.sell(batches).await.unwrap());
+            let groups = vec![buy(one, revision, buyer), buy(other, Some(2), buyer)];
+            let orders = [groups[0].items[0].order_id, groups[1].items[0].order_id];
+            assert!(db.sell(groups).await.unwrap());
             for (order_id, bought) in orders.into_iter().zip([(price, named), (5, 2)]) {
                 let of = |column| format!("SELECT {column} AS n FROM orders WHERE id = X'{}'", order_id.to_string().replace('-', ""));
                 let written = (stores.number(&of("price_cents")).await, stores.number(&of("revision")).await);
@@ -249,8 +249,8 @@ on_both_backends! {
             tokio::spawn(async move {
                 for round in 0..10 {
                     let item = purchase(1 + seller * 10 + round);
-                    let batch = PurchaseBatch { product_id: id, epoch: 1, revision: None, items: vec![item] };
-                    while let Err(error) = db.sell(vec![batch.clone()]).await {
+                    let group = PurchaseGroup { product_id: id, epoch: 1, revision: None, items: vec![item] };
+                    while let Err(error) = db.sell(vec![group.clone()]).await {
                         assert!(error.is_transient(), "{error}");
                     }
                 }

@@ -56,7 +56,7 @@ async fn view(gate: &StockGate, id: ProductId) -> Option<GateView> {
 
 on_both_backends! {
     /// Guards against: limit, dedupe and stock in steps of their own (peers 6).
-    async fn units_are_taken_in_order_until_none_is_left(stores) {
+    async fn units_are_taken_in_order_until_none_remains(stores) {
         let (gate, id) = open(stores, 1, settings(2)).await;
         let purchases = [purchase(1), purchase(2), purchase(3)];
         assert_eq!(answers(&gate, id, &purchases).await, [Answer::Reserved, Answer::Reserved, SOLD_OUT]);
@@ -80,7 +80,7 @@ on_both_backends! {
         answers(&gate, id, &[mine]).await;
         let in_flight = Answer::InFlight { order_id: mine.order_id, quantity: Quantity::ONE, revision: Revision::FIRST };
         assert_eq!(answers(&gate, id, &[purchase(1)]).await, [in_flight], "sold out and too soon, too");
-        gate.confirm_written(id, &[mine]).await.unwrap();
+        gate.mark_written(id, &[mine]).await.unwrap();
         let written = Answer::Denied(Denial::AlreadyPurchased(mine.order_id));
         assert_eq!(answers(&gate, id, &[purchase(1)]).await, [written]);
     }
@@ -188,12 +188,12 @@ on_both_backends! {
         assert_eq!(gate.held_by(user(1), &[id]).await.unwrap(), [Some(HeldUnit::Order { id: second.order_id, quantity: Quantity::ONE })]);
     }
 
-    async fn confirming_never_brings_a_reservation_back(stores) {
+    async fn marking_an_order_written_never_brings_a_reservation_back(stores) {
         let (gate, id) = open(stores, 1, settings(1)).await;
         let mine = purchase(1);
         answers(&gate, id, &[mine]).await;
         gate.release(id, EPOCH, &[mine]).await.unwrap();
-        gate.confirm_written(id, &[mine]).await.unwrap();
+        gate.mark_written(id, &[mine]).await.unwrap();
         assert_eq!(gate.held_by(user(1), &[id]).await.unwrap(), [Some(HeldUnit::Nothing)]);
         assert_eq!(view(&gate, id).await.unwrap().remaining, 1);
     }
@@ -234,25 +234,25 @@ on_both_backends! {
     async fn an_unknown_gate_is_lost_and_sells_nothing(stores) {
         let gate = gate(stores);
         assert_eq!(gate.reserve(product(9), &[purchase(1)]).await, Err(GateError::Lost));
-        assert_eq!(gate.confirm_written(product(9), &[purchase(1)]).await, Err(GateError::Lost));
+        assert_eq!(gate.mark_written(product(9), &[purchase(1)]).await, Err(GateError::Lost));
         assert_eq!(gate.release(product(9), EPOCH, &[purchase(1)]).await, Err(GateError::Lost));
         assert_eq!(gate.configure(product(9), &settings(1)).await, Err(GateError::Lost));
         assert_eq!(gate.view(&[product(9)]).await.unwrap(), [None]);
         assert_eq!(gate.held_by(user(1), &[product(9)]).await.unwrap(), [None]);
     }
 
-    async fn what_is_not_confirmed_is_found_again(stores) {
+    async fn what_is_not_marked_written_is_found_again(stores) {
         let (gate, id) = open(stores, 1, settings(3)).await;
         let purchases = [purchase(7), purchase(8), purchase(9)];
         answers(&gate, id, &purchases).await;
-        gate.confirm_written(id, &purchases[..1]).await.unwrap();
+        gate.mark_written(id, &purchases[..1]).await.unwrap();
         gate.release(id, EPOCH, &purchases[1..2]).await.unwrap();
         assert!(gate.stale(id, Duration::from_secs(60), 10).await.unwrap().purchases.is_empty(), "too young");
         let stale = gate.stale(id, Duration::ZERO, 10).await.unwrap();
         assert_eq!((stale.epoch, &stale.purchases[..]), (EPOCH, &purchases[2..]));
         let seen = view(&gate, id).await.unwrap();
         assert_eq!((seen.taken, seen.in_flight), (2, 1));
-        gate.confirm_written(id, &purchases).await.unwrap();
+        gate.mark_written(id, &purchases).await.unwrap();
         assert!(gate.stale(id, Duration::ZERO, 10).await.unwrap().purchases.is_empty());
     }
 
@@ -276,7 +276,7 @@ on_both_backends! {
         }
         assert_eq!(answers(&gate, id, &[of(5, 3), of(6, 2)]).await, [refused(Denial::NotEnoughLeft(2)), Answer::Reserved]);
         assert_eq!(gate.stale(id, Duration::ZERO, 10).await.unwrap().purchases[0], three);
-        gate.confirm_written(id, &[three]).await.unwrap();
+        gate.mark_written(id, &[three]).await.unwrap();
         assert_eq!(view(&gate, id).await.unwrap().in_flight, 1);
         assert_eq!(view(&gate, id).await.unwrap().taken, 5);
     }
@@ -286,7 +286,7 @@ on_both_backends! {
         let mine = purchase(7);
         answers(&gate, id, &[mine, purchase(8)]).await;
         assert_eq!(gate.find_in_flight(id, mine.order_id).await.unwrap(), Some(mine));
-        gate.confirm_written(id, &[mine]).await.unwrap();
+        gate.mark_written(id, &[mine]).await.unwrap();
         assert_eq!(gate.find_in_flight(id, mine.order_id).await.unwrap(), None);
     }
 
@@ -303,7 +303,7 @@ on_both_backends! {
             assert_eq!(gate.reserve(id, &[mine]).await, Ok(admitted));
             clicked.push((mine, revision));
             if ver == 3 {
-                gate.confirm_written(id, &[clicked.remove(0).0]).await.unwrap();
+                gate.mark_written(id, &[clicked.remove(0).0]).await.unwrap();
             }
         }
         for (mine, revision) in &clicked {
@@ -315,10 +315,10 @@ on_both_backends! {
         }
         let stale = gate.stale(id, Duration::ZERO, 100).await.unwrap();
         assert_eq!(stale.purchases.iter().copied().zip(stale.revisions.iter().copied()).collect::<Vec<_>>(), clicked);
-        let batches = stale.into_batches(id);
-        assert!(batches.iter().all(|batch| batch.items.len() == 1 && batch.epoch == EPOCH), "{batches:?}");
+        let groups = stale.into_groups(id);
+        assert!(groups.iter().all(|group| group.items.len() == 1 && group.epoch == EPOCH), "{groups:?}");
         for (mine, _) in &clicked {
-            gate.confirm_written(id, &[*mine]).await.unwrap();
+            gate.mark_written(id, &[*mine]).await.unwrap();
             assert_eq!(gate.revision_in_flight(id, *mine).await, Ok(None), "then the order names it");
         }
     }
@@ -339,7 +339,7 @@ on_both_backends! {
         stays("ended lately").await;
         gate.configure(id, &ended(3, 3_700)).await.unwrap();
         stays("with a purchase in flight").await;
-        gate.confirm_written(id, &[mine]).await.unwrap();
+        gate.mark_written(id, &[mine]).await.unwrap();
         assert_eq!(gate.retire(id, EPOCH + 1, hour).await, Ok(None), "another epoch's");
         gate.configure(id, &SaleSettings { ver: 4, ..settings(5) }).await.unwrap();
         stays("reopened").await;
@@ -357,7 +357,7 @@ on_both_backends! {
         let answers = answers(&gate, id, &purchases).await;
         assert!(answers[..1100].iter().all(|answer| *answer == Answer::Reserved));
         assert!(answers[1100..].iter().all(|answer| *answer == SOLD_OUT));
-        gate.confirm_written(id, &purchases).await.unwrap();
+        gate.mark_written(id, &purchases).await.unwrap();
         gate.release(id, EPOCH, &purchases).await.unwrap();
         assert_eq!(view(&gate, id).await.unwrap().remaining, 1100);
     }

@@ -32,7 +32,7 @@ const MOST_STEPS: usize = 36;
 #[derive(Debug, Clone)]
 enum Step {
     Reserve(Vec<Pick>),
-    ConfirmWritten(Vec<Pick>),
+    MarkWritten(Vec<Pick>),
     Release(Vec<Pick>),
     ReleaseOfEpoch(i64, Vec<Pick>),
     /// The version relative to the gate's: an old one must change nothing.
@@ -87,7 +87,7 @@ fn step() -> impl Strategy<Value = Step> {
     let wait = prop_oneof![a_little_longer(RATE_WINDOW), a_little_longer(RATE_WINDOW / 2)];
     prop_oneof![
         12 => picks(tried()).prop_map(Step::Reserve),
-        5 => picks(known()).prop_map(Step::ConfirmWritten),
+        5 => picks(known()).prop_map(Step::MarkWritten),
         6 => picks(known()).prop_map(Step::Release),
         1 => (other_epoch, picks(known())).prop_map(|(epoch, picks)| Step::ReleaseOfEpoch(epoch, picks)),
         3 => configure.prop_map(|(newer_by, stock, paused, most)| Step::Configure { newer_by, stock, paused, most }),
@@ -144,10 +144,10 @@ impl<'a> Trial<'a> {
                 let purchases = self.find(picks);
                 self.reserve(&purchases).await?;
             }
-            Step::ConfirmWritten(picks) => {
+            Step::MarkWritten(picks) => {
                 let purchases = self.find(picks);
-                self.gate.confirm_written(self.id, &purchases).await?;
-                self.model.confirm_written(&purchases);
+                self.gate.mark_written(self.id, &purchases).await?;
+                self.model.mark_written(&purchases);
             }
             Step::Release(picks) => {
                 let purchases = self.find(picks);

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use seckill::config::Backend;
-use seckill::model::{Purchase, PurchaseBatch, Revision};
+use seckill::model::{Purchase, PurchaseGroup, Revision};
 use seckill::queue::{
-    BATCH_MAX, Chosen, DeadLetter, DeadLetters, Delivery, Message, OrderQueue, PublishError, PutBack,
+    Chosen, DeadLetter, DeadLetters, Delivery, GROUP_MAX, Message, OrderQueue, PublishError, PutBack,
 };
 use seckill::supervision::Supervisor;
 use seckill::telemetry::Metrics;
@@ -38,8 +38,8 @@ async fn queue(stores: &Stores) -> (Arc<OrderQueue>, Vec<Receiver<Delivery>>) {
     (queue, deliveries)
 }
 
-fn batch(id: i64, purchases: i64) -> PurchaseBatch {
-    PurchaseBatch {
+fn group(id: i64, purchases: i64) -> PurchaseGroup {
+    PurchaseGroup {
         product_id: product(id),
         epoch: 1,
         revision: Some(Revision::FIRST),
@@ -63,11 +63,11 @@ async fn next(deliveries: &mut [Receiver<Delivery>]) -> Delivery {
 
 /// Publishes until it is confirmed: a broker that gets no time from its machine may confirm later than the queue waits. True:
 /// at once, so it is delivered once.
-async fn publish_until_confirmed(queue: &OrderQueue, batch: &PurchaseBatch) -> bool {
+async fn publish_until_confirmed(queue: &OrderQueue, group: &PurchaseGroup) -> bool {
     let begun = Instant::now();
     let mut at_once = true;
     loop {
-        match queue.publish(batch).await {
+        match queue.publish(group).await {
             Ok(()) => return at_once,
             Err(PublishError::Unclear | PublishError::Unavailable) if begun.elapsed() < STARVED => at_once = false,
             Err(error) => panic!("{error} after {:?}", begun.elapsed()),
@@ -77,14 +77,14 @@ async fn publish_until_confirmed(queue: &OrderQueue, batch: &PurchaseBatch) -> b
 }
 
 /// Acknowledges everything that comes, and reports it.
-fn consume(deliveries: Vec<Receiver<Delivery>>) -> tokio::sync::mpsc::UnboundedReceiver<(usize, PurchaseBatch)> {
+fn consume(deliveries: Vec<Receiver<Delivery>>) -> tokio::sync::mpsc::UnboundedReceiver<(usize, PurchaseGroup)> {
     let (reported, report) = tokio::sync::mpsc::unbounded_channel();
     for (consumer, mut deliveries) in deliveries.into_iter().enumerate() {
         let reported = reported.clone();
         tokio::spawn(async move {
             while let Some(delivery) = deliveries.recv().await {
-                let Message::Purchases(batch) = delivery.message() else { panic!("a barrier nobody sent") };
-                reported.send((consumer, batch.clone())).unwrap();
+                let Message::Purchases(group) = delivery.message() else { panic!("a barrier nobody sent") };
+                reported.send((consumer, group.clone())).unwrap();
                 Delivery::ack_all(vec![delivery]).await;
             }
         });
@@ -102,7 +102,7 @@ on_both_backends! {
     async fn what_is_confirmed_is_delivered_as_it_was(stores) {
         let (queue, deliveries) = queue(stores).await;
         let mut delivered = consume(deliveries);
-        for sent in [batch(1, 1), batch(2, 3), batch(3, BATCH_MAX as i64)] {
+        for sent in [group(1, 1), group(2, 3), group(3, GROUP_MAX as i64)] {
             queue.publish(&sent).await.unwrap();
             assert_eq!(delivered.recv().await.unwrap().1, sent);
         }
@@ -112,45 +112,45 @@ on_both_backends! {
     async fn many_publishers_each_get_their_own_confirm(stores) {
         let (queue, deliveries) = queue(stores).await;
         let mut delivered = consume(deliveries);
-        let batches: Vec<PurchaseBatch> = (0..500).map(|id| batch(1 + id % 7, 2)).collect();
-        let at_once = join_all(batches.iter().map(|batch| publish_until_confirmed(&queue, batch))).await;
-        let items = |batch: &PurchaseBatch| batch.items.clone();
-        let mut expected: HashSet<Purchase> = batches.iter().flat_map(items).collect();
-        let repeated = batches.iter().zip(at_once).filter(|(_, at_once)| !at_once);
-        let repeated: HashSet<Purchase> = repeated.flat_map(|(batch, _)| items(batch)).collect();
+        let groups: Vec<PurchaseGroup> = (0..500).map(|id| group(1 + id % 7, 2)).collect();
+        let at_once = join_all(groups.iter().map(|group| publish_until_confirmed(&queue, group))).await;
+        let items = |group: &PurchaseGroup| group.items.clone();
+        let mut expected: HashSet<Purchase> = groups.iter().flat_map(items).collect();
+        let repeated = groups.iter().zip(at_once).filter(|(_, at_once)| !at_once);
+        let repeated: HashSet<Purchase> = repeated.flat_map(|(group, _)| items(group)).collect();
         let mut consumer_of = std::collections::HashMap::new();
         while !expected.is_empty() {
-            let (consumer, batch) = tokio::time::timeout(STARVED, delivered.recv()).await.expect("a delivery").unwrap();
-            assert_eq!(*consumer_of.entry(batch.product_id).or_insert(consumer), consumer, "one product, one consumer");
-            for item in batch.items {
+            let (consumer, group) = tokio::time::timeout(STARVED, delivered.recv()).await.expect("a delivery").unwrap();
+            assert_eq!(*consumer_of.entry(group.product_id).or_insert(consumer), consumer, "one product, one consumer");
+            for item in group.items {
                 assert!(expected.remove(&item) || repeated.contains(&item), "{item:?} came twice");
             }
         }
         queue.stop().await;
     }
 
-    async fn batches_of_one_product_come_in_their_order(stores) {
+    async fn messages_of_one_product_come_in_their_order(stores) {
         let (queue, deliveries) = queue(stores).await;
         let mut delivered = consume(deliveries);
-        let batches: Vec<PurchaseBatch> = (0..50).map(|_| batch(1, 1)).collect();
+        let groups: Vec<PurchaseGroup> = (0..50).map(|_| group(1, 1)).collect();
         let sender = queue.clone();
-        let sent = batches.clone();
+        let sent = groups.clone();
         tokio::spawn(async move {
-            for batch in sent {
-                sender.publish(&batch).await.unwrap();
+            for group in sent {
+                sender.publish(&group).await.unwrap();
             }
         });
-        for batch in batches {
-            assert_eq!(delivered.recv().await.unwrap().1, batch);
+        for group in groups {
+            assert_eq!(delivered.recv().await.unwrap().1, group);
         }
         queue.stop().await;
     }
 
     async fn what_was_not_acknowledged_is_delivered_to_the_next_process(stores) {
         let (first, mut deliveries) = queue(stores).await;
-        let sent = [batch(1, 1), batch(1, 2)];
-        for batch in &sent {
-            first.publish(batch).await.unwrap();
+        let sent = [group(1, 1), group(1, 2)];
+        for group in &sent {
+            first.publish(group).await.unwrap();
         }
         Delivery::ack_all(vec![next(&mut deliveries).await]).await;
         drop(next(&mut deliveries).await);
@@ -166,9 +166,9 @@ on_both_backends! {
     async fn what_was_acknowledged_out_of_order_does_not_come_again(stores) {
         let (first, mut deliveries) = queue(stores).await;
         // Two products, so two consumers where there are that many.
-        let sent: Vec<_> = (0..8).map(|number| batch(1 + number % 2, 1)).collect();
-        for batch in &sent {
-            first.publish(batch).await.unwrap();
+        let sent: Vec<_> = (0..8).map(|number| group(1 + number % 2, 1)).collect();
+        for group in &sent {
+            first.publish(group).await.unwrap();
         }
         let mut received: Vec<Option<Delivery>> = sent.iter().map(|_| None).collect();
         for _ in &sent {
@@ -194,7 +194,7 @@ on_both_backends! {
     /// (peers 14)
     async fn what_is_set_aside_can_be_seen_repeated_and_dropped(stores) {
         let (first, mut deliveries) = queue(stores).await;
-        let sent = batch(1, 2);
+        let sent = group(1, 2);
         first.publish(&sent).await.unwrap();
         next(&mut deliveries).await.park("because").await;
         first.stop().await;
@@ -230,7 +230,7 @@ on_both_backends! {
         let (first, mut deliveries) = queue(stores).await;
         let begun = seckill::model::Timestamp::now().unix_ms() - 1000;
         for purchases in 1..=3 {
-            first.publish(&batch(purchases, purchases)).await.unwrap();
+            first.publish(&group(purchases, purchases)).await.unwrap();
             next(&mut deliveries).await.park("because").await;
         }
         first.stop().await;
@@ -275,7 +275,7 @@ on_both_backends! {
     async fn a_queue_without_room_refuses_at_once_and_recovers(stores) {
         let (queue, mut deliveries) = queue(stores).await;
         // Nobody acknowledges. The embedded queue is bounded by purchases, RabbitMQ's publisher by messages.
-        let full = batch(1, BATCH_MAX as i64);
+        let full = group(1, GROUP_MAX as i64);
         let publishers = if stores.config().backend == Backend::Embedded { 200 } else { 4000 };
         let attempts: Vec<_> = (0..publishers)
             .map(|_| {
@@ -285,7 +285,7 @@ on_both_backends! {
             .collect();
         let results = tokio::time::timeout(Duration::from_secs(60), join_all(attempts)).await.unwrap();
         let refused = results.iter().filter(|result| result.as_ref().unwrap().is_err()).count();
-        assert!(refused > 0, "{publishers} batches found room");
+        assert!(refused > 0, "{publishers} messages found room");
         for deliveries in &mut deliveries {
             while let Ok(delivery) = deliveries.try_recv() {
                 Delivery::ack_all(vec![delivery]).await;
@@ -293,7 +293,7 @@ on_both_backends! {
         }
         let mut delivered = consume(deliveries);
         eventually("there is room again", || async { queue.is_ready() }).await;
-        let last = batch(2, 1);
+        let last = group(2, 1);
         queue.publish(&last).await.unwrap();
         while delivered.recv().await.unwrap().1 != last {}
         queue.stop().await;

@@ -131,7 +131,7 @@ async fn start_with(backend: Backend, points: &str) -> (Trial, Server) {
     (trial, server)
 }
 
-/// A panic while purchases are batched costs the purchases of its round; the batcher goes on.
+/// A panic while purchases are served together costs the purchases of its round; the batcher goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_purchase_batcher_survives_panics() {
     for backend in [Backend::Embedded, Backend::Distributed] {

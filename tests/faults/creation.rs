@@ -66,7 +66,7 @@ async fn a_product_whose_gate_did_not_open_sells_without_a_restart() {
 
 /// An answer to the commit that was lost is found out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_product_whose_commit_was_not_confirmed_is_looked_for() {
+async fn a_product_whose_commit_has_an_unknown_result_is_looked_for() {
     for backend in [Backend::Embedded, Backend::Distributed] {
         let (mut trial, server) = start_with(backend, "lose_commit=1*return").await;
         let (status, product) = create(&trial, &server, None).await;

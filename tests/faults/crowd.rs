@@ -171,14 +171,14 @@ impl Crowd {
         let deadline = started + plan.patience;
         // On average each of those who click at the same time waits half of this before each of its turns.
         let pause = plan.lasting.as_millis() as u64 * 2 * CLICKING as u64 / (users.len() as u64).max(1);
-        let waiting = Arc::new(Mutex::new(users.into_iter()));
+        let to_come = Arc::new(Mutex::new(users.into_iter()));
         let mut buying = JoinSet::new();
         for _ in 0..CLICKING {
-            let (sale, waiting, mut dice) = (sale.clone(), waiting.clone(), dice.fork());
+            let (sale, to_come, mut dice) = (sale.clone(), to_come.clone(), dice.fork());
             buying.spawn(async move {
                 loop {
                     tokio::time::sleep(dice.millis(0..pause + 1)).await;
-                    let next = waiting.lock().unwrap().next();
+                    let next = to_come.lock().unwrap().next();
                     let Some(user) = next else { return };
                     sale.shop(user, deadline, dice.fork()).await;
                 }

@@ -28,7 +28,7 @@ pub async fn terminate_under_load(mut trial: Trial) {
     trial.finish(vec![server]).await;
 }
 
-/// Guards against: SIGTERM that is ignored or kills what is in flight (peers 19).
+/// Guards against: SIGTERM that is ignored or ends what is on its way (peers 19).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_under_load_exits_0_within_15_s() {
     terminate_under_load(Trial::begin("distributed: SIGTERM under load", Backend::Distributed).await).await;
@@ -53,7 +53,7 @@ async fn survives_kill_9() {
 }
 
 /// Guards against: a start that resets the gate while another instance sells (peers 16), a reconciler that ignores what
-/// is in flight elsewhere (peers 17), a processing marker that outlives the redelivery (peers 13).
+/// is on its way elsewhere (peers 17), a processing marker that outlives the redelivery (peers 13).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes; make test-faults"]
 async fn survives_kill_9_of_one_of_two_instances() {

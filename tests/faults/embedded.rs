@@ -27,7 +27,7 @@ async fn embedded_survives_kill_9() {
     trial.finish(vec![server]).await;
 }
 
-/// Guards against: SIGTERM that is ignored or kills what is in flight (peers 19).
+/// Guards against: SIGTERM that is ignored or ends what is on its way (peers 19).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_under_load_exits_0_within_15_s() {
     terminate_under_load(Trial::begin("embedded: SIGTERM under load", Backend::Embedded).await).await;

@@ -13,7 +13,7 @@ use crate::support::eventually_within;
 use crate::trial::Trial;
 
 /// Buyers who are promised a unit while the database is away.
-const WAITING: i64 = 9;
+const PURCHASES: i64 = 9;
 
 async fn metrics(server: &Server) -> String {
     reqwest::get(format!("{}/metrics", server.url())).await.unwrap().text().await.unwrap()
@@ -30,7 +30,7 @@ async fn without_the_database_what_waits_is_seen_and_what_is_unknown_is_absent()
     let mut mariadb = Daemon::start(Link::MariaDb, &mut trial.config).await;
     let server = Server::start(&trial.config).await;
     let client = Client::new(&trial.config, vec![server.url()]);
-    let product = client.new_product(WAITING).await;
+    let product = client.new_product(PURCHASES).await;
     eventually_within(20, "the sale was seen", || async {
         reqwest::get(format!("{}/products/{product}", server.url())).await.unwrap().status() == 200
     })
@@ -43,12 +43,12 @@ async fn without_the_database_what_waits_is_seen_and_what_is_unknown_is_absent()
 
     mariadb.kill().await;
     trial.injected += 1;
-    let plan = Plan::rush(WAITING, WAITING);
+    let plan = Plan::rush(PURCHASES, PURCHASES);
     let sale = Sale::new(client, product, plan);
     let crowd = Crowd::gather(&sale, plan, &mut trial.dice);
     eventually_within(30, "all that waits is seen", || async {
         let now = metrics(&server).await;
-        value(&now, "seckill_in_flight_purchases") == Some(WAITING as f64)
+        value(&now, "seckill_in_flight_purchases") == Some(PURCHASES as f64)
             && value(&now, "seckill_in_flight_oldest_seconds").is_some_and(|age| age > 1.0)
             && value(&now, "seckill_drift_units").is_none()
             && value(&now, "seckill_unbalanced_sales").is_none()
@@ -69,7 +69,7 @@ async fn without_the_database_what_waits_is_seen_and_what_is_unknown_is_absent()
     mariadb.restart().await;
     eventually_within(30, "all of it is written and counted once", || async {
         let now = metrics(&server).await;
-        value(&now, "seckill_orders_written_total") == Some(WAITING as f64)
+        value(&now, "seckill_orders_written_total") == Some(PURCHASES as f64)
             && value(&now, "seckill_drift_units") == Some(0.0)
             && value(&now, "seckill_queue_messages") == Some(0.0)
     })

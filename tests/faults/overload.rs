@@ -35,7 +35,7 @@ async fn beyond_its_room_a_purchase_is_turned_away_at_once() {
     trial.injected += 1;
     // The first is asked of the gate, the others wait behind it.
     let asked = buy(2);
-    let waiting = async {
+    let behind = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         join_all((3..3 + ROOM).map(&buy)).await
     };
@@ -54,9 +54,9 @@ async fn beyond_its_room_a_purchase_is_turned_away_at_once() {
         took.sort();
         took
     };
-    let waiting = async { (waiting.await, begun.elapsed()) };
-    let (asked, (waiting, waited), took) = tokio::join!(asked, waiting, beyond);
-    assert!(waiting.iter().chain([&asked]).all(|answer| *answer == Answer::Later), "{asked:?} {waiting:?}");
+    let behind = async { (behind.await, begun.elapsed()) };
+    let (asked, (behind, waited), took) = tokio::join!(asked, behind, beyond);
+    assert!(behind.iter().chain([&asked]).all(|answer| *answer == Answer::Later), "{asked:?} {behind:?}");
     assert!(waited > ALL_WAIT_UNTIL, "nothing waited: {waited:?}");
     // Of a few, when other tests keep the machine busy: then not each of them is served at once.
     assert!(took.len() > 3 && took[took.len() / 2] < AT_ONCE, "those beyond took {took:?}");
@@ -65,7 +65,7 @@ async fn beyond_its_room_a_purchase_is_turned_away_at_once() {
     proxy.set(Wire::Good);
     let remaining = async || client.remaining(product).await;
     let begun = Instant::now();
-    while remaining().await.is_none_or(|left| left < 998) {
+    while remaining().await.is_none_or(|remaining| remaining < 998) {
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?} remain", remaining().await);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -14,8 +14,8 @@ use crate::trial::Trial;
 /// A gate that was lost is rebuilt within this.
 const REBUILT_WITHIN: Duration = Duration::from_secs(10);
 
-/// What was admitted before the fault is still confirmed for this long.
-const IN_FLIGHT: Duration = Duration::from_secs(1);
+/// What the gate admitted before the fault is still promised for this long.
+const LAST_PROMISES: Duration = Duration::from_secs(1);
 
 /// Harms Redis a few times in the middle of a sale. `harm` returns when Redis was back.
 async fn lose_the_gate(fault: &str, harm: impl AsyncFn(&mut Daemon, &mut Trial) -> Instant) {
@@ -27,8 +27,8 @@ async fn lose_the_gate(fault: &str, harm: impl AsyncFn(&mut Daemon, &mut Trial) 
         crowd.sold(trial.dice.among(round * 25 - 20..round * 25)).await;
         let back = harm(&mut redis, &mut trial).await;
         trial.injected += 1;
-        let after = crowd.sells_after(back + IN_FLIGHT, REBUILT_WITHIN - IN_FLIGHT).await;
-        trial.sold_again(after.map(|after| after + IN_FLIGHT), REBUILT_WITHIN);
+        let after = crowd.sells_after(back + LAST_PROMISES, REBUILT_WITHIN - LAST_PROMISES).await;
+        trial.sold_again(after.map(|after| after + LAST_PROMISES), REBUILT_WITHIN);
     }
     trial.refused_meanwhile(&crowd);
     trial.judge(crowd).await;

@@ -24,7 +24,7 @@ async fn no_letters(trial: &mut Trial, sale: &crate::crowd::Sale) {
     }
 }
 
-/// Guards against: batches set aside because somebody looked at the file with another program.
+/// Guards against: messages set aside because somebody looked at the file with another program.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_of_another_process_costs_no_promise() {
     let mut trial = Trial::begin("embedded: file locked for 12 s", Backend::Embedded).await;
@@ -62,7 +62,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Guards against: batches set aside because the disk was full (issue 14, 2).
+/// Guards against: messages set aside because the disk was full (issue 14, 2).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_costs_no_promise() {
     let mut trial = Trial::begin("embedded: disk full for 5 s", Backend::Embedded).await;

@@ -12,7 +12,7 @@ use crate::books::Books;
 use crate::crowd::{Crowd, Plan, Sale};
 use crate::dice::Dice;
 
-/// What was reserved and never confirmed is decided after ten seconds; the rest is for several such rounds.
+/// What was reserved and is still in flight is decided after ten seconds; the rest is for several such rounds.
 const RECOVERY: Duration = Duration::from_secs(40);
 /// How long buyers who come back for returned units keep trying.
 const COMING_BACK: Duration = Duration::from_secs(15);

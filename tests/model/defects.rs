@@ -28,14 +28,14 @@ pub enum Defect {
     /// Late messages are accepted, and take stock if there is any.
     LateAccepted,
     /// Telling the gate that an order is written restores a missing reservation.
-    ConfirmingRestoresReservation,
+    MarkingWrittenRestoresReservation,
     /// A rebuild does not wait until older promises can no longer be given.
     RebuildWithoutWaiting,
     /// The age of a request is checked before the publish, not after the confirm.
     AgeCheckedBeforePublish,
-    /// Consumers compete: the barrier overtakes an unacked batch.
+    /// Consumers compete: the barrier overtakes an unacked message.
     CompetingConsumers,
-    /// No barrier: the queue is found empty twice, longer apart than a consumer may hold a batch.
+    /// No barrier: the queue is found empty twice, longer apart than a consumer may hold a message.
     EmptyTwiceForBarrier,
     /// A barrier that was delivered before is trusted.
     RedeliveredBarrierTrusted,

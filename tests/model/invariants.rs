@@ -64,7 +64,7 @@ pub const REOPENED_WITH_A_LIVE_ORDER: Claim = Claim {
     holds: |system, s| s.db.epoch >= 3 && system.open(s).is_some_and(|meta| !meta.ended) && s.live_count() > 0,
 };
 
-/// A sale is over, and nothing is left of its gate.
+/// A sale is over, and its gate is gone.
 pub const QUIET_WITHOUT_A_GATE: Claim = Claim {
     name: "quiet without a gate, after a sale",
     holds: |system, s| s.db.retired && s.gate.meta.is_none() && s.live_count() > 0 && system.is_quiet(s),
@@ -111,7 +111,7 @@ fn gate_equals_database(system: &System, s: &State) -> bool {
         return !s.db.retired || s.db.due == 0;
     }
     if s.db.ended && s.db.retired {
-        // What is left of a rebuild that came late: it goes away by itself.
+        // The rest of a rebuild that came late: it goes away by itself.
         return system.open(s).is_none() && s.db.due == 0;
     }
     let same_settings = system.open(s).is_some_and(|meta| meta.epoch == s.db.epoch && meta.stock == s.db.stock);

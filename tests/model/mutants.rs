@@ -55,8 +55,8 @@ mutants! {
     late_accepted_unconditionally:
         LateAcceptedUnconditionally, sale(2, 2).losses(1), breaks NEVER_OVERSOLD after 20;
     late_accepted: LateAccepted, sale(2, 2).losses(1), breaks GATE_COVERS_LIVE_ORDERS after 16;
-    confirming_an_order_restores_a_reservation:
-        ConfirmingRestoresReservation, sale(2, 2).sweepers(2).cancels(1), breaks GATE_NEVER_OVER_OFFERS after 8;
+    marking_an_order_written_restores_a_reservation:
+        MarkingWrittenRestoresReservation, sale(2, 2).sweepers(2).cancels(1), breaks GATE_NEVER_OVER_OFFERS after 8;
     rebuild_without_the_wait: RebuildWithoutWaiting, sale(2, 2).losses(1), breaks NO_PROMISE_TURNED_DOWN after 15;
     age_checked_before_the_publish:
         AgeCheckedBeforePublish, sale(2, 2).losses(1), breaks NO_PROMISE_TURNED_DOWN after 15;

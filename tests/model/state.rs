@@ -122,7 +122,7 @@ pub enum Work {
     Released {
         order: Order,
     },
-    /// Older purchases are fenced off.
+    /// The fence is raised.
     Fenced {
         epoch: u8,
         linked: bool,
@@ -252,7 +252,7 @@ pub struct State {
     pub parked: Option<(Order, u8)>,
     /// Orders that a buyer was told of: 202, or 409 with the id.
     pub promised: Orders,
-    pub left: Budget,
+    pub budget: Budget,
 }
 
 impl State {

@@ -42,13 +42,13 @@ pub enum Step {
     Next(usize),
     Decide(usize),
     Ack(usize),
-    ConfirmWritten(usize),
+    MarkWritten(usize),
     ClearDue(usize),
     Crash(usize),
     LoseConnection(usize),
     Sweep(usize, Order),
     Redo(usize, Order),
-    Fence(usize),
+    RaiseFence(usize),
     BeginRebuild(usize),
     Rebuild(usize),
     CrashRebuild(usize),
@@ -112,7 +112,7 @@ impl System {
             start: None,
             parked: None,
             promised: 0,
-            left: self.budget,
+            budget: self.budget,
         }
     }
 
@@ -134,7 +134,7 @@ impl System {
             Step::Next(consumer) => self.next_prefetched(s, consumer)?,
             Step::Decide(worker) => self.decide_one(s, worker)?,
             Step::Ack(worker) => s.work[worker].unlink()?,
-            Step::ConfirmWritten(worker) => self.confirm_written(s, worker)?,
+            Step::MarkWritten(worker) => self.mark_written(s, worker)?,
             Step::ClearDue(worker) => self.clear_due(s, worker)?,
             Step::Crash(worker) => {
                 s.requeue(worker);
@@ -146,7 +146,7 @@ impl System {
             }
             Step::Sweep(sweeper, order) => self.sweep(s, sweeper, order)?,
             Step::Redo(sweeper, order) => self.redo(s, sweeper, order),
-            Step::Fence(consumer) => self.fence(s, consumer)?,
+            Step::RaiseFence(consumer) => self.raise_fence(s, consumer)?,
             Step::BeginRebuild(rebuilder) => {
                 let Database { epoch, fence, server, retired, .. } = s.db;
                 s.rebuilds[rebuilder] = Rebuild::Inspect { epoch, fence, server, retired };
@@ -154,12 +154,12 @@ impl System {
             Step::Rebuild(rebuilder) => s.rebuilds[rebuilder] = self.rebuild(s, s.rebuilds[rebuilder])?,
             Step::CrashRebuild(rebuilder) => s.rebuilds[rebuilder] = Rebuild::Idle,
             Step::Cancel(order) => {
-                s.left.cancels -= 1;
+                s.budget.cancels -= 1;
                 s.db.rows[order as usize] = Row::Cancelled;
                 s.db.due |= bit(order);
             }
             Step::CancelAtGate(order) => {
-                s.left.cancels -= 1;
+                s.budget.cancels -= 1;
                 let epoch = s.db.epoch;
                 self.release(s, order, epoch).then_some(())?;
             }
@@ -171,30 +171,30 @@ impl System {
             Step::NoteRetired(sweeper) => self.note_retired(s, sweeper)?,
             // A closed gate lives for a day.
             Step::ForgetClosed => {
-                s.left.days -= 1;
+                s.budget.days -= 1;
                 s.gate = Gate::default();
             }
             Step::ForgetDue => s.db.due = 0,
             Step::ReadSettings => s.settings = Some((s.db.stock, s.db.revision, s.db.ended)),
             Step::Configure => self.configure(s)?,
             Step::LoseGate => {
-                s.left.losses -= 1;
+                s.budget.losses -= 1;
                 s.gate = Gate::default();
                 s.run += 1;
             }
             Step::FlushGate => {
-                s.left.flushes -= 1;
+                s.budget.flushes -= 1;
                 s.gate = Gate::default();
             }
             Step::Replicate => s.replica = Some(s.gate),
             Step::FailOver => {
-                s.left.failovers -= 1;
+                s.budget.failovers -= 1;
                 s.gate = s.replica.take()?;
                 s.run += 1;
             }
             // Another instance uses another server, or the operator has moved the gate: those of the old one go on.
             Step::Move => {
-                s.left.moves -= 1;
+                s.budget.moves -= 1;
                 s.deposed = Some(std::mem::take(&mut s.gate));
                 s.run += 1;
             }
@@ -202,7 +202,7 @@ impl System {
             Step::Park(consumer) => self.park(s, consumer)?,
             Step::Replay => self.replay(s)?,
             Step::ReadAtStart => {
-                s.left.starts -= 1;
+                s.budget.starts -= 1;
                 s.start = Some(s.live());
             }
             Step::WriteAtStart => {
@@ -236,7 +236,7 @@ impl System {
     }
 
     fn restock(&self, s: &mut State) -> Option<()> {
-        s.left.restocks -= 1;
+        s.budget.restocks -= 1;
         if self.has(Defect::RestockGateFirst) {
             s.gate.meta.as_mut()?.stock += 1;
         } else {

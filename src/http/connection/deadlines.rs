@@ -31,7 +31,7 @@ impl Connection {
             let earned = seconds(1).saturating_mul(self.taken.get() / rate);
             return (since(then) > most.saturating_add(earned)).then(|| self.end("reply not taken"));
         }
-        if self.in_flight.get() || self.unsent.get() {
+        if self.in_call.get() || self.unsent.get() {
             return None;
         }
         if let Some(then) = self.head_since.get() {
@@ -64,7 +64,7 @@ impl Connection {
         if let Some(then) = self.stalled_since.get() {
             return Some(now.saturating_sub(then)).filter(|ticks| *ticks >= STALL_TICKS_CROWDED);
         }
-        (!self.in_flight.get() && !self.unsent.get()).then(|| now.saturating_sub(self.idle_since.get()))
+        (!self.in_call.get() && !self.unsent.get()).then(|| now.saturating_sub(self.idle_since.get()))
     }
 
     /// Ends the connection at its next turn, which is soon.

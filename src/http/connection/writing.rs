@@ -40,12 +40,12 @@ impl Connection {
 
     /// Everything that was written is with the system.
     pub(in crate::http) fn all_sent(&self) {
-        if !self.in_flight.get() {
+        if !self.in_call.get() {
             self.answering.set(false);
         }
         if self.unsent.take() {
             self.recover();
-            if !self.in_flight.get() {
+            if !self.in_call.get() {
                 let now = self.thread.now();
                 self.idle_since.set(now);
                 if self.head_since.get().is_some() {

@@ -1,4 +1,4 @@
-//! The queue's file: confirmed batches that the database does not hold yet.
+//! The queue's file: confirmed messages that the database does not hold yet.
 //!
 //! One narrow table, appended to at its end, so that what a buyer waits for is one small write and one flush to disk,
 //! however many indexes the orders have.
@@ -38,7 +38,7 @@ diesel::table! {
 
 type DeadRow = (i64, Vec<u8>, String, Option<i64>);
 
-/// What is over for a batch.
+/// What is over for a message.
 pub(super) struct Done {
     pub(super) seq: i64,
     /// Set for one that can never become orders; it is kept aside.
@@ -64,7 +64,7 @@ impl Journal {
     }
 
     /// What an earlier process confirmed and did not finish, in its order.
-    pub(super) fn left(&mut self) -> QueryResult<Vec<(i64, Vec<u8>)>> {
+    pub(super) fn unfinished(&mut self) -> QueryResult<Vec<(i64, Vec<u8>)>> {
         batches::table.order(batches::seq).load(&mut self.conn)
     }
 
@@ -126,7 +126,7 @@ impl Journal {
         done.map_err(|error: diesel::result::Error| error.to_string())
     }
 
-    /// Adds batches and takes away what is done, in one transaction. Repeating it after an error is harmless.
+    /// Adds messages and takes away what is done, in one transaction. Repeating it after an error is harmless.
     pub(super) fn commit(&mut self, done: &[Done], new: &[(i64, Vec<u8>)]) -> QueryResult<()> {
         self.conn.immediate_transaction(|conn| {
             for Done { seq, dead: reason } in done {
@@ -168,7 +168,7 @@ mod tests {
         drop(journal);
 
         let mut journal = Journal::open(&file).unwrap();
-        assert_eq!(journal.left().unwrap(), [(2, b"b".to_vec()), (4, b"d".to_vec())]);
+        assert_eq!(journal.unfinished().unwrap(), [(2, b"b".to_vec()), (4, b"d".to_vec())]);
         assert_eq!(journal.last_seq().unwrap(), 4);
         let parked: Vec<(i64, String)> = dead::table.select((dead::seq, dead::reason)).load(&mut journal.conn).unwrap();
         assert_eq!(parked, [(3, "unreadable".to_owned())]);
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(journal.drop_dead(&some(&["4"])), Ok(1));
         assert_eq!(journal.replay_dead(&some(&["7"])), Ok(1));
         assert_eq!(ids(&mut journal), ["3"]);
-        assert_eq!(journal.left().unwrap(), [(7, b"c".to_vec())]);
+        assert_eq!(journal.unfinished().unwrap(), [(7, b"c".to_vec())]);
         assert_eq!(journal.replay_dead(&Chosen::All), Ok(1));
         std::fs::remove_file(file).unwrap();
     }

@@ -1,4 +1,4 @@
-//! The queue in this process. A batch is confirmed when it is in the journal, a file beside the database; what waits
+//! The queue in this process. A purchase group is confirmed when it is in the journal, a file beside the database; what waits
 //! meanwhile shares the next commit, and its one flush to disk. A consumer's acknowledgement takes it out again, with
 //! some later commit: until then a restart delivers it once more, which is harmless.
 
@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::journal::Done;
 pub use self::journal::Journal;
-use crate::model::PurchaseBatch;
+use crate::model::PurchaseGroup;
 use crate::queue::message::{self, Message};
 use crate::queue::report::{Depth, PublishError};
 use crate::supervision::Supervisor;
@@ -30,7 +30,7 @@ const BRAKE_FROM: usize = CAPACITY / 2;
 const MAX_BRAKE: Duration = Duration::from_millis(40);
 /// Batches in one commit at most.
 const MAX_COMMIT: usize = 256;
-/// How long a publisher waits. Nothing is known about a batch after that (I5).
+/// How long a publisher waits for its confirm. Nothing is known about a message after that (I5).
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 /// A commit that takes longer than this hangs: the disk does not answer.
 const COMMIT_HANGS_AFTER: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ pub struct EmbeddedQueue {
     stopped: Arc<Notify>,
 }
 
-/// A batch in the journal.
+/// A purchase group in the journal.
 pub struct Delivery {
     message: Message,
     seq: i64,
@@ -54,15 +54,15 @@ pub struct Delivery {
 }
 
 enum Entry {
-    Batch { batch: PurchaseBatch, confirm: oneshot::Sender<()> },
+    Group { group: PurchaseGroup, confirm: oneshot::Sender<()> },
     Stop,
 }
 
 /// What publishers, the writer and the deliveries share.
 struct State {
     /// Purchases that are published and not yet acknowledged.
-    waiting: AtomicUsize,
-    /// Batches that are published and not yet acknowledged, and those set aside.
+    unacked: AtomicUsize,
+    /// Messages that are published and not yet acknowledged, and those set aside.
     messages: AtomicI64,
     dead: AtomicI64,
     acknowledged: Notify,
@@ -79,7 +79,7 @@ const NEVER: u64 = u64::MAX;
 struct Writer {
     journal: Journal,
     last_seq: i64,
-    left: Vec<(i64, Vec<u8>)>,
+    unfinished: Vec<(i64, Vec<u8>)>,
     entries: mpsc::Receiver<Entry>,
     state: Arc<State>,
     outage: Outage,
@@ -90,13 +90,13 @@ impl EmbeddedQueue {
     pub(super) fn open(file: &Path) -> Result<Self, String> {
         let failed = |error: diesel::result::Error| format!("{}: {error}", file.display());
         let mut journal = Journal::open(file)?;
-        let (left, last_seq) = (journal.left().map_err(failed)?, journal.last_seq().map_err(failed)?);
+        let (unfinished, last_seq) = (journal.unfinished().map_err(failed)?, journal.last_seq().map_err(failed)?);
         let (entries, receiver) = mpsc::channel(CAPACITY);
         let state = Arc::new(State::new());
         state.dead.store(journal.count_dead().map_err(failed)?, Ordering::Relaxed);
         let outage =
             Outage::new("Could not write the journal; purchases are answered 503", "The journal is written again");
-        let writer = Writer { journal, last_seq, left, entries: receiver, state: state.clone(), outage };
+        let writer = Writer { journal, last_seq, unfinished, entries: receiver, state: state.clone(), outage };
         Ok(Self { entries, writer: Mutex::new(Some(writer)), state, stopped: Arc::default() })
     }
 
@@ -106,7 +106,7 @@ impl EmbeddedQueue {
     ) -> Option<mpsc::Receiver<D>> {
         let mut writer = self.writer.lock().take()?;
         let (deliveries, receiver) = mpsc::channel(CAPACITY);
-        writer.deliver_left(&deliveries);
+        writer.deliver_unfinished(&deliveries);
         let stopped = self.stopped.clone();
         // Not a task: it waits for the disk, and nothing may wait for it at the end of the process.
         supervisor.vital_thread("journal", move || {
@@ -117,7 +117,7 @@ impl EmbeddedQueue {
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.state.waiting.load(Ordering::Relaxed) < CAPACITY && !self.state.is_stalled() && !self.entries.is_closed()
+        self.state.unacked.load(Ordering::Relaxed) < CAPACITY && !self.state.is_stalled() && !self.entries.is_closed()
     }
 
     pub(super) fn depth(&self) -> Depth {
@@ -136,14 +136,14 @@ impl EmbeddedQueue {
         }
     }
 
-    pub(super) async fn publish(&self, batch: &PurchaseBatch) -> Result<(), PublishError> {
+    pub(super) async fn publish(&self, group: &PurchaseGroup) -> Result<(), PublishError> {
         if !self.is_ready() {
             return Err(PublishError::Unavailable);
         }
         let (confirm, confirmed) = oneshot::channel();
-        self.state.expect(batch.items.len());
-        if self.entries.try_send(Entry::Batch { batch: batch.clone(), confirm }).is_err() {
-            self.state.acknowledge(batch.items.len());
+        self.state.expect(group.items.len());
+        if self.entries.try_send(Entry::Group { group: group.clone(), confirm }).is_err() {
+            self.state.acknowledge(group.items.len());
             return Err(PublishError::Unavailable);
         }
         match tokio::time::timeout(CONFIRM_TIMEOUT, confirmed).await {
@@ -156,7 +156,7 @@ impl EmbeddedQueue {
     pub(super) async fn drained(&self) {
         loop {
             let acknowledged = self.state.acknowledged.notified();
-            if self.state.waiting.load(Ordering::Relaxed) == 0 {
+            if self.state.unacked.load(Ordering::Relaxed) == 0 {
                 return;
             }
             acknowledged.await;
@@ -174,7 +174,7 @@ impl EmbeddedQueue {
 impl State {
     fn new() -> Self {
         Self {
-            waiting: AtomicUsize::default(),
+            unacked: AtomicUsize::default(),
             messages: AtomicI64::default(),
             dead: AtomicI64::default(),
             acknowledged: Notify::new(),
@@ -201,25 +201,25 @@ impl State {
     }
 
     fn expect(&self, purchases: usize) {
-        self.waiting.fetch_add(purchases, Ordering::Relaxed);
+        self.unacked.fetch_add(purchases, Ordering::Relaxed);
         self.messages.fetch_add(1, Ordering::Relaxed);
     }
 
     fn acknowledge(&self, purchases: usize) {
         self.messages.fetch_sub(1, Ordering::Relaxed);
-        self.waiting.fetch_sub(purchases, Ordering::Relaxed);
+        self.unacked.fetch_sub(purchases, Ordering::Relaxed);
         self.acknowledged.notify_waiters();
     }
 }
 
 impl Writer {
-    fn deliver_left<D: From<Delivery>>(&mut self, deliveries: &mpsc::Sender<D>) {
+    fn deliver_unfinished<D: From<Delivery>>(&mut self, deliveries: &mpsc::Sender<D>) {
         let mut unreadable = Vec::new();
-        for (seq, body) in std::mem::take(&mut self.left) {
+        for (seq, body) in std::mem::take(&mut self.unfinished) {
             match message::decode(&body) {
-                Ok(Message::Purchases(batch)) => {
-                    self.state.expect(batch.items.len());
-                    self.deliver(seq, batch, deliveries);
+                Ok(Message::Purchases(group)) => {
+                    self.state.expect(group.items.len());
+                    self.deliver(seq, group, deliveries);
                 }
                 other => {
                     let problem = other.err().unwrap_or_else(|| "not purchases".to_owned());
@@ -240,21 +240,21 @@ impl Writer {
             self.entries.blocking_recv_many(&mut received, MAX_COMMIT);
             let stop = received.is_empty() || received.iter().any(|entry| matches!(entry, Entry::Stop));
             let mut rows = Vec::with_capacity(received.len());
-            let mut batches = Vec::with_capacity(received.len());
+            let mut groups = Vec::with_capacity(received.len());
             for entry in received.drain(..) {
-                let Entry::Batch { batch, confirm } = entry else { continue };
+                let Entry::Group { group, confirm } = entry else { continue };
                 self.last_seq += 1;
-                rows.push((self.last_seq, message::encode(&batch)));
-                batches.push((self.last_seq, batch, confirm));
+                rows.push((self.last_seq, message::encode(&group)));
+                groups.push((self.last_seq, group, confirm));
             }
-            std::thread::sleep(brake(self.state.waiting.load(Ordering::Relaxed)));
+            std::thread::sleep(brake(self.state.unacked.load(Ordering::Relaxed)));
             crash_point!("after_publish");
             crash_point!("journal");
             self.commit(&rows);
-            for (seq, batch, confirm) in batches {
+            for (seq, group, confirm) in groups {
                 // A publisher that gave up has gone.
                 let _ = confirm.send(());
-                self.deliver(seq, batch, deliveries);
+                self.deliver(seq, group, deliveries);
             }
             if stop {
                 return;
@@ -278,16 +278,16 @@ impl Writer {
         self.outage.ended();
     }
 
-    fn deliver<D: From<Delivery>>(&self, seq: i64, batch: PurchaseBatch, deliveries: &mpsc::Sender<D>) {
-        let delivery = Delivery { message: Message::Purchases(batch), seq, state: self.state.clone() };
+    fn deliver<D: From<Delivery>>(&self, seq: i64, group: PurchaseGroup, deliveries: &mpsc::Sender<D>) {
+        let delivery = Delivery { message: Message::Purchases(group), seq, state: self.state.clone() };
         // There is room for as many deliveries as purchases. Without a consumer it stays in the journal.
         let _ = deliveries.try_send(delivery.into());
     }
 }
 
 /// How long a commit is put off when so many purchases wait to be written.
-fn brake(waiting: usize) -> Duration {
-    MAX_BRAKE.mul_f64(waiting.saturating_sub(BRAKE_FROM) as f64 / (CAPACITY - BRAKE_FROM) as f64)
+fn brake(unacked: usize) -> Duration {
+    MAX_BRAKE.mul_f64(unacked.saturating_sub(BRAKE_FROM) as f64 / (CAPACITY - BRAKE_FROM) as f64)
 }
 
 impl Delivery {
@@ -310,8 +310,8 @@ impl Delivery {
     fn done(self, dead: Option<String>) {
         self.state.dead.fetch_add(i64::from(dead.is_some()), Ordering::Relaxed);
         self.state.done.lock().push(Done { seq: self.seq, dead });
-        if let Message::Purchases(batch) = &self.message {
-            self.state.acknowledge(batch.items.len());
+        if let Message::Purchases(group) = &self.message {
+            self.state.acknowledge(group.items.len());
         }
     }
 }

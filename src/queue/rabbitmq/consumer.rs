@@ -25,7 +25,7 @@ const PREFETCH: u16 = 1024;
 /// Checks from one count of the queues' messages to the next.
 const DEPTH_TICKS: u32 = 10;
 
-/// Sends each product's batches to the same consumer.
+/// Sends each product's messages to the same consumer.
 pub(super) struct Router<D> {
     consumers: Vec<mpsc::Sender<D>>,
 }

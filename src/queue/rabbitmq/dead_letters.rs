@@ -137,7 +137,7 @@ impl DeadLetters {
         Ok(kept)
     }
 
-    /// What is left goes back, and the next command finds it there.
+    /// What was not taken away goes back, and the next command finds it there.
     pub(in crate::queue) async fn close(self) {
         let closing = async {
             let _ = self.channel.clone().close().await;

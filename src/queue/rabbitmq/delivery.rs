@@ -96,8 +96,8 @@ impl Unacked {
             tags.remove(tag);
         }
         self.depth.unacknowledged(tags.len());
-        let first_left = tags.first().copied().unwrap_or(u64::MAX);
-        let (before, behind): (Vec<u64>, Vec<u64>) = done.into_iter().partition(|tag| *tag < first_left);
+        let first_unacked = tags.first().copied().unwrap_or(u64::MAX);
+        let (before, behind): (Vec<u64>, Vec<u64>) = done.into_iter().partition(|tag| *tag < first_unacked);
         let up_to = before.into_iter().max().map(|tag| (tag, true));
         for (tag, multiple) in up_to.into_iter().chain(behind.into_iter().map(|tag| (tag, false))) {
             if let Err(error) = self.channel.basic_ack(BasicAckArguments::new(tag, multiple)).await {

@@ -37,7 +37,7 @@ pub(super) use self::problem::Trouble;
 use self::publisher::Publisher;
 use self::unconfirmed::{Destination, Unconfirmed};
 use crate::config;
-use crate::model::PurchaseBatch;
+use crate::model::PurchaseGroup;
 use crate::queue::message::{self, Barrier};
 use crate::queue::report::{Depth, PublishError};
 use crate::supervision::Supervisor;
@@ -110,8 +110,8 @@ impl RabbitMqQueue {
         self.depth.read()
     }
 
-    pub(super) async fn publish(&self, batch: &PurchaseBatch) -> Result<(), PublishError> {
-        self.send(message::encode(batch)).await
+    pub(super) async fn publish(&self, group: &PurchaseGroup) -> Result<(), PublishError> {
+        self.send(message::encode(group)).await
     }
 
     pub(super) async fn publish_barrier(&self, barrier: Barrier) -> Result<(), PublishError> {
@@ -155,7 +155,7 @@ impl RabbitMqQueue {
 
     async fn keep_publishing(&self) {
         let mut pauses = Pauses::default();
-        // What an earlier connection left, if this task begins anew.
+        // What an earlier connection has not confirmed, if this task begins anew.
         self.publishing.unlinked();
         self.unconfirmed.unlinked();
         while !self.stop.is_cancelled() {

@@ -151,7 +151,7 @@ impl Probe {
         // Not empty: with an alarm the broker stops reading a connection at the header of its first message, which for an
         // empty one is its end.
         channel.basic_publish(BasicProperties::default(), PROBE_BODY.to_vec(), target).await?;
-        let waiting = async {
+        let coming_back = async {
             if tokio::time::timeout(BLOCKED_AFTER, self.returned.notified()).await.is_err() {
                 condition.ill(Problem::blocked());
                 self.returned.notified().await;
@@ -161,7 +161,7 @@ impl Probe {
             () = failure.token().cancelled() => {
                 Err(failure.problem().unwrap_or_else(|| Problem::unreachable("the channel was closed")))
             }
-            returned = tokio::time::timeout(GIVEN_UP_AFTER, waiting) => returned.map_err(|_| Problem::blocked()),
+            returned = tokio::time::timeout(GIVEN_UP_AFTER, coming_back) => returned.map_err(|_| Problem::blocked()),
         }
     }
 }

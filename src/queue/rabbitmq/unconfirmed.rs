@@ -36,7 +36,7 @@ pub(super) struct Outgoing {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Outgoing>,
+    unsent: VecDeque<Outgoing>,
     /// In the order they were sent, so in the order of their delivery tags.
     sent: VecDeque<(u64, Outgoing)>,
     last_tag: u64,
@@ -78,7 +78,7 @@ impl Unconfirmed {
         let state = self.state();
         !state.closed
             && state.overdue().is_none()
-            && state.waiting.len() + state.sent.len() < CAPACITY
+            && state.unsent.len() + state.sent.len() < CAPACITY
             && state.refused_at.is_none_or(|at| at.elapsed() > REFUSED_PAUSE)
     }
 
@@ -92,10 +92,10 @@ impl Unconfirmed {
         let (waiter, confirm) = oneshot::channel();
         {
             let mut state = self.state();
-            if state.closed || state.waiting.len() + state.sent.len() >= CAPACITY {
+            if state.closed || state.unsent.len() + state.sent.len() >= CAPACITY {
                 return Err(PublishError::Unavailable);
             }
-            state.waiting.push_back(Outgoing { to, body, reason, deadline: Instant::now() + CONFIRM_TIMEOUT, waiter });
+            state.unsent.push_back(Outgoing { to, body, reason, deadline: Instant::now() + CONFIRM_TIMEOUT, waiter });
         }
         self.filled.notify_one();
         match tokio::time::timeout(CONFIRM_TIMEOUT, confirm).await {
@@ -109,7 +109,7 @@ impl Unconfirmed {
         loop {
             {
                 let mut state = self.state();
-                if let Some(message) = state.waiting.pop_front() {
+                if let Some(message) = state.unsent.pop_front() {
                     state.last_tag += 1;
                     let tag = state.last_tag;
                     let copy = (message.to, message.body.clone(), message.reason.clone());
@@ -142,17 +142,17 @@ impl Unconfirmed {
         let mut state = self.state();
         state.last_tag = 0;
         while let Some((_, message)) = state.sent.pop_back() {
-            state.waiting.push_front(message);
+            state.unsent.push_front(message);
         }
         let now = Instant::now();
-        state.waiting.retain(|message| message.deadline > now && !message.waiter.is_closed());
+        state.unsent.retain(|message| message.deadline > now && !message.waiter.is_closed());
     }
 
     /// Turns away what still waits and everything after.
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
-        state.waiting.clear();
+        state.unsent.clear();
         state.sent.clear();
     }
 }

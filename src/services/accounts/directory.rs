@@ -19,9 +19,9 @@ use crate::error::{Error, Result};
 /// Users remembered at most: some 40 MiB.
 const MAX_KNOWN: u64 = 200_000;
 /// Users asked for in one query.
-const MAX_BATCH: usize = 500;
+const MAX_ASKED: usize = 500;
 /// Requests that wait for a query at most.
-const MAX_WAITING: usize = 10_000;
+const MAX_QUESTIONS: usize = 10_000;
 /// How long one of them waits.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Inserts of several instances can be in each other's way.
@@ -52,7 +52,7 @@ impl Directory {
     /// Of the users of `issuer`, each remembered for `kept`; the second must run.
     pub(super) fn new(db: Db, issuer: String, kept: Duration) -> (Self, Asking) {
         let known = Cache::builder().max_capacity(MAX_KNOWN).time_to_live(kept).build();
-        let (sender, questions) = mpsc::channel(MAX_WAITING);
+        let (sender, questions) = mpsc::channel(MAX_QUESTIONS);
         (
             Self { known: known.clone(), questions: sender },
             Asking { db, issuer, known, questions: Mutex::new(questions) },
@@ -81,11 +81,11 @@ impl Directory {
 impl Asking {
     /// Answers until `stop`.
     pub(super) async fn run(&self, stop: CancellationToken) {
-        let (mut batch, mut questions) = (Vec::new(), self.questions.lock().await);
-        while let Some(1..) = stop.run_until_cancelled(questions.recv_many(&mut batch, MAX_BATCH)).await {
+        let (mut taken, mut questions) = (Vec::new(), self.questions.lock().await);
+        while let Some(1..) = stop.run_until_cancelled(questions.recv_many(&mut taken, MAX_ASKED)).await {
             // Who has hung up meanwhile needs no number.
-            batch.retain(|question| !question.reply.is_closed());
-            let mut subjects: Vec<String> = batch.iter().map(|question| question.subject.clone()).collect();
+            taken.retain(|question| !question.reply.is_closed());
+            let mut subjects: Vec<String> = taken.iter().map(|question| question.subject.clone()).collect();
             subjects.sort_unstable();
             subjects.dedup();
             let mut tries = 0;
@@ -96,7 +96,7 @@ impl Asking {
                     found => break found.map_err(Arc::new),
                 }
             };
-            for Question { subject, reply } in batch.drain(..) {
+            for Question { subject, reply } in taken.drain(..) {
                 let answer = match &found {
                     Ok(users) => users
                         .get(&subject)

@@ -207,14 +207,14 @@ impl Keys {
                 *looked = Some(Instant::now());
             });
             let pause = if failing.is_some() { LEAST_PAUSE.min(reread) } else { reread };
-            let waiting = async {
+            let pause = async {
                 tokio::time::sleep(LEAST_PAUSE.min(pause)).await;
                 tokio::select! {
                     () = tokio::time::sleep(pause.saturating_sub(LEAST_PAUSE)) => {}
                     () = self.wanted.notified() => {}
                 }
             };
-            if stop.run_until_cancelled(waiting).await.is_none() {
+            if stop.run_until_cancelled(pause).await.is_none() {
                 return;
             }
         }

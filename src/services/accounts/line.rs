@@ -1,4 +1,4 @@
-//! The line of those who wait for a password to be hashed: fair to addresses, and one hash in flight an account.
+//! The line of those who wait for a password to be hashed: fair to addresses, and one hash at a time an account.
 //!
 //! Addresses take turns, so one that sends much waits for itself. Within an address who came first is first. A place
 //! stays its owner's for a while when they stop waiting: who is told to come again (429) and does finds it where it would

@@ -49,17 +49,17 @@ pub struct PasswordHasher {
 struct Handle(Arc<Shared>);
 
 struct Shared {
-    waiting: Mutex<Waiting>,
+    lines: Mutex<Lines>,
     wake: Condvar,
     threads: u32,
 }
 
-struct Waiting {
+struct Lines {
     known: Line<Box<dyn Job>>,
     strangers: Line<Box<dyn Job>>,
     /// Who was last.
     last_was_known: bool,
-    /// Accounts that have a hash in flight.
+    /// Accounts of which a hash is being made.
     busy: HashSet<String>,
     /// What a turn takes, lately.
     turn: Duration,
@@ -94,7 +94,7 @@ impl Waiter for Box<dyn Job> {
     }
 }
 
-impl Waiting {
+impl Lines {
     fn line(&mut self, known: bool) -> &mut Line<Box<dyn Job>> {
         if known { &mut self.known } else { &mut self.strangers }
     }
@@ -129,7 +129,7 @@ impl PasswordHasher {
     /// `cores` of the machine; one is left to the sale where there are two or more.
     pub fn new(cost: u32, cores: usize) -> Self {
         let threads = (cores - 1).max(1);
-        let waiting = Waiting {
+        let lines = Lines {
             known: Line::default(),
             strangers: Line::default(),
             last_was_known: false,
@@ -137,7 +137,7 @@ impl PasswordHasher {
             turn: FIRST_GUESS.mul_f64(f64::from(cost as i32 - 12).exp2()),
             ended: false,
         };
-        let shared = Arc::new(Shared { waiting: Mutex::new(waiting), wake: Condvar::new(), threads: threads as u32 });
+        let shared = Arc::new(Shared { lines: Mutex::new(lines), wake: Condvar::new(), threads: threads as u32 });
         for _ in 0..threads {
             let shared = shared.clone();
             std::thread::spawn(move || shared.work());
@@ -198,12 +198,12 @@ impl PasswordHasher {
         let network = Network::of(asker.from);
         let (reply, done) = oneshot::channel();
         let joined = {
-            let mut waiting = shared.waiting.lock();
-            let patience = waiting.turns_within(HELD_FOR, shared.threads);
+            let mut lines = shared.lines.lock();
+            let patience = lines.turns_within(HELD_FOR, shared.threads);
             let job = Box::new(Ask { work, reply });
-            match waiting.line(asker.known).join(network, asker.account, job, patience) {
+            match lines.line(asker.known).join(network, asker.account, job, patience) {
                 Joined::Held(_) => Ok(()),
-                Joined::ComeAgain(turns) | Joined::Full(turns) => Err(waiting.time(turns, shared.threads)),
+                Joined::ComeAgain(turns) | Joined::Full(turns) => Err(lines.time(turns, shared.threads)),
             }
         };
         joined.map_err(come_again)?;
@@ -211,9 +211,9 @@ impl PasswordHasher {
         match tokio::time::timeout(HELD_FOR, done).await {
             Ok(done) => done.map_err(|_| Error::Internal("hashing a password panicked".to_owned()))?,
             Err(_) => {
-                let mut waiting = shared.waiting.lock();
-                let turns = waiting.line(asker.known).turns_before_account(network, asker.account);
-                Err(come_again(waiting.time(turns, shared.threads)))
+                let mut lines = shared.lines.lock();
+                let turns = lines.line(asker.known).turns_before_account(network, asker.account);
+                Err(come_again(lines.time(turns, shared.threads)))
             }
         }
     }
@@ -230,7 +230,7 @@ fn failed(error: bcrypt::BcryptError) -> Error {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.waiting.lock().ended = true;
+        self.0.lines.lock().ended = true;
         self.0.wake.notify_all();
     }
 }
@@ -247,26 +247,26 @@ impl Shared {
             let begun = Instant::now();
             // Its caller finds that there is no reply.
             let _ = catch_unwind(AssertUnwindSafe(|| job.run()));
-            self.waiting.lock().busy.remove(&account);
+            self.lines.lock().busy.remove(&account);
             // Another thread may have passed it over.
             self.wake.notify_one();
             // Priority alone leaves a busy sale too little: this way a thread takes half of a core at most.
             std::thread::sleep(begun.elapsed());
-            let mut waiting = self.waiting.lock();
-            waiting.turn = (waiting.turn * 7 + begun.elapsed()) / 8;
+            let mut lines = self.lines.lock();
+            lines.turn = (lines.turn * 7 + begun.elapsed()) / 8;
         }
     }
 
     fn wait_for_work(&self) -> Option<(String, Box<dyn Job>)> {
-        let mut waiting = self.waiting.lock();
+        let mut lines = self.lines.lock();
         loop {
-            if waiting.ended {
+            if lines.ended {
                 return None;
             }
-            if let Some(next) = waiting.next() {
+            if let Some(next) = lines.next() {
                 return Some(next);
             }
-            self.wake.wait(&mut waiting);
+            self.wake.wait(&mut lines);
         }
     }
 }
@@ -361,7 +361,7 @@ mod tests {
         let panicked = hasher.take_turn::<()>(asker("alice", 1), || panic!("in a test")).await;
         assert!(matches!(panicked, Err(Error::Internal(_))));
         let go_on = hold(&hasher).await;
-        hasher.handle.0.waiting.lock().turn = Duration::from_secs(7);
+        hasher.handle.0.lines.lock().turn = Duration::from_secs(7);
         let ask = |number: usize| {
             let hasher = hasher.clone();
             tokio::spawn(async move { hasher.take_turn(asker(&number.to_string(), 1), move || Ok(number)).await })

@@ -70,8 +70,8 @@ impl ProductCommands {
         self.answer(key, product).await
     }
 
-    /// Writes a new product, together with the use of `key`. When the commit was not confirmed, and nobody can say whether
-    /// it happened, the product is taken off sale, for its merchant is told that there is none.
+    /// Writes a new product, together with the use of `key`. When the result of the commit is unknown, and cannot be found out,
+    /// the product is taken off sale, for its merchant is told that there is none.
     async fn insert(&self, request: CreateProduct, server_id: &str, key: Option<NewKey>) -> Result<Product> {
         // By the clock that opens sales, which was just asked: one that starts now can be bought at once.
         let now = self.gate.now();

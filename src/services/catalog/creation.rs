@@ -1,4 +1,4 @@
-//! A product whose commit nobody has confirmed: it may exist or not, and must not go on sale by itself after its merchant
+//! A product whose commit has an unknown result: it may exist or not, and must not go on sale by itself after its merchant
 //! was told 503.
 
 use std::time::Duration;

@@ -23,7 +23,7 @@ pub struct ProductQueries {
 }
 
 impl ProductQueries {
-    /// Reads `db`, and asks `gate` for what is left.
+    /// Reads `db`, and asks `gate` what remains.
     pub fn new(db: Db, gate: Arc<StockGate>, known: Arc<KnownProducts>, currency: Currency) -> Self {
         Self { db, gate, known, page_cache: PageCache::new(), currency }
     }
@@ -75,9 +75,9 @@ impl ProductQueries {
             .db
             .read_page(db::PageOf::Products, move |conn| Box::pin(conn.list_products(state, now, before, wanted)))
             .await?;
-        let left = if products.count > limit { products.keys.last() } else { None };
-        let left = left.filter(|id| ProductId::try_from(**id).is_ok()).map(i64::to_string);
-        let page = Page::cut(products.rows, limit, left, |product| product.id.to_string());
+        let go_on_after = if products.count > limit { products.keys.last() } else { None };
+        let go_on_after = go_on_after.filter(|id| ProductId::try_from(**id).is_ok()).map(i64::to_string);
+        let page = Page::cut(products.rows, limit, go_on_after, |product| product.id.to_string());
         Ok(Page { items: self.views(page.items).await?, next_cursor: page.next_cursor })
     }
 

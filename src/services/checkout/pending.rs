@@ -70,7 +70,7 @@ pub(super) fn answer_all(answers: impl IntoIterator<Item = (PendingPurchase, Res
         }
     }
     for (dispatcher, handed) in threads {
-        // A thread that has ended has nobody left to answer.
+        // A thread that has ended has nobody to answer.
         let _ = dispatcher.0.send(handed);
     }
 }
@@ -80,16 +80,16 @@ pub(super) fn refuse_all(pending: impl IntoIterator<Item = PendingPurchase>, why
     answer_all(pending.into_iter().map(|pending| (pending, Err(why()))));
 }
 
-/// Groups purchases by product; within a product they keep their order.
+/// Purchases, product by product; within a product they keep their order.
 pub(super) fn by_product(pending: impl Iterator<Item = PendingPurchase>) -> Vec<(ProductId, Vec<PendingPurchase>)> {
-    let mut groups: Vec<(ProductId, Vec<PendingPurchase>)> = Vec::new();
+    let mut products: Vec<(ProductId, Vec<PendingPurchase>)> = Vec::new();
     for pending in pending {
-        match groups.iter_mut().find(|(product, _)| *product == pending.product) {
-            Some((_, group)) => group.push(pending),
-            None => groups.push((pending.product, vec![pending])),
+        match products.iter_mut().find(|(product, _)| *product == pending.product) {
+            Some((_, together)) => together.push(pending),
+            None => products.push((pending.product, vec![pending])),
         }
     }
-    groups
+    products
 }
 
 /// One to test with, and where its answer comes.
@@ -114,10 +114,10 @@ mod tests {
     async fn each_purchase_gets_its_own_answer_whichever_thread_it_came_from() {
         let ((one, one_hands_over), (other, other_hands_over)) = (ReplyDispatcher::open(), ReplyDispatcher::open());
         let dispatchers = [None, Some(&one), Some(&other), Some(&one), None];
-        let (waiting, answers): (Vec<_>, Vec<_>) =
+        let (clicks, answers): (Vec<_>, Vec<_>) =
             dispatchers.map(|dispatcher| pending(1, dispatcher)).into_iter().unzip();
-        let orders: Vec<OrderId> = waiting.iter().map(|pending| pending.purchase.order_id).collect();
-        answer_all(waiting.into_iter().map(|pending| {
+        let orders: Vec<OrderId> = clicks.iter().map(|pending| pending.purchase.order_id).collect();
+        answer_all(clicks.into_iter().map(|pending| {
             let Purchase { order_id, quantity, .. } = pending.purchase;
             (pending, Ok(Accepted { order_id, quantity, terms: None }))
         }));
@@ -130,12 +130,14 @@ mod tests {
 
     #[test]
     fn purchases_of_a_product_go_together_in_the_order_they_came() {
-        let waiting: Vec<_> = [7, 8, 7, 9, 8].map(|product| pending(product, None).0).into_iter().collect();
-        let orders: Vec<OrderId> = waiting.iter().map(|pending| pending.purchase.order_id).collect();
-        let groups = by_product(waiting.into_iter()).into_iter();
-        let groups: Vec<(i64, Vec<OrderId>)> = groups
-            .map(|(product, group)| (product.get(), group.iter().map(|pending| pending.purchase.order_id).collect()))
+        let clicks: Vec<_> = [7, 8, 7, 9, 8].map(|product| pending(product, None).0).into_iter().collect();
+        let orders: Vec<OrderId> = clicks.iter().map(|pending| pending.purchase.order_id).collect();
+        let products = by_product(clicks.into_iter()).into_iter();
+        let products: Vec<(i64, Vec<OrderId>)> = products
+            .map(|(product, together)| {
+                (product.get(), together.iter().map(|pending| pending.purchase.order_id).collect())
+            })
             .collect();
-        assert_eq!(groups, [(7, vec![orders[0], orders[2]]), (8, vec![orders[1], orders[4]]), (9, vec![orders[3]])]);
+        assert_eq!(products, [(7, vec![orders[0], orders[2]]), (8, vec![orders[1], orders[4]]), (9, vec![orders[3]])]);
     }
 }

@@ -6,8 +6,8 @@ use super::admission::{Admitted, Reserved};
 use super::pending::{Accepted, PendingPurchase, answer_all, refuse_all};
 use super::shared::{Checkout, may_not_promise};
 use crate::error::{Error, Result};
-use crate::model::{Denial, OrderId, OrderIds, ProductId, Purchase, PurchaseBatch, Terms};
-use crate::queue::{BATCH_MAX, PublishError};
+use crate::model::{Denial, OrderId, OrderIds, ProductId, Purchase, PurchaseGroup, Terms};
+use crate::queue::{GROUP_MAX, PublishError};
 use crate::services::deployment::PROMISE_MAX_AGE;
 
 /// A purchase that is confirmed does not wait longer for its note at the gate.
@@ -17,12 +17,12 @@ impl Checkout {
     /// Publishes reservations and answers once they are confirmed. Releases nothing, whatever happens: what a failed
     /// publish leaves is decided in the database later (I5).
     pub(super) async fn publish(&self, Admitted { product, epoch, terms, reserved }: Admitted) {
-        let batch = message_of(product, epoch, &reserved);
+        let group = message_of(product, epoch, &reserved);
         crash_point!("before_publish");
-        match self.publish_and_note(&batch).await {
+        match self.publish_and_note(&group).await {
             Ok(()) => {
                 crash_point!("before_reply");
-                self.confirmed.remember(batch.items.iter().map(|item| item.order_id));
+                self.confirmed.remember(group.items.iter().map(|item| item.order_id));
                 self.promise(product, epoch, terms, reserved);
             }
             Err(error) => {
@@ -33,9 +33,9 @@ impl Checkout {
     }
 
     /// Publishes, and notes at the gate that something of the product is in flight.
-    async fn publish_and_note(&self, batch: &PurchaseBatch) -> std::result::Result<(), PublishError> {
-        let (product, begun) = (batch.product_id, Instant::now());
-        let publish = async { (self.queue.publish(batch).await, begun.elapsed()) };
+    async fn publish_and_note(&self, group: &PurchaseGroup) -> std::result::Result<(), PublishError> {
+        let (product, begun) = (group.product_id, Instant::now());
+        let publish = async { (self.queue.publish(group).await, begun.elapsed()) };
         let note = tokio::time::timeout(NOTE_PATIENCE, self.gate.note_in_flight(product));
         let ((confirmed, took), noted) = tokio::join!(publish, note);
         if !matches!(noted, Ok(Ok(()))) {
@@ -69,7 +69,7 @@ impl Checkout {
 }
 
 /// The message that takes reservations to the consumers, each order once.
-fn message_of(product_id: ProductId, epoch: i64, reserved: &[Reserved]) -> PurchaseBatch {
+fn message_of(product_id: ProductId, epoch: i64, reserved: &[Reserved]) -> PurchaseGroup {
     // Two entries share an order id only if a click was repeated.
     let repeats = reserved.iter().any(|held| held.order_id != held.pending.purchase.order_id);
     let mut seen = OrderIds::default();
@@ -82,7 +82,7 @@ fn message_of(product_id: ProductId, epoch: i64, reserved: &[Reserved]) -> Purch
         })
         .filter(|item| !repeats || seen.insert(item.order_id))
         .collect();
-    PurchaseBatch { product_id, epoch, revision: reserved.first().map(|held| held.revision), items }
+    PurchaseGroup { product_id, epoch, revision: reserved.first().map(|held| held.revision), items }
 }
 
 /// The answer to a purchase whose order is confirmed to be in the queue.
@@ -108,7 +108,7 @@ impl Admitted {
         std::iter::from_fn(move || {
             let waiting = reserved.as_slice();
             let revision = waiting.first()?.revision;
-            let count = waiting.iter().take(BATCH_MAX).take_while(|held| held.revision == revision).count();
+            let count = waiting.iter().take(GROUP_MAX).take_while(|held| held.revision == revision).count();
             Some(Self { product, epoch, terms, reserved: reserved.by_ref().take(count).collect() })
         })
     }
@@ -128,21 +128,21 @@ mod tests {
 
     #[test]
     fn a_message_holds_purchases_of_one_revision_as_many_as_it_may_hold() {
-        let mut all: Vec<Reserved> = (0..BATCH_MAX + 1).map(|_| reserved(2, None)).collect();
+        let mut all: Vec<Reserved> = (0..GROUP_MAX + 1).map(|_| reserved(2, None)).collect();
         all.push(reserved(1, None));
         let admitted = Admitted { product: 1_i64.try_into().unwrap(), epoch: 7, terms: None, reserved: all };
         let held = |message: Admitted| (message.epoch, message.reserved[0].revision, message.reserved.len());
         let messages: Vec<_> = admitted.into_messages().map(held).collect();
         let revision = |number: i64| Revision::try_from(number).unwrap();
-        assert_eq!(messages, [(7, revision(1), 1), (7, revision(2), BATCH_MAX), (7, revision(2), 1)]);
+        assert_eq!(messages, [(7, revision(1), 1), (7, revision(2), GROUP_MAX), (7, revision(2), 1)]);
     }
 
     #[test]
     fn an_order_that_several_ask_for_again_is_in_the_message_once() {
         let first = reserved(1, None);
         let order = first.order_id;
-        let batch = message_of(1_i64.try_into().unwrap(), 7, &[first, reserved(1, Some(order)), reserved(1, None)]);
-        let orders: Vec<OrderId> = batch.items.iter().map(|item| item.order_id).collect();
+        let group = message_of(1_i64.try_into().unwrap(), 7, &[first, reserved(1, Some(order)), reserved(1, None)]);
+        let orders: Vec<OrderId> = group.items.iter().map(|item| item.order_id).collect();
         assert_eq!((orders.len(), orders[0]), (2, order));
         assert_ne!(orders[1], order);
     }

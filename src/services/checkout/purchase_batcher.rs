@@ -18,10 +18,10 @@ use super::pending::{Accepted, PendingPurchase, ReplyDispatcher, by_product};
 use super::shared::{Checkout, may_not_promise};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, Purchase, Quantity, UserId};
-use crate::queue::BATCH_MAX;
+use crate::queue::GROUP_MAX;
 
 /// Purchases that a batcher takes at a time, so that it keeps up with a queue that takes its time to confirm.
-const MAX_TAKEN: usize = 4 * BATCH_MAX;
+const MAX_TAKEN: usize = 4 * GROUP_MAX;
 
 /// Name of the batchers' tasks.
 const TASK: &str = "purchases";
@@ -29,25 +29,25 @@ const TASK: &str = "purchases";
 /// See the module.
 pub struct PurchaseBatcher {
     checkout: Arc<Checkout>,
-    waiting: mpsc::Sender<PendingPurchase>,
+    pending: mpsc::Sender<PendingPurchase>,
     dispatcher: Option<ReplyDispatcher>,
 }
 
 impl PurchaseBatcher {
-    /// A batcher with room for `capacity` waiting purchases, and its task, which ends once the batcher is dropped and its work
+    /// A batcher with room for `capacity` pending purchases, and its task, which ends once the batcher is dropped and its work
     /// is done.
     pub fn open(checkout: &Arc<Checkout>, capacity: usize) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (waiting, pending) = mpsc::channel(capacity);
-        let work = checkout.supervisor.vital_while_asked(TASK, serve_all(checkout.clone(), pending));
-        (Self { checkout: checkout.clone(), waiting, dispatcher: None }, work)
+        let (pending, received) = mpsc::channel(capacity);
+        let work = checkout.supervisor.vital_while_asked(TASK, serve_all(checkout.clone(), received));
+        (Self { checkout: checkout.clone(), pending, dispatcher: None }, work)
     }
 
     /// The same batcher for clicks of another thread than its task's, and what hands that thread the answers.
     pub fn attach_worker(&self) -> (Self, impl Future<Output = ()> + 'static) {
         let (dispatcher, handing) = ReplyDispatcher::open();
-        let (checkout, waiting) = (self.checkout.clone(), self.waiting.clone());
+        let (checkout, pending) = (self.checkout.clone(), self.pending.clone());
         let handing = checkout.supervisor.vital_while_asked("purchase-replies", handing);
-        (Self { checkout, waiting, dispatcher: Some(dispatcher) }, handing)
+        (Self { checkout, pending, dispatcher: Some(dispatcher) }, handing)
     }
 
     /// Buys units, all of them or none. `Ok` is a promise: the order exists from here on, whatever crashes (I2).
@@ -71,16 +71,16 @@ impl PurchaseBatcher {
         let (reply, answer) = oneshot::channel();
         let purchase = Purchase { order_id: OrderId::draw(product), user_id, quantity };
         let pending = PendingPurchase { product, purchase, clicked_at, reply, dispatcher: self.dispatcher.clone() };
-        self.waiting.try_send(pending).map_err(|_| Error::Unavailable("too many purchases wait".to_owned()))?;
+        self.pending.try_send(pending).map_err(|_| Error::Unavailable("too many purchases wait".to_owned()))?;
         answer.await.map_err(|_| Error::Unavailable("nobody answered the purchase".to_owned()))?
     }
 }
 
-async fn serve_all(checkout: Arc<Checkout>, mut pending: mpsc::Receiver<PendingPurchase>) {
+async fn serve_all(checkout: Arc<Checkout>, mut received: mpsc::Receiver<PendingPurchase>) {
     let mut taken = Vec::with_capacity(MAX_TAKEN);
-    while pending.recv_many(&mut taken, MAX_TAKEN).await > 0 {
-        let groups = by_product(taken.drain(..)).into_iter();
-        join_all(groups.map(|(product, group)| serve_or_drop(&checkout, product, group))).await;
+    while received.recv_many(&mut taken, MAX_TAKEN).await > 0 {
+        let products = by_product(taken.drain(..)).into_iter();
+        join_all(products.map(|(product, pending)| serve_or_drop(&checkout, product, pending))).await;
     }
 }
 

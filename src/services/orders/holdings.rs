@@ -21,7 +21,7 @@ use crate::stock::{HeldUnit, StockGate};
 /// Users who are answered by one look.
 const MAX_USERS: usize = 200;
 /// Users who wait for one; more are turned away.
-const MAX_WAITING: usize = 2_000;
+const MAX_QUESTIONS: usize = 2_000;
 /// Users times products in one step, which others at the gate wait for: about half a millisecond of Redis.
 const FIELDS_A_STEP: usize = 1_000;
 /// The rest after a look, in times of what it took, and the longest.
@@ -59,8 +59,8 @@ impl Holdings {
         gate: Arc<StockGate>,
         unfinished_sales: Arc<UnfinishedSales>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (questions, waiting) = mpsc::channel(MAX_WAITING);
-        (Self { questions }, Looks { gate, unfinished_sales }.answer(waiting))
+        let (questions, asked) = mpsc::channel(MAX_QUESTIONS);
+        (Self { questions }, Looks { gate, unfinished_sales }.answer(asked))
     }
 
     /// What a user holds at a moment after this call.
@@ -76,9 +76,9 @@ impl Holdings {
 }
 
 impl Looks {
-    async fn answer(self, mut waiting: mpsc::Receiver<Question>) {
+    async fn answer(self, mut asked: mpsc::Receiver<Question>) {
         let mut questions = Vec::with_capacity(MAX_USERS);
-        while waiting.recv_many(&mut questions, MAX_USERS).await > 0 {
+        while asked.recv_many(&mut questions, MAX_USERS).await > 0 {
             questions.retain(|question: &Question| !question.answer.is_closed());
             let begun = Instant::now();
             let users: Vec<UserId> = questions.iter().map(|question| question.user).collect();

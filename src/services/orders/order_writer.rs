@@ -7,10 +7,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::batch_size::{self, BatchSize};
-use crate::db::{BatchLimits, Db, DbConn, DbError, ErrorClass, NewOrder};
+use super::write_batch_size::{self, WriteBatchSize};
+use crate::db::{Db, DbConn, DbError, ErrorClass, NewOrder, WriteBatchLimits};
 use crate::error::{Error, Result};
-use crate::model::{OrderId, OrderIds, ProductId, Purchase, PurchaseBatch, RejectReason, Timestamp, UserId};
+use crate::model::{OrderId, OrderIds, ProductId, Purchase, PurchaseGroup, RejectReason, Timestamp, UserId};
 use crate::stock::StockGate;
 use crate::telemetry::{Metrics, Seldom};
 
@@ -19,7 +19,7 @@ pub struct OrderWriter {
     db: Db,
     gate: Arc<StockGate>,
     metrics: Arc<Metrics>,
-    size: BatchSize,
+    size: WriteBatchSize,
 }
 
 /// Lines about rejected purchases.
@@ -42,8 +42,8 @@ pub struct WriteOutcome {
 }
 
 impl WriteOutcome {
-    fn all_live(batch: PurchaseBatch) -> Self {
-        Self { gate_epoch: batch.epoch, written: batch.items.len(), live: batch.items, dead: Vec::new(), rejected: 0 }
+    fn all_live(group: PurchaseGroup) -> Self {
+        Self { gate_epoch: group.epoch, written: group.items.len(), live: group.items, dead: Vec::new(), rejected: 0 }
     }
 
     fn add(&mut self, other: Self) {
@@ -56,14 +56,14 @@ impl WriteOutcome {
 }
 
 impl OrderWriter {
-    /// Writes to `db`, and confirms to `gate` afterwards.
+    /// Writes to `db`, and tells `gate` afterwards.
     pub fn new(db: Db, gate: Arc<StockGate>, metrics: Arc<Metrics>) -> Self {
-        Self { db, gate, metrics, size: BatchSize::new() }
+        Self { db, gate, metrics, size: WriteBatchSize::new() }
     }
 
     /// How many orders are best written together.
-    pub fn batch_limits(&self) -> BatchLimits {
-        self.db.batch_limits()
+    pub fn write_batch_limits(&self) -> WriteBatchLimits {
+        self.db.write_batch_limits()
     }
 
     /// Whether a product that is not in the database yet may come into it later than a purchase of it.
@@ -71,13 +71,13 @@ impl OrderWriter {
         self.db.may_lag()
     }
 
-    /// Writes batches, each of another product, epoch or revision. `None`: the product does not exist.
+    /// Writes purchase groups, each of another product, epoch or revision. `None`: the product does not exist.
     ///
     /// After an error nothing is known; repeating it is safe.
-    pub async fn write(&self, batches: Vec<PurchaseBatch>) -> std::result::Result<Vec<Option<WriteOutcome>>, DbError> {
+    pub async fn write(&self, groups: Vec<PurchaseGroup>) -> std::result::Result<Vec<Option<WriteOutcome>>, DbError> {
         crash_point!("before_commit");
         let begun = Instant::now();
-        let written = self.write_in_pieces(batches).await;
+        let written = self.write_in_pieces(groups).await;
         let outcomes = written.inspect_err(|_| self.metrics.commit_failures.inc())?;
         self.metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
         for outcome in outcomes.iter().flatten() {
@@ -96,15 +96,15 @@ impl OrderWriter {
     /// so that the others become orders; the error comes when they have.
     async fn write_in_pieces(
         &self,
-        batches: Vec<PurchaseBatch>,
+        groups: Vec<PurchaseGroup>,
     ) -> std::result::Result<Vec<Option<WriteOutcome>>, DbError> {
-        let mut outcomes: Vec<Option<WriteOutcome>> = batches.iter().map(|_| None).collect();
+        let mut outcomes: Vec<Option<WriteOutcome>> = groups.iter().map(|_| None).collect();
         let mut refused = None;
-        let mut left = self.size.cut(batches);
-        left.reverse();
-        while let Some(piece) = left.pop() {
-            let (places, batches): (Vec<usize>, Vec<PurchaseBatch>) = piece.iter().cloned().unzip();
-            let error = match self.write_piece(batches).await {
+        let mut to_write = self.size.cut(groups);
+        to_write.reverse();
+        while let Some(piece) = to_write.pop() {
+            let (places, groups): (Vec<usize>, Vec<PurchaseGroup>) = piece.iter().cloned().unzip();
+            let error = match self.write_piece(groups).await {
                 Ok(written) => {
                     self.size.succeeded();
                     for (place, outcome) in places.into_iter().zip(written) {
@@ -118,11 +118,11 @@ impl OrderWriter {
                 }
                 Err(error) => error,
             };
-            let purchases = batch_size::purchases(&piece);
+            let purchases = write_batch_size::purchases(&piece);
             self.size.failed(purchases, error.class());
             match error.class() {
                 ErrorClass::TooLarge | ErrorClass::Violation if purchases > 1 => {
-                    left.extend(batch_size::halves(piece).into_iter().rev());
+                    to_write.extend(write_batch_size::halves(piece).into_iter().rev());
                 }
                 ErrorClass::Violation => refused = Some(error),
                 _ => return Err(error),
@@ -131,27 +131,24 @@ impl OrderWriter {
         refused.map_or(Ok(outcomes), Err)
     }
 
-    async fn write_piece(
-        &self,
-        batches: Vec<PurchaseBatch>,
-    ) -> std::result::Result<Vec<Option<WriteOutcome>>, DbError> {
+    async fn write_piece(&self, groups: Vec<PurchaseGroup>) -> std::result::Result<Vec<Option<WriteOutcome>>, DbError> {
         // The common case: all of them become orders. Not if a product or an order id comes twice.
-        if self.db.sell(batches.clone()).await? {
-            return Ok(batches.into_iter().map(|batch| Some(WriteOutcome::all_live(batch))).collect());
+        if self.db.sell(groups.clone()).await? {
+            return Ok(groups.into_iter().map(|group| Some(WriteOutcome::all_live(group))).collect());
         }
-        let mut outcomes = Vec::with_capacity(batches.len());
-        for batch in batches.into_iter().map(without_repeats) {
-            let each = self.db.transaction(move |conn| Box::pin(async move { write_each(conn, batch).await }));
+        let mut outcomes = Vec::with_capacity(groups.len());
+        for group in groups.into_iter().map(without_repeats) {
+            let each = self.db.transaction(move |conn| Box::pin(async move { write_each(conn, group).await }));
             outcomes.push(each.await?);
         }
         Ok(outcomes)
     }
 
-    /// Confirms the reservations of orders that are in the database, and has the gate give back the units of those that are
-    /// dead. May fail or be skipped: the sweeper finds what is left.
-    pub async fn confirm(&self, product: ProductId, outcome: WriteOutcome) -> Result<()> {
+    /// Tells the gate what became of purchases: live orders are marked as written, the units of dead ones are released. May
+    /// fail or be skipped: the sweeper finds what the gate was not told.
+    pub async fn tell_gate(&self, product: ProductId, outcome: WriteOutcome) -> Result<()> {
         if !outcome.live.is_empty() {
-            self.gate.confirm_written(product, &outcome.live).await?;
+            self.gate.mark_written(product, &outcome.live).await?;
         }
         if !outcome.dead.is_empty() {
             crash_point!("before_release");
@@ -169,8 +166,8 @@ impl OrderWriter {
 }
 
 /// The general case: each purchase by itself, in order, behind the lock of the product's row.
-async fn write_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Result<Option<WriteOutcome>, DbError> {
-    let PurchaseBatch { product_id: product, epoch, revision, items: purchases } = batch;
+async fn write_each(conn: &mut DbConn, group: PurchaseGroup) -> std::result::Result<Option<WriteOutcome>, DbError> {
+    let PurchaseGroup { product_id: product, epoch, revision, items: purchases } = group;
     let Some(row) = conn.lock_product(product).await? else { return Ok(None) };
     let Some(bought) = conn.find_revision(product, revision).await? else { return Ok(None) };
     let ids: Vec<OrderId> = purchases.iter().map(|purchase| purchase.order_id).collect();
@@ -181,7 +178,7 @@ async fn write_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Res
 
     let mut outcome = WriteOutcome { gate_epoch: row.gate_epoch, ..WriteOutcome::default() };
     let mut new = Vec::new();
-    let mut left = row.stock - row.sold;
+    let mut remaining = row.stock - row.sold;
     let mut taken = 0;
     for purchase in purchases {
         if let Some(is_live) = written.get(&purchase.order_id) {
@@ -197,7 +194,7 @@ async fn write_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Res
             Some(RejectReason::Late)
         } else if buyers.contains(&purchase.user_id) {
             Some(RejectReason::AlreadyPurchased)
-        } else if left < purchase.quantity.get() {
+        } else if remaining < purchase.quantity.get() {
             Some(RejectReason::SoldOut)
         } else {
             None
@@ -214,7 +211,7 @@ async fn write_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Res
             }
             None => {
                 buyers.insert(purchase.user_id);
-                left -= purchase.quantity.get();
+                remaining -= purchase.quantity.get();
                 taken += purchase.quantity.get();
                 new.push(order);
                 outcome.written += 1;
@@ -231,8 +228,8 @@ async fn write_each(conn: &mut DbConn, batch: PurchaseBatch) -> std::result::Res
     Ok(Some(outcome))
 }
 
-fn without_repeats(mut batch: PurchaseBatch) -> PurchaseBatch {
+fn without_repeats(mut group: PurchaseGroup) -> PurchaseGroup {
     let mut seen = OrderIds::default();
-    batch.items.retain(|purchase| seen.insert(purchase.order_id));
-    batch
+    group.items.retain(|purchase| seen.insert(purchase.order_id));
+    group
 }

@@ -27,13 +27,14 @@ const SWEPT_FOR: Duration = Duration::from_secs(90 * 60);
 /// And now and then at all of them, for what nobody did at its time.
 const ALL_SWEPT_EVERY: Duration = Duration::from_secs(3600);
 /// Ended sales with something in flight; there are some only after something was down for an hour.
-const MAX_LEFT: usize = 10_000;
+const MAX_ENDED_IN_FLIGHT: usize = 10_000;
 
 /// See the module.
 pub struct UnfinishedSales {
     db: Db,
     gate: Arc<StockGate>,
-    left: Mutex<BTreeSet<ProductId>>,
+    /// Ended ones with something in flight.
+    ended_in_flight: Mutex<BTreeSet<ProductId>>,
     /// When this process has looked at all sales there ever were.
     looked_at: Mutex<Option<Instant>>,
     /// At the last look, all gates that should be open were.
@@ -53,11 +54,11 @@ pub(in crate::services) enum InFlight {
 impl UnfinishedSales {
     /// Of `db`, by the clock of `gate`.
     pub fn new(db: Db, gate: Arc<StockGate>) -> Self {
-        let (left, looked_at) = (Mutex::default(), Mutex::default());
-        Self { db, gate, left, looked_at, all_open: AtomicBool::new(false), rebuilding: AtomicUsize::new(0) }
+        let (ended_in_flight, looked_at) = (Mutex::default(), Mutex::default());
+        Self { db, gate, ended_in_flight, looked_at, all_open: AtomicBool::new(false), rebuilding: AtomicUsize::new(0) }
     }
 
-    /// Sales that had ended by then are finished, but for those that are left over.
+    /// Sales that had ended by then are finished, but for those with something in flight.
     pub(in crate::services) fn since(&self) -> Timestamp {
         self.gate.now().before(LATELY)
     }
@@ -68,7 +69,7 @@ impl UnfinishedSales {
     }
 
     /// From where a sweep looks; `None`: at every sale there ever was, as the first one of a process does, for nobody
-    /// remembers what an earlier process left.
+    /// remembers what an earlier process had not finished.
     pub(in crate::services) fn sweep_since(&self) -> Option<Timestamp> {
         let looked_at = *self.looked_at.lock();
         looked_at.filter(|at| at.elapsed() < ALL_SWEPT_EVERY).map(|_| self.gate.now().before(SWEPT_FOR))
@@ -102,10 +103,10 @@ impl UnfinishedSales {
         {
             return Ok(InFlight::Of(products));
         }
-        let (since, left) = (self.since(), self.left_over());
+        let (since, ended) = (self.since(), self.ended_in_flight());
         let unfinished = self
             .db
-            .read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.unfinished_products(since, &left).await?) }));
+            .read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.unfinished_products(since, &ended).await?) }));
         unfinished.await.map(InFlight::OfAny)
     }
 
@@ -118,16 +119,16 @@ impl UnfinishedSales {
 
     /// Notes what a look at the gate of a sale has found.
     pub(in crate::services) fn saw(&self, sale: &Sale, view: &GateView) {
-        let mut left = self.left.lock();
+        let mut ended = self.ended_in_flight.lock();
         if view.in_flight == 0 || !sale.had_ended(self.gate.now()) {
-            left.remove(&sale.id);
-        } else if left.len() < MAX_LEFT {
-            left.insert(sale.id);
+            ended.remove(&sale.id);
+        } else if ended.len() < MAX_ENDED_IN_FLIGHT {
+            ended.insert(sale.id);
         }
     }
 
     /// Sales that have ended and have something in flight.
-    pub(in crate::services) fn left_over(&self) -> Vec<ProductId> {
-        self.left.lock().iter().copied().collect()
+    pub(in crate::services) fn ended_in_flight(&self) -> Vec<ProductId> {
+        self.ended_in_flight.lock().iter().copied().collect()
     }
 }

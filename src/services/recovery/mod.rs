@@ -1,4 +1,4 @@
-//! What was begun and left is brought to an end here, and gates that are not open are opened.
+//! What was begun and not finished is brought to an end here, and gates that are not open are opened.
 //!
 //! [`Gates`] is the one place that opens and retires gates; the sweeper finds what needs it, in every instance, each second.
 //! Everything here may be repeated by anybody and cut short at any moment. Nothing here gives a promise to a buyer.

@@ -67,7 +67,7 @@ pub enum Finding {
     Oversold,
     /// Units are taken in the gate that no order or purchase on its way accounts for, or the reverse.
     UnitsDiffer,
-    /// The gate offers another number of units than the database has left.
+    /// The gate offers another number of units than remain in the database.
     RemainingDiffers,
 }
 
@@ -79,9 +79,9 @@ pub struct Audit {
     stock: i64,
     /// The same, as the gate says; `None` while it is not open.
     stock_gate: Option<i64>,
-    /// What the gate has left; `None` while it is not open.
+    /// Units that remain at the gate; `None` while it is not open.
     remaining_gate: Option<i64>,
-    /// What the database has left.
+    /// Units that remain in the database.
     remaining_database: i64,
     /// Units that are sold, as the product's row says.
     sold: i64,
@@ -91,7 +91,7 @@ pub struct Audit {
     live_units: i64,
     /// Units that are taken in the gate; `None` while it is not open.
     taken: Option<i64>,
-    /// Purchases that the gate admitted and that are not confirmed to it.
+    /// Purchases in flight.
     pending: i64,
     /// Units of those that the database does not have yet.
     queued: i64,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::db::Db;
 use crate::error::Error;
-use crate::model::{Denial, ProductId, Purchase, PurchaseBatch, Sale, SaleState, Timestamp};
+use crate::model::{Denial, ProductId, Purchase, PurchaseGroup, Sale, SaleState, Timestamp};
 use crate::queue::{DeadLetter, Message, PutBack, decode, encode};
 use crate::stock::{Answer, GateError, StockGate};
 
@@ -28,14 +28,14 @@ impl Replay {
     /// What of a dead letter goes back into the queue, and what stays set aside. An error: nothing may be done yet.
     pub async fn readmit(&self, letter: &DeadLetter) -> Result<PutBack, String> {
         let as_it_is = || PutBack { message: Some(letter.body.clone()), kept: None };
-        let (Some(_), Ok(Message::Purchases(batch))) = (self.gate.shared(), decode(&letter.body)) else {
+        let (Some(_), Ok(Message::Purchases(group))) = (self.gate.shared(), decode(&letter.body)) else {
             // A gate in this process is never older than its database, and what cannot be read is set aside again.
             return Ok(as_it_is());
         };
         let failed = |error: Error| error.to_string();
-        let product = self.product(batch.product_id).await.map_err(failed)?;
+        let product = self.product(group.product_id).await.map_err(failed)?;
         let Some(product) = product else { return Ok(as_it_is()) };
-        let open = self.without_written(batch).await.map_err(failed)?;
+        let open = self.without_written(group).await.map_err(failed)?;
         if open.items.is_empty() {
             return Ok(PutBack { message: None, kept: None });
         }
@@ -47,18 +47,18 @@ impl Replay {
     }
 
     /// Leaves out whose fate is decided.
-    async fn without_written(&self, mut batch: PurchaseBatch) -> Result<PurchaseBatch, Error> {
-        let ids: Vec<_> = batch.items.iter().map(|item| item.order_id).collect();
+    async fn without_written(&self, mut group: PurchaseGroup) -> Result<PurchaseGroup, Error> {
+        let ids: Vec<_> = group.items.iter().map(|item| item.order_id).collect();
         let written = self.db.read(move |conn| Box::pin(async move { conn.written_orders(&ids).await })).await?;
         let written: HashSet<_> = written.into_iter().map(|order| order.id).collect();
-        batch.items.retain(|item| !written.contains(&item.order_id));
-        Ok(batch)
+        group.items.retain(|item| !written.contains(&item.order_id));
+        Ok(group)
     }
 
-    async fn admit(&self, batch: PurchaseBatch, product: &Sale) -> Result<PutBack, String> {
+    async fn admit(&self, group: PurchaseGroup, product: &Sale) -> Result<PutBack, String> {
         let Some(gate) = self.gate.shared() else { return Err("the gate is in this process".to_owned()) };
         let over = product.settings().state(0, Timestamp::now()) == SaleState::Ended;
-        let (epoch, answers) = match gate.readmit(batch.product_id, &batch.items).await {
+        let (epoch, answers) = match gate.readmit(group.product_id, &group.items).await {
             Ok(readmitted) => readmitted,
             // The gate of a sale that is over was taken away: nobody else can take a unit, and the database decides. From
             // now on something is on its way, which a gate that is made anew must wait for.
@@ -70,12 +70,12 @@ impl Replay {
                 if !doubted.await.map_err(|error| error.to_string())? {
                     return Err(format!("product {id}: its sale has just been reopened; try again in a moment"));
                 }
-                (epoch, vec![Answer::Reserved; batch.items.len()])
+                (epoch, vec![Answer::Reserved; group.items.len()])
             }
-            Err(error) => return Err(format!("product {}: {error}; try again in a moment", batch.product_id)),
+            Err(error) => return Err(format!("product {}: {error}; try again in a moment", group.product_id)),
         };
         let (mut again, mut kept, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
-        for (item, answer) in batch.items.iter().zip(answers) {
+        for (item, answer) in group.items.iter().zip(answers) {
             match refused(item, answer) {
                 None => again.push(*item),
                 Some(reason) => {
@@ -85,9 +85,9 @@ impl Replay {
             }
         }
         let message = |items: Vec<Purchase>, epoch| {
-            (!items.is_empty()).then(|| encode(&PurchaseBatch { items, epoch, ..batch.clone() }))
+            (!items.is_empty()).then(|| encode(&PurchaseGroup { items, epoch, ..group.clone() }))
         };
-        let kept = message(kept, batch.epoch).map(|body| (body, reasons.join("; ")));
+        let kept = message(kept, group.epoch).map(|body| (body, reasons.join("; ")));
         Ok(PutBack { message: message(again, epoch), kept })
     }
 }

@@ -1,7 +1,7 @@
-//! Finds what was begun and left, and brings it to an end: in every instance, each second, all of them safe together.
+//! Finds what was begun and not finished, and brings it to an end: in every instance, each second, all of them safe together.
 //!
-//! It has purchases that were left written to the database directly, so a purchase survives the loss of the queue or of the
-//! gate. Gates that are not open, or not needed any more, it hands to [`Gates`].
+//! It has purchases that are in flight for too long written to the database directly, so a purchase survives the loss of the
+//! queue or of the gate. Gates that are not open, or not needed any more, it hands to [`Gates`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::telemetry::{Metrics, Outage, Seldom};
 /// Between two sweeps: 450 to 900 ms, so that instances do not sweep together. What a sweep must find within a second is found.
 const PAUSES: ConstantBuilder =
     ConstantBuilder::new().with_delay(Duration::from_millis(450)).with_jitter().without_max_times();
-/// A purchase that was reserved this long ago and is not confirmed is written here: S in docs/protocol.md (`#sweep-age`). No
+/// A purchase that was reserved this long ago and is still in flight is written here: S in docs/protocol.md (`#sweep-age`). No
 /// safety depends on it.
 const STALE_AGE: Duration = Duration::from_secs(10);
 /// Purchases of one product written at a time.
@@ -36,8 +36,8 @@ const MAX_RETIRED: u32 = 100;
 /// Products looked at in one call to the gate.
 const PRODUCTS_A_CALL: i64 = 500;
 
-/// Lines about purchases that were left over.
-static LEFT_OVER: Seldom = Seldom::each_second();
+/// Lines about purchases that were in flight for too long.
+static TOO_LONG_IN_FLIGHT: Seldom = Seldom::each_second();
 
 /// See the module.
 pub struct Sweeper {
@@ -71,14 +71,14 @@ impl Sweeper {
     pub async fn run(&self, stop: CancellationToken) {
         let mut outage = Outage::after(
             TOLD_AFTER,
-            "Could not look for purchases that were left over",
-            "Purchases that were left over are looked for again",
+            "Could not look for purchases that are in flight for too long",
+            "Purchases that are in flight for too long are looked for again",
         );
         for pause in PAUSES.build() {
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return;
             }
-            // Not cut short by a stop: what was written is confirmed to the gate first.
+            // Not cut short by a stop: the gate is told first what was written.
             match self.sweep().await {
                 Ok(()) => outage.ended(),
                 Err(error) => outage.failed(
@@ -98,9 +98,9 @@ impl Sweeper {
         let (mut in_flight, mut all_open) = (Vec::new(), true);
         let (from, mut after, mut retired) = (since.unwrap_or(Timestamp::EARLIEST), 0, 0);
         loop {
-            let left = self.unfinished_sales.left_over();
+            let ended = self.unfinished_sales.ended_in_flight();
             let page = self.db.read(move |conn| {
-                Box::pin(async move { conn.unfinished_after(from, &left, after, PRODUCTS_A_CALL).await })
+                Box::pin(async move { conn.unfinished_after(from, &ended, after, PRODUCTS_A_CALL).await })
             });
             let (mut page, Some(last)) = page.await? else { break };
             after = last;
@@ -134,7 +134,7 @@ impl Sweeper {
         if since.is_none() {
             self.gates.forget_release_due(lately).await?;
         }
-        // What is left to be taken away is looked for again at once.
+        // What is still to be taken away is looked for again at once.
         self.unfinished_sales.swept(all_open, since.is_none() && retired < MAX_RETIRED);
         self.deployment.saw_all_gates();
         Ok(())
@@ -210,13 +210,13 @@ impl Sweeper {
             Err(error) => return Err(error.into()),
         };
         let purchases = stale.purchases.len();
-        let outcomes = self.order_writer.write(stale.into_batches(product)).await?;
+        let outcomes = self.order_writer.write(stale.into_groups(product)).await?;
         self.metrics.swept.inc_by(purchases as u64);
-        if let Some(untold) = LEFT_OVER.now() {
-            tracing::warn!(product.id = %product, purchases, untold, "Wrote purchases that were left over");
+        if let Some(untold) = TOO_LONG_IN_FLIGHT.now() {
+            tracing::warn!(product.id = %product, purchases, untold, "Wrote purchases that were in flight for too long");
         }
         for outcome in outcomes.into_iter().flatten() {
-            self.order_writer.confirm(product, outcome).await?;
+            self.order_writer.tell_gate(product, outcome).await?;
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ impl Sweeper {
         for (product, gate_epoch, dead) in by_product {
             let outcome = WriteOutcome { gate_epoch, dead, ..WriteOutcome::default() };
             // A gate that is not open takes them from the database when it opens; other products go on.
-            if let Err(error) = self.order_writer.confirm(product, outcome).await {
+            if let Err(error) = self.order_writer.tell_gate(product, outcome).await {
                 self.skipped(product, &error);
             }
         }

@@ -1,7 +1,7 @@
 //! The gate in this process.
 //!
 //! It outlives nothing: at a start it is filled from the database before anybody can ask it. One lock a product, held
-//! for a batch of purchases or for one denial at a time, some hundred nanoseconds each.
+//! for the purchases of one call or for one denial at a time, some hundred nanoseconds each.
 
 mod sale;
 
@@ -17,8 +17,8 @@ use super::rate_limiter::{RateLimiter, rate_wait};
 use super::types::{Admission, GateError, GateView, HeldUnit, Stale};
 use crate::model::{Denial, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
 
-/// Purchases that are confirmed under one hold of a sale's lock.
-const CONFIRMED_AT_A_TIME: usize = 256;
+/// Purchases that are marked as written under one hold of a sale's lock.
+const MARKED_AT_A_TIME: usize = 256;
 
 /// See the module.
 #[derive(Default)]
@@ -38,7 +38,7 @@ impl MemoryGate {
     pub(super) fn reserve(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
         self.with_sale(product, |sale| {
             let settings = sale.settings;
-            // Whether a unit is left is for each purchase to say: its buyer may hold one.
+            // Whether a unit remains is for each purchase to say: its buyer may hold one.
             if let Some(denial) = settings.denial(1, Timestamp::now()) {
                 return Admission::Denied(denial);
             }
@@ -65,10 +65,10 @@ impl MemoryGate {
         Some(denial)
     }
 
-    pub(super) fn confirm_written(&self, product: ProductId, purchases: &[Purchase]) -> Result<(), GateError> {
+    pub(super) fn mark_written(&self, product: ProductId, purchases: &[Purchase]) -> Result<(), GateError> {
         // A few at a time: buyers wait for the lock meanwhile.
-        for purchases in purchases.chunks(CONFIRMED_AT_A_TIME) {
-            self.with_sale(product, |sale| sale.confirm_written(purchases))?;
+        for purchases in purchases.chunks(MARKED_AT_A_TIME) {
+            self.with_sale(product, |sale| sale.mark_written(purchases))?;
         }
         Ok(())
     }

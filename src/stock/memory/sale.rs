@@ -171,8 +171,8 @@ impl SaleInMemory {
         Answer::Reserved
     }
 
-    /// Notes that these orders are in the database: they are in flight no longer.
-    pub(super) fn confirm_written(&mut self, purchases: &[Purchase]) {
+    /// Marks reservations as written: these orders are in the database, so they are in flight no longer.
+    pub(super) fn mark_written(&mut self, purchases: &[Purchase]) {
         purchases.iter().for_each(|purchase| self.end_flight(purchase));
         self.forget_written();
     }

@@ -41,7 +41,7 @@ impl RedisGate {
         self.sold_out.denial(product, user)
     }
 
-    pub(in crate::stock) async fn confirm_written(
+    pub(in crate::stock) async fn mark_written(
         &self,
         product: ProductId,
         purchases: &[Purchase],
@@ -51,7 +51,7 @@ impl RedisGate {
         for chunk in purchases.chunks(CHUNK) {
             let mut member = String::new();
             let reply: String = server
-                .invoke(product, &server.scripts.confirm_written, &keys, |link, call| {
+                .invoke(product, &server.scripts.mark_written, &keys, |link, call| {
                     call.arg(&link.server_id);
                     for purchase in chunk {
                         member.clear();

@@ -113,7 +113,7 @@ pub(super) fn parse_readmitted(reply: Vec<Value>) -> Result<(i64, Vec<Answer>), 
     Ok((epoch, answers.collect::<Result<_, _>>()?))
 }
 
-/// What was left in flight, and the first member that nobody can read, which is left out.
+/// What is in flight, and the first member that nobody can read, which is left out.
 pub(super) fn parse_stale(reply: &[String]) -> Result<(Stale, Option<&str>), GateError> {
     match reply {
         [word, epoch, members @ ..] if word == "open" => {

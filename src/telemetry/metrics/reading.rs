@@ -66,7 +66,7 @@ pub struct Readings {
     pub drift_units: Reading,
     /// Sales that do not fit, in any way.
     pub unbalanced_sales: Reading,
-    /// Purchases admitted and not yet known to be in the database.
+    /// Purchases reserved and not known to be in the database.
     pub in_flight: Reading,
     /// Age of the oldest of them.
     pub in_flight_oldest_seconds: Reading,
@@ -92,10 +92,10 @@ impl Readings {
                 "seckill_unbalanced_sales",
                 "Sales of which gate, queue and database do not fit together",
             ),
-            in_flight: reading("seckill_in_flight_purchases", "Purchases admitted and not yet settled"),
+            in_flight: reading("seckill_in_flight_purchases", "Purchases reserved and not known to be in the database"),
             in_flight_oldest_seconds: reading(
                 "seckill_in_flight_oldest_seconds",
-                "Age of the oldest purchase admitted and not yet settled",
+                "Age of the oldest purchase reserved and not known to be in the database",
             ),
             queue_messages: reading("seckill_queue_messages", "Messages in the queue"),
             dead_letters: reading("seckill_dead_letters", "Messages set aside"),

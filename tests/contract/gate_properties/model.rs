@@ -91,7 +91,7 @@ impl Model {
         Ok(())
     }
 
-    pub fn confirm_written(&mut self, purchases: &[Purchase]) {
+    pub fn mark_written(&mut self, purchases: &[Purchase]) {
         for purchase in purchases {
             if let Some(unit) = self.held.get_mut(&purchase.user_id)
                 && unit.order_id == purchase.order_id

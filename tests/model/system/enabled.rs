@@ -10,7 +10,7 @@ impl System {
         self.internal(s, steps);
     }
 
-    /// Nothing is left to do, unless something comes from outside.
+    /// Nothing can be done, unless something comes from outside.
     pub fn is_quiet(&self, s: &State) -> bool {
         // Most states are not, and this tells most of them: each of these has a step that is always possible.
         let busy = !s.net.is_empty()
@@ -29,14 +29,14 @@ impl System {
 
     /// What buyers, administrators and mishaps may do.
     fn external(&self, s: &State, steps: &mut Vec<Step>) {
-        let left = &s.left;
-        if left.requests > 0
+        let budget = &s.budget;
+        if budget.requests > 0
             && self.open(s).is_some()
             && let Some(request) = s.requests.iter().position(|request| *request == Request::Idle)
         {
             steps.extend((0..self.users).map(|user| Step::Reserve { request, user }));
         }
-        if left.cancels > 0 {
+        if budget.cancels > 0 {
             for order in every_order().filter(|order| s.row(*order) == Row::Live) {
                 steps.push(Step::Cancel(order));
                 if self.has(Defect::ReleaseBeforeCommit) {
@@ -44,44 +44,44 @@ impl System {
                 }
             }
         }
-        if left.restocks > 0 {
+        if budget.restocks > 0 {
             steps.push(Step::Restock);
         }
-        if left.ends > 0 && !s.db.ended {
+        if budget.ends > 0 && !s.db.ended {
             steps.push(Step::End);
         }
-        if left.reopenings > 0 && s.db.ended {
+        if budget.reopenings > 0 && s.db.ended {
             steps.push(Step::Reopen);
         }
-        if left.days > 0 && s.gate.meta.is_some_and(|meta| !meta.open) {
+        if budget.days > 0 && s.gate.meta.is_some_and(|meta| !meta.open) {
             steps.push(Step::ForgetClosed);
         }
-        if left.losses > 0 {
+        if budget.losses > 0 {
             steps.push(Step::LoseGate);
         }
-        if left.flushes > 0 {
+        if budget.flushes > 0 {
             steps.push(Step::FlushGate);
         }
-        if left.requests > 0
+        if budget.requests > 0
             && s.deposed.is_some()
             && let Some(request) = s.requests.iter().position(|request| *request == Request::Idle)
         {
             steps.extend((0..self.users).map(|user| Step::ReserveAtDeposed { request, user }));
         }
-        if left.parks > 0 && s.parked.is_none() {
+        if budget.parks > 0 && s.parked.is_none() {
             let carries = |work: &Work| matches!(work, Work::Has { message: Message::Order(..), linked: true, .. });
             steps.extend((0..CONSUMERS).filter(|consumer| carries(&s.work[*consumer])).map(Step::Park));
         }
         if s.parked.is_some() {
             steps.push(Step::Replay);
         }
-        if left.moves > 0 && s.deposed.is_none() && self.open(s).is_some() {
+        if budget.moves > 0 && s.deposed.is_none() && self.open(s).is_some() {
             steps.push(Step::Move);
         }
-        if left.failovers > 0 {
+        if budget.failovers > 0 {
             steps.push(if s.replica.is_none() { Step::Replicate } else { Step::FailOver });
         }
-        if self.has(Defect::StartResetsGate) && left.starts > 0 && s.start.is_none() {
+        if self.has(Defect::StartResetsGate) && budget.starts > 0 && s.start.is_none() {
             steps.push(Step::ReadAtStart);
         }
     }
@@ -144,9 +144,9 @@ impl System {
         let mut single_is_busy = false;
         for consumer in 0..CONSUMERS {
             let unacked = s.work[consumer].unacked().is_some();
-            let waiting = s.prefetched[consumer].is_some();
-            single_is_busy |= unacked || waiting;
-            if waiting {
+            let prefetched = s.prefetched[consumer].is_some();
+            single_is_busy |= unacked || prefetched;
+            if prefetched {
                 if s.work[consumer] == Work::Idle {
                     steps.push(Step::Next(consumer));
                 }
@@ -179,9 +179,9 @@ impl System {
                 let too_early = self.has(Defect::AckBeforeCommit) && linked;
                 steps.push(if too_early { Step::Ack(worker) } else { Step::Decide(worker) });
             }
-            Work::Has { message: Message::Barrier(_), .. } => steps.push(Step::Fence(worker)),
+            Work::Has { message: Message::Barrier(_), .. } => steps.push(Step::RaiseFence(worker)),
             Work::Decided { linked: true, .. } | Work::Fenced { linked: true, .. } => steps.push(Step::Ack(worker)),
-            Work::Decided { .. } => steps.push(Step::ConfirmWritten(worker)),
+            Work::Decided { .. } => steps.push(Step::MarkWritten(worker)),
             Work::Released { .. } => steps.push(Step::ClearDue(worker)),
             // Its link is gone; the fence stands.
             Work::Fenced { .. } => {}

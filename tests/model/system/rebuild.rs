@@ -44,7 +44,7 @@ impl System {
                 Rebuild::Idle
             }
             Rebuild::Sampled { epoch } => {
-                // Stands for: this rebuilder fences, reads and installs by itself.
+                // Stands for: this rebuilder raises the fence, reads and installs by itself.
                 s.queue.push(Message::Barrier(epoch));
                 Rebuild::Idle
             }

@@ -23,7 +23,7 @@ impl System {
 
     fn reserve_in(&self, gate: &mut Gate, s: &mut State, request: usize, user: usize) -> Option<()> {
         let meta = gate.meta.filter(|meta| !meta.ended)?;
-        s.left.requests -= 1;
+        s.budget.requests -= 1;
         let order = match gate.buyers[user] {
             Some(held) if gate.in_flight & bit(held) == 0 || self.has(Defect::RepeatAnsweredUnconfirmed) => {
                 s.promised |= bit(held);

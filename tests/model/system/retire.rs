@@ -10,9 +10,9 @@ const UNKNOWN_SERVER: u8 = u8::MAX;
 /// The end of a sale comes, or is put off.
 pub(super) fn end(s: &mut State, ended: bool) {
     if ended {
-        s.left.ends -= 1;
+        s.budget.ends -= 1;
     } else {
-        s.left.reopenings -= 1;
+        s.budget.reopenings -= 1;
     }
     s.db.ended = ended;
     s.db.revision += 1;
@@ -34,7 +34,7 @@ impl System {
         Some(())
     }
 
-    /// Notes in the database that the gate owed nothing, if nothing has changed there since. Older purchases are fenced off:
+    /// Notes in the database that the gate owed nothing, if nothing has changed there since. The fence is raised:
     /// there are none, and a gate of that epoch that comes back late is an old one.
     pub(super) fn note_retired(&self, s: &mut State, sweeper: usize) -> Option<()> {
         let Work::Retired { epoch, run } = s.work[sweeper] else { return None };

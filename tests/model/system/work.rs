@@ -68,14 +68,14 @@ impl System {
         dead
     }
 
-    pub(super) fn confirm_written(&self, s: &mut State, worker: usize) -> Option<()> {
+    pub(super) fn mark_written(&self, s: &mut State, worker: usize) -> Option<()> {
         let Work::Decided { order, dead, epoch, .. } = s.work[worker] else { return None };
         s.work[worker] = Work::Idle;
         if !dead {
             if self.valid(s).is_some() {
                 s.gate.in_flight &= !bit(order);
                 let reservation = &mut s.gate.buyers[user_of(order)];
-                if self.has(Defect::ConfirmingRestoresReservation) && reservation.is_none() {
+                if self.has(Defect::MarkingWrittenRestoresReservation) && reservation.is_none() {
                     *reservation = Some(order);
                 }
             }
@@ -96,8 +96,8 @@ impl System {
         Some(())
     }
 
-    /// The consumer meets a barrier: after this, messages of older epochs come too late.
-    pub(super) fn fence(&self, s: &mut State, consumer: usize) -> Option<()> {
+    /// A barrier comes to the consumer, which raises the fence: after this, messages of older epochs come too late.
+    pub(super) fn raise_fence(&self, s: &mut State, consumer: usize) -> Option<()> {
         let Work::Has { message: Message::Barrier(epoch), again, linked, .. } = s.work[consumer] else { return None };
         s.work[consumer] = if s.db.epoch == epoch && (!again || self.has(Defect::RedeliveredBarrierTrusted)) {
             s.db.fence = epoch;
@@ -111,7 +111,7 @@ impl System {
     /// A consumer sets its message aside.
     pub(super) fn park(&self, s: &mut State, consumer: usize) -> Option<()> {
         let Work::Has { message: Message::Order(order, epoch), .. } = s.work[consumer] else { return None };
-        s.left.parks -= 1;
+        s.budget.parks -= 1;
         s.parked = Some((order, epoch));
         s.work[consumer] = Work::Idle;
         Some(())

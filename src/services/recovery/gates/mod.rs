@@ -19,8 +19,8 @@
 //!        ┊ ends        ▼                  │                     ▼             │
 //!        ┊     ┌─────────────┐ ───────────┘            ┌──────────────────┐   │
 //!        ┊     │ closed(e+1) │ ──────────────────────▶ │ closed(e+1),     │ ──┘
-//!        ┊     └─────────────┘  a consumer meets       │ fence at e+1     │
-//!   (embedded)                  the barrier            └──────────────────┘
+//!        ┊     └─────────────┘  barrier: the fence     │ fence at e+1     │
+//!   (embedded)                  is raised              └──────────────────┘
 //! ```
 //!
 //! - **First opening**, on both backends: a product was just made, so nobody can hold a unit of it. [`Gates::open_first`].

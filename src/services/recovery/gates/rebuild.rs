@@ -1,9 +1,10 @@
 //! Rebuilds a gate that was lost: its server restarted, failed over or was emptied.
 //!
 //! Exactly, while purchases that the old gate admitted may still be on their way. Close it under a new epoch, wait until
-//! no promise for an older one can be given any more, send a barrier through the queue. The consumer that meets it fences
-//! older purchases off in the database. After that the live orders are read and the gate is opened with them. Any instance
-//! may do any of it, several at once, and any may die: the next one that finds the gate not open goes on from there.
+//! no promise for an older one can be given any more, send a barrier through the queue. The consumer
+//! that it comes to raises the fence: no older purchase becomes an order after that. Then the live orders are read and the
+//! gate is opened with them. Any instance may do any of it, several at once, and any may die: the next one that finds the
+//! gate not open goes on from there.
 //!
 //! A gate that was retired after its sale had ended owed nothing: when the sale is reopened, there is nothing to wait for.
 
@@ -34,7 +35,7 @@ use crate::telemetry::Metrics;
 const SETTLING_TIME: Duration = PROMISE_MAX_AGE.saturating_add(Duration::from_secs(1));
 // Also where this gate's predecessor is on a Redis that was left, which nobody closes.
 const _: () = assert!(LEFT_AFTER.as_millis() <= SETTLING_TIME.as_millis());
-/// When no consumer has met a barrier by then, another one is sent.
+/// When no consumer has raised the fence by then, another barrier is sent.
 const BARRIER_PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Gates that are rebuilt at once; most of the time each waits.
@@ -196,7 +197,7 @@ impl Rebuilder {
         }
     }
 
-    /// Waits until a consumer has met the barrier of this epoch. False: it takes too long, or the epoch is over.
+    /// Waits until a consumer has raised the fence to this epoch. False: it takes too long, or the epoch is over.
     async fn wait_for_fence(&self, product: ProductId, epoch: i64) -> Result<bool> {
         let begun = Instant::now();
         while begun.elapsed() < BARRIER_PATIENCE {
@@ -210,11 +211,11 @@ impl Rebuilder {
         Ok(false)
     }
 
-    /// What a consumer does at a barrier, everything before it being in the database: purchases of older epochs come too
-    /// late from now on. May fail or be skipped: another barrier comes.
-    pub async fn meet(&self, barrier: Barrier) -> Result<()> {
+    /// What a consumer does at a barrier, everything before it being in the database: raises the fence to its epoch, so that
+    /// purchases of older epochs come too late from now on. May fail or be skipped: another barrier comes.
+    pub async fn raise_fence(&self, barrier: Barrier) -> Result<()> {
         let Barrier { product_id: product, epoch } = barrier;
-        self.db.transaction(move |conn| Box::pin(conn.fence(product, epoch))).await?;
+        self.db.transaction(move |conn| Box::pin(conn.raise_fence(product, epoch))).await?;
         crash_point!("after_fence");
         Ok(())
     }
@@ -223,19 +224,19 @@ impl Rebuilder {
     /// promised, and is rejected. Nothing is done if another instance has opened it meanwhile.
     async fn open(&self, gate: SharedGate<'_>, product: ProductId, server_id: &str, epoch: i64) -> Result<()> {
         let mut staging = gate.stage(product, server_id, epoch).await?;
-        let mut last_user = 0;
+        let mut last_user = None;
         let mut buyers = 0;
         loop {
             let page = self.db.read(move |conn| Box::pin(conn.live_orders_after(product, last_user, PAGE))).await?;
             let Some(last) = page.last() else { break };
-            last_user = last.user_id.get();
+            last_user = Some(last.user_id);
             buyers += page.len();
             gate.add_staged(&mut staging, &page).await?;
         }
         let row = self.db.read(move |conn| Box::pin(conn.find_sale(product))).await?;
         let row = row.ok_or(Error::ProductNotFound)?;
         if row.gate_epoch != epoch {
-            // Opened and taken away by others since it was closed here: what is closed now is left of that.
+            // Opened and taken away by others since it was closed here: what is closed now is a remainder of that.
             return Ok(());
         }
         crash_point!("before_install");
@@ -255,6 +256,6 @@ impl Rebuilder {
 struct Closed {
     epoch: i64,
     server_id: String,
-    /// A consumer has met its barrier already.
+    /// The fence is raised to this epoch already.
     fenced: bool,
 }

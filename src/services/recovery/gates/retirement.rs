@@ -45,7 +45,7 @@ impl Retirement {
         crash_point!("after_retire");
         self.metrics.gates_retired.inc();
         let (ended_before, shared) = (self.unfinished_sales.retired_before(), self.gate.shared().is_some());
-        // One of an older epoch was left by its deployment long ago, and says nothing of what is on its way.
+        // One of an older epoch was replaced long ago, and says nothing of what is on its way.
         if epoch != sale.gate_epoch {
             return Ok(true);
         }

@@ -3,6 +3,8 @@
 -- units of the staged buyers beyond one each. Reply: lost | superseded | ok.
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'seq')
 if gate[1] ~= ARGV[2] or gate[3] ~= '0' then
+  -- Another has opened it, or begun anew: nobody will use these buyers.
+  redis.call('UNLINK', KEYS[4])
   return 'superseded'
 end
 if gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[4], '0') ~= ARGV[2] then

@@ -10,7 +10,7 @@ pub(super) const CHUNK: usize = 500;
 pub(super) struct Scripts {
     pub(super) probe: Script,
     pub(super) reserve: Script,
-    pub(super) confirm_written: Script,
+    pub(super) mark_written: Script,
     pub(super) release: Script,
     pub(super) configure: Script,
     pub(super) close: Script,
@@ -34,7 +34,7 @@ impl Default for Scripts {
         Self {
             probe: Script::new(include_str!("probe.lua")),
             reserve: with!("revision_at.lua", "units_of.lua"; "reserve.lua"),
-            confirm_written: Script::new(include_str!("confirm_written.lua")),
+            mark_written: Script::new(include_str!("mark_written.lua")),
             release: with!("units_of.lua"; "release.lua"),
             configure: Script::new(include_str!("configure.lua")),
             close: Script::new(include_str!("close.lua")),

@@ -1,6 +1,6 @@
 -- Gives back the units of dead orders, where the reservation is still theirs.
 -- KEYS: gate, buyers, flight. The rate keys are built here, as when units are taken.
--- ARGV: server id, epoch, prefix of the rate keys, then mark, user and what is left of the rate window in ms of each purchase.
+-- ARGV: server id, epoch, prefix of the rate keys, then mark, user and the rest of the rate window in ms of each purchase.
 -- Reply: lost | closed | superseded | ok.
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'tried', 'seq', 'extra')
 if not gate[1] or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= gate[1] then

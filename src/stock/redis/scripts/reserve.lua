@@ -3,7 +3,7 @@
 -- ARGV: server id, prefix of the rate keys, rate window in ms, '1' if somebody wants more than one unit (else ''), then user and
 -- mark of each purchase.
 -- Reply: lost | closed | not_started, time | ended | paused | taken, epoch, seq, revision, terms: by all | open, epoch, seq,
---        revision, terms, then for each: 0 taken; -1 - N too few, N are left; N > 0 rate limited for N ms; "most N", the units of
+--        revision, terms, then for each: 0 taken; -1 - N too few, N remain; N > 0 rate limited for N ms; "most N", the units of
 --        an order at most; "MARK-" (held), or "MARK+REVISION" (held, in flight, under that revision; the purchase's own order only
 --        if the revision is an earlier one).
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'stock', 'starts', 'ends', 'paused', 'seq', 'tried', 'ver',
@@ -47,7 +47,7 @@ if now < (tonumber(gate[9]) or 0) then
   recent = redis.call('MGET', unpack(rates))
 end
 local held_by = redis.call('HMGET', KEYS[2], unpack(users))
-local left = stock - (redis.call('HLEN', KEYS[2]) - 1) - tonumber(gate[12] or 0)
+local remaining = stock - (redis.call('HLEN', KEYS[2]) - 1) - tonumber(gate[12] or 0)
 local terms = gate[13] or ''
 local reply = {'open', epoch, gate[8], gate[10], terms}
 local taken, new_buyers, new_in_flight, new, extra = {}, {}, {}, 0, 0
@@ -55,7 +55,7 @@ local taken, new_buyers, new_in_flight, new, extra = {}, {}, {}, 0, 0
 local most = ARGV[4] == '' or tonumber(string.match(terms, '^' .. gate[10] .. '|.*:(%d+)$')) or 1
 -- Not before the revision, see revision_at. Written out once: as a number it would be for each.
 local since = string.format('%.0f', math.max(now, tonumber(gate[11]) or 0))
--- Who got nothing just now, in this call: fewer units may be left for who comes again at once.
+-- Who got nothing just now, in this call: one unit may remain for who comes again at once with a smaller wish.
 local tried = {}
 local others, refused, whole = false, false, false
 for n = 1, count do
@@ -83,17 +83,17 @@ for n = 1, count do
     end
   elseif units > 1 and units > most then
     answer = 'most ' .. most
-  elseif left >= units and not recent[n] and not tried[user] then
+  elseif remaining >= units and not recent[n] and not tried[user] then
     taken[user] = order
     new_buyers[new + 1], new_buyers[new + 2] = user, order
     new_in_flight[new + 1], new_in_flight[new + 2] = since, order .. ':' .. user
     new = new + 2
-    left = left - units
+    remaining = remaining - units
     extra = extra + units - 1
   elseif redis.call('SET', ARGV[2] .. user, '', 'PX', ARGV[3], 'NX') then
     refused = true
     tried[user] = true
-    answer = -1 - math.max(0, left)
+    answer = -1 - math.max(0, remaining)
   else
     answer = math.max(1, redis.call('PTTL', ARGV[2] .. user))
   end
@@ -103,8 +103,8 @@ end
 if new > 0 then
   -- A reservation that is not in flight would be a unit that nobody gives back, so nothing may stop the script between the two. A full
   -- memory, missing replicas, a failing disk and a replica's refusal stop only the first write of a script (Redis 7:
-  -- SCRIPT_WRITE_DIRTY), the type of `buyers` is known to be right; what is left is that of `flight`, its loss, and a user
-  -- who may not ZADD. This adds 0 to the score of its sentinel, which changes nothing and meets all of them.
+  -- SCRIPT_WRITE_DIRTY), the type of `buyers` is known to be right; what else could stop it is the type of `flight`, its loss,
+  -- and a user who may not ZADD. This adds 0 to the score of its sentinel: it changes nothing, and fails if one of them would.
   if not redis.call('ZADD', KEYS[3], 'XX', 'INCR', '0', '0') then
     return {'lost'}
   end

@@ -1,4 +1,4 @@
--- Lists what was reserved long ago and never confirmed, the oldest first.
+-- Lists what was reserved long ago and is still in flight, the oldest first.
 -- KEYS: gate, buyers, flight. ARGV: server id, age in ms, number.
 -- Reply: lost | closed | open, epoch, then "MARK:USER" and the revision of the click each.
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'ver', 'since')

@@ -163,7 +163,7 @@ impl SoldOutCache {
             }
             let is_full = gate.taken >= gate.settings.stock;
             let closed = Snapshot::new(gate, asked, None);
-            // As if units were left: what denies then is that the sale is not open.
+            // As if units remained: what denies then is that the sale is not open.
             state.snapshot = closed.denial(Instant::now()).map(|_| closed);
             state.snapshot.is_none() && is_full
         })

@@ -79,7 +79,7 @@ mod tests {
         let starts_at = Timestamp::from_unix_ms(STARTS_AT).unwrap();
         assert_eq!(before.denial(received), Some(Denial::NotStarted(starts_at)));
         assert_eq!(before.denial(received + Duration::from_millis(15)), None, "it may have begun");
-        assert_eq!(before.denial(received + Duration::from_millis(30)), None, "it has begun, and a unit may be left");
+        assert_eq!(before.denial(received + Duration::from_millis(30)), None, "it has begun, and a unit may remain");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::db::ErrorClass;
-use crate::model::PurchaseBatch;
+use crate::model::PurchaseGroup;
 
 /// More than any write batch holds.
 const UNLIMITED: usize = 1 << 20;
@@ -14,22 +14,22 @@ const SMALL: usize = 64;
 const PATIENCE: u32 = 3;
 
 /// A part of a write batch: purchases of its products, each with the place of its product in the write batch.
-pub(super) type Piece = Vec<(usize, PurchaseBatch)>;
+pub(super) type Piece = Vec<(usize, PurchaseGroup)>;
 
 /// See the module.
-pub(super) struct BatchSize {
+pub(super) struct WriteBatchSize {
     most: AtomicUsize,
     failures: AtomicU32,
 }
 
-impl BatchSize {
+impl WriteBatchSize {
     pub(super) fn new() -> Self {
         Self { most: AtomicUsize::new(UNLIMITED), failures: AtomicU32::new(0) }
     }
 
     /// A write batch in pieces that should fit: nearly always one.
-    pub(super) fn cut(&self, batches: Vec<PurchaseBatch>) -> Vec<Piece> {
-        let piece = batches.into_iter().enumerate().collect();
+    pub(super) fn cut(&self, groups: Vec<PurchaseGroup>) -> Vec<Piece> {
+        let piece = groups.into_iter().enumerate().collect();
         cut(piece, self.most.load(Ordering::Relaxed))
     }
 
@@ -63,7 +63,7 @@ impl BatchSize {
 }
 
 pub(super) fn purchases(piece: &Piece) -> usize {
-    piece.iter().map(|(_, batch)| batch.items.len()).sum()
+    piece.iter().map(|(_, group)| group.items.len()).sum()
 }
 
 /// Two pieces of about the same size.
@@ -78,15 +78,15 @@ fn cut(piece: Piece, most: usize) -> Vec<Piece> {
         return vec![piece];
     }
     let (mut pieces, mut room) = (vec![Piece::new()], most);
-    for (place, batch) in piece {
-        let mut items = batch.items.as_slice();
+    for (place, group) in piece {
+        let mut items = group.items.as_slice();
         while !items.is_empty() {
             if room == 0 {
                 pieces.push(Piece::new());
                 room = most;
             }
             let (here, later) = items.split_at(items.len().min(room));
-            let part = PurchaseBatch { items: here.to_vec(), ..batch };
+            let part = PurchaseGroup { items: here.to_vec(), ..group };
             if let Some(last) = pieces.last_mut() {
                 last.push((place, part));
             }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
     use crate::model::{OrderId, Purchase, Quantity};
 
-    fn batches(sizes: &[i64]) -> Vec<PurchaseBatch> {
+    fn groups(sizes: &[i64]) -> Vec<PurchaseGroup> {
         let items = |size: i64, id: i64| {
             let purchase = |user: i64| {
                 let (product, user_id) = (id.try_into().unwrap(), user.try_into().unwrap());
@@ -111,7 +111,7 @@ mod tests {
         };
         (1..)
             .zip(sizes)
-            .map(|(id, size)| PurchaseBatch {
+            .map(|(id, size)| PurchaseGroup {
                 product_id: id.try_into().unwrap(),
                 epoch: 1,
                 revision: None,
@@ -126,39 +126,39 @@ mod tests {
 
     #[test]
     fn what_was_too_large_is_halved_until_it_fits_and_no_purchase_is_left_out() {
-        let size = BatchSize::new();
-        assert_eq!(sizes(&size.cut(batches(&[3, 5]))), [8]);
+        let size = WriteBatchSize::new();
+        assert_eq!(sizes(&size.cut(groups(&[3, 5]))), [8]);
         size.failed(8, ErrorClass::TooLarge);
-        let pieces = size.cut(batches(&[3, 5]));
+        let pieces = size.cut(groups(&[3, 5]));
         assert_eq!(sizes(&pieces), [4, 4]);
         assert_eq!(
-            pieces[0].iter().map(|(place, batch)| (*place, batch.items.len())).collect::<Vec<_>>(),
+            pieces[0].iter().map(|(place, group)| (*place, group.items.len())).collect::<Vec<_>>(),
             [(0, 3), (1, 1)]
         );
         size.failed(4, ErrorClass::TooLarge);
         size.failed(2, ErrorClass::TooLarge);
         size.failed(1, ErrorClass::TooLarge);
-        assert_eq!(sizes(&size.cut(batches(&[3]))), [1, 1, 1], "a single purchase is as small as it gets");
+        assert_eq!(sizes(&size.cut(groups(&[3]))), [1, 1, 1], "a single purchase is as small as it gets");
         for _ in 0..200 {
             size.succeeded();
         }
-        assert_eq!(sizes(&size.cut(batches(&[3000]))), [3000]);
+        assert_eq!(sizes(&size.cut(groups(&[3000]))), [3000]);
     }
 
     #[test]
     fn a_broken_connection_makes_write_batches_smaller_only_when_it_breaks_again_and_again() {
-        let size = BatchSize::new();
+        let size = WriteBatchSize::new();
         size.failed(2000, ErrorClass::Lost);
         size.failed(2000, ErrorClass::Lost);
-        assert_eq!(sizes(&size.cut(batches(&[2000]))), [2000]);
+        assert_eq!(sizes(&size.cut(groups(&[2000]))), [2000]);
         for _ in 0..40 {
             size.failed(
-                size.cut(batches(&[2000]))[0].iter().map(|(_, batch)| batch.items.len()).sum(),
+                size.cut(groups(&[2000]))[0].iter().map(|(_, group)| group.items.len()).sum(),
                 ErrorClass::Lost,
             );
         }
-        assert_eq!(size.cut(batches(&[2000])).len(), 2000 / SMALL + 1);
+        assert_eq!(size.cut(groups(&[2000])).len(), 2000 / SMALL + 1);
         size.failed(SMALL, ErrorClass::ReadOnly);
-        assert_eq!(size.cut(batches(&[2000])).len(), 2000 / SMALL + 1);
+        assert_eq!(size.cut(groups(&[2000])).len(), 2000 / SMALL + 1);
     }
 }

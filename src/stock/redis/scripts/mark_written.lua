@@ -1,4 +1,4 @@
--- Confirms reservations: notes that their orders are in the database, so they are in flight no longer. Never writes buyers: a cancelled order would come back.
+-- Marks reservations as written: their orders are in the database, so they are in flight no longer. Never writes buyers: a cancelled order would come back.
 -- KEYS: gate, flight. ARGV: server id, then "MARK:USER" of each purchase. Reply: lost | closed | ok.
 local gate = redis.call('HMGET', KEYS[1], 'home', 'open')
 if gate[1] ~= ARGV[1] then
