@@ -53,6 +53,12 @@ pub enum Error {
         /// The least that the stock can be.
         least: i64,
     },
+    /// 409 `still_live`: its sale goes on.
+    #[error("The sale goes on; end or pause it first.")]
+    StillLive,
+    /// 409 `archived`: an archived product does not change any more.
+    #[error("The product is archived.")]
+    Archived,
     /// 409 with the code of the denial, or 429 `rate_limited`: the buyer gets no unit now.
     #[error(transparent)]
     Denied(#[from] Denial),
@@ -94,6 +100,8 @@ impl Error {
             Self::UsernameTaken => "username_taken",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::StockBelowSold { .. } => "stock_below_sold",
+            Self::StillLive => "still_live",
+            Self::Archived => "archived",
             Self::Denied(denial) => denial.code(),
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => "unsupported_media_type",

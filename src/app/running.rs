@@ -15,8 +15,9 @@ use crate::handlers::AppState;
 use crate::model::Timestamp;
 use crate::queue::OrderQueue;
 use crate::services::{
-    Accounts, Authenticator, Checkout, Deployment, Gates, Health, Holdings, KeyExpiry, KnownProducts, OrderWriter,
-    Orders, PasswordHasher, ProductCommands, ProductQueries, Rebuilder, Reconciler, Sweeper, Tokens, UnfinishedSales,
+    Accounts, AdminLog, Authenticator, Checkout, Deployment, Gates, Health, Holdings, KeyExpiry, KnownProducts,
+    OrderWriter, Orders, PasswordHasher, ProductCommands, ProductQueries, Rebuilder, Reconciler, Sweeper, Tokens,
+    UnfinishedSales,
 };
 use crate::telemetry::Metrics;
 
@@ -76,6 +77,7 @@ impl RunningApp {
             accounts,
             authenticator,
             catalog,
+            admin_log: AdminLog::new(clients.db.clone()),
             products,
             orders,
             reconciler,

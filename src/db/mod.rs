@@ -2,6 +2,7 @@
 //!
 //! The methods of [`Db`] are the only ways in. Their work runs on the main runtime, never on an actix worker's: a request that is given up must not cut a query or a transaction in two.
 
+mod admin_log;
 pub mod backup;
 mod conn;
 mod connect;
@@ -25,6 +26,7 @@ mod sqlite_writer;
 mod token_withdrawals;
 mod users;
 
+pub use self::admin_log::{AdminAction, NewAdminAction};
 pub use self::conn::DbConn;
 pub use self::deployment::{DeploymentRow, InstanceUse};
 pub use self::error::{DbError, DbResult, ErrorClass, Refused};

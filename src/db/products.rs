@@ -72,6 +72,8 @@ pub struct ProductChange {
     pub max_per_order: Option<Quantity>,
     /// A picture; `Some(None)`: none.
     pub image_url: Option<Option<String>>,
+    /// Takes it out of the lists.
+    pub archived_at: Option<Timestamp>,
 }
 
 /// Units that are offered of those that a sale was given.
@@ -154,6 +156,7 @@ impl DbConn {
         let query = products::table
             .select(product_columns())
             .filter(products::id.lt(before))
+            .filter(products::archived_at.is_null())
             .order(products::id.desc())
             .limit(limit);
         let begun = products::starts_at.le(now);
@@ -318,6 +321,7 @@ type ProductColumns = (
     BigInt,
     Nullable<Text>,
     Nullable<SqlTimestamp>,
+    Nullable<SqlTimestamp>,
 );
 type SaleColumns = (
     BigInt,
@@ -384,5 +388,6 @@ fn product_columns() -> _ {
         products::max_per_order,
         products::image_url,
         products::sold_out_at,
+        products::archived_at,
     )
 }

@@ -54,6 +54,7 @@ diesel::table! {
         withheld -> BigInt,
         paid -> BigInt,
         sold_out_at -> Nullable<Timestamp>,
+        archived_at -> Nullable<Timestamp>,
     }
 }
 
@@ -96,6 +97,18 @@ diesel::table! {
         changed_by -> Text,
         changed_by_user -> Nullable<BigInt>,
         reason -> Nullable<Text>,
+        changed_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    admin_log (id) {
+        id -> BigInt,
+        user_id -> BigInt,
+        user_name -> Nullable<Text>,
+        action -> Text,
+        object -> Text,
+        changes -> Text,
         changed_at -> Timestamp,
     }
 }

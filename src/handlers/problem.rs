@@ -61,9 +61,12 @@ impl ResponseError for Error {
             }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RateLimited(_) | Self::Denied(Denial::RateLimited(_)) => StatusCode::TOO_MANY_REQUESTS,
-            Self::UsernameTaken | Self::IdempotencyConflict | Self::StockBelowSold { .. } | Self::Denied(_) => {
-                StatusCode::CONFLICT
-            }
+            Self::UsernameTaken
+            | Self::IdempotencyConflict
+            | Self::StockBelowSold { .. }
+            | Self::StillLive
+            | Self::Archived
+            | Self::Denied(_) => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Unavailable(_) | Self::Unreadable(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -4,7 +4,7 @@ use actix_web::http::header::{self, ContentType, ETag, EntityTag, Header, IfNone
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 
-use super::extract::body::Body;
+use super::extract::body::{Body, UnreadBody};
 use super::extract::body::{accepts_gzip, gzip};
 use super::extract::{Admin, Params, PathId};
 use super::state::AppState;
@@ -15,6 +15,12 @@ use crate::services::{Answered, CreateProduct, IdempotencyKey, PatchProduct, Ren
 #[derive(Deserialize)]
 pub(super) struct ListParams {
     state: Option<SaleFilter>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct LogParams {
     limit: Option<usize>,
     cursor: Option<String>,
 }
@@ -120,6 +126,25 @@ pub(super) async fn restock(
     without_condition(&request)?;
     let Answered { json, .. } = state.catalog.restock(admin, id, idempotency_key(&request)?, restock).await?;
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(json))
+}
+
+pub(super) async fn archive(
+    Admin(admin): Admin,
+    PathId(id): PathId<ProductId>,
+    _: UnreadBody,
+    state: web::Data<AppState>,
+) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(state.catalog.archive(admin, id).await?))
+}
+
+/// What administrators changed, for administrators.
+pub(super) async fn log(
+    _: Admin,
+    Params(params): Params<LogParams>,
+    state: web::Data<AppState>,
+) -> Result<HttpResponse> {
+    let limit = page_limit(params.limit)?;
+    Ok(HttpResponse::Ok().json(state.admin_log.list(page_cursor(params.cursor)?, limit).await?))
 }
 
 fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>> {

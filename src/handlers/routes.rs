@@ -35,6 +35,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(Path::new("/orders").on(Method::GET, orders::list).resource())
         .service(Path::new("/orders/{id}").on(Method::GET, orders::get).resource())
         .service(Path::new("/admin/products/{id}/audit").on(Method::GET, products::audit).resource())
+        .service(Path::new("/admin/products/{id}/archive").on(Method::POST, products::archive).resource())
+        .service(Path::new("/admin/log").on(Method::GET, products::log).resource())
         .service(Path::new("/metrics").on(Method::GET, health::metrics).resource())
         .service(Path::new("/healthz").on(Method::GET, health::alive).resource())
         .service(Path::new("/readyz").on(Method::GET, health::ready).resource())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::TrustedProxies;
-use crate::services::{Accounts, Authenticator, Health, Orders, ProductCommands, ProductQueries, Reconciler};
+use crate::services::{Accounts, AdminLog, Authenticator, Health, Orders, ProductCommands, ProductQueries, Reconciler};
 use crate::telemetry::Metrics;
 
 /// The services that all HTTP workers share. What each worker has for itself is registered beside it.
@@ -14,6 +14,8 @@ pub struct AppState {
     pub authenticator: Arc<Authenticator>,
     /// What merchants do to products.
     pub catalog: ProductCommands,
+    /// What administrators changed.
+    pub admin_log: AdminLog,
     /// Products as everybody sees them.
     pub products: Arc<ProductQueries>,
     /// Orders of a buyer.

@@ -52,6 +52,8 @@ pub struct Product {
     pub image_url: Option<String>,
     /// When the last unit was sold; `None` while there are some.
     pub sold_out_at: Option<Timestamp>,
+    /// When it was taken out of the lists, for good.
+    pub archived_at: Option<Timestamp>,
 }
 
 impl Product {

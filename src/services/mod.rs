@@ -1,9 +1,10 @@
 //! The rules of the sale, a folder a domain. Knows no HTTP, no SQL, no Redis and no AMQP: only `db`, `stock` and `queue`.
 //!
-//! Domains build on each other in this order: accounts, deployment and the known products; orders; recovery; checkout and
+//! Domains build on each other in this order: accounts, the log of changes, deployment and the known products; orders; recovery; checkout and
 //! catalog.
 
 mod accounts;
+mod admin_log;
 mod catalog;
 mod checkout;
 mod deployment;
@@ -17,6 +18,7 @@ pub use accounts::{
     Accounts, Authenticator, Credentials, Identification, Identity, Issued, LoggedIn, OwnToken, PasswordChange,
     PasswordHasher, Profile, Registered, Session, Tokens,
 };
+pub use admin_log::AdminLog;
 pub use catalog::{
     Answered, CreateProduct, IdempotencyKey, KeyExpiry, PatchProduct, ProductCommands, ProductQueries, ProductView,
     RenderedPage, Restock, SaleFilter,

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod app;
+mod archive;
 mod backups;
 mod broker;
 mod catalog;

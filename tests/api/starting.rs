@@ -320,7 +320,11 @@ async fn the_log_says_who_changed_what_and_nothing_of_a_purchase() {
     ] {
         let line = lines.iter().find(|line| line["message"] == message).unwrap_or_else(|| panic!("{message}: {log}"));
         assert!(line["changes"].as_str().unwrap().contains(changes), "{line}");
-        assert_eq!((&line["admin.name"], &line["product.id"]), (&"admin".into(), &id.to_string().into()), "{line}");
+        assert_eq!(
+            (&line["admin.name"], &line["object"]),
+            (&"admin".into(), &format!("product {id}").into()),
+            "{line}"
+        );
     }
     assert_eq!(lines.len(), before, "a purchase writes no line: {log}");
 }

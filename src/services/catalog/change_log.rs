@@ -2,27 +2,66 @@
 
 use std::fmt::{Debug, Write};
 
-use crate::db::{Db, DbError};
+use crate::db::DbConn;
+use crate::error::Result;
 use crate::model::Product;
 use crate::services::accounts::Identity;
+use crate::services::admin_log::{self, Noted};
 
-/// Writes a line. `what` is the sentence, `changes` what was changed. Names are quoted: they are somebody's text.
-pub(in crate::services) async fn note(db: &Db, by: Identity, what: &str, product: &Product, changes: &str) {
-    let admin = db.read::<_, DbError, _>(move |conn| Box::pin(conn.find_user(by.user_id))).await;
-    // One of the shop's own directory has no name here, and none is worth an error.
-    let name = admin.ok().flatten().map(|admin| admin.username);
-    tracing::info!(
-        admin.id = %by.user_id,
-        admin.name = name.as_deref().unwrap_or("-"),
-        product.id = %product.id,
-        product.name = ?product.name,
-        changes,
-        "{what}"
-    );
+fn object(product: &Product) -> String {
+    format!("product {}", product.id)
+}
+
+fn new(product: &Product) -> String {
+    let Product { name, stock, price_cents, starts_at, .. } = product;
+    format!("name {name:?}, stock {stock}, price_cents {price_cents}, starts_at {starts_at}")
+}
+
+const NEW: &str = "Put a product on sale";
+
+/// A product was made.
+pub(in crate::services) async fn note_new(conn: &mut DbConn, by: Identity, product: &Product) -> Result<Noted> {
+    admin_log::note(conn, by, NEW, object(product), new(product)).await
+}
+
+/// A product that was made by a commit whose result was unknown for a while: it was noted with it.
+pub(in crate::services) fn found(by: Identity, product: &Product) -> Noted {
+    Noted::without_name(by, NEW, object(product), new(product))
+}
+
+/// A product was changed.
+pub(in crate::services) async fn note_changed(
+    conn: &mut DbConn,
+    by: Identity,
+    old: &Product,
+    new: &Product,
+) -> Result<Noted> {
+    let what = match (old.paused, new.paused) {
+        (false, true) => "Paused a product",
+        (true, false) => "Resumed a product",
+        _ => "Changed a product",
+    };
+    admin_log::note(conn, by, what, object(new), changes(old, new)).await
+}
+
+/// Units were added.
+pub(in crate::services) async fn note_restocked(
+    conn: &mut DbConn,
+    by: Identity,
+    product: &Product,
+    units: i64,
+) -> Result<Noted> {
+    let what = format!("stock {} -> {}", product.stock - units, product.stock);
+    admin_log::note(conn, by, "Restocked a product", object(product), what).await
+}
+
+/// A product was archived.
+pub(in crate::services) async fn note_archived(conn: &mut DbConn, by: Identity, product: &Product) -> Result<Noted> {
+    admin_log::note(conn, by, "Archived a product", object(product), format!("name {:?}", product.name)).await
 }
 
 /// What differs between two states of a product, in one line.
-pub(in crate::services) fn changes(old: &Product, new: &Product) -> String {
+fn changes(old: &Product, new: &Product) -> String {
     let mut line = String::new();
     changed(&mut line, "name", &old.name, &new.name);
     if old.description != new.description {

@@ -15,8 +15,9 @@ use super::requests::{CreateProduct, MAX_STOCK, PatchProduct, Restock, check_win
 use super::view::ProductView;
 use crate::db::{Db, DbConn, NewKey, NewProduct, Offer, ProductChange};
 use crate::error::{Error, Result};
-use crate::model::{Currency, Product, ProductId};
+use crate::model::{Currency, Product, ProductId, SaleState};
 use crate::services::accounts::Identity;
+use crate::services::admin_log::Noted;
 use crate::services::known_products::KnownProducts;
 use crate::services::recovery::{Gates, offer_at_least};
 use crate::stock::{GateError, StockGate};
@@ -57,22 +58,26 @@ impl ProductCommands {
             return Ok(first);
         }
         let server_id = self.gate.server_id().await?;
-        let product = match self.insert(request, &server_id, key.clone()).await {
-            Ok(product) => product,
+        let (product, noted) = match self.insert(by, request, &server_id, key.clone()).await {
+            Ok(made) => made,
             Err(error) => return self.first_answer_after(error, key.as_ref()).await,
         };
         self.open_gate(&product, &server_id).await;
         self.known.made(product.id);
         self.products.changed();
-        let what =
-            format!("stock {}, price_cents {}, starts_at {}", product.stock, product.price_cents, product.starts_at);
-        change_log::note(&self.db, by, "Put a product on sale", &product, &what).await;
+        noted.log();
         self.answer(key, product).await
     }
 
     /// Writes a new product, together with the use of `key`. When the result of the commit is unknown, and cannot be found out,
     /// the product is taken off sale, for its merchant is told that there is none.
-    async fn insert(&self, request: CreateProduct, server_id: &str, key: Option<NewKey>) -> Result<Product> {
+    async fn insert(
+        &self,
+        by: Identity,
+        request: CreateProduct,
+        server_id: &str,
+        key: Option<NewKey>,
+    ) -> Result<(Product, Noted)> {
         // By the clock that opens sales, which was just asked: one that starts now can be bought at once.
         let now = self.gate.now();
         let starts_at = request.starts_at.unwrap_or(now);
@@ -102,7 +107,9 @@ impl ProductCommands {
                     let id = conn.insert_product(&product).await?;
                     let _ = note.set(id);
                     use_key(conn, key, id).await?;
-                    find(conn, id).await
+                    let product = find(conn, id).await?;
+                    let noted = change_log::note_new(conn, by, &product).await?;
+                    Ok((product, noted))
                 })
             })
             .await;
@@ -110,7 +117,10 @@ impl ProductCommands {
         // Any other error came before the commit.
         let (Err(Error::Unavailable(_)), Some(id)) = (&created, made.get().copied()) else { return created };
         match creation::look_for(&self.db, id).await {
-            Some(product) => Ok(product),
+            Some(product) => {
+                let noted = change_log::found(by, &product);
+                Ok((product, noted))
+            }
             None => {
                 if !is_repeatable {
                     self.runtime.spawn(creation::withdraw(self.db.clone(), id));
@@ -172,13 +182,17 @@ impl ProductCommands {
             payment_window: request.payment_window_seconds,
             max_per_order: request.max_per_order,
             image_url: request.image_url,
+            archived_at: None,
         };
-        let (before, changed) = self
+        let (changed, noted) = self
             .db
             .transaction(move |conn| {
                 Box::pin(async move {
                     let row = conn.lock_product(id).await?.ok_or(Error::ProductNotFound)?;
                     let before = find(conn, id).await?;
+                    if before.archived_at.is_some() {
+                        return Err(Error::Archived);
+                    }
                     let offer = match stock {
                         None => None,
                         Some(stock) if stock < row.sold => return Err(Error::StockBelowSold { least: row.sold }),
@@ -187,17 +201,13 @@ impl ProductCommands {
                     conn.update_product(id, &change, offer).await?;
                     let product = find(conn, id).await?;
                     check_window(product.starts_at, product.ends_at)?;
-                    Ok((before, product))
+                    let noted = change_log::note_changed(conn, by, &before, &product).await?;
+                    Ok((product, noted))
                 })
             })
             .await?;
-        let what = match (before.paused, changed.paused) {
-            (false, true) => "Paused a product",
-            (true, false) => "Resumed a product",
-            _ => "Changed a product",
-        };
         self.configure_gate(&changed).await;
-        change_log::note(&self.db, by, what, &changed, &change_log::changes(&before, &changed)).await;
+        noted.log();
         if let Some(stock) = stock {
             // Clicks that came between the first look and the change keep their units: the offer is raised to what is taken.
             // Should this fail, the sweeper does it.
@@ -216,6 +226,39 @@ impl ProductCommands {
     async fn taken(&self, id: ProductId) -> Result<i64> {
         let view = self.gate.view(&[id]).await?.into_iter().next().flatten();
         Ok(view.map_or(0, |view| view.taken))
+    }
+
+    /// Takes a product whose sale does not go on out of the lists, and off sale for good. Its orders stay.
+    pub async fn archive(&self, by: Identity, id: ProductId) -> Result<ProductView> {
+        let now = self.gate.now();
+        let archived = self
+            .db
+            .transaction(move |conn| {
+                Box::pin(async move {
+                    conn.lock_product(id).await?.ok_or(Error::ProductNotFound)?;
+                    let before = find(conn, id).await?;
+                    if before.archived_at.is_some() {
+                        return Ok((before, None));
+                    }
+                    if matches!(before.settings().state(1, now), SaleState::Live) {
+                        return Err(Error::StillLive);
+                    }
+                    // Whoever changes it later puts nothing on sale: a product that is archived stays paused.
+                    let change =
+                        ProductChange { paused: Some(true), archived_at: Some(now), ..ProductChange::default() };
+                    conn.update_product(id, &change, None).await?;
+                    let product = find(conn, id).await?;
+                    let noted = change_log::note_archived(conn, by, &product).await?;
+                    Ok((product, Some(noted)))
+                })
+            })
+            .await;
+        let (product, noted) = archived?;
+        self.configure_gate(&product).await;
+        if let Some(noted) = noted {
+            noted.log();
+        }
+        Ok(self.products.view_of_change(product).await)
     }
 
     /// Adds units to a sale.
@@ -237,22 +280,25 @@ impl ProductCommands {
             .db
             .transaction(move |conn| {
                 Box::pin(async move {
+                    if find(conn, id).await?.archived_at.is_some() {
+                        return Err(Error::Archived);
+                    }
                     if !conn.add_stock(id, units, MAX_STOCK).await? {
-                        conn.find_product(id).await?.ok_or(Error::ProductNotFound)?;
                         return Err(Error::Invalid(format!("units: a sale can have {MAX_STOCK} units in all")));
                     }
                     use_key(conn, stored_key, id).await?;
-                    find(conn, id).await
+                    let product = find(conn, id).await?;
+                    let noted = change_log::note_restocked(conn, by, &product, units).await?;
+                    Ok((product, noted))
                 })
             })
             .await;
-        let product = match restocked {
-            Ok(product) => product,
+        let (product, noted) = match restocked {
+            Ok(restocked) => restocked,
             Err(error) => return self.first_answer_after(error, key.as_ref()).await,
         };
-        let what = format!("stock {} -> {}", product.stock - units, product.stock);
         self.configure_gate(&product).await;
-        change_log::note(&self.db, by, "Restocked a product", &product, &what).await;
+        noted.log();
         self.answer(key, product).await
     }
 

@@ -28,6 +28,8 @@ pub struct ProductView {
     ends_at: Option<Timestamp>,
     paused: bool,
     sold_out_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archived_at: Option<Timestamp>,
     created_at: Timestamp,
     /// By the clock that opens sales.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,6 +76,7 @@ impl ProductView {
             ends_at: product.ends_at,
             paused: product.paused,
             sold_out_at: product.sold_out_at,
+            archived_at: product.archived_at,
             created_at: product.created_at,
             server_time: None,
         }
