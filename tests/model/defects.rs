@@ -67,6 +67,58 @@ pub enum Defect {
     OpenedWithoutAnotherLook,
     /// A purchase that was set aside is replayed after its gate was retired, which stays noted.
     ReplayLeavesItRetired,
+    /// What a reservation has beyond one unit stays taken when it is released.
+    QuantityReleasedAsOne,
+    /// A rebuild loads the buyers and not what they have beyond one unit.
+    ExtraNotLoaded,
+    /// Two units are granted when one remains.
+    GrantedInPart,
+    /// A lowering takes from the stock that the database enforces.
+    EnforcedStockLowered,
+    /// The order writer takes no withheld unit, also for what a gate has admitted.
+    WithheldIsEnforced,
+    /// The sweeper raises what is offered to what is taken at an open gate, and to nothing else.
+    RaisedByTheGateAlone,
+    /// An order expires whatever its status is by now.
+    ExpiryWithoutStatus,
+    /// The units of an order that expires are counted down, whoever made it expire.
+    ExpiryCountedTwice,
+    /// The gate is released before an expiry is committed.
+    ExpiryReleasedBeforeCommit,
+    /// The provider gets 200 before the commit.
+    AnsweredBeforeCommit,
+    /// The id of an event is stored before the work that it stands for, and a repeat goes by it.
+    EventStoredFirst,
+    /// A second payment of a paid order is taken for a repeat of the first.
+    SecondPaymentTakenForARepeat,
+    /// A second payment pays a paid order once more.
+    SecondPaymentPaysToo,
+    /// The merchant cancels a paid order and leaves its payment as it is.
+    ClosedWithItsMoney,
+    /// A refund is counted although the order was cancelled before.
+    RefundCountsTwice,
+    /// A dead order is revived in the database, without asking the gate.
+    RevivedInTheDatabaseOnly,
+    /// A reservation of a late payment does not name it: it is the one that its order had before.
+    RevivedUnderTheOrderAlone,
+    /// All entries in flight of a late payment are one.
+    EntryOfItsPaymentAlone,
+    /// The release that is due for the first life stays due.
+    RevivedWithTheReleaseDue,
+    /// A late payment revives its order whatever the fence is.
+    RevivalIgnoresTheFence,
+    /// The sweeper releases a late payment in flight because its order is dead, and decides nothing.
+    SweeperReleasesLatePayments,
+    /// A handler that does not know whether its revival was committed releases the reservation.
+    LateReleasedWhenItsCommitIsUnknown,
+    /// A release of one life of an order counts for the other.
+    DueClearedForAnotherLife,
+    /// A rebuild loads a revived order like one that never died.
+    LoadedWithoutItsPayment,
+    /// A late payment whose gate is lost is decided by the database, as if the gate had been retired.
+    LostGateTakenForRetired,
+    /// A purchase that was set aside is replayed without a gate, whether its units have been sold since or not.
+    ReplayWithoutALook,
     /// A repeat is answered 409 from an unconfirmed reservation.
     RepeatAnsweredUnconfirmed,
 }

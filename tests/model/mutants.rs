@@ -2,8 +2,9 @@
 
 use crate::defects::Defect::{self, *};
 use crate::invariants::{
-    Claim, GATE_COVERS_LIVE_ORDERS, GATE_NEVER_OVER_OFFERS, NEVER_OVERSOLD, NO_PROMISE_LOST, NO_PROMISE_TURNED_DOWN,
-    NO_SALE_LOSES_ITS_GATE, QUIET_GATE_EQUALS_DATABASE, RETIRED_GATE_OWED_NOTHING,
+    Claim, GATE_COVERS_LIVE_ORDERS, GATE_NEVER_OVER_OFFERS, NEVER_OVERSOLD, NO_MONEY_LOST, NO_PROMISE_LOST,
+    NO_PROMISE_TURNED_DOWN, NO_SALE_LOSES_ITS_GATE, PAID_BY_ONE_PAYMENT, QUIET_GATE_EQUALS_DATABASE,
+    RETIRED_GATE_OWED_NOTHING, UNITS_COUNTED_ONCE,
 };
 use crate::search::explore;
 use crate::system::{System, sale};
@@ -92,4 +93,68 @@ mutants! {
         ReplayLeavesItRetired, sale(1, 1).ends(1, 1).parks(1).losses(1), breaks NO_PROMISE_TURNED_DOWN after 27;
     repeat_answered_from_an_unconfirmed_reservation:
         RepeatAnsweredUnconfirmed, sale(2, 2).losses(1), breaks NO_PROMISE_LOST after 2;
+    two_units_released_as_one:
+        QuantityReleasedAsOne, sale(1, 0).written(1).stock(2).quantities([2, 1, 1]).cancels(1),
+        breaks QUIET_GATE_EQUALS_DATABASE after 4;
+    extra_units_not_loaded:
+        ExtraNotLoaded, sale(2, 1).written(1).stock(2).quantities([2, 1, 1]).losses(1),
+        breaks GATE_NEVER_OVER_OFFERS after 14;
+    two_units_granted_when_one_remains:
+        GrantedInPart, sale(1, 1).quantities([2, 1, 1]), breaks GATE_NEVER_OVER_OFFERS after 1;
+    enforced_stock_lowered: EnforcedStockLowered, sale(1, 1).lowerings(1), breaks NO_PROMISE_TURNED_DOWN after 7;
+    withheld_units_refused_to_a_purchase_in_flight:
+        WithheldIsEnforced, sale(1, 1).lowerings(1), breaks NO_PROMISE_TURNED_DOWN after 7;
+    offer_raised_by_the_gate_alone:
+        RaisedByTheGateAlone, sale(1, 1).lowerings(1).ends(1, 0), breaks QUIET_GATE_EQUALS_DATABASE after 12;
+    expired_whatever_its_status:
+        ExpiryWithoutStatus, sale(1, 0).written(1).deadlines(1).payments(1), breaks PAID_BY_ONE_PAYMENT after 6;
+    expired_by_two_and_counted_twice:
+        ExpiryCountedTwice, sale(2, 0).written(2).stock(2).deadlines(1).sweepers(2),
+        breaks UNITS_COUNTED_ONCE after 5;
+    released_before_the_expiry_is_committed:
+        ExpiryReleasedBeforeCommit, sale(1, 0).written(1).deadlines(1), breaks GATE_COVERS_LIVE_ORDERS after 3;
+    callback_answered_before_the_commit:
+        AnsweredBeforeCommit, sale(1, 0).written(1).payments(1), breaks NO_MONEY_LOST after 3;
+    event_stored_before_its_work: EventStoredFirst, sale(1, 0).written(1).payments(1), breaks NO_MONEY_LOST after 5;
+    second_payment_taken_for_a_repeat:
+        SecondPaymentTakenForARepeat, sale(1, 0).written(1).payments(2), breaks NO_MONEY_LOST after 8;
+    second_payment_pays_too:
+        SecondPaymentPaysToo, sale(1, 0).written(1).payments(2), breaks PAID_BY_ONE_PAYMENT after 7;
+    cancelled_without_its_refund:
+        ClosedWithItsMoney, sale(1, 0).written(1).payments(1).closings(1), breaks PAID_BY_ONE_PAYMENT after 4;
+    refund_counted_twice:
+        RefundCountsTwice, sale(2, 0).written(2).stock(2).payments(1).closings(1).refunds(1),
+        breaks UNITS_COUNTED_ONCE after 3;
+    revived_in_the_database_only:
+        RevivedInTheDatabaseOnly, sale(2, 1).written(1).cancels(1).payments(1),
+        breaks GATE_COVERS_LIVE_ORDERS after 4;
+    revived_under_the_order_alone:
+        RevivedUnderTheOrderAlone, sale(1, 0).written(1).cancels(1).payments(1),
+        breaks GATE_COVERS_LIVE_ORDERS after 8;
+    revived_with_its_release_due:
+        RevivedWithTheReleaseDue, sale(1, 0).written(1).cancels(1).payments(1),
+        breaks GATE_COVERS_LIVE_ORDERS after 8;
+    revived_past_the_fence:
+        RevivalIgnoresTheFence, sale(1, 0).written(1).cancels(1).payments(1).losses(1),
+        breaks GATE_COVERS_LIVE_ORDERS after 19;
+    late_payment_released_because_its_order_is_dead:
+        SweeperReleasesLatePayments, sale(1, 0).written(1).cancels(1).payments(1),
+        breaks GATE_COVERS_LIVE_ORDERS after 9;
+    late_payment_released_when_its_commit_is_unknown:
+        LateReleasedWhenItsCommitIsUnknown, sale(1, 0).written(1).cancels(1).payments(1),
+        breaks GATE_COVERS_LIVE_ORDERS after 7;
+    one_entry_for_all_calls_of_a_payment:
+        EntryOfItsPaymentAlone, sale(1, 0).written(1).deadlines(1).payments(1).closings(1).handlers(2),
+        breaks QUIET_GATE_EQUALS_DATABASE after 18;
+    due_cleared_for_another_life:
+        DueClearedForAnotherLife, sale(1, 0).written(1).cancels(1).payments(1).closings(1),
+        breaks QUIET_GATE_EQUALS_DATABASE after 12;
+    revived_order_loaded_without_its_payment:
+        LoadedWithoutItsPayment, sale(1, 0).written(1).cancels(1).payments(1).losses(1),
+        breaks GATE_COVERS_LIVE_ORDERS after 19;
+    replayed_without_a_look_at_what_remains:
+        ReplayWithoutALook, sale(2, 1).set_aside().ends(1, 0), breaks NO_PROMISE_TURNED_DOWN after 12;
+    lost_gate_taken_for_a_retired_one:
+        LostGateTakenForRetired, sale(2, 1).written(1).cancels(1).payments(1).losses(1),
+        breaks NO_PROMISE_TURNED_DOWN after 15;
 }

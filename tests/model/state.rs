@@ -15,8 +15,24 @@ pub const NOBODY: u8 = u8::MAX;
 pub type Order = u8;
 /// A set of order ids.
 pub type Orders = u16;
-/// Who holds a unit, and under which order.
-pub type Buyers = [Option<Order>; USERS];
+/// The number of a payment.
+pub type PaymentId = u8;
+
+/// What a reservation is held under. An order that a late payment revived has its second life under that payment.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Held {
+    pub order: Order,
+    pub payment: Option<PaymentId>,
+}
+
+impl Held {
+    pub fn first(order: Order) -> Self {
+        Self { order, payment: None }
+    }
+}
+
+/// Who holds units, and under what.
+pub type Buyers = [Option<Held>; USERS];
 
 pub fn user_of(order: Order) -> usize {
     order as usize / TRIES
@@ -24,6 +40,24 @@ pub fn user_of(order: Order) -> usize {
 
 pub fn bit(order: Order) -> Orders {
     1 << order
+}
+
+/// Calls of the provider that are told apart in an entry in flight.
+pub const CALLS: u8 = 8;
+
+/// The entry in flight of a late payment. Each reservation that is made for one gets an entry of its own.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub struct Entry {
+    pub payment: PaymentId,
+    /// A random number of the call that made it.
+    pub call: u8,
+}
+
+impl Entry {
+    /// It in a set of entries.
+    pub fn bit(self) -> u16 {
+        1 << (self.payment * CALLS + self.call)
+    }
 }
 
 pub fn every_order() -> std::ops::Range<Order> {
@@ -35,7 +69,7 @@ pub struct Meta {
     pub epoch: u8,
     pub server: u8,
     pub open: bool,
-    pub stock: u8,
+    pub offered: u8,
     pub revision: u8,
     /// By its own settings the sale is over.
     pub ended: bool,
@@ -46,15 +80,63 @@ pub struct Meta {
 pub struct Gate {
     pub meta: Option<Meta>,
     pub buyers: Buyers,
+    /// Units that reservations hold beyond one each.
+    pub extra: u8,
     pub in_flight: Orders,
+    /// Entries in flight of late payments that were given units and are not known to be decided.
+    pub late: u16,
+}
+
+impl Gate {
+    /// Units that are taken, as the gate counts them.
+    pub fn taken(&self) -> u8 {
+        self.buyers.iter().flatten().count() as u8 + self.extra
+    }
 }
 
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub enum Row {
     Absent,
-    Live,
+    Unpaid,
+    Paid,
+    /// By its buyer.
     Cancelled,
+    Expired,
+    /// Cancelled by the merchant, or its money went back. Nothing revives it.
+    Closed,
     Rejected,
+}
+
+impl Row {
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Unpaid | Self::Paid)
+    }
+
+    /// Dead, but money that comes late may still bring it back.
+    pub fn can_be_revived(self) -> bool {
+        matches!(self, Self::Cancelled | Self::Expired)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub enum Status {
+    Pending,
+    Succeeded,
+    RefundDue,
+    Refunded,
+}
+
+/// A payment, for which the provider has the buyer's money.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub struct Payment {
+    pub order: Order,
+    pub status: Status,
+    /// It revived its order.
+    pub revived: bool,
+    /// The provider got 200 for it.
+    pub told: bool,
+    /// The id of its event was stored by itself (a mutant's).
+    pub noted: bool,
 }
 
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
@@ -62,7 +144,13 @@ pub struct Database {
     pub rows: [Row; ORDERS],
     /// Orders whose unit the gate has yet to give back.
     pub due: Orders,
+    /// Orders whose deadline has passed.
+    pub overdue: Orders,
+    /// What is enforced. It never comes down.
     pub stock: u8,
+    /// Units of the stock that are not offered any more.
+    pub withheld: u8,
+    pub sold: u8,
     pub revision: u8,
     pub epoch: u8,
     pub fence: u8,
@@ -70,6 +158,12 @@ pub struct Database {
     pub ended: bool,
     /// The gate was taken away, and owed nothing then.
     pub retired: bool,
+}
+
+impl Database {
+    pub fn offered(&self) -> u8 {
+        self.stock - self.withheld
+    }
 }
 
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,7 +196,7 @@ pub enum Request {
     Published { order: Order, epoch: u8, expired: bool, confirmed: bool },
 }
 
-/// A consumer or a sweeper and how far it is. `linked`: the broker still counts the message as unacked here.
+/// A consumer, a sweeper or the handler of a callback, and how far it is. `linked`: the broker still counts the message as unacked here.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub enum Work {
     Idle,
@@ -113,14 +207,14 @@ pub enum Work {
         old: bool,
     },
     Decided {
-        order: Order,
+        held: Held,
         dead: bool,
         epoch: u8,
         linked: bool,
         message: Message,
     },
     Released {
-        order: Order,
+        held: Held,
     },
     /// The fence is raised.
     Fenced {
@@ -135,6 +229,47 @@ pub enum Work {
     Retired {
         epoch: u8,
         run: u8,
+    },
+    /// A sweeper has seen that more is taken or sold than is offered.
+    Raising {
+        wanted: u8,
+    },
+    /// A sweeper has read that an unpaid order is past its deadline.
+    Expiring {
+        order: Order,
+    },
+    /// A callback has come, signed and of the right amount.
+    Received {
+        payment: PaymentId,
+    },
+    /// Its order was read to be dead.
+    Late {
+        payment: PaymentId,
+    },
+    /// The gate has given it units, or had.
+    Admitted {
+        payment: PaymentId,
+        entry: Option<Entry>,
+        epoch: u8,
+    },
+    /// The gate has nothing for it.
+    Refused {
+        payment: PaymentId,
+    },
+    /// There is no gate.
+    Gateless {
+        payment: PaymentId,
+    },
+    /// It is committed what became of it, and the gate has to be told.
+    Settled {
+        payment: PaymentId,
+        entry: Option<Entry>,
+        alive: bool,
+        epoch: u8,
+    },
+    /// Committed; nothing is left but the answer.
+    Answering {
+        payment: PaymentId,
     },
 }
 
@@ -152,7 +287,7 @@ impl Work {
     pub fn unlink(&mut self) -> Option<()> {
         match self {
             Self::Has { linked, .. } | Self::Decided { linked, .. } | Self::Fenced { linked, .. } => *linked = false,
-            Self::Idle | Self::Released { .. } | Self::Ending { .. } | Self::Retired { .. } => return None,
+            _ => return None,
         }
         Some(())
     }
@@ -198,7 +333,7 @@ pub enum Rebuild {
         epoch: u8,
         run: u8,
         live: Buyers,
-        stock: u8,
+        offered: u8,
         revision: u8,
         ended: bool,
     },
@@ -215,8 +350,20 @@ pub struct Budget {
     pub parks: u8,
     pub cancels: u8,
     pub restocks: u8,
+    pub lowerings: u8,
+    /// That pass.
+    pub deadlines: u8,
+    pub payments: u8,
+    /// Refunds that the provider makes, or says again that it made.
+    pub refunds: u8,
+    /// Orders that the merchant cancels, paid or not.
+    pub closings: u8,
+    /// Callbacks that come again after 200.
+    pub repeats: u8,
     pub ends: u8,
     pub reopenings: u8,
+    /// Sweepers that see the end of the sale, where a late payment may ask for gate after gate.
+    pub retirings: u8,
     /// That pass while a gate is closed.
     pub days: u8,
     pub starts: u8,
@@ -232,6 +379,7 @@ pub struct State {
     /// An open gate on a server that the deployment has left, as long as an instance there has not read so.
     pub deposed: Option<Gate>,
     pub db: Database,
+    pub payments: Vec<Payment>,
     pub net: Vec<Sent>,
     pub queue: Vec<Message>,
     /// What dead channels gave back; served before `queue`.
@@ -242,7 +390,7 @@ pub struct State {
     pub drawn: [u8; USERS],
     pub work: Vec<Work>,
     pub rebuilds: Vec<Rebuild>,
-    /// Stock, version, and whether the sale is over, which somebody is about to bring to the gate.
+    /// What is offered, version, and whether the sale is over, which somebody is about to bring to the gate.
     pub settings: Option<(u8, u8, bool)>,
     /// A gate was taken away whose sale went on, by its settings and by the database.
     pub taken_too_early: bool,
@@ -263,19 +411,59 @@ impl State {
     pub fn live(&self) -> Buyers {
         let mut live = [None; USERS];
         for order in every_order() {
-            if self.row(order) == Row::Live {
-                live[user_of(order)] = Some(order);
+            if self.row(order).is_live() {
+                live[user_of(order)] = Some(self.life_of(order));
             }
         }
         live
     }
 
     pub fn live_count(&self) -> usize {
-        self.db.rows.iter().filter(|row| **row == Row::Live).count()
+        self.db.rows.iter().filter(|row| row.is_live()).count()
     }
 
-    pub fn held_count(&self) -> usize {
-        self.gate.buyers.iter().flatten().count()
+    /// What the order's reservation is held under by now.
+    pub fn life_of(&self, order: Order) -> Held {
+        let revived = |payment: &Payment| payment.order == order && payment.revived;
+        Held { order, payment: self.payments.iter().position(revived).map(|payment| payment as PaymentId) }
+    }
+
+    pub fn payment(&self, payment: PaymentId) -> Payment {
+        self.payments[payment as usize]
+    }
+
+    pub fn set_status(&mut self, payment: PaymentId, status: Status) {
+        self.payments[payment as usize].status = status;
+    }
+
+    /// The buyer has another live order of this product.
+    pub fn has_another(&self, order: Order) -> bool {
+        every_order().any(|other| other != order && user_of(other) == user_of(order) && self.row(other).is_live())
+    }
+
+    /// A number that no call has that anybody still knows of: it stands for a random one.
+    pub fn unused_call(&self, payment: PaymentId) -> Option<Entry> {
+        let known = |entry: &Entry| {
+            let gates = [Some(self.gate), self.deposed, self.replica];
+            gates.iter().flatten().any(|gate| gate.late & entry.bit() != 0)
+                || self.work.iter().any(|work| match *work {
+                    Work::Admitted { entry: its, .. } | Work::Settled { entry: its, .. } => its == Some(*entry),
+                    _ => false,
+                })
+        };
+        (0..CALLS).map(|call| Entry { payment, call }).find(|entry| !known(entry))
+    }
+
+    pub fn late_entries(&self) -> impl Iterator<Item = Entry> {
+        let all = (0..self.payments.len() as PaymentId)
+            .flat_map(|payment| (0..CALLS).map(move |call| Entry { payment, call }));
+        all.filter(|entry| self.gate.late & entry.bit() != 0)
+    }
+
+    /// A payment waits for a gate that may give its dead order units.
+    pub fn late_payment_waits(&self) -> bool {
+        let waits = |payment: &Payment| payment.status == Status::Pending && self.row(payment.order).can_be_revived();
+        self.payments.iter().any(waits)
     }
 
     /// A barrier of that epoch is on its way, or somebody is about to send one.

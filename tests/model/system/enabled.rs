@@ -2,7 +2,7 @@
 
 use super::{Step, System};
 use crate::defects::Defect;
-use crate::state::{CONSUMERS, Message, Rebuild, Request, Row, State, Work, bit, every_order};
+use crate::state::{CONSUMERS, Message, Order, Rebuild, Request, Row, State, Status, Work, bit, every_order};
 
 impl System {
     pub fn enabled(&self, s: &State, steps: &mut Vec<Step>) {
@@ -37,7 +37,7 @@ impl System {
             steps.extend((0..self.users).map(|user| Step::Reserve { request, user }));
         }
         if budget.cancels > 0 {
-            for order in every_order().filter(|order| s.row(*order) == Row::Live) {
+            for order in every_order().filter(|order| s.row(*order) == Row::Unpaid) {
                 steps.push(Step::Cancel(order));
                 if self.has(Defect::ReleaseBeforeCommit) {
                     steps.push(Step::CancelAtGate(order));
@@ -47,6 +47,10 @@ impl System {
         if budget.restocks > 0 {
             steps.push(Step::Restock);
         }
+        if budget.lowerings > 0 && s.db.sold < s.db.offered() {
+            steps.push(Step::Lower);
+        }
+        self.of_orders(s, steps);
         if budget.ends > 0 && !s.db.ended {
             steps.push(Step::End);
         }
@@ -86,6 +90,34 @@ impl System {
         }
     }
 
+    /// What buyers, merchant, provider and time may do to an order.
+    fn of_orders(&self, s: &State, steps: &mut Vec<Step>) {
+        let budget = &s.budget;
+        let unpaid = |order: &Order| s.row(*order) == Row::Unpaid;
+        if budget.deadlines > 0 {
+            let early = |order: &Order| unpaid(order) && s.db.overdue & bit(*order) == 0;
+            steps.extend(every_order().filter(early).map(Step::Deadline));
+        }
+        if budget.payments > 0 {
+            steps.extend(every_order().filter(unpaid).map(Step::Pay));
+        }
+        if budget.closings > 0 {
+            steps.extend(every_order().filter(|order| s.row(*order).is_live()).map(Step::Close));
+        }
+        for (number, payment) in (0..).zip(&s.payments) {
+            if budget.refunds > 0 && (payment.status != Status::Refunded || self.has(Defect::RefundCountsTwice)) {
+                steps.push(Step::Refund(number));
+            }
+            if budget.repeats > 0 && payment.told {
+                steps.extend(self.idle_handler(s).map(|handler| Step::Call(handler, number)));
+            }
+        }
+    }
+
+    fn idle_handler(&self, s: &State) -> Option<usize> {
+        (CONSUMERS + self.sweepers..s.work.len()).find(|handler| s.work[*handler] == Work::Idle)
+    }
+
     /// What the system does by itself, dying included.
     fn internal(&self, s: &State, steps: &mut Vec<Step>) {
         self.of_requests(s, steps);
@@ -95,6 +127,11 @@ impl System {
         }
         for rebuilder in 0..s.rebuilds.len() {
             self.of_a_rebuilder(s, rebuilder, steps);
+        }
+        for (number, payment) in (0..).zip(&s.payments) {
+            if !payment.told {
+                steps.extend(self.idle_handler(s).map(|handler| Step::Call(handler, number)));
+            }
         }
         if s.settings.is_some() {
             steps.push(Step::Configure);
@@ -170,7 +207,7 @@ impl System {
         }
         match *work {
             Work::Idle => {
-                if worker >= CONSUMERS {
+                if (CONSUMERS..CONSUMERS + self.sweepers).contains(&worker) {
                     self.of_an_idle_sweeper(s, worker, steps);
                 }
                 return;
@@ -187,6 +224,18 @@ impl System {
             Work::Fenced { .. } => {}
             Work::Ending { .. } => steps.push(Step::Retire(worker)),
             Work::Retired { .. } => steps.push(Step::NoteRetired(worker)),
+            Work::Raising { .. } => steps.push(Step::Raise(worker)),
+            Work::Expiring { .. } => steps.push(Step::Expire(worker)),
+            Work::Received { .. } => steps.push(Step::Receive(worker)),
+            Work::Late { .. } => {
+                steps.push(Step::Readmit(worker));
+                if s.deposed.is_some() {
+                    steps.push(Step::ReadmitAtDeposed(worker));
+                }
+            }
+            Work::Admitted { .. } | Work::Refused { .. } | Work::Gateless { .. } => steps.push(Step::Settle(worker)),
+            Work::Settled { .. } => steps.push(Step::TellOfPayment(worker)),
+            Work::Answering { .. } => steps.push(Step::Answer(worker)),
         }
         steps.push(Step::Crash(worker));
     }
@@ -195,10 +244,18 @@ impl System {
         if self.open(s).is_some() {
             let in_flight = every_order().filter(|order| s.gate.in_flight & bit(*order) != 0);
             steps.extend(in_flight.map(|order| Step::Sweep(sweeper, order)));
+            if s.gate.late != 0 {
+                steps.extend(s.late_entries().map(|entry| Step::SweepLate(sweeper, entry)));
+            }
         }
-        if s.db.ended && self.open(s).is_some() {
+        if s.db.ended && self.open(s).is_some() && s.budget.retirings > 0 {
             steps.push(Step::SeeEnd(sweeper));
         }
+        if s.db.withheld > 0 && self.wanted(s) > s.db.offered() {
+            steps.push(Step::SeeTaken(sweeper));
+        }
+        let overdue = |order: &Order| s.db.overdue & bit(*order) != 0 && s.row(*order) == Row::Unpaid;
+        steps.extend(every_order().filter(overdue).map(|order| Step::SeeDeadline(sweeper, order)));
         let due = every_order().filter(|order| s.db.due & bit(*order) != 0);
         steps.extend(due.map(|order| Step::Redo(sweeper, order)));
     }
@@ -207,7 +264,8 @@ impl System {
         let rebuild = s.rebuilds[rebuilder];
         if rebuild == Rebuild::Idle {
             // A sale that is over needs none. A start of one would begin epoch after epoch.
-            if s.db.ended && (s.db.retired || s.gate.meta.is_none()) {
+            // Unless a late payment asks for one.
+            if s.db.ended && (s.db.retired || s.gate.meta.is_none() && !s.late_payment_waits()) {
                 return;
             }
             let gate = self.valid(s);

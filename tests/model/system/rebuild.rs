@@ -2,7 +2,7 @@
 
 use super::System;
 use crate::defects::Defect;
-use crate::state::{Buyers, Gate, Message, Meta, NOBODY, Rebuild, Request, State, Work};
+use crate::state::{Buyers, Gate, Held, Message, Meta, NOBODY, Rebuild, Request, State, Work};
 
 impl System {
     /// Takes one step of a rebuild; what comes after it.
@@ -38,9 +38,9 @@ impl System {
             Rebuild::Fenced { epoch, .. } if s.db.epoch != epoch && !self.has(Defect::OpenedWithoutAnotherLook) => {
                 Rebuild::Idle
             }
-            Rebuild::Fenced { epoch, run } => read_live(s, epoch, run),
-            Rebuild::Read { epoch, run, live, stock, revision, ended } => {
-                self.install(s, Meta { epoch, server: run, open: true, stock, revision, ended }, live);
+            Rebuild::Fenced { epoch, run } => self.read_live(s, epoch, run),
+            Rebuild::Read { epoch, run, live, offered, revision, ended } => {
+                self.install(s, Meta { epoch, server: run, open: true, offered, revision, ended }, live);
                 Rebuild::Idle
             }
             Rebuild::Sampled { epoch } => {
@@ -69,7 +69,7 @@ impl System {
             return Rebuild::Sampled { epoch };
         }
         s.send(Message::Barrier(epoch), NOBODY);
-        if self.has(Defect::LiveReadBeforeFence) { read_live(s, epoch, s.run) } else { Rebuild::Idle }
+        if self.has(Defect::LiveReadBeforeFence) { self.read_live(s, epoch, s.run) } else { Rebuild::Idle }
     }
 
     /// An instance of the deposed gate reads that it is deposed: it asks it no more, and gives no promise that came from it.
@@ -84,11 +84,20 @@ impl System {
         self.has(Defect::AnyGateGoneIsRetired) && (s.run != server || s.gate.meta.is_none())
     }
 
+    fn read_live(&self, s: &State, epoch: u8, run: u8) -> Rebuild {
+        let mut live = s.live();
+        if self.has(Defect::LoadedWithoutItsPayment) {
+            live = live.map(|held| held.map(|held| Held::first(held.order)));
+        }
+        Rebuild::Read { epoch, run, live, offered: s.db.offered(), revision: s.db.revision, ended: s.db.ended }
+    }
+
     /// Gate script.
     fn install(&self, s: &mut State, meta: Meta, live: Buyers) {
         let fits = |found: Meta| found.epoch == meta.epoch && (!found.open || self.has(Defect::InstallOverOpenGate));
         if s.run == meta.server && s.gate.meta.is_some_and(fits) {
-            s.gate = Gate { meta: Some(meta), buyers: live, in_flight: 0 };
+            let extra = if self.has(Defect::ExtraNotLoaded) { 0 } else { self.units_of(&live) - count(&live) };
+            s.gate = Gate { meta: Some(meta), buyers: live, extra, in_flight: 0, late: 0 };
         }
     }
 }
@@ -107,8 +116,8 @@ fn expire_older(s: &mut State, epoch: u8) {
     }
 }
 
-fn read_live(s: &State, epoch: u8, run: u8) -> Rebuild {
-    Rebuild::Read { epoch, run, live: s.live(), stock: s.db.stock, revision: s.db.revision, ended: s.db.ended }
+fn count(buyers: &Buyers) -> u8 {
+    buyers.iter().flatten().count() as u8
 }
 
 fn inspect(s: &State, epoch: u8, fence: u8, server: u8) -> Rebuild {
@@ -136,7 +145,7 @@ fn close(s: &mut State, epoch: u8, run: u8, fenced: bool) -> Rebuild {
         return Rebuild::Idle;
     }
     if found < epoch {
-        let meta = Meta { epoch, server: run, open: false, stock: 0, revision: 0, ended: false };
+        let meta = Meta { epoch, server: run, open: false, offered: 0, revision: 0, ended: false };
         s.gate = Gate { meta: Some(meta), ..Gate::default() };
     }
     if fenced { Rebuild::Fenced { epoch, run } } else { Rebuild::Wait { epoch } }

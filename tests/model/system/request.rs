@@ -2,7 +2,7 @@
 
 use super::System;
 use crate::defects::Defect;
-use crate::state::{Gate, Message, Order, Request, State, TRIES, bit};
+use crate::state::{Gate, Held, Message, Order, Request, State, TRIES, bit};
 
 impl System {
     pub(super) fn reserve(&self, s: &mut State, request: usize, user: usize) -> Option<()> {
@@ -25,18 +25,22 @@ impl System {
         let meta = gate.meta.filter(|meta| !meta.ended)?;
         s.budget.requests -= 1;
         let order = match gate.buyers[user] {
-            Some(held) if gate.in_flight & bit(held) == 0 || self.has(Defect::RepeatAnsweredUnconfirmed) => {
-                s.promised |= bit(held);
+            // The database knows whether the payment has revived it. If not: 503.
+            Some(Held { order, payment: Some(_) }) if !s.row(order).is_live() => return None,
+            Some(Held { order, payment })
+                if payment.is_some()
+                    || gate.in_flight & bit(order) == 0
+                    || self.has(Defect::RepeatAnsweredUnconfirmed) =>
+            {
+                s.promised |= bit(order);
                 return Some(());
             }
-            Some(held) => held,
-            None if gate.buyers.iter().flatten().count() >= meta.stock as usize || s.drawn[user] as usize >= TRIES => {
-                return None;
-            }
+            Some(Held { order, .. }) => order,
+            None if !self.fits(gate, user) || s.drawn[user] as usize >= TRIES => return None,
             None => {
                 let order = (user * TRIES) as Order + s.drawn[user];
                 s.drawn[user] += 1;
-                gate.buyers[user] = Some(order);
+                self.hold(gate, Held::first(order));
                 gate.in_flight |= bit(order);
                 order
             }
@@ -66,7 +70,7 @@ impl System {
         if let Request::Published { order, epoch, .. } = s.requests[request]
             && self.has(Defect::ReleaseOnTimeout)
         {
-            self.release(s, order, epoch);
+            self.release(s, Held::first(order), epoch);
         }
         s.end_request(request);
     }

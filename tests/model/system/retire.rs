@@ -25,7 +25,7 @@ impl System {
         s.work[sweeper] = Work::Idle;
         let Some(meta) = self.open(s).copied() else { return Some(()) };
         let over = meta.ended || self.has(Defect::RetireByTheRowAlone);
-        let idle = s.gate.in_flight == 0 || self.has(Defect::RetireInFlight);
+        let idle = s.gate.in_flight == 0 && s.gate.late == 0 || self.has(Defect::RetireInFlight);
         if meta.epoch <= epoch && over && idle {
             s.taken_too_early |= !meta.ended && !s.db.ended;
             s.gate = Gate::default();
@@ -54,6 +54,9 @@ impl System {
     /// decides. From then on something is on its way.
     pub(super) fn replay_without_gate(&self, s: &mut State, order: Order) -> Option<()> {
         (s.db.ended && s.gate.meta.is_none()).then_some(())?;
+        // What it was promised may have been sold since: then it stays set aside.
+        let possible = self.has_stock(s, order) && !s.has_another(order);
+        (possible || self.has(Defect::ReplayWithoutALook)).then_some(())?;
         if !self.has(Defect::ReplayLeavesItRetired) {
             s.db.retired = false;
             s.db.server = UNKNOWN_SERVER;

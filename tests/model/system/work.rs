@@ -2,7 +2,7 @@
 
 use super::System;
 use crate::defects::Defect;
-use crate::state::{Delivery, Message, Order, Row, State, Work, bit, every_order, user_of};
+use crate::state::{Delivery, Held, Message, Order, Row, State, Work, bit, every_order, user_of};
 
 impl System {
     pub(super) fn deliver(&self, s: &mut State, consumer: usize) {
@@ -26,7 +26,7 @@ impl System {
     pub(super) fn redo(&self, s: &mut State, sweeper: usize, order: Order) {
         let epoch = s.db.epoch;
         let message = Message::Order(order, epoch);
-        s.work[sweeper] = Work::Decided { order, dead: true, epoch, linked: false, message };
+        s.work[sweeper] = Work::Decided { held: s.life_of(order), dead: true, epoch, linked: false, message };
     }
 
     pub(super) fn decide_one(&self, s: &mut State, worker: usize) -> Option<()> {
@@ -38,16 +38,15 @@ impl System {
             return Some(());
         }
         let dead = self.decide(s, order, epoch);
-        s.work[worker] = Work::Decided { order, dead, epoch: s.db.epoch, linked, message };
+        s.work[worker] = Work::Decided { held: Held::first(order), dead, epoch: s.db.epoch, linked, message };
         Some(())
     }
 
     /// The one transaction that decides what becomes of an order id. True: the order is not live.
     fn decide(&self, s: &mut State, order: Order, epoch: u8) -> bool {
         match s.row(order) {
-            Row::Live => return false,
-            Row::Cancelled | Row::Rejected => return true,
             Row::Absent => {}
+            row => return !row.is_live(),
         }
         let others =
             |is: fn(Row) -> bool| every_order().any(|other| user_of(other) == user_of(order) && is(s.row(other)));
@@ -59,39 +58,45 @@ impl System {
             Some(Defect::FenceIsFlag) => epoch < s.db.epoch && s.db.fence == s.db.epoch,
             _ => epoch < s.db.fence,
         };
-        let full = s.live_count() >= s.db.stock as usize && !self.has(Defect::LateAcceptedUnconditionally);
-        let dead = late || others(|row| row == Row::Live) || full;
-        s.db.rows[order as usize] = if dead { Row::Rejected } else { Row::Live };
+        let full = !self.has_stock(s, order) && !self.has(Defect::LateAcceptedUnconditionally);
+        let dead = late || others(Row::is_live) || full;
         if dead {
+            s.db.rows[order as usize] = Row::Rejected;
             s.db.due |= bit(order);
+        } else {
+            self.begin_life(s, order, Row::Unpaid);
         }
         dead
     }
 
     pub(super) fn mark_written(&self, s: &mut State, worker: usize) -> Option<()> {
-        let Work::Decided { order, dead, epoch, .. } = s.work[worker] else { return None };
+        let Work::Decided { held, dead, epoch, .. } = s.work[worker] else { return None };
+        let order = held.order;
         s.work[worker] = Work::Idle;
         if !dead {
             if self.valid(s).is_some() {
                 s.gate.in_flight &= !bit(order);
                 let reservation = &mut s.gate.buyers[user_of(order)];
                 if self.has(Defect::MarkingWrittenRestoresReservation) && reservation.is_none() {
-                    *reservation = Some(order);
+                    *reservation = Some(held);
                 }
             }
         } else if self.has(Defect::DueClearedBeforeRelease) && s.db.due & bit(order) != 0 {
             s.db.due &= !bit(order);
             let message = Message::Order(order, epoch);
-            s.work[worker] = Work::Decided { order, dead, epoch, linked: false, message };
-        } else if self.release(s, order, epoch) {
-            s.work[worker] = Work::Released { order };
+            s.work[worker] = Work::Decided { held, dead, epoch, linked: false, message };
+        } else if self.release(s, held, epoch) {
+            s.work[worker] = Work::Released { held };
         }
         Some(())
     }
 
     pub(super) fn clear_due(&self, s: &mut State, worker: usize) -> Option<()> {
-        let Work::Released { order } = s.work[worker] else { return None };
-        s.db.due &= !bit(order);
+        let Work::Released { held } = s.work[worker] else { return None };
+        // What is due may be a later life by now.
+        if s.life_of(held.order) == held || self.has(Defect::DueClearedForAnotherLife) {
+            s.db.due &= !bit(held.order);
+        }
         s.work[worker] = Work::Idle;
         Some(())
     }
@@ -132,11 +137,14 @@ impl System {
                 return self.replay_without_gate(s, order);
             }
             let meta = *self.open(s)?;
-            let held = s.gate.buyers[user_of(order)];
-            let full = held.is_none() && s.held_count() >= meta.stock as usize;
-            (held.is_none_or(|held| held == order) && !full).then_some(())?;
-            s.gate.buyers[user_of(order)] = Some(order);
-            s.gate.in_flight |= bit(order);
+            let mut gate = s.gate;
+            match gate.buyers[user_of(order)] {
+                None if self.fits(&gate, user_of(order)) => self.hold(&mut gate, Held::first(order)),
+                Some(held) if held == Held::first(order) => {}
+                _ => return None,
+            }
+            gate.in_flight |= bit(order);
+            s.gate = gate;
             epoch = meta.epoch;
         }
         s.parked = None;
