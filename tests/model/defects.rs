@@ -101,6 +101,8 @@ pub enum Defect {
     RevivedInTheDatabaseOnly,
     /// A reservation of a late payment does not name it: it is the one that its order had before.
     RevivedUnderTheOrderAlone,
+    /// The same, but a late payment has to wait until nothing is due for its order.
+    RevivedOnceItWasReleased,
     /// All entries in flight of a late payment are one.
     EntryOfItsPaymentAlone,
     /// The release that is due for the first life stays due.

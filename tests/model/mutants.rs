@@ -131,6 +131,9 @@ mutants! {
     revived_under_the_order_alone:
         RevivedUnderTheOrderAlone, sale(1, 0).written(1).cancels(1).payments(1),
         breaks GATE_COVERS_LIVE_ORDERS after 8;
+    revived_once_its_release_was_not_due:
+        RevivedOnceItWasReleased, sale(1, 0).written(1).cancels(1).payments(1).sweepers(2),
+        breaks GATE_COVERS_LIVE_ORDERS after 11;
     revived_with_its_release_due:
         RevivedWithTheReleaseDue, sale(1, 0).written(1).cancels(1).payments(1),
         breaks GATE_COVERS_LIVE_ORDERS after 8;

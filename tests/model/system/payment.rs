@@ -94,16 +94,25 @@ impl System {
                 let has_stock = self.has_stock(s, order);
                 self.revive(s, payment, has_stock);
             }
+            Row::Cancelled | Row::Expired
+                if self.has(Defect::RevivedOnceItWasReleased) && s.db.due & bit(order) != 0 =>
+            {
+                s.work[handler] = Work::Idle;
+            }
             Row::Cancelled | Row::Expired => s.work[handler] = Work::Late { payment },
             Row::Paid | Row::Closed | Row::Rejected | Row::Absent => s.set_status(payment, Status::RefundDue),
         }
         Some(())
     }
 
+    fn marks_order_alone(&self) -> bool {
+        self.has(Defect::RevivedUnderTheOrderAlone) || self.has(Defect::RevivedOnceItWasReleased)
+    }
+
     /// What a late payment's reservation is held under.
     fn held_for(&self, s: &State, payment: PaymentId) -> Held {
         let order = s.payment(payment).order;
-        Held { order, payment: (!self.has(Defect::RevivedUnderTheOrderAlone)).then_some(payment) }
+        Held { order, payment: (!self.marks_order_alone()).then_some(payment) }
     }
 
     pub(super) fn readmit(&self, s: &mut State, handler: usize) -> Option<()> {
@@ -138,7 +147,7 @@ impl System {
             }
             None => return Some(Work::Refused { payment }),
             // It has it already.
-            Some(found) if found == held && !self.has(Defect::RevivedUnderTheOrderAlone) => {}
+            Some(found) if found == held && !self.marks_order_alone() => {}
             // The first life of the order is dead and not yet released: its units go over to the second.
             Some(found) if found == Held::first(held.order) => {
                 gate.buyers[user_of(held.order)] = Some(held);
@@ -216,7 +225,7 @@ impl System {
         let order = s.payment(payment).order;
         self.begin_life(s, order, Row::Paid);
         s.set_status(payment, Status::Succeeded);
-        s.payments[payment as usize].revived = !self.has(Defect::RevivedUnderTheOrderAlone);
+        s.payments[payment as usize].revived = !self.marks_order_alone();
         if !self.has(Defect::RevivedWithTheReleaseDue) {
             s.db.due &= !bit(order);
         }
