@@ -100,6 +100,8 @@ mod life_of_an_order {
         paid_twice_and_refunded = sale(1, 0).written(1).cancels(1).payments(2).refunds(1).handlers(2);
         dead_twice_and_lost = sale(1, 0).written(1).deadlines(1).payments(1).closings(1).losses(1);
         paid_twice_and_lost = sale(1, 0).written(1).cancels(1).payments(2).losses(1).sweepers(0);
+        revived_among_others_and_lost_without_a_sweeper =
+            sale(2, 1).written(1).cancels(1).payments(1).losses(1).sweepers(0);
         revived_and_moved = sale(1, 0).written(1).deadlines(1).payments(1).moves(1);
         revived_after_the_end = sale(1, 0).written(1).deadlines(1).payments(1).ends(1, 0).retirings(1);
     }
