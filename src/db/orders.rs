@@ -155,11 +155,11 @@ impl DbConn {
         on_db!(conn, query.load(conn).await)
     }
 
-    /// Those of the users that hold a live order for the product.
-    pub async fn live_buyers(&mut self, product: ProductId, users: &[UserId]) -> DbResult<Vec<UserId>> {
+    /// Those of the users that hold a live order for the product, and which.
+    pub async fn live_buyers(&mut self, product: ProductId, users: &[UserId]) -> DbResult<Vec<(UserId, OrderId)>> {
         let conn = self;
         let query = orders::table
-            .select(orders::user_id)
+            .select((orders::user_id, orders::id))
             .filter(orders::product_id.eq(product))
             .filter(orders::user_id.eq_any(users))
             .filter(orders::live_user.is_not_null());

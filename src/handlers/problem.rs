@@ -75,6 +75,9 @@ impl ResponseError for Error {
     }
 
     fn error_response(&self) -> HttpResponse {
+        if let Self::Denied(Denial::SoldOut) = self {
+            return sold_out();
+        }
         let status = self.status_code();
         let mut reply = HttpResponseBuilder::new(status);
         if let Some(wait) = retry_after(self) {
@@ -88,16 +91,17 @@ impl ResponseError for Error {
         if status == StatusCode::UNAUTHORIZED {
             reply.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
-        let body = match self {
-            Self::Denied(Denial::SoldOut) => Bytes::from_static(&SOLD_OUT),
-            other => other.problem().into(),
-        };
-        let problem_json = HeaderValue::from_static("application/problem+json");
-        reply.insert_header((header::CONTENT_TYPE, problem_json)).body(body)
+        reply.insert_header((header::CONTENT_TYPE, PROBLEM_JSON)).body(self.problem())
     }
 }
 
-/// The most frequent one is rendered once; a static body needs no reference count.
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// The most frequent one is rendered once, and needs nothing of what others need; a static body needs no reference count.
+fn sold_out() -> HttpResponse {
+    HttpResponse::Conflict().insert_header((header::CONTENT_TYPE, PROBLEM_JSON)).body(Bytes::from_static(&SOLD_OUT))
+}
+
 static SOLD_OUT: LazyLock<Vec<u8>> = LazyLock::new(|| Error::Denied(Denial::SoldOut).problem());
 
 impl Error {

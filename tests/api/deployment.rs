@@ -236,6 +236,38 @@ async fn a_replayed_promise_becomes_an_order_or_says_why_it_cannot() {
     .await;
 }
 
+/// Without a gate the database says what a promise can still become, before it is sent on its way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promise_that_is_replayed_after_the_sale_is_turned_down_by_nobody() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(2).await;
+        app.client.buy(1, id).await.is(202);
+        app.orders_written(id, 1).await;
+        let broker = Broker::connect(&app.config.rabbitmq).await;
+        let dead = format!("{}.dead", app.config.rabbitmq.queue);
+        let order = || seckill::model::OrderId::draw(id.try_into().unwrap()).to_string();
+        let (first, seventh, eighth) = (order(), order(), order());
+        broker.publish(&dead, message(id, 1, &[(first.clone(), 1), (seventh.clone(), 7), (eighth.clone(), 8)])).await;
+        // The sale is long over, and its gate was retired.
+        let over = "ends_at = '2026-01-01 00:00:00', gate_home = 'retired', gate_epoch = 2, gate_fence = 2";
+        app.stores.execute(&format!("UPDATE products SET {over} WHERE id = {id}")).await;
+        redis::cmd("FLUSHDB").query_async::<()>(&mut app.stores.redis().await).await.unwrap();
+        let replay = app::replay(&app.config).unwrap().unwrap();
+        let mut letters = DeadLetters::rabbitmq(&app.config.rabbitmq).await.unwrap();
+        let replayed = letters.replay(&Chosen::All, async |letter| replay.readmit(letter).await).await.unwrap();
+        letters.close().await;
+        let [reasons] = &replayed.kept[..] else { panic!("{replayed:?}") };
+        assert!(reasons.contains(&format!("order {first}: user 1 has bought again")), "{reasons}");
+        assert!(reasons.contains(&format!("order {eighth} of user 8: its unit was sold")), "{reasons}");
+        let rows = async |status: &str| {
+            app.stores.number(&format!("SELECT COUNT(*) AS n FROM orders WHERE status = '{status}'")).await
+        };
+        eventually_within(10, "what fits is an order", || async { rows("unpaid").await == 2 }).await;
+        assert_eq!(rows("rejected").await, 0);
+    })
+    .await;
+}
+
 /// What an operator does about a gate that does not say what is true, without deleting a key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gate_is_rebuilt_by_a_command() {

@@ -174,7 +174,8 @@ async fn write_each(conn: &mut DbConn, group: PurchaseGroup) -> std::result::Res
     let users: Vec<UserId> = purchases.iter().map(|purchase| purchase.user_id).collect();
     let written: HashMap<_, _> =
         conn.written_orders(&ids).await?.into_iter().map(|order| (order.id, order.is_live)).collect();
-    let mut buyers: HashSet<UserId> = conn.live_buyers(product, &users).await?.into_iter().collect();
+    let mut buyers: HashSet<UserId> =
+        conn.live_buyers(product, &users).await?.into_iter().map(|(user, _)| user).collect();
 
     let mut outcome = WriteOutcome { gate_epoch: row.gate_epoch, ..WriteOutcome::default() };
     let mut new = Vec::new();

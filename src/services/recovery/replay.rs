@@ -4,12 +4,12 @@
 //! down as late. So each goes through the gate that is open now, under its own order id; what that has no unit for stays set
 //! aside, with the reason.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::db::Db;
 use crate::error::Error;
-use crate::model::{Denial, ProductId, Purchase, PurchaseGroup, Sale, SaleState, Timestamp};
+use crate::model::{Denial, OrderId, ProductId, Purchase, PurchaseGroup, Sale, SaleState, Timestamp, UserId};
 use crate::queue::{DeadLetter, Message, PutBack, decode, encode};
 use crate::stock::{Answer, GateError, StockGate};
 
@@ -60,18 +60,7 @@ impl Replay {
         let over = product.settings().state(0, Timestamp::now()) == SaleState::Ended;
         let (epoch, answers) = match gate.readmit(group.product_id, &group.items).await {
             Ok(readmitted) => readmitted,
-            // The gate of a sale that is over was taken away: nobody else can take a unit, and the database decides. From
-            // now on something is on its way, which a gate that is made anew must wait for.
-            Err(GateError::Lost) if over => {
-                let (id, epoch) = (product.id, product.gate_epoch);
-                let doubted = self.db.transaction(move |conn| {
-                    Box::pin(async move { Ok::<_, Error>(conn.doubt_retirement(id, epoch).await?) })
-                });
-                if !doubted.await.map_err(|error| error.to_string())? {
-                    return Err(format!("product {id}: its sale has just been reopened; try again in a moment"));
-                }
-                (epoch, vec![Answer::Reserved; group.items.len()])
-            }
+            Err(GateError::Lost) if over => self.admit_without_gate(&group, product).await?,
             Err(error) => return Err(format!("product {}: {error}; try again in a moment", group.product_id)),
         };
         let (mut again, mut kept, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
@@ -89,6 +78,40 @@ impl Replay {
         };
         let kept = message(kept, group.epoch).map(|body| (body, reasons.join("; ")));
         Ok(PutBack { message: message(again, epoch), kept })
+    }
+
+    /// The gate of a sale that is over was taken away: nobody else can take a unit, and the database decides. From now on
+    /// something is on its way, which a gate that is made anew must wait for. What has no unit there any more is not sent, for
+    /// it would be rejected. (Two letters that are replayed at once look before either is written: then the second can be.)
+    async fn admit_without_gate(&self, group: &PurchaseGroup, product: &Sale) -> Result<(i64, Vec<Answer>), String> {
+        let (id, epoch, items) = (product.id, product.gate_epoch, group.items.clone());
+        let looked = self.db.transaction(move |conn| {
+            Box::pin(async move {
+                let Some(row) = conn.lock_product(id).await? else { return Err(Error::ProductNotFound) };
+                let users: Vec<UserId> = items.iter().map(|item| item.user_id).collect();
+                let mut held: HashMap<UserId, OrderId> = conn.live_buyers(id, &users).await?.into_iter().collect();
+                let mut remaining = row.stock - row.sold;
+                let answer = |item: &Purchase| {
+                    if let Some(order) = held.get(&item.user_id) {
+                        return Answer::Denied(Denial::AlreadyPurchased(*order));
+                    }
+                    if remaining < item.quantity.get() {
+                        return Answer::Denied(Denial::SoldOut);
+                    }
+                    held.insert(item.user_id, item.order_id);
+                    remaining -= item.quantity.get();
+                    Answer::Reserved
+                };
+                let answers: Vec<Answer> = items.iter().map(answer).collect();
+                let is_sent = answers.contains(&Answer::Reserved);
+                Ok(((!is_sent || conn.doubt_retirement(id, epoch).await?), answers))
+            })
+        });
+        let (is_over, answers) = looked.await.map_err(|error| error.to_string())?;
+        match is_over {
+            true => Ok((epoch, answers)),
+            false => Err(format!("product {id}: its sale has just been reopened; try again in a moment")),
+        }
     }
 }
 

@@ -104,6 +104,11 @@ impl Sweeper {
             });
             let (mut page, Some(last)) = page.await? else { break };
             after = last;
+            for product in page.iter().filter(|product| product.sold > product.stock) {
+                if let Err(error) = offer_at_least(&self.db, product.id, product.sold).await {
+                    self.skipped(product.id, &error);
+                }
+            }
             page.retain(|product| !(product.retired && product.had_ended(lately)));
             let ids: Vec<ProductId> = page.iter().map(|product| product.id).collect();
             let views = match self.gate.view(&ids).await {

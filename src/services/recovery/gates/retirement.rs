@@ -6,6 +6,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::model::{Sale, SaleState, Timestamp};
 use crate::services::orders::{RETIRED_AFTER, UnfinishedSales};
+use crate::services::recovery::offer::raise_offer;
 use crate::stock::{GateError, GateView, StockGate};
 use crate::telemetry::Metrics;
 
@@ -53,6 +54,8 @@ impl Retirement {
             Box::pin(async move {
                 // Not noted if the sale was reopened meanwhile: then the gate counts as lost, and is rebuilt as such.
                 if !shared || conn.retire_gate(id, epoch, &server_id, ended_before).await? {
+                    // Nobody looks at the sale any more.
+                    raise_offer(conn, id, 0).await?;
                     conn.forget_release_due(id, ended_before, shared).await?;
                 }
                 Ok::<_, Error>(())
