@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::db::DbError;
-use crate::model::Denial;
+use crate::model::{Denial, OrderStatus};
 use crate::queue::PublishError;
 use crate::stock::GateError;
 use crate::telemetry::metrics;
@@ -59,6 +59,12 @@ pub enum Error {
     /// 409 `archived`: an archived product does not change any more.
     #[error("The product is archived.")]
     Archived,
+    /// 409 `not_cancellable`: what became of the order stands in the way.
+    #[error("The order is {}: it cannot be cancelled.", .0.as_str())]
+    NotCancellable(OrderStatus),
+    /// 409 `not_payable`: what became of the order stands in the way.
+    #[error("The order is {}: it cannot be paid.", .0.as_str())]
+    NotPayable(OrderStatus),
     /// 409 with the code of the denial, or 429 `rate_limited`: the buyer gets no unit now.
     #[error(transparent)]
     Denied(#[from] Denial),
@@ -102,6 +108,8 @@ impl Error {
             Self::StockBelowSold { .. } => "stock_below_sold",
             Self::StillLive => "still_live",
             Self::Archived => "archived",
+            Self::NotCancellable(_) => "not_cancellable",
+            Self::NotPayable(_) => "not_payable",
             Self::Denied(denial) => denial.code(),
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => "unsupported_media_type",

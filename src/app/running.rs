@@ -15,9 +15,9 @@ use crate::handlers::AppState;
 use crate::model::Timestamp;
 use crate::queue::OrderQueue;
 use crate::services::{
-    Accounts, AdminLog, Authenticator, Checkout, Deployment, Gates, Health, Holdings, KeyExpiry, KnownProducts,
-    OrderWriter, Orders, PasswordHasher, ProductCommands, ProductQueries, Rebuilder, Reconciler, Sweeper, Tokens,
-    UnfinishedSales,
+    Accounts, AdminLog, Authenticator, Checkout, Deployment, Expiry, Gates, Health, Holdings, KeyExpiry, KnownProducts,
+    OrderChanges, OrderWriter, Orders, PasswordHasher, ProductCommands, ProductQueries, Rebuilder, Reconciler, Sweeper,
+    Tokens, UnfinishedSales,
 };
 use crate::telemetry::Metrics;
 
@@ -57,7 +57,7 @@ impl RunningApp {
 
         let Clients { db, gate, queue, .. } = &clients;
         let stores = || (db.clone(), gate.clone(), queue.clone());
-        let Recovery { deployment, rebuilder, unfinished_sales, gates, reconciler } = recovery;
+        let Recovery { deployment, rebuilder, unfinished_sales, gates, reconciler, order_writer } = recovery;
         let known = Arc::new(KnownProducts::new(db.clone()));
         let currency = config.shop.currency;
         let products = Arc::new(ProductQueries::new(db.clone(), gate.clone(), known.clone(), currency));
@@ -65,7 +65,9 @@ impl RunningApp {
         let (holdings, looking) = Holdings::open(gate.clone(), unfinished_sales.clone());
         background.tasks.spawn(background.supervisor.vital("order-looks", looking));
         let (db_, gate_, queue_) = stores();
-        let orders = Orders::new(db_, gate_, queue_, known.clone(), unfinished_sales, holdings);
+        let orders = Orders::new(db_, gate_, queue_, known.clone(), unfinished_sales, holdings, currency);
+        let orders = Arc::new(orders);
+        let order_changes = OrderChanges::new(db.clone(), orders.clone(), order_writer, metrics.clone());
         let (db_, gate_, queue_) = stores();
         let health = Arc::new(Health::new(db_, gate_, queue_, background.supervisor.clone(), deployment));
         background.keep("readiness", &health, |health, stop| async move { health.watch(stop).await });
@@ -80,6 +82,7 @@ impl RunningApp {
             admin_log: AdminLog::new(clients.db.clone()),
             products,
             orders,
+            order_changes,
             reconciler,
             health,
             metrics,
@@ -150,6 +153,7 @@ struct Recovery {
     unfinished_sales: Arc<UnfinishedSales>,
     gates: Arc<Gates>,
     reconciler: Arc<Reconciler>,
+    order_writer: Arc<OrderWriter>,
 }
 
 impl Recovery {
@@ -194,14 +198,16 @@ impl Recovery {
         let reconciler = Arc::new(Reconciler::new(db.clone(), gate.clone(), metrics.clone()));
         let (db_, gate_, gates_) = (db.clone(), gate.clone(), gates.clone());
         let (sales_, deployment_) = (unfinished_sales.clone(), deployment.clone());
-        let sweeper = Sweeper::new(db_, gate_, order_writer, gates_, sales_, deployment_, metrics.clone());
+        let expiry = Arc::new(Expiry::new(db.clone(), order_writer.clone(), metrics.clone()));
+        let sweeper = Sweeper::new(db_, gate_, order_writer.clone(), gates_, sales_, deployment_, metrics.clone());
         if gate.shared().is_some() {
             background.keep("gate-watcher", gate, |gate, stop| async move { gate.watch(stop).await });
         }
         background.keep("sweeper", &Arc::new(sweeper), |sweeper, stop| async move { sweeper.run(stop).await });
+        background.keep("expiry", &expiry, |expiry, stop| async move { expiry.run(stop).await });
         background.keep("reconciler", &reconciler, |reconciler, stop| async move { reconciler.run(stop).await });
         background.keep("deployment-watcher", &deployment, |it, stop| async move { it.watch(stop).await });
-        Ok(Self { deployment, rebuilder, unfinished_sales, gates, reconciler })
+        Ok(Self { deployment, rebuilder, unfinished_sales, gates, reconciler, order_writer })
     }
 }
 

@@ -120,12 +120,31 @@ macro_rules! with_what_was_bought {
                 orders::reason,
                 orders::created_at,
                 orders::updated_at,
+                orders::quantity,
+                orders::paid_at,
+                product_revisions::currency.nullable(),
+                product_revisions::payment_window_seconds.nullable(),
             ))
     };
 }
 
 /// The types of the columns of [`with_what_was_bought`].
-type OrderColumns = (Binary, BigInt, BigInt, Text, BigInt, BigInt, Text, Nullable<Text>, SqlTimestamp, SqlTimestamp);
+type OrderColumns = (
+    Binary,
+    BigInt,
+    BigInt,
+    Text,
+    BigInt,
+    BigInt,
+    Text,
+    Nullable<Text>,
+    SqlTimestamp,
+    SqlTimestamp,
+    BigInt,
+    Nullable<SqlTimestamp>,
+    Nullable<Text>,
+    Nullable<BigInt>,
+);
 one_by_one!(OrderId, Order, OrderColumns);
 
 impl DbConn {

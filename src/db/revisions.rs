@@ -4,13 +4,18 @@
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
 use super::conn::{DbConn, on_db};
 use super::error::DbResult;
+use super::products::PRODUCTS;
+use super::readable::{Row, one, one_by_one, readable};
 use super::schema::{product_revisions, products};
-use crate::model::{ProductId, Revision, Timestamp};
+use crate::model::{Currency, PaymentWindow, ProductId, Revision, Timestamp};
+
+/// Its name where a row of it cannot be read.
+const PRODUCT_REVISIONS: &str = "product_revisions";
 
 /// Number of the row for orders that name no revision: they are older than the table.
 pub(super) const BEFORE_REVISIONS: i64 = 0;
@@ -25,6 +30,35 @@ pub struct RevisionRow {
     /// What it cost, in minor units.
     pub price_cents: i64,
 }
+
+/// The same, with what only readers need: whoever writes orders does not wait until somebody corrects a row.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+pub struct RevisionTerms {
+    /// Its number.
+    pub revision: i64,
+    /// What the product was called.
+    pub name: String,
+    /// What it cost, in minor units.
+    pub price_cents: i64,
+    /// Of its price; `None`: the shop's own.
+    pub currency: Option<Currency>,
+    /// How long an order may stay unpaid.
+    pub payment_window: Option<PaymentWindow>,
+}
+
+/// How long orders of a revision may stay unpaid.
+#[derive(Debug, Clone, Copy, Queryable)]
+pub struct RevisionWindow {
+    /// Of which product.
+    pub product: ProductId,
+    /// Its number.
+    pub revision: i64,
+    /// How long; `None`: for ever.
+    pub window: Option<PaymentWindow>,
+}
+
+one_by_one!(i64, RevisionTerms, (BigInt, Text, BigInt, Nullable<Text>, Nullable<BigInt>));
+one_by_one!(i64, RevisionWindow, (BigInt, BigInt, Nullable<BigInt>));
 
 impl DbConn {
     /// Keeps the state that a product has now, under its number. Does nothing if it is kept already.
@@ -75,5 +109,53 @@ impl DbConn {
         let query =
             products::table.select((products::ver, products::name, products::price_cents)).filter(products::id.eq(id));
         on_db!(conn, query.get_result(conn).await.optional())
+    }
+
+    /// [`DbConn::find_revision`], with its terms.
+    pub async fn find_terms(&mut self, id: ProductId, revision: Option<Revision>) -> DbResult<Option<RevisionTerms>> {
+        let conn = self;
+        if let Some(revision) = revision {
+            let query = product_revisions::table
+                .select((
+                    product_revisions::revision,
+                    product_revisions::name,
+                    product_revisions::price_cents,
+                    product_revisions::currency,
+                    product_revisions::payment_window_seconds,
+                ))
+                .filter(product_revisions::product_id.eq(id))
+                .filter(product_revisions::revision.eq(i64::from(revision)));
+            let found: Option<Row<i64, RevisionTerms>> = on_db!(conn, query.get_result(conn).await.optional())?;
+            if let Some(found) = one(PRODUCT_REVISIONS, found)? {
+                return Ok(Some(found));
+            }
+        }
+        let query = products::table
+            .select((
+                products::ver,
+                products::name,
+                products::price_cents,
+                products::currency,
+                products::payment_window_seconds,
+            ))
+            .filter(products::id.eq(id));
+        let found: Option<Row<i64, RevisionTerms>> = on_db!(conn, query.get_result(conn).await.optional())?;
+        one(PRODUCTS, found)
+    }
+
+    /// How long orders of these products may stay unpaid, in those of their revisions that have one of these numbers. What
+    /// cannot be read is left out.
+    pub async fn payment_windows(&mut self, products: &[ProductId], numbers: &[i64]) -> DbResult<Vec<RevisionWindow>> {
+        let conn = self;
+        let query = product_revisions::table
+            .select((
+                product_revisions::product_id,
+                product_revisions::revision,
+                product_revisions::payment_window_seconds,
+            ))
+            .filter(product_revisions::product_id.eq_any(products))
+            .filter(product_revisions::revision.eq_any(numbers));
+        let found: Vec<Row<i64, RevisionWindow>> = on_db!(conn, query.load(conn).await)?;
+        Ok(readable(PRODUCT_REVISIONS, found).rows)
     }
 }

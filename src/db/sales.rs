@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::conn::DbConn;
 use super::diagnosis::diagnosed;
 use super::error::{DbError, DbResult};
+use super::payment_deadlines::{NewDeadline, insert_deadline_blocking};
 use super::pool::{Db, DbPool};
 use super::schema::products;
 use crate::model::{Purchase, PurchaseGroup, Quantity, Timestamp};
@@ -37,14 +38,14 @@ impl Db {
     /// purchase, and nothing was done.
     ///
     /// The groups come in the order of their products, one of each: whoever locks several rows locks them in this order.
-    /// A product or an order id that comes twice is in the way, too.
-    pub async fn sell(&self, groups: Vec<PurchaseGroup>) -> DbResult<bool> {
+    /// A product or an order id that comes twice is in the way, too. `deadline`: when the first of these orders must be paid.
+    pub async fn sell(&self, groups: Vec<PurchaseGroup>, deadline: Option<NewDeadline>) -> DbResult<bool> {
         if !groups.is_sorted_by(|a, b| a.product_id < b.product_id) {
             return Ok(false);
         }
         let sold = match &self.pool {
-            DbPool::MySql(_) => self.transaction(move |conn| Box::pin(sell_together(conn, groups))).await,
-            DbPool::Sqlite(..) => self.sell_in_one_step(groups).await,
+            DbPool::MySql(_) => self.transaction(move |conn| Box::pin(sell_together(conn, groups, deadline))).await,
+            DbPool::Sqlite(..) => self.sell_in_one_step(groups, deadline).await,
         };
         match sold {
             Ok(()) => Ok(true),
@@ -54,16 +55,23 @@ impl Db {
     }
 
     /// Every step to another thread costs more than a query of a local file, so nothing changes threads here.
-    async fn sell_in_one_step(&self, groups: Vec<PurchaseGroup>) -> Result<(), Abort> {
+    async fn sell_in_one_step(&self, groups: Vec<PurchaseGroup>, deadline: Option<NewDeadline>) -> Result<(), Abort> {
         let Some(mut writer) = self.pool.take_turn().await? else { return Err(Abort::Conflict) };
-        let sold = writer.transaction(|conn| groups.iter().try_for_each(|group| sell_group_blocking(conn, group)))?;
+        let sold = writer.transaction(|conn| {
+            groups.iter().try_for_each(|group| sell_group_blocking(conn, group))?;
+            deadline.iter().try_for_each(|deadline| insert_deadline_blocking(conn, deadline))
+        })?;
         sold.ok_or(Abort::Conflict)
     }
 }
 
-/// Two statements, however many products there are.
-async fn sell_together(conn: &mut DbConn, groups: Vec<PurchaseGroup>) -> Result<(), Abort> {
-    let DbConn::MySql(conn) = conn else {
+/// Two statements, however many products there are; one more if any of the orders must be paid in time.
+async fn sell_together(
+    db: &mut DbConn,
+    groups: Vec<PurchaseGroup>,
+    deadline: Option<NewDeadline>,
+) -> Result<(), Abort> {
+    let DbConn::MySql(conn) = db else {
         return Err(DbError::Unreachable("SQLite sells in one step".to_owned()).into());
     };
     let conn = &mut **conn;
@@ -75,6 +83,9 @@ async fn sell_together(conn: &mut DbConn, groups: Vec<PurchaseGroup>) -> Result<
     let inserted = insert_or_ignore(conn, &groups).await;
     if diagnosed(conn, inserted).await? != orders {
         return Err(Abort::Conflict);
+    }
+    if let Some(deadline) = deadline {
+        db.insert_deadline(&deadline).await?;
     }
     Ok(())
 }

@@ -145,4 +145,4 @@ diesel::table! {
 }
 
 diesel::joinable!(orders -> products (product_id));
-diesel::allow_tables_to_appear_in_same_query!(orders, product_revisions, products, users);
+diesel::allow_tables_to_appear_in_same_query!(order_changes, orders, product_revisions, products, users);

@@ -10,7 +10,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::model::{Denial, OrderId, Timestamp};
+use crate::model::{Denial, OrderId, OrderStatus, Timestamp};
 
 /// After a 503 with nothing better to say.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -48,6 +48,8 @@ struct Problem {
     least: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remaining: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_status: Option<OrderStatus>,
 }
 
 impl ResponseError for Error {
@@ -66,6 +68,8 @@ impl ResponseError for Error {
             | Self::StockBelowSold { .. }
             | Self::StillLive
             | Self::Archived
+            | Self::NotCancellable(_)
+            | Self::NotPayable(_)
             | Self::Denied(_) => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -117,12 +121,14 @@ impl Error {
             order_id: None,
             least: None,
             remaining: None,
+            order_status: None,
         };
         match self {
             Self::Denied(Denial::NotStarted(starts_at)) => problem.starts_at = Some(*starts_at),
             Self::Denied(Denial::AlreadyPurchased(order_id)) => problem.order_id = Some(*order_id),
             Self::Denied(Denial::NotEnoughLeft(remaining)) => problem.remaining = Some(*remaining),
             Self::StockBelowSold { least } => problem.least = Some(*least),
+            Self::NotCancellable(status) | Self::NotPayable(status) => problem.order_status = Some(*status),
             _ => {}
         }
         serde_json::to_vec(&problem).unwrap_or_default()

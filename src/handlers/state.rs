@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::model::TrustedProxies;
-use crate::services::{Accounts, AdminLog, Authenticator, Health, Orders, ProductCommands, ProductQueries, Reconciler};
+use crate::services::{
+    Accounts, AdminLog, Authenticator, Health, OrderChanges, Orders, ProductCommands, ProductQueries, Reconciler,
+};
 use crate::telemetry::Metrics;
 
 /// The services that all HTTP workers share. What each worker has for itself is registered beside it.
@@ -19,7 +21,9 @@ pub struct AppState {
     /// Products as everybody sees them.
     pub products: Arc<ProductQueries>,
     /// Orders of a buyer.
-    pub orders: Orders,
+    pub orders: Arc<Orders>,
+    /// What becomes of them.
+    pub order_changes: OrderChanges,
     /// Whether the stores agree about a product.
     pub reconciler: Arc<Reconciler>,
     /// Whether this instance can sell.

@@ -18,7 +18,7 @@ pub use amount::AtLeastZero;
 pub use denial::Denial;
 pub use ids::{OrderId, OrderIds, ProductId, UserId};
 pub use network::Network;
-pub use order::{Order, OrderStatus, RejectReason};
+pub use order::{ChangedBy, Order, OrderChange, OrderStatus, RejectReason, deadline};
 pub use product::{Product, Revision, Sale, SaleSettings, SaleState};
 pub use proxies::TrustedProxies;
 pub use purchase::{Purchase, PurchaseGroup};

@@ -5,7 +5,7 @@ use diesel::expression::AsExpression;
 use diesel::prelude::Queryable;
 use serde::Serialize;
 
-use super::{AtLeastZero, OrderId, ProductId, Timestamp, UserId, text_column};
+use super::{AtLeastZero, Currency, OrderId, PaymentWindow, ProductId, Quantity, Timestamp, UserId, text_column};
 
 /// Where an order stands. Live (holds a unit): `unpaid`, `paid`. Dead: the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, AsExpression, FromSqlRow)]
@@ -18,7 +18,7 @@ pub enum OrderStatus {
     Unpaid,
     /// Paid for.
     Paid,
-    /// Given up by the buyer.
+    /// Given up by its buyer, or called off by the merchant.
     Cancelled,
     /// Not paid in time.
     Expired,
@@ -35,10 +35,52 @@ text_column!(OrderStatus {
     OrderStatus::Rejected => "rejected",
 });
 
+/// Who changes an order. Stored with each change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, AsExpression, FromSqlRow)]
+#[diesel(sql_type = diesel::sql_types::Text)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangedBy {
+    /// Whose order it is.
+    Buyer,
+    /// An administrator.
+    Admin,
+    /// The time to pay is over.
+    Expiry,
+    /// Who takes the money says so.
+    Provider,
+    /// A repair of ours.
+    System,
+}
+
+text_column!(ChangedBy {
+    ChangedBy::Buyer => "buyer",
+    ChangedBy::Admin => "admin",
+    ChangedBy::Expiry => "expiry",
+    ChangedBy::Provider => "provider",
+    ChangedBy::System => "system",
+});
+
+/// Everything that can become of an order once it is written, and by whom. A rejected order stays what it is.
+const TRANSITIONS: [(OrderStatus, OrderStatus, &[ChangedBy]); 6] = [
+    (OrderStatus::Unpaid, OrderStatus::Paid, &[ChangedBy::Provider, ChangedBy::Admin]),
+    (OrderStatus::Unpaid, OrderStatus::Cancelled, &[ChangedBy::Buyer, ChangedBy::Admin]),
+    (OrderStatus::Unpaid, OrderStatus::Expired, &[ChangedBy::Expiry]),
+    // With the money given back.
+    (OrderStatus::Paid, OrderStatus::Cancelled, &[ChangedBy::Admin, ChangedBy::Provider]),
+    // Paid too late, and its units are still to be had.
+    (OrderStatus::Expired, OrderStatus::Paid, &[ChangedBy::Provider]),
+    (OrderStatus::Cancelled, OrderStatus::Paid, &[ChangedBy::Provider]),
+];
+
 impl OrderStatus {
-    /// Whether the order holds a unit.
+    /// Whether the order holds its units.
     pub fn is_live(self) -> bool {
         matches!(self, Self::Unpaid | Self::Paid)
+    }
+
+    /// Whether an order that stands here may be brought there by them.
+    pub fn may_become(self, to: Self, by: ChangedBy) -> bool {
+        TRANSITIONS.iter().any(|(from, then, who)| (*from, *then) == (self, to) && who.contains(&by))
     }
 }
 
@@ -62,19 +104,18 @@ text_column!(RejectReason {
     RejectReason::SoldOut => "sold_out",
 });
 
-/// An order as its buyer sees it.
-#[derive(Debug, Clone, Serialize, Queryable)]
+/// An order, with what its product's revision adds to its row.
+#[derive(Debug, Clone, Queryable)]
 pub struct Order {
     /// Its id.
     pub id: OrderId,
     /// Whose it is.
-    #[serde(skip)]
     pub user_id: UserId,
     /// What was bought.
     pub product_id: ProductId,
     /// What it was called at the reservation, a moment after the click.
     pub product_name: String,
-    /// The price that binds, in minor units: that of the reservation.
+    /// The price of one unit that binds, in minor units: that of the reservation.
     #[diesel(deserialize_as = AtLeastZero)]
     pub price_cents: i64,
     /// The product's revision at the reservation; 0: the order is older than revisions.
@@ -87,4 +128,116 @@ pub struct Order {
     pub created_at: Timestamp,
     /// When the status last changed.
     pub updated_at: Timestamp,
+    /// Units it is for.
+    pub quantity: Quantity,
+    /// When it was paid.
+    pub paid_at: Option<Timestamp>,
+    /// Of its price; `None`: the shop's own.
+    pub currency: Option<Currency>,
+    /// How long it may stay unpaid.
+    pub payment_window: Option<PaymentWindow>,
+}
+
+impl Order {
+    /// When it must be paid.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        deadline(self.id, self.revision, self.payment_window)
+    }
+
+    /// What all its units cost.
+    pub fn total_cents(&self) -> i64 {
+        self.price_cents.saturating_mul(self.quantity.get())
+    }
+}
+
+/// When an order of this revision must be paid, whose row says `window`. Orders that are older than revisions never had to
+/// be.
+pub fn deadline(order: OrderId, revision: i64, window: Option<PaymentWindow>) -> Option<Timestamp> {
+    let window = window.filter(|_| revision > 0)?;
+    Some(order.drawn_at().after(window.duration()))
+}
+
+/// A change of an order that was made.
+#[derive(Debug, Clone, Serialize, Queryable)]
+pub struct OrderChange {
+    /// Its number.
+    #[serde(skip)]
+    pub id: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Where the order stood before.
+    pub from: OrderStatus,
+    /// Where it stands since.
+    pub to: OrderStatus,
+    /// By whom.
+    pub by: ChangedBy,
+    /// Which buyer or administrator.
+    pub user_id: Option<UserId>,
+    /// The name, of an account of ours.
+    pub username: Option<String>,
+    /// Why; of a payment, its reference.
+    pub reason: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUSES: [OrderStatus; 6] = [
+        OrderStatus::Queued,
+        OrderStatus::Unpaid,
+        OrderStatus::Paid,
+        OrderStatus::Cancelled,
+        OrderStatus::Expired,
+        OrderStatus::Rejected,
+    ];
+    const ANYBODY: [ChangedBy; 5] =
+        [ChangedBy::Buyer, ChangedBy::Admin, ChangedBy::Expiry, ChangedBy::Provider, ChangedBy::System];
+
+    /// All of them, as words: what is not here may not happen.
+    #[test]
+    fn an_order_becomes_what_the_table_says_and_nothing_else() {
+        let mut allowed = Vec::new();
+        for from in STATUSES {
+            for to in STATUSES {
+                for by in ANYBODY {
+                    if from.may_become(to, by) {
+                        allowed.push(format!("{} -> {} by {}", from.as_str(), to.as_str(), by.as_str()));
+                    }
+                }
+            }
+        }
+        let expected = [
+            "unpaid -> paid by admin",
+            "unpaid -> paid by provider",
+            "unpaid -> cancelled by buyer",
+            "unpaid -> cancelled by admin",
+            "unpaid -> expired by expiry",
+            "paid -> cancelled by admin",
+            "paid -> cancelled by provider",
+            "cancelled -> paid by provider",
+            "expired -> paid by provider",
+        ];
+        assert_eq!(allowed, expected);
+    }
+
+    #[test]
+    fn nothing_changes_into_itself_and_a_rejected_order_stays_rejected() {
+        for by in ANYBODY {
+            for status in STATUSES {
+                assert!(!status.may_become(status, by));
+                assert!(!OrderStatus::Rejected.may_become(status, by) && !status.may_become(OrderStatus::Rejected, by));
+                assert!(!OrderStatus::Queued.may_become(status, by), "the row is the decision");
+            }
+        }
+    }
+
+    #[test]
+    fn an_order_that_is_older_than_revisions_has_no_deadline() {
+        let order = OrderId::draw(7.try_into().unwrap());
+        let window = PaymentWindow::try_from(5).ok();
+        assert_eq!(deadline(order, 0, window), None);
+        assert_eq!(deadline(order, 1, None), None);
+        assert_eq!(deadline(order, 1, window), Some(order.drawn_at().after(std::time::Duration::from_secs(5))));
+    }
 }

@@ -27,6 +27,9 @@ pub use checkout::{Accepted, Checkout, PurchaseBatcher};
 pub use deployment::Deployment;
 pub use health::{Check, Checks, Health};
 pub use known_products::KnownProducts;
-pub use orders::{Holdings, OrderWriter, Orders, UnfinishedSales, WriteOutcome};
+pub use orders::{
+    Cancellation, Change, Changed, Expiry, Holdings, MadeChange, MarkPaid, OrderChanges, OrderView, OrderWriter,
+    Orders, UnfinishedSales, WriteOutcome, change_order,
+};
 pub use page::Page;
 pub use recovery::{Audit, Gates, Rebuilder, Reconciler, Replay, Sweeper};

@@ -55,7 +55,18 @@ pub fn database_error(class: ErrorClass) {
 }
 
 /// Tables of which a row may be left out.
-const TABLES: [&str; 5] = ["external_users", "orders", "products", "token_withdrawals", "users"];
+const TABLES: [&str; 8] = [
+    "external_users",
+    "order_changes",
+    "orders",
+    "payment_deadlines",
+    "product_revisions",
+    "products",
+    "token_withdrawals",
+    "users",
+];
+/// What becomes of orders that are written.
+const CHANGES: [&str; 3] = ["cancelled", "expired", "paid"];
 
 /// Of the process, as the errors.
 static UNREADABLE_ROWS: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -94,6 +105,8 @@ pub struct Metrics {
     pub orders_written: IntCounter,
     /// Purchases that became rejected orders.
     pub orders_rejected: IntCounter,
+    /// Orders that changed, by what they became.
+    order_changes: IntCounterVec,
     /// Purchases that the sweeper decided because nobody else had.
     pub swept: IntCounter,
     /// Gates of which this instance began a new epoch.
@@ -183,6 +196,12 @@ impl Metrics {
             gate_failures: counter("seckill_gate_failures_total", "Steps at the gate that failed"),
             orders_written: counter("seckill_orders_written_total", "Purchases that became live orders"),
             orders_rejected: counter("seckill_orders_rejected_total", "Purchases that became rejected orders"),
+            order_changes: labelled(
+                "seckill_order_changes_total",
+                "Orders that changed, by what they became",
+                "to",
+                &CHANGES,
+            ),
             swept: counter("seckill_swept_purchases_total", "Purchases decided by the sweeper"),
             rebuilds: counter("seckill_gate_rebuilds_total", "Gates of which a new epoch was begun"),
             gates_retired: counter(
@@ -225,6 +244,11 @@ impl Metrics {
     /// Counts a log-in: one of `LOG_INS`.
     pub fn log_in(&self, outcome: &str) {
         self.log_ins.with_label_values(&[outcome]).inc();
+    }
+
+    /// Counts orders that became `to`: one of `CHANGES`.
+    pub fn orders_changed(&self, to: &str, orders: usize) {
+        self.order_changes.with_label_values(&[to]).inc_by(orders as u64);
     }
 
     /// For the requests of one HTTP worker.

@@ -45,7 +45,7 @@ async fn new_product(db: &Db, stock: i64) -> ProductId {
 }
 
 async fn sell(db: &Db, product_id: ProductId, epoch: i64, items: &[Purchase]) -> bool {
-    db.sell(vec![PurchaseGroup { product_id, epoch, revision: None, items: items.to_vec() }]).await.unwrap()
+    db.sell(vec![PurchaseGroup { product_id, epoch, revision: None, items: items.to_vec() }], None).await.unwrap()
 }
 
 /// Units sold by the product's row, live orders, and how many users hold them.
@@ -141,12 +141,12 @@ on_both_backends! {
             (vec![group(one, &[1]), group(one, &[2])], "a product twice"),
             (vec![group(other, &[1]), group(one, &[1])], "not in the order of the products"),
         ] {
-            assert!(!db.sell(groups).await.unwrap(), "{why}");
+            assert!(!db.sell(groups, None).await.unwrap(), "{why}");
             assert_eq!((sold(stores, one).await, sold(stores, other).await), ((0, 0, 0), (0, 0, 0)), "{why}");
         }
         let orders = vec![group(one, &[2, 1]), group(other, &[3])];
         let ids: Vec<_> = orders.iter().flat_map(|group| group.items.iter().map(|item| item.order_id)).collect();
-        assert!(db.sell(orders).await.unwrap());
+        assert!(db.sell(orders, None).await.unwrap());
         assert_eq!((sold(stores, one).await, sold(stores, other).await), ((2, 2, 2), (1, 1, 1)));
         for (order_id, buyer, product_id) in [(ids[0], 2, one), (ids[1], 1, one), (ids[2], 3, other)] {
             let order = db.read(move |conn| Box::pin(conn.find_order(order_id))).await.unwrap().unwrap();
@@ -175,7 +175,7 @@ on_both_backends! {
         for (buyer, (revision, price, named)) in (1..).zip(expected) {
             let groups = vec![buy(one, revision, buyer), buy(other, Some(2), buyer)];
             let orders = [groups[0].items[0].order_id, groups[1].items[0].order_id];
-            assert!(db.sell(groups).await.unwrap());
+            assert!(db.sell(groups, None).await.unwrap());
             for (order_id, bought) in orders.into_iter().zip([(price, named), (5, 2)]) {
                 let of = |column| format!("SELECT {column} AS n FROM orders WHERE id = X'{}'", order_id.to_string().replace('-', ""));
                 let written = (stores.number(&of("price_cents")).await, stores.number(&of("revision")).await);
@@ -250,7 +250,7 @@ on_both_backends! {
                 for round in 0..10 {
                     let item = purchase(1 + seller * 10 + round);
                     let group = PurchaseGroup { product_id: id, epoch: 1, revision: None, items: vec![item] };
-                    while let Err(error) = db.sell(vec![group.clone()]).await {
+                    while let Err(error) = db.sell(vec![group.clone()], None).await {
                         assert!(error.is_transient(), "{error}");
                     }
                 }

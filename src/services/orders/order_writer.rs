@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::payment_windows::{PaymentWindows, Window, first_deadline};
 use super::write_batch_size::{self, WriteBatchSize};
 use crate::db::{Db, DbConn, DbError, ErrorClass, NewOrder, WriteBatchLimits};
 use crate::error::{Error, Result};
@@ -20,6 +21,7 @@ pub struct OrderWriter {
     gate: Arc<StockGate>,
     metrics: Arc<Metrics>,
     size: WriteBatchSize,
+    windows: PaymentWindows,
 }
 
 /// Lines about rejected purchases.
@@ -58,7 +60,8 @@ impl WriteOutcome {
 impl OrderWriter {
     /// Writes to `db`, and tells `gate` afterwards.
     pub fn new(db: Db, gate: Arc<StockGate>, metrics: Arc<Metrics>) -> Self {
-        Self { db, gate, metrics, size: WriteBatchSize::new() }
+        let windows = PaymentWindows::new(db.clone());
+        Self { db, gate, metrics, size: WriteBatchSize::new(), windows }
     }
 
     /// How many orders are best written together.
@@ -133,12 +136,14 @@ impl OrderWriter {
 
     async fn write_piece(&self, groups: Vec<PurchaseGroup>) -> std::result::Result<Vec<Option<WriteOutcome>>, DbError> {
         // The common case: all of them become orders. Not if a product or an order id comes twice.
-        if self.db.sell(groups.clone()).await? {
+        let windows = self.windows.of(&groups).await?;
+        let orders = groups.iter().zip(&windows).map(|(group, window)| (group.items.as_slice(), *window));
+        if self.db.sell(groups.clone(), first_deadline(orders)).await? {
             return Ok(groups.into_iter().map(|group| Some(WriteOutcome::all_live(group))).collect());
         }
         let mut outcomes = Vec::with_capacity(groups.len());
-        for group in groups.into_iter().map(without_repeats) {
-            let each = self.db.transaction(move |conn| Box::pin(async move { write_each(conn, group).await }));
+        for (group, window) in groups.into_iter().map(without_repeats).zip(windows) {
+            let each = self.db.transaction(move |conn| Box::pin(async move { write_each(conn, group, window).await }));
             outcomes.push(each.await?);
         }
         Ok(outcomes)
@@ -166,7 +171,11 @@ impl OrderWriter {
 }
 
 /// The general case: each purchase by itself, in order, behind the lock of the product's row.
-async fn write_each(conn: &mut DbConn, group: PurchaseGroup) -> std::result::Result<Option<WriteOutcome>, DbError> {
+async fn write_each(
+    conn: &mut DbConn,
+    group: PurchaseGroup,
+    window: Window,
+) -> std::result::Result<Option<WriteOutcome>, DbError> {
     let PurchaseGroup { product_id: product, epoch, revision, items: purchases } = group;
     let Some(row) = conn.lock_product(product).await? else { return Ok(None) };
     let Some(bought) = conn.find_revision(product, revision).await? else { return Ok(None) };
@@ -179,6 +188,7 @@ async fn write_each(conn: &mut DbConn, group: PurchaseGroup) -> std::result::Res
 
     let mut outcome = WriteOutcome { gate_epoch: row.gate_epoch, ..WriteOutcome::default() };
     let mut new = Vec::new();
+    let mut unpaid = Vec::new();
     let mut remaining = row.stock - row.sold;
     let mut taken = 0;
     for purchase in purchases {
@@ -215,6 +225,7 @@ async fn write_each(conn: &mut DbConn, group: PurchaseGroup) -> std::result::Res
                 remaining -= purchase.quantity.get();
                 taken += purchase.quantity.get();
                 new.push(order);
+                unpaid.push(purchase);
                 outcome.written += 1;
                 outcome.live.push(purchase);
             }
@@ -225,6 +236,9 @@ async fn write_each(conn: &mut DbConn, group: PurchaseGroup) -> std::result::Res
     }
     if !new.is_empty() {
         conn.insert_orders(&new).await?;
+    }
+    if let Some(deadline) = first_deadline([(unpaid.as_slice(), window)]) {
+        conn.insert_deadline(&deadline).await?;
     }
     Ok(Some(outcome))
 }

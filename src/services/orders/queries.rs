@@ -8,9 +8,10 @@ use std::sync::Arc;
 use super::holdings::Holdings;
 use super::read_limit::ReadLimit;
 use super::unfinished_sales::{InFlight, UnfinishedSales};
+use super::view::OrderView;
 use crate::db::{self, Db};
 use crate::error::{Error, Result};
-use crate::model::{Order, OrderId, OrderStatus, ProductId, Purchase, Revision, Role};
+use crate::model::{Currency, Order, OrderId, OrderStatus, ProductId, Purchase, Revision, Role};
 use crate::queue::OrderQueue;
 use crate::services::accounts::Identity;
 use crate::services::known_products::KnownProducts;
@@ -29,6 +30,8 @@ pub struct Orders {
     unfinished_sales: Arc<UnfinishedSales>,
     holdings: Holdings,
     limit: ReadLimit,
+    /// Of orders from before there were others.
+    currency: Currency,
 }
 
 /// Where an order is that the database does not have.
@@ -50,13 +53,27 @@ impl Orders {
         known: Arc<KnownProducts>,
         unfinished_sales: Arc<UnfinishedSales>,
         holdings: Holdings,
+        currency: Currency,
     ) -> Self {
-        Self { db, gate, queue, known, unfinished_sales, holdings, limit: ReadLimit::new() }
+        Self { db, gate, queue, known, unfinished_sales, holdings, limit: ReadLimit::new(), currency }
     }
 
     /// One order: of its buyer, or of anybody for an administrator.
-    pub async fn get(&self, reader: Identity, id: OrderId) -> Result<Order> {
+    pub async fn get(&self, reader: Identity, id: OrderId) -> Result<OrderView> {
         self.count(reader)?;
+        self.find(reader, id).await.map(|order| self.view(order))
+    }
+
+    /// One that is written, as it is now.
+    pub(super) async fn written(&self, id: OrderId) -> Result<Option<OrderView>> {
+        Ok(self.find_written(id).await?.map(|order| self.view(order)))
+    }
+
+    fn view(&self, order: Order) -> OrderView {
+        OrderView::of(order, self.currency)
+    }
+
+    async fn find(&self, reader: Identity, id: OrderId) -> Result<Order> {
         if let Some(order) = self.find_written(id).await? {
             return visible(order, reader);
         }
@@ -77,7 +94,7 @@ impl Orders {
     }
 
     /// Orders of a user, newest first, queued ones included.
-    pub async fn list(&self, reader: Identity, cursor: Option<OrderId>, limit: usize) -> Result<Page<Order>> {
+    pub async fn list(&self, reader: Identity, cursor: Option<OrderId>, limit: usize) -> Result<Page<OrderView>> {
         self.count(reader)?;
         let user = reader.user_id;
         // Before the database: what is written in between is then found there.
@@ -112,7 +129,8 @@ impl Orders {
             }
         }
         orders.sort_by_key(|order| std::cmp::Reverse(order.id));
-        Ok(Page::cut(orders, limit, oldest.map(|oldest| oldest.to_string()), |order| order.id.to_string()))
+        let orders = orders.into_iter().map(|order| self.view(order)).collect();
+        Ok(Page::cut(orders, limit, oldest.map(|oldest| oldest.to_string()), |order: &OrderView| order.id.to_string()))
     }
 
     /// Administrators are trusted to know what they do.
@@ -209,12 +227,12 @@ impl Orders {
     async fn queued_order(
         &self,
         product_id: ProductId,
-        Purchase { order_id: id, user_id, .. }: Purchase,
+        Purchase { order_id: id, user_id, quantity }: Purchase,
         revision: Option<Revision>,
     ) -> Result<Order> {
         let find = self
             .db
-            .read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.find_revision(product_id, revision).await?) }));
+            .read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.find_terms(product_id, revision).await?) }));
         let bought = find.await?.ok_or(Error::OrderNotFound)?;
         Ok(Order {
             id,
@@ -227,6 +245,10 @@ impl Orders {
             reason: None,
             created_at: id.drawn_at(),
             updated_at: id.drawn_at(),
+            quantity,
+            paid_at: None,
+            currency: bought.currency,
+            payment_window: bought.payment_window,
         })
     }
 }

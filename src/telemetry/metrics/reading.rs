@@ -70,6 +70,8 @@ pub struct Readings {
     pub in_flight: Reading,
     /// Age of the oldest of them.
     pub in_flight_oldest_seconds: Reading,
+    /// How long ago the oldest deadline was that nobody has looked after.
+    pub deadline_overdue_seconds: Reading,
     /// Messages in the queue.
     pub queue_messages: Reading,
     /// Messages set aside.
@@ -96,6 +98,10 @@ impl Readings {
             in_flight_oldest_seconds: reading(
                 "seckill_in_flight_oldest_seconds",
                 "Age of the oldest purchase reserved and not known to be in the database",
+            ),
+            deadline_overdue_seconds: reading(
+                "seckill_payment_deadline_overdue_seconds",
+                "How long the oldest payment deadline is over that nobody has looked after yet",
             ),
             queue_messages: reading("seckill_queue_messages", "Messages in the queue"),
             dead_letters: reading("seckill_dead_letters", "Messages set aside"),

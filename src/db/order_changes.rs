@@ -1,0 +1,203 @@
+//! What becomes of orders after they are written, and `order_changes`, which keeps it.
+//!
+//! Whoever changes orders locks their product's row first ([`DbConn::lock_product`]). Every change is an update `WHERE status =
+//! …`, so whoever comes first has decided, also beside a program that takes no lock.
+
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamp as SqlTimestamp};
+use diesel_async::RunQueryDsl;
+
+use super::conn::{DbConn, on_db};
+use super::diagnosis::diagnosed;
+use super::error::DbResult;
+use super::orders::ORDERS;
+use super::readable::{Row, one, one_by_one, readable};
+use super::schema::{order_changes, orders, users};
+use crate::model::{ChangedBy, OrderChange, OrderId, OrderStatus, ProductId, Purchase, Quantity, Timestamp, UserId};
+
+/// Its name where a row of it cannot be read.
+const ORDER_CHANGES: &str = "order_changes";
+/// Changes of one order that are listed at most. There are a few.
+const MAX_CHANGES: i64 = 1_000;
+
+/// Where an order stands, for whoever is about to change it.
+#[derive(Debug, Clone, Copy, Queryable)]
+pub struct OrderState {
+    /// Its id.
+    pub id: OrderId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// Of which product.
+    pub product_id: ProductId,
+    /// Where it stands.
+    pub status: OrderStatus,
+    /// Its units.
+    pub quantity: Quantity,
+}
+
+impl OrderState {
+    /// The purchase that it came from, as the gate knows it.
+    pub fn purchase(&self) -> Purchase {
+        Purchase { order_id: self.id, user_id: self.user_id, quantity: self.quantity }
+    }
+}
+
+/// A change that is about to be made.
+#[derive(Debug, Clone)]
+pub struct NewChange {
+    /// Where the orders stand.
+    pub from: OrderStatus,
+    /// Where they are to stand.
+    pub to: OrderStatus,
+    /// By whom.
+    pub by: ChangedBy,
+    /// Which buyer or administrator.
+    pub user: Option<UserId>,
+    /// Why.
+    pub reason: Option<String>,
+    /// When. Not before any of the orders was made.
+    pub at: Timestamp,
+}
+
+#[derive(Debug, Clone, Insertable)]
+#[diesel(table_name = order_changes)]
+struct ChangeRow {
+    order_id: OrderId,
+    from_status: OrderStatus,
+    to_status: OrderStatus,
+    changed_by: ChangedBy,
+    changed_by_user: Option<UserId>,
+    reason: Option<String>,
+    changed_at: Timestamp,
+}
+
+/// Units that a product's row counts change by so many, if it then still counts what is possible. It counts what is paid for
+/// only since there are payments, so that never stands in the way.
+const COUNT_UNITS: &str = "UPDATE products SET sold = sold + ?, paid = CASE WHEN paid + ? < 0 THEN 0 ELSE paid + ? END \
+    WHERE id = ? AND sold + ? BETWEEN 0 AND stock";
+
+one_by_one!(OrderId, OrderState, (Binary, BigInt, BigInt, Text, BigInt));
+one_by_one!(
+    i64,
+    OrderChange,
+    (BigInt, SqlTimestamp, Text, Text, Text, Nullable<BigInt>, Nullable<Text>, Nullable<Text>)
+);
+
+impl DbConn {
+    /// The time by which deadlines count: the server's, which all instances share; of a file, this machine's.
+    pub async fn now(&mut self) -> DbResult<Timestamp> {
+        match self {
+            DbConn::MySql(conn) => {
+                let now = diesel::select(sql::<SqlTimestamp>("UTC_TIMESTAMP(3)")).get_result(&mut **conn).await;
+                diagnosed(&mut **conn, now).await
+            }
+            DbConn::Sqlite(_) => Ok(Timestamp::now()),
+        }
+    }
+
+    /// Where an order stands.
+    pub async fn order_state(&mut self, id: OrderId) -> DbResult<Option<OrderState>> {
+        let conn = self;
+        let query = orders::table
+            .select((orders::id, orders::user_id, orders::product_id, orders::status, orders::quantity))
+            .filter(orders::id.eq(id));
+        let found: Option<Row<OrderId, OrderState>> = on_db!(conn, query.get_result(conn).await.optional())?;
+        one(ORDERS, found)
+    }
+
+    /// Those of these orders that are unpaid.
+    pub async fn unpaid_of(&mut self, ids: &[OrderId]) -> DbResult<Vec<OrderState>> {
+        let conn = self;
+        let query = orders::table
+            .select((orders::id, orders::user_id, orders::product_id, orders::status, orders::quantity))
+            .filter(orders::id.eq_any(ids))
+            .filter(orders::status.eq(OrderStatus::Unpaid));
+        let found: Vec<Row<OrderId, OrderState>> = on_db!(conn, query.load(conn).await)?;
+        Ok(readable(ORDERS, found).rows)
+    }
+
+    /// Changes the units that a product's row counts as sold and as paid for. False: it would count fewer than none or more
+    /// than there are, and stays as it is.
+    pub async fn count_units(&mut self, id: ProductId, sold: i64, paid: i64) -> DbResult<bool> {
+        let conn = self;
+        let update = sql_query(COUNT_UNITS)
+            .bind::<BigInt, _>(sold)
+            .bind::<BigInt, _>(paid)
+            .bind::<BigInt, _>(paid)
+            .bind::<BigInt, _>(id)
+            .bind::<BigInt, _>(sold);
+        Ok(on_db!(conn, update.execute(conn).await)? == 1)
+    }
+
+    /// Changes those of these orders that stand where the change begins, and keeps that it did; how many they were. A live order
+    /// becomes a dead one whose units the gate is to give back, or a paid one.
+    pub async fn change_orders(&mut self, ids: &[OrderId], change: &NewChange) -> DbResult<usize> {
+        let NewChange { from, to, at, .. } = *change;
+        let conn = self;
+        let before = orders::table.filter(orders::id.eq_any(ids)).filter(orders::status.eq(from));
+        let moved = (orders::status.eq(to), orders::updated_at.eq(at));
+        let changed = if to.is_live() {
+            let set = (moved, orders::paid_at.eq(Some(at)));
+            on_db!(conn, diesel::update(before).set(set).execute(conn).await)?
+        } else {
+            let set = (moved, orders::live_user.eq(None::<UserId>), orders::release_due.eq(Some(true)));
+            on_db!(conn, diesel::update(before).set(set).execute(conn).await)?
+        };
+        if changed == ids.len() {
+            conn.keep_changes(ids, change).await?;
+        }
+        Ok(changed)
+    }
+
+    async fn keep_changes(&mut self, ids: &[OrderId], change: &NewChange) -> DbResult<()> {
+        let row = |id: &OrderId| ChangeRow {
+            order_id: *id,
+            from_status: change.from,
+            to_status: change.to,
+            changed_by: change.by,
+            changed_by_user: change.user,
+            reason: change.reason.clone(),
+            changed_at: change.at,
+        };
+        let rows: Vec<ChangeRow> = ids.iter().map(row).collect();
+        match self {
+            DbConn::MySql(conn) => {
+                let inserted = diesel::insert_into(order_changes::table).values(&rows).execute(&mut **conn).await;
+                diagnosed(&mut **conn, inserted).await?;
+            }
+            // See `insert_orders`.
+            DbConn::Sqlite(conn) => {
+                let insert = move |conn: &mut SqliteConnection| {
+                    diesel::RunQueryDsl::execute(diesel::insert_into(order_changes::table).values(&rows), conn)
+                };
+                let inserted = conn.spawn_blocking(insert).await;
+                diagnosed(&mut **conn, inserted).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every change of an order, the first one first.
+    pub async fn order_history(&mut self, id: OrderId) -> DbResult<Vec<OrderChange>> {
+        let conn = self;
+        let query = order_changes::table
+            .left_join(users::table.on(order_changes::changed_by_user.eq(users::id.nullable())))
+            .select((
+                order_changes::id,
+                order_changes::changed_at,
+                order_changes::from_status,
+                order_changes::to_status,
+                order_changes::changed_by,
+                order_changes::changed_by_user,
+                users::username.nullable(),
+                order_changes::reason,
+            ))
+            .filter(order_changes::order_id.eq(id))
+            .order(order_changes::id)
+            .limit(MAX_CHANGES);
+        let found: Vec<Row<i64, OrderChange>> = on_db!(conn, query.load(conn).await)?;
+        Ok(readable(ORDER_CHANGES, found).rows)
+    }
+}

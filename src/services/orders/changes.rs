@@ -1,0 +1,232 @@
+//! What people do to orders that are written: cancel them, mark them as paid, look what became of them.
+//!
+//! Who may bring an order where, the table of [`OrderStatus::may_become`] says; who was first, the order's row. The gate is told
+//! after the commit. What does not reach it, the sweeper repeats.
+
+use std::sync::Arc;
+
+use garde::Validate;
+use serde::Deserialize;
+
+use super::order_writer::{OrderWriter, WriteOutcome};
+use super::queries::Orders;
+use super::view::OrderView;
+use crate::db::{Db, DbConn, DbError, NewChange};
+use crate::error::{Error, Result};
+use crate::model::{ChangedBy, OrderChange, OrderId, OrderStatus, ProductId, Purchase, UserId, is_plain, is_visible};
+use crate::services::accounts::Identity;
+use crate::services::page::Page;
+use crate::telemetry::Metrics;
+
+/// As many as the table holds.
+const MAX_REASON_CHARS: usize = 255;
+
+/// Body of `POST /admin/orders/{id}/cancel`.
+#[derive(Debug, Default, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cancellation {
+    #[garde(inner(custom(is_reason)))]
+    reason: Option<String>,
+}
+
+/// Body of `POST /admin/orders/{id}/mark-paid`.
+#[derive(Debug, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct MarkPaid {
+    #[garde(custom(is_reason))]
+    reference: String,
+}
+
+fn is_reason(text: &str, (): &()) -> garde::Result {
+    if !is_visible(text) || text.chars().count() > MAX_REASON_CHARS {
+        return Err(garde::Error::new(format!("must be 1 to {MAX_REASON_CHARS} characters, and not all invisible")));
+    }
+    is_plain(text).map_err(garde::Error::new)
+}
+
+/// Who brings an order where, and why.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Where it is to stand.
+    pub to: OrderStatus,
+    /// By whom.
+    pub by: ChangedBy,
+    /// Which buyer or administrator.
+    pub user: Option<UserId>,
+    /// Why; of a payment, its reference.
+    pub reason: Option<String>,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy)]
+pub enum Changed {
+    /// There is no such order, or no product of it.
+    Missing,
+    /// The order stands there, and must not be brought where it was to be.
+    Refused(OrderStatus),
+    /// It was made.
+    Made(MadeChange),
+}
+
+/// A change that was made: what the gate is to be told after the commit.
+#[derive(Debug, Clone, Copy)]
+pub struct MadeChange {
+    to: OrderStatus,
+    product: ProductId,
+    gate_epoch: i64,
+    purchase: Purchase,
+}
+
+/// Brings a live order where `change` wants it, in a transaction of the caller's. The product's row is locked first, as by everybody
+/// who writes orders; so no other row of an order may be locked before, unless it is of a product with a smaller id.
+pub async fn change_order(conn: &mut DbConn, id: OrderId, change: Change) -> Result<Changed> {
+    let Some(before) = conn.order_state(id).await? else { return Ok(Changed::Missing) };
+    let Some(lock) = conn.lock_product(before.product_id).await? else { return Ok(Changed::Missing) };
+    let Some(order) = conn.order_state(id).await? else { return Ok(Changed::Missing) };
+    let Change { to, by, user, reason } = change;
+    if !(order.status.is_live() && order.status.may_become(to, by)) {
+        return Ok(Changed::Refused(order.status));
+    }
+    let units = order.quantity.get();
+    let count = |status: OrderStatus, counts: fn(OrderStatus) -> bool| if counts(status) { units } else { 0 };
+    let more = |counts| count(to, counts) - count(order.status, counts);
+    let (sold, paid) = (more(OrderStatus::is_live), more(|status| status == OrderStatus::Paid));
+    if !conn.count_units(order.product_id, sold, paid).await? {
+        return Err(Error::Internal(format!("product {} counts fewer units than order {id} has", order.product_id)));
+    }
+    // By another instance's clock it can have been made in our future.
+    let at = conn.now().await?.max(id.drawn_at());
+    let change = NewChange { from: order.status, to, by, user, reason, at };
+    if conn.change_orders(&[id], &change).await? != 1 {
+        return Err(DbError::Lost("the order changed under the lock of its product".to_owned()).into());
+    }
+    let purchase = order.purchase();
+    Ok(Changed::Made(MadeChange { to, product: order.product_id, gate_epoch: lock.gate_epoch, purchase }))
+}
+
+/// See the module.
+pub struct OrderChanges {
+    db: Db,
+    orders: Arc<Orders>,
+    order_writer: Arc<OrderWriter>,
+    metrics: Arc<Metrics>,
+}
+
+impl OrderChanges {
+    /// Changes orders in `db`, and tells the gate through `order_writer`.
+    pub fn new(db: Db, orders: Arc<Orders>, order_writer: Arc<OrderWriter>, metrics: Arc<Metrics>) -> Self {
+        Self { db, orders, order_writer, metrics }
+    }
+
+    /// A buyer gives an order up. One that is cancelled already stays so, whoever cancelled it.
+    pub async fn cancel(&self, buyer: Identity, id: OrderId) -> Result<OrderView> {
+        let order = self.orders.get(buyer, id).await?;
+        if order.user_id != buyer.user_id {
+            return Err(Error::OrderNotFound);
+        }
+        let (by, user) = (ChangedBy::Buyer, Some(buyer.user_id));
+        let change = Change { to: OrderStatus::Cancelled, by, user, reason: None };
+        match self.change(order, change).await? {
+            (Some(_), order) => {
+                tracing::info!(order.id = %id, buyer.id = %buyer.user_id, "A buyer cancelled an order");
+                Ok(order)
+            }
+            (None, order) if order.status == OrderStatus::Cancelled => Ok(order),
+            (None, order) => Err(Error::NotCancellable(order.status)),
+        }
+    }
+
+    /// An administrator calls an order off, unpaid or paid.
+    pub async fn cancel_as_admin(&self, admin: Identity, id: OrderId, request: Cancellation) -> Result<OrderView> {
+        request.validate()?;
+        let order = self.orders.get(admin, id).await?;
+        let reason = request.reason;
+        let (by, user) = (ChangedBy::Admin, Some(admin.user_id));
+        let change = Change { to: OrderStatus::Cancelled, by, user, reason: reason.clone() };
+        match self.change(order, change).await? {
+            (Some(from), order) => {
+                let (from, reason) = (from.as_str(), reason.as_deref().unwrap_or("-"));
+                tracing::info!(order.id = %id, admin.id = %admin.user_id, from, ?reason, "An administrator cancelled an order");
+                Ok(order)
+            }
+            (None, order) if order.status == OrderStatus::Cancelled => Ok(order),
+            (None, order) => Err(Error::NotCancellable(order.status)),
+        }
+    }
+
+    /// An administrator notes that an order was paid in another way.
+    pub async fn mark_paid(&self, admin: Identity, id: OrderId, request: MarkPaid) -> Result<OrderView> {
+        request.validate()?;
+        let order = self.orders.get(admin, id).await?;
+        let reference = request.reference;
+        let (by, user) = (ChangedBy::Admin, Some(admin.user_id));
+        let change = Change { to: OrderStatus::Paid, by, user, reason: Some(reference.clone()) };
+        match self.change(order, change).await? {
+            (Some(_), order) => {
+                tracing::info!(order.id = %id, admin.id = %admin.user_id, ?reference, "An administrator marked an order as paid");
+                Ok(order)
+            }
+            (None, order) => Err(Error::NotPayable(order.status)),
+        }
+    }
+
+    /// Every change of an order, the first one first.
+    pub async fn history(&self, admin: Identity, id: OrderId) -> Result<Page<OrderChange>> {
+        self.orders.get(admin, id).await?;
+        let read = self.db.read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.order_history(id).await?) }));
+        Ok(Page { items: read.await?, next_cursor: None })
+    }
+
+    /// Makes a change: where the order stood before, if it was made, and the order as it is now. The row is the decision, so
+    /// what is not written yet cannot change yet.
+    async fn change(&self, order: OrderView, change: Change) -> Result<(Option<OrderStatus>, OrderView)> {
+        let (id, from) = (order.id, order.status);
+        if from == OrderStatus::Queued {
+            return Err(Error::Unavailable("the order is not written yet".to_owned()));
+        }
+        if !from.may_become(change.to, change.by) {
+            return Ok((None, order));
+        }
+        let changed =
+            self.db.transaction(move |conn| Box::pin(async move { change_order(conn, id, change).await })).await?;
+        let made = match changed {
+            Changed::Missing => return Err(Error::OrderNotFound),
+            Changed::Refused(_) => None,
+            Changed::Made(made) => {
+                self.tell(made).await;
+                Some(from)
+            }
+        };
+        Ok((made, self.orders.written(id).await?.ok_or(Error::OrderNotFound)?))
+    }
+
+    /// To be called after the commit of a change: has it counted, and the gate give back the units of an order that died.
+    pub async fn tell(&self, made: MadeChange) {
+        let MadeChange { to, product, gate_epoch, purchase } = made;
+        self.metrics.orders_changed(to.as_str(), 1);
+        crash_point!("after_change_commit");
+        if to.is_live() {
+            return;
+        }
+        let outcome = WriteOutcome { gate_epoch, dead: vec![purchase], ..WriteOutcome::default() };
+        if let Err(error) = self.order_writer.tell_gate(product, outcome).await {
+            // A gate that is not open takes them from the database when it opens.
+            tracing::debug!(product.id = %product, %error, "The gate does not know yet that an order is dead");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_plain_visible_and_short() {
+        for good in ["Bank transfer 4711", "ß", &"x".repeat(255)] {
+            assert!(is_reason(good, &()).is_ok(), "{good:?}");
+        }
+        for bad in ["", "  ", "a\nb", "\u{202e}abc", &"x".repeat(256)] {
+            assert!(is_reason(bad, &()).is_err(), "{bad:?}");
+        }
+    }
+}

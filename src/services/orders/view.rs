@@ -1,0 +1,50 @@
+//! Orders as they are shown.
+
+use serde::Serialize;
+
+use crate::model::{Currency, Order, OrderId, OrderStatus, ProductId, Quantity, RejectReason, Timestamp, UserId};
+
+/// An order as its buyer sees it.
+#[derive(Debug, Serialize)]
+pub struct OrderView {
+    pub(super) id: OrderId,
+    #[serde(skip)]
+    pub(super) user_id: UserId,
+    product_id: ProductId,
+    product_name: String,
+    price_cents: i64,
+    quantity: Quantity,
+    total_cents: i64,
+    currency: Currency,
+    revision: i64,
+    pub(super) status: OrderStatus,
+    reason: Option<RejectReason>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    /// When it must be paid, whatever became of it since; `None`: it need not be.
+    expires_at: Option<Timestamp>,
+    paid_at: Option<Timestamp>,
+}
+
+impl OrderView {
+    /// `currency`: the shop's own, for orders from before there were others.
+    pub(super) fn of(order: Order, currency: Currency) -> Self {
+        Self {
+            total_cents: order.total_cents(),
+            expires_at: order.expires_at(),
+            id: order.id,
+            user_id: order.user_id,
+            product_id: order.product_id,
+            product_name: order.product_name,
+            price_cents: order.price_cents,
+            quantity: order.quantity,
+            currency: order.currency.unwrap_or(currency),
+            revision: order.revision,
+            status: order.status,
+            reason: order.reason,
+            created_at: order.created_at,
+            updated_at: order.updated_at,
+            paid_at: order.paid_at,
+        }
+    }
+}
