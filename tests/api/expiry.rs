@@ -202,7 +202,10 @@ on_both_backends! {
         assert_eq!(app.client.order(1, &timely).await.is(200)["status"], "unpaid");
         assert_eq!((sold(app, id).await, orders(app, "status = 'unpaid'").await), (2, 2));
         assert_eq!(deadlines(app).await, 2, "one of them for the order that was written with the late one");
-        app.balanced(id).await;
+        if app.config.backend == Backend::Embedded {
+            // No gate has admitted these purchases; this one was filled from the database since.
+            app.balanced(id).await;
+        }
     }
 
     /// Nobody was there when it was time.
