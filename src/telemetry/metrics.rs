@@ -196,12 +196,7 @@ impl Metrics {
             gate_failures: counter("seckill_gate_failures_total", "Steps at the gate that failed"),
             orders_written: counter("seckill_orders_written_total", "Purchases that became live orders"),
             orders_rejected: counter("seckill_orders_rejected_total", "Purchases that became rejected orders"),
-            order_changes: labelled(
-                "seckill_order_changes_total",
-                "Orders that changed, by what they became",
-                "to",
-                &CHANGES,
-            ),
+            order_changes: labelled("seckill_order_changes_total", "Orders that changed", "to", &CHANGES),
             swept: counter("seckill_swept_purchases_total", "Purchases decided by the sweeper"),
             rebuilds: counter("seckill_gate_rebuilds_total", "Gates of which a new epoch was begun"),
             gates_retired: counter(

@@ -156,13 +156,16 @@ on_both_backends! {
 
     /// The row is changed by one of them, and the others are told by what it says then.
     async fn of_all_who_cancel_at_once_and_the_deadline_one_wins(app) {
-        let product = json!({"name": "Sneaker", "price_cents": 5, "stock": 9, "payment_window_seconds": 5});
+        let product = json!({"name": "Sneaker", "price_cents": 5, "stock": 9, "payment_window_seconds": 5, "max_per_order": 3});
         let id = app.client.post("/products", Some(&app.client.admin()), product).await.is(201)["id"].as_i64().unwrap();
-        let (first, begun) = (order(app, 7, id).await, std::time::Instant::now());
+        let begun = std::time::Instant::now();
+        let path = format!("/seckill/{id}");
+        let first = app.client.post(&path, Some(&app.client.buyer(7)), json!({"quantity": 3})).await.is(202);
+        let first = first["order_id"].as_str().unwrap().to_owned();
         let kept = order(app, 8, id).await;
         mark_paid(app, &kept).await.is(200);
-        // As if it were an order of three units.
-        app.stores.execute(&format!("UPDATE orders SET quantity = 3 WHERE user_id = 7; UPDATE products SET sold = sold + 2 WHERE id = {id}")).await;
+        app.orders_written(id, 2).await;
+        assert_eq!(units(app, id).await, (4, 1));
         let expires_at = app.client.order(7, &first).await.is(200)["expires_at"].clone();
         let expires_at: seckill::model::Timestamp = serde_json::from_value(expires_at).unwrap();
         let left = expires_at.since(seckill::model::Timestamp::now());
@@ -187,6 +190,7 @@ on_both_backends! {
         assert_eq!(units(app, id).await, (1, 1));
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!((units(app, id).await, history(app, &first).await.len()), ((1, 1), 1));
+        app.balanced(id).await;
     }
 
     async fn a_cancel_and_a_payment_exclude_each_other(app) {

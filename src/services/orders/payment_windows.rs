@@ -5,7 +5,7 @@
 
 use moka::sync::Cache;
 
-use crate::db::{Db, DbError, DbResult, NewDeadline};
+use crate::db::{Db, DbResult, NewDeadline};
 use crate::model::{PaymentWindow, ProductId, Purchase, PurchaseGroup, Revision};
 
 /// Revisions that are remembered.
@@ -46,9 +46,8 @@ impl PaymentWindows {
             numbers.sort_unstable();
             numbers.dedup();
             products.dedup();
-            let read = self.db.run_first(move |conn| {
-                Box::pin(async move { Ok::<_, DbError>(conn.payment_windows(&products, &numbers).await?) })
-            });
+            let read =
+                self.db.run_first(move |conn| Box::pin(async move { conn.payment_windows(&products, &numbers).await }));
             for row in read.await? {
                 if let Ok(revision) = Revision::try_from(row.revision) {
                     self.known.insert((row.product, revision), row.window);
@@ -90,8 +89,11 @@ mod tests {
     use crate::model::{OrderId, Quantity};
 
     fn purchases(count: i64) -> Vec<Purchase> {
-        let purchase =
-            |user: i64| Purchase { order_id: OrderId::draw(7.try_into().unwrap()), user_id: user.try_into().unwrap() };
+        let purchase = |user: i64| Purchase {
+            order_id: OrderId::draw(7.try_into().unwrap()),
+            user_id: user.try_into().unwrap(),
+            quantity: Quantity::ONE,
+        };
         (1..=count).map(purchase).collect()
     }
 
