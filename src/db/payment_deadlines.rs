@@ -3,6 +3,7 @@
 //! One row stands for all orders of a transaction, so that a deadline costs an order nothing. It says where to look, and when at
 //! the earliest; whose deadline is over, the orders and their revisions say.
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Nullable, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
@@ -72,8 +73,11 @@ pub struct UnpaidOrder {
     pub window: Option<PaymentWindow>,
 }
 
+/// Number of a row, when it is due, and what time it is.
+type Next = ((i64, Timestamp), Timestamp);
+
 one_by_one!(OrderId, UnpaidOrder, (Binary, BigInt, BigInt, BigInt, Nullable<BigInt>));
-one_by_one!(i64, (i64, Timestamp), (BigInt, SqlTimestamp));
+one_by_one!(i64, Next, ((BigInt, SqlTimestamp), SqlTimestamp));
 
 fn bytes(order: OrderId) -> Vec<u8> {
     Uuid::from(order).as_bytes().to_vec()
@@ -94,16 +98,28 @@ impl DbConn {
         Ok(())
     }
 
-    /// When there is something to look for next; `None`: there are no deadlines. One that cannot be read is over.
-    pub async fn next_deadline(&mut self) -> DbResult<Option<Timestamp>> {
-        let conn = self;
-        let query = payment_deadlines::table
-            .select((payment_deadlines::id, payment_deadlines::due_at))
-            .order(payment_deadlines::due_at)
-            .limit(1);
-        let found: Option<Row<i64, (i64, Timestamp)>> = on_db!(conn, query.get_result(conn).await.optional())?;
-        let at = |row| one(PAYMENT_DEADLINES, Some(row)).ok().flatten().map_or(Timestamp::EARLIEST, |(_, at)| at);
-        Ok(found.map(at))
+    /// When there is something to look for next, and what time it is; `None`: there are no deadlines. One that cannot be read is
+    /// over.
+    pub async fn next_deadline(&mut self) -> DbResult<Option<(Timestamp, Timestamp)>> {
+        let columns = (payment_deadlines::id, payment_deadlines::due_at);
+        let table = payment_deadlines::table.order(payment_deadlines::due_at).limit(1);
+        let found: Option<Row<i64, Next>> = match self {
+            DbConn::MySql(conn) => {
+                let query = table.select((columns, sql::<SqlTimestamp>("UTC_TIMESTAMP(3)")));
+                let found = query.get_result(&mut **conn).await.optional();
+                diagnosed(&mut **conn, found).await?
+            }
+            DbConn::Sqlite(conn) => {
+                let query = table.select((columns, Timestamp::now().into_sql::<SqlTimestamp>()));
+                let found = query.get_result(&mut **conn).await.optional();
+                diagnosed(&mut **conn, found).await?
+            }
+        };
+        let next = |row| match one(PAYMENT_DEADLINES, Some(row)) {
+            Ok(Some(((_, due_at), now))) => (due_at, now),
+            _ => (Timestamp::EARLIEST, Timestamp::now()),
+        };
+        Ok(found.map(next))
     }
 
     /// What is due by `now`, the oldest first. Nobody else gets it before this transaction ends.

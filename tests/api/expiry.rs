@@ -361,3 +361,64 @@ async fn what_expires_while_redis_is_emptied_is_free_in_the_new_gate() {
     })
     .await;
 }
+
+/// A sale of 100,000 units whose deadlines are all over at one instant.
+async fn a_hundred_thousand_at_once(app: &mut TestApp) {
+    const COUNT: i64 = 100_000;
+    let id = new_product(app, COUNT, 60).await;
+    let ids: Vec<String> = {
+        // As they would be drawn within some seconds, a minute less a little before they are due.
+        let mut ids: Vec<String> = (0..COUNT).map(|_| drawn(Duration::from_secs(30)).replace('-', "")).collect();
+        ids.sort_unstable();
+        ids
+    };
+    let time = "2026-01-01 00:00:00.000";
+    for (part, ids) in ids.chunks(2_000).enumerate() {
+        let row = |(place, order): (usize, &String)| {
+            let user = part * 2_000 + place + 1;
+            format!("(X'{order}', {id}, {user}, {user}, 'unpaid', 5, '{time}', '{time}', 1)")
+        };
+        let rows = ids.iter().enumerate().map(row).collect::<Vec<_>>().join(",");
+        let columns = "id, product_id, user_id, live_user, status, price_cents, created_at, updated_at, revision";
+        app.stores.execute(&format!("INSERT INTO orders ({columns}) VALUES {rows}")).await;
+        let (first, last) = (&ids[0], &ids[ids.len() - 1]);
+        // Moved to their time by who looks: at once is as good.
+        app.stores
+            .execute(&format!(
+                "INSERT INTO payment_deadlines (first_order, last_order, due_at) VALUES (X'{first}', X'{last}', '{time}')"
+            ))
+            .await;
+    }
+    app.stores.execute(&format!("UPDATE products SET sold = {COUNT} WHERE id = {id}")).await;
+    match app.config.backend {
+        Backend::Embedded => app.restart().await,
+        Backend::Distributed => {
+            redis::cmd("FLUSHDB").query_async::<()>(&mut app.stores.redis().await).await.unwrap();
+            eventually_within(25, "the gate is full", || async { app.client.product(id).await["remaining"] == 0 })
+                .await;
+        }
+    }
+    eventually_within(40, "it begins", || async { sold(app, id).await < COUNT }).await;
+    let begun = Instant::now();
+    eventually_within(120, "all are back", || async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        sold(app, id).await == 0
+    })
+    .await;
+    let committed = begun.elapsed();
+    eventually_within(60, "the gate has them", || async {
+        orders(app, "release_due = 1").await == 0 && app.client.product(id).await["remaining"] == COUNT
+    })
+    .await;
+    println!("{:?}: {COUNT} orders expired in {committed:?}, all back after {:?}", app.config.backend, begun.elapsed());
+    assert_eq!(changes(app).await, COUNT);
+    app.balanced(id).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a minute; prints how long it takes"]
+async fn a_hundred_thousand_orders_expire_at_one_instant() {
+    for backend in [Backend::Embedded, Backend::Distributed] {
+        TestApp::run(backend, a_hundred_thousand_at_once).await;
+    }
+}

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use seckill::config::Backend;
-use seckill::db::{Db, DbError, NewKey, NewProduct, ProductChange};
+use seckill::db::{Db, DbError, NewDeadline, NewKey, NewProduct, ProductChange};
 use seckill::model::{ProductId, Purchase, PurchaseGroup, Quantity, Role, Timestamp, Username};
 use seckill::services::KnownProducts;
 
@@ -153,6 +153,24 @@ on_both_backends! {
             assert_eq!((order.user_id, order.product_id, order.price_cents), (user(buyer), product_id, PRICE_CENTS));
             assert_eq!(order.created_at, order_id.drawn_at());
         }
+    }
+
+    /// Where to look for unpaid orders is noted with them, or not at all.
+    async fn a_deadline_is_noted_together_with_its_orders(stores) {
+        let db = database(stores).await;
+        let id = new_product(&db, 2).await;
+        let group = |user| PurchaseGroup { product_id: id, epoch: 1, revision: None, items: vec![purchase(user)] };
+        let noted = "SELECT COUNT(*) AS n FROM payment_deadlines";
+        for (user, sells, notes) in [(1, true, 1), (1, false, 1), (2, true, 2), (3, false, 2)] {
+            let group = group(user);
+            let order = group.items[0].order_id;
+            let due_at = Timestamp::now().after(Duration::from_secs(60));
+            let deadline = NewDeadline::new(order, order, due_at);
+            assert_eq!(db.sell(vec![group], Some(deadline)).await.unwrap(), sells, "user {user}");
+            assert_eq!(stores.number(noted).await, notes, "user {user}");
+        }
+        let (due_at, now) = db.read(|conn| Box::pin(conn.next_deadline())).await.unwrap().unwrap();
+        assert!(due_at > now.after(Duration::from_secs(30)) && due_at < now.after(Duration::from_secs(90)));
     }
 
     /// The price is that of the revision at the click, whatever became of the product until the order is written.

@@ -19,6 +19,8 @@ mod dice;
 mod distributed;
 mod double_faults;
 mod embedded;
+#[cfg(feature = "failpoints")]
+mod expiry;
 mod hostile_rabbitmq;
 mod hostile_sockets;
 mod link;

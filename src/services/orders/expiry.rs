@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ConstantBuilder};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,9 @@ const MAX_ORDERS: usize = 1_000;
 const MAX_RANGES: i64 = 200;
 /// What a row that somebody has spoiled keeps from being done is tried again after this.
 const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// A gate that has not answered by then is not asked about the others of a round.
+const GATE_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Lines about products that cannot take units back.
 static MISCOUNTED: Seldom = Seldom::new(Duration::from_secs(10));
@@ -89,16 +92,14 @@ impl Expiry {
 
     /// Does what is due, in one transaction; how long to wait before the next look.
     async fn look(&self, pause: Duration) -> Result<Duration> {
-        let read = self.db.run_first(|conn| {
-            Box::pin(async move { Ok::<_, DbError>((conn.next_deadline().await?, conn.now().await?)) })
-        });
-        let (next, now) = read.await?;
-        let overdue = next.map_or(Duration::ZERO, |next| now.since(next));
+        let next = self.db.run_first(|conn| Box::pin(conn.next_deadline())).await?;
+        let overdue = next.map_or(Duration::ZERO, |(due_at, now)| now.since(due_at));
         self.metrics.readings.deadline_overdue_seconds.set(overdue.as_secs_f64());
-        let Some(_) = next.filter(|next| *next <= now) else {
-            let until_next = next.map_or(pause, |next| next.since(now));
-            return Ok(until_next.clamp(LEAST_PAUSE, pause));
-        };
+        match next {
+            Some((due_at, now)) if due_at <= now => {}
+            Some((due_at, now)) => return Ok(due_at.since(now).clamp(LEAST_PAUSE, pause)),
+            None => return Ok(pause),
+        }
         let round = self.db.transaction(|conn| Box::pin(expire_some(conn)));
         let Round { expired, is_full } = round.await?;
         crash_point!("after_expire_commit");
@@ -114,10 +115,11 @@ impl Expiry {
             if gate_is_away {
                 continue;
             }
+            let begun = Instant::now();
             let outcome = WriteOutcome { gate_epoch, dead, ..WriteOutcome::default() };
             if let Err(error) = self.order_writer.tell_gate(product, outcome).await {
-                // Of others that are due, nobody waits for an answer that does not come.
-                gate_is_away = true;
+                // A gate that is not open says so at once. Others that are due do not wait for an answer that does not come.
+                gate_is_away |= begun.elapsed() > GATE_PATIENCE;
                 tracing::debug!(product.id = %product, %error, "The gate does not know yet of orders that have expired");
             }
         }
