@@ -131,8 +131,9 @@ fn judge(status: u16, headers: &HeaderMap, body: &Value, product: i64) -> Answer
     match (status, body["code"].as_str(), order) {
         (202, None, Some(order)) => {
             let location = headers.get("location").and_then(|value| value.to_str().ok());
-            let expected = json!({"order_id": order, "product_id": product, "status": "queued"});
-            if *body == expected && location == Some(&format!("/orders/{order}")) {
+            // What it costs and until when it must be paid, tests/api looks at.
+            let is_expected = body["product_id"] == product && body["status"] == "queued" && body["quantity"] == 1;
+            if is_expected && location == Some(&format!("/orders/{order}")) {
                 Answer::Promised { order }
             } else {
                 foreign()

@@ -71,7 +71,9 @@ pub enum Changed {
 /// A change that was made: what the gate is to be told after the commit.
 #[derive(Debug, Clone, Copy)]
 pub struct MadeChange {
+    from: OrderStatus,
     to: OrderStatus,
+    by: ChangedBy,
     product: ProductId,
     gate_epoch: i64,
     purchase: Purchase,
@@ -101,7 +103,8 @@ pub async fn change_order(conn: &mut DbConn, id: OrderId, change: Change) -> Res
         return Err(DbError::Lost("the order changed under the lock of its product".to_owned()).into());
     }
     let purchase = order.purchase();
-    Ok(Changed::Made(MadeChange { to, product: order.product_id, gate_epoch: lock.gate_epoch, purchase }))
+    let (from, product, gate_epoch) = (order.status, order.product_id, lock.gate_epoch);
+    Ok(Changed::Made(MadeChange { from, to, by, product, gate_epoch, purchase }))
 }
 
 /// See the module.
@@ -126,47 +129,27 @@ impl OrderChanges {
         }
         let (by, user) = (ChangedBy::Buyer, Some(buyer.user_id));
         let change = Change { to: OrderStatus::Cancelled, by, user, reason: None };
-        match self.change(order, change).await? {
-            (Some(_), order) => {
-                tracing::info!(order.id = %id, buyer.id = %buyer.user_id, "A buyer cancelled an order");
-                Ok(order)
-            }
-            (None, order) if order.status == OrderStatus::Cancelled => Ok(order),
-            (None, order) => Err(Error::NotCancellable(order.status)),
-        }
+        cancelled(self.change(order, change).await?)
     }
 
     /// An administrator calls an order off, unpaid or paid.
     pub async fn cancel_as_admin(&self, admin: Identity, id: OrderId, request: Cancellation) -> Result<OrderView> {
         request.validate()?;
         let order = self.orders.get(admin, id).await?;
-        let reason = request.reason;
         let (by, user) = (ChangedBy::Admin, Some(admin.user_id));
-        let change = Change { to: OrderStatus::Cancelled, by, user, reason: reason.clone() };
-        match self.change(order, change).await? {
-            (Some(from), order) => {
-                let (from, reason) = (from.as_str(), reason.as_deref().unwrap_or("-"));
-                tracing::info!(order.id = %id, admin.id = %admin.user_id, from, ?reason, "An administrator cancelled an order");
-                Ok(order)
-            }
-            (None, order) if order.status == OrderStatus::Cancelled => Ok(order),
-            (None, order) => Err(Error::NotCancellable(order.status)),
-        }
+        let change = Change { to: OrderStatus::Cancelled, by, user, reason: request.reason };
+        cancelled(self.change(order, change).await?)
     }
 
     /// An administrator notes that an order was paid in another way.
     pub async fn mark_paid(&self, admin: Identity, id: OrderId, request: MarkPaid) -> Result<OrderView> {
         request.validate()?;
         let order = self.orders.get(admin, id).await?;
-        let reference = request.reference;
         let (by, user) = (ChangedBy::Admin, Some(admin.user_id));
-        let change = Change { to: OrderStatus::Paid, by, user, reason: Some(reference.clone()) };
+        let change = Change { to: OrderStatus::Paid, by, user, reason: Some(request.reference) };
         match self.change(order, change).await? {
-            (Some(_), order) => {
-                tracing::info!(order.id = %id, admin.id = %admin.user_id, ?reference, "An administrator marked an order as paid");
-                Ok(order)
-            }
-            (None, order) => Err(Error::NotPayable(order.status)),
+            (true, order) => Ok(order),
+            (false, order) => Err(Error::NotPayable(order.status)),
         }
     }
 
@@ -177,32 +160,37 @@ impl OrderChanges {
         Ok(Page { items: read.await?, next_cursor: None })
     }
 
-    /// Makes a change: where the order stood before, if it was made, and the order as it is now. The row is the decision, so
-    /// what is not written yet cannot change yet.
-    async fn change(&self, order: OrderView, change: Change) -> Result<(Option<OrderStatus>, OrderView)> {
+    /// Whether the change was made now, and the order as it is then. The row is the decision, so what is not written yet cannot
+    /// change yet.
+    async fn change(&self, order: OrderView, change: Change) -> Result<(bool, OrderView)> {
         let (id, from) = (order.id, order.status);
         if from == OrderStatus::Queued {
             return Err(Error::Unavailable("the order is not written yet".to_owned()));
         }
         if !from.may_become(change.to, change.by) {
-            return Ok((None, order));
+            return Ok((false, order));
         }
-        let changed =
-            self.db.transaction(move |conn| Box::pin(async move { change_order(conn, id, change).await })).await?;
-        let made = match changed {
+        let (user, reason) = (change.user, change.reason.clone());
+        let changing = self.db.transaction(move |conn| Box::pin(async move { change_order(conn, id, change).await }));
+        let is_made = match changing.await? {
             Changed::Missing => return Err(Error::OrderNotFound),
-            Changed::Refused(_) => None,
+            Changed::Refused(_) => false,
             Changed::Made(made) => {
+                let (from, to, by) = (made.from.as_str(), made.to.as_str(), made.by.as_str());
+                let user = user.map_or(0, UserId::get);
+                // The text is somebody's.
+                let reason = reason.as_deref().unwrap_or_default();
+                tracing::info!(order.id = %id, from, to, by, user.id = user, ?reason, "Changed an order");
                 self.tell(made).await;
-                Some(from)
+                true
             }
         };
-        Ok((made, self.orders.written(id).await?.ok_or(Error::OrderNotFound)?))
+        Ok((is_made, self.orders.written(id).await?.ok_or(Error::OrderNotFound)?))
     }
 
     /// To be called after the commit of a change: has it counted, and the gate give back the units of an order that died.
     pub async fn tell(&self, made: MadeChange) {
-        let MadeChange { to, product, gate_epoch, purchase } = made;
+        let MadeChange { to, product, gate_epoch, purchase, .. } = made;
         self.metrics.orders_changed(to.as_str(), 1);
         crash_point!("after_change_commit");
         if to.is_live() {
@@ -214,6 +202,11 @@ impl OrderChanges {
             tracing::debug!(product.id = %product, %error, "The gate does not know yet that an order is dead");
         }
     }
+}
+
+/// What whoever cancels an order is told. One that was cancelled before stays so, whoever did it.
+fn cancelled((is_made, order): (bool, OrderView)) -> Result<OrderView> {
+    if is_made || order.status == OrderStatus::Cancelled { Ok(order) } else { Err(Error::NotCancellable(order.status)) }
 }
 
 #[cfg(test)]
