@@ -142,6 +142,15 @@ on_both_backends! {
         assert_eq!(change(&items, 1), json!(["paid", "cancelled", "admin", 1, "damaged"]));
         assert_eq!(items[0]["username"], "admin");
 
+        let log = app.client.get("/admin/log?limit=2", Some(&app.client.admin())).await.is(200)["items"].clone();
+        for (entry, action, changes) in [
+            (&log[0], "Cancelled an order", r#"status paid -> cancelled, reason "damaged""#),
+            (&log[1], "Marked an order as paid", r#"status unpaid -> paid, reason "transfer 4711""#),
+        ] {
+            let expected = json!([1, "admin", action, format!("order {first}"), changes]);
+            assert_eq!(json!([entry["user_id"], entry["username"], entry["action"], entry["object"], entry["changes"]]), expected);
+        }
+
         // Of another one nothing has changed.
         let second = order(app, 8, id).await;
         assert_eq!(history(app, &second).await, [] as [Value; 0]);

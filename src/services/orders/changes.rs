@@ -15,6 +15,7 @@ use crate::db::{Db, DbConn, DbError, NewChange};
 use crate::error::{Error, Result};
 use crate::model::{ChangedBy, OrderChange, OrderId, OrderStatus, ProductId, Purchase, UserId, is_plain, is_visible};
 use crate::services::accounts::Identity;
+use crate::services::admin_log;
 use crate::services::page::Page;
 use crate::telemetry::Metrics;
 
@@ -73,7 +74,6 @@ pub enum Changed {
 pub struct MadeChange {
     from: OrderStatus,
     to: OrderStatus,
-    by: ChangedBy,
     product: ProductId,
     gate_epoch: i64,
     purchase: Purchase,
@@ -104,7 +104,7 @@ pub async fn change_order(conn: &mut DbConn, id: OrderId, change: Change) -> Res
     }
     let purchase = order.purchase();
     let (from, product, gate_epoch) = (order.status, order.product_id, lock.gate_epoch);
-    Ok(Changed::Made(MadeChange { from, to, by, product, gate_epoch, purchase }))
+    Ok(Changed::Made(MadeChange { from, to, product, gate_epoch, purchase }))
 }
 
 /// See the module.
@@ -129,7 +129,7 @@ impl OrderChanges {
         }
         let (by, user) = (ChangedBy::Buyer, Some(buyer.user_id));
         let change = Change { to: OrderStatus::Cancelled, by, user, reason: None };
-        cancelled(self.change(order, change).await?)
+        cancelled(self.change(order, change, None).await?)
     }
 
     /// An administrator calls an order off, unpaid or paid.
@@ -138,7 +138,7 @@ impl OrderChanges {
         let order = self.orders.get(admin, id).await?;
         let (by, user) = (ChangedBy::Admin, Some(admin.user_id));
         let change = Change { to: OrderStatus::Cancelled, by, user, reason: request.reason };
-        cancelled(self.change(order, change).await?)
+        cancelled(self.change(order, change, Some((admin, "Cancelled an order"))).await?)
     }
 
     /// An administrator notes that an order was paid in another way.
@@ -147,7 +147,7 @@ impl OrderChanges {
         let order = self.orders.get(admin, id).await?;
         let (by, user) = (ChangedBy::Admin, Some(admin.user_id));
         let change = Change { to: OrderStatus::Paid, by, user, reason: Some(request.reference) };
-        match self.change(order, change).await? {
+        match self.change(order, change, Some((admin, "Marked an order as paid"))).await? {
             (true, order) => Ok(order),
             (false, order) => Err(Error::NotPayable(order.status)),
         }
@@ -161,8 +161,13 @@ impl OrderChanges {
     }
 
     /// Whether the change was made now, and the order as it is then. The row is the decision, so what is not written yet cannot
-    /// change yet.
-    async fn change(&self, order: OrderView, change: Change) -> Result<(bool, OrderView)> {
+    /// change yet. `admin`: who does it, and what, for their log.
+    async fn change(
+        &self,
+        order: OrderView,
+        change: Change,
+        admin: Option<(Identity, &'static str)>,
+    ) -> Result<(bool, OrderView)> {
         let (id, from) = (order.id, order.status);
         if from == OrderStatus::Queued {
             return Err(Error::Unavailable("the order is not written yet".to_owned()));
@@ -170,17 +175,30 @@ impl OrderChanges {
         if !from.may_become(change.to, change.by) {
             return Ok((false, order));
         }
-        let (user, reason) = (change.user, change.reason.clone());
-        let changing = self.db.transaction(move |conn| Box::pin(async move { change_order(conn, id, change).await }));
+        let changing = self.db.transaction(move |conn| {
+            Box::pin(async move {
+                let reason = change.reason.clone();
+                let changed = change_order(conn, id, change).await?;
+                let noted = match (&changed, admin) {
+                    (Changed::Made(made), Some((admin, what))) => {
+                        let changes = in_words(made, reason.as_deref());
+                        Some(admin_log::note(conn, admin, what, format!("order {id}"), changes).await?)
+                    }
+                    _ => None,
+                };
+                Ok::<_, Error>((changed, noted))
+            })
+        });
         let is_made = match changing.await? {
-            Changed::Missing => return Err(Error::OrderNotFound),
-            Changed::Refused(_) => false,
-            Changed::Made(made) => {
-                let (from, to, by) = (made.from.as_str(), made.to.as_str(), made.by.as_str());
-                let user = user.map_or(0, UserId::get);
-                // The text is somebody's.
-                let reason = reason.as_deref().unwrap_or_default();
-                tracing::info!(order.id = %id, from, to, by, user.id = user, ?reason, "Changed an order");
+            (Changed::Missing, _) => return Err(Error::OrderNotFound),
+            (Changed::Refused(_), _) => false,
+            (Changed::Made(made), noted) => {
+                match noted {
+                    Some(noted) => noted.log(),
+                    None => {
+                        tracing::info!(order.id = %id, buyer.id = %order.user_id, "A buyer cancelled an order");
+                    }
+                }
                 self.tell(made).await;
                 true
             }
@@ -202,6 +220,13 @@ impl OrderChanges {
             tracing::debug!(product.id = %product, %error, "The gate does not know yet that an order is dead");
         }
     }
+}
+
+/// For the administrators' log.
+fn in_words(made: &MadeChange, reason: Option<&str>) -> String {
+    let (from, to) = (made.from.as_str(), made.to.as_str());
+    reason
+        .map_or_else(|| format!("status {from} -> {to}"), |reason| format!("status {from} -> {to}, reason {reason:?}"))
 }
 
 /// What whoever cancels an order is told. One that was cancelled before stays so, whoever did it.
