@@ -5,6 +5,7 @@ use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamp as SqlTimestam
 use diesel_async::RunQueryDsl;
 
 use super::conn::{DbConn, on_db};
+use super::diagnosis::diagnosed;
 use super::error::DbResult;
 use super::readable::Readable;
 use super::readable::{Row, all, one, one_by_one, readable};
@@ -152,7 +153,8 @@ impl DbConn {
     pub async fn insert_orders(&mut self, rows: &[NewOrder]) -> DbResult<()> {
         match self {
             DbConn::MySql(conn) => {
-                diesel::insert_into(orders::table).values(rows).execute(&mut **conn).await?;
+                let inserted = diesel::insert_into(orders::table).values(rows).execute(&mut **conn).await;
+                diagnosed(&mut **conn, inserted).await?;
             }
             // Inserting many rows is not supported by the asynchronous connection to SQLite (diesel_async issue 277).
             DbConn::Sqlite(conn) => {
@@ -160,7 +162,8 @@ impl DbConn {
                 let insert = move |conn: &mut SqliteConnection| {
                     diesel::RunQueryDsl::execute(diesel::insert_into(orders::table).values(&rows), conn)
                 };
-                conn.spawn_blocking(insert).await?;
+                let inserted = conn.spawn_blocking(insert).await;
+                diagnosed(&mut **conn, inserted).await?;
             }
         }
         Ok(())

@@ -140,6 +140,31 @@ async fn a_purchase_that_was_never_published_becomes_an_order() {
 }
 
 /// The process died after an order was rejected, before its unit was given back. (peers 1)
+/// One purchase that the database refuses must not keep the gate from hearing of the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purchase_that_a_constraint_refuses_leaves_only_itself_in_flight() {
+    run(async |app: &mut TestApp| {
+        let id = app.client.new_product(9).await;
+        app.stores.execute("ALTER TABLE orders ADD CONSTRAINT no_13 CHECK (user_id <> 13)").await;
+        let old = format!("{}", seckill::model::Timestamp::now().unix_ms() - 11_000);
+        for user in ["12", "13", "14"] {
+            let order = uuid::Uuid::now_v7().to_string();
+            redis(app, &["HSET", &format!("seckill:{{{id}}}:buyers"), user, &order]).await;
+            redis(app, &["ZADD", &format!("seckill:{{{id}}}:flight"), &old, &format!("{order}:{user}")]).await;
+        }
+        let (path, admin) = (format!("/admin/products/{id}/audit"), app.client.admin());
+        eventually_within(8, "the others are written and told", || async {
+            let audit = app.client.get(&path, Some(&admin)).await.is(200);
+            (audit["live_orders"].as_i64(), audit["pending"].as_i64()) == (Some(2), Some(1))
+        })
+        .await;
+        app.stores.execute("ALTER TABLE orders DROP CONSTRAINT no_13").await;
+        app.orders_written(id, 3).await;
+        app.balanced(id).await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_unit_that_was_never_given_back_is_given_back() {
     run(async |app: &mut TestApp| {

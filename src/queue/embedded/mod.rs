@@ -105,7 +105,8 @@ impl EmbeddedQueue {
         supervisor: &Supervisor,
     ) -> Option<mpsc::Receiver<D>> {
         let mut writer = self.writer.lock().take()?;
-        let (deliveries, receiver) = mpsc::channel(CAPACITY);
+        // What is left of an earlier process can be more than is admitted at a time, after a replay of many dead letters.
+        let (deliveries, receiver) = mpsc::channel(CAPACITY + writer.unfinished.len());
         writer.deliver_unfinished(&deliveries);
         let stopped = self.stopped.clone();
         // Not a task: it waits for the disk, and nothing may wait for it at the end of the process.

@@ -19,8 +19,8 @@ const EXPLAINED_WITHIN: Duration = Duration::from_secs(2);
 pub(super) struct Admitted {
     pub(super) product: ProductId,
     pub(super) epoch: i64,
-    /// What binds for those who got their units just now.
-    pub(super) terms: Option<Terms>,
+    /// What binds for those who got their units under this revision.
+    pub(super) terms: Option<(Revision, Terms)>,
     pub(super) reserved: Vec<Reserved>,
 }
 
@@ -62,6 +62,7 @@ impl Checkout {
             }
             Ok(Admission::Open { epoch, revision, terms, answers }) => {
                 let reserved = self.answer_denied(pending, answers, revision);
+                let terms = terms.map(|terms| (revision, terms));
                 return (!reserved.is_empty()).then_some(Admitted { product, epoch, terms, reserved });
             }
             Ok(Admission::Denied(denial)) => refuse_all(pending, || denial.into()),

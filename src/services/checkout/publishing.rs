@@ -6,7 +6,7 @@ use super::admission::{Admitted, Reserved};
 use super::pending::{Accepted, PendingPurchase, answer_all, refuse_all};
 use super::shared::{Checkout, may_not_promise};
 use crate::error::{Error, Result};
-use crate::model::{Denial, OrderId, OrderIds, ProductId, Purchase, PurchaseGroup, Terms};
+use crate::model::{Denial, OrderId, OrderIds, ProductId, Purchase, PurchaseGroup, Revision, Terms};
 use crate::queue::{GROUP_MAX, PublishError};
 use crate::services::deployment::PROMISE_MAX_AGE;
 
@@ -53,7 +53,7 @@ impl Checkout {
     }
 
     /// Answers purchases whose message is confirmed.
-    fn promise(&self, product: ProductId, epoch: i64, terms: Option<Terms>, reserved: Vec<Reserved>) {
+    fn promise(&self, product: ProductId, epoch: i64, terms: Option<(Revision, Terms)>, reserved: Vec<Reserved>) {
         // After the confirm, not before the publish: by this time a rebuilt gate may not know the orders.
         let now = Instant::now();
         let deployment = self.rebuilder.deployment();
@@ -62,7 +62,7 @@ impl Checkout {
             return;
         }
         answer_all(reserved.into_iter().map(|Reserved { pending, order_id, .. }| {
-            let answer = promised(&pending, order_id, terms, now);
+            let answer = promised(&pending, order_id, terms.map(|(_, terms)| terms), now);
             (pending, answer)
         }));
     }
@@ -109,6 +109,7 @@ impl Admitted {
             let waiting = reserved.as_slice();
             let revision = waiting.first()?.revision;
             let count = waiting.iter().take(GROUP_MAX).take_while(|held| held.revision == revision).count();
+            let terms = terms.filter(|(of, _)| *of == revision);
             Some(Self { product, epoch, terms, reserved: reserved.by_ref().take(count).collect() })
         })
     }
@@ -118,7 +119,7 @@ impl Admitted {
 mod tests {
     use super::super::pending::pending;
     use super::*;
-    use crate::model::{Quantity, Revision};
+    use crate::model::{PaymentWindow, Quantity};
 
     fn reserved(revision: i64, order_id: Option<OrderId>) -> Reserved {
         let (pending, _) = pending(1, None);
@@ -135,6 +136,21 @@ mod tests {
         let messages: Vec<_> = admitted.into_messages().map(held).collect();
         let revision = |number: i64| Revision::try_from(number).unwrap();
         assert_eq!(messages, [(7, revision(1), 1), (7, revision(2), GROUP_MAX), (7, revision(2), 1)]);
+    }
+
+    /// The product changed between two steps at the gate: who was admitted later has another price.
+    #[test]
+    fn terms_are_told_to_those_of_their_revision_only() {
+        let terms = |price_cents| {
+            let payment_window = PaymentWindow::try_from(900).ok();
+            Terms { price_cents, payment_window, max_per_order: Quantity::ONE }
+        };
+        let first = Revision::try_from(1).unwrap();
+        let all = vec![reserved(1, None), reserved(2, None)];
+        let product = 1_i64.try_into().unwrap();
+        let admitted = Admitted { product, epoch: 7, terms: Some((first, terms(5))), reserved: all };
+        let told: Vec<_> = admitted.into_messages().map(|message| message.terms).collect();
+        assert_eq!(told, [Some((first, terms(5))), None]);
     }
 
     #[test]

@@ -78,10 +78,23 @@ impl OrderWriter {
     ///
     /// After an error nothing is known; repeating it is safe.
     pub async fn write(&self, groups: Vec<PurchaseGroup>) -> std::result::Result<Vec<Option<WriteOutcome>>, DbError> {
+        let (outcomes, refused) = self.write_what_is_accepted(groups).await?;
+        refused.map_or(Ok(outcomes), Err)
+    }
+
+    /// The same, where one purchase that a constraint refuses must not keep the others from being told to the gate: with what
+    /// became of those comes why it was refused.
+    pub async fn write_what_is_accepted(
+        &self,
+        groups: Vec<PurchaseGroup>,
+    ) -> std::result::Result<(Vec<Option<WriteOutcome>>, Option<DbError>), DbError> {
         crash_point!("before_commit");
         let begun = Instant::now();
         let written = self.write_in_pieces(groups).await;
-        let outcomes = written.inspect_err(|_| self.metrics.commit_failures.inc())?;
+        let (outcomes, refused) = written.inspect_err(|_| self.metrics.commit_failures.inc())?;
+        if refused.is_some() {
+            self.metrics.commit_failures.inc();
+        }
         self.metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
         for outcome in outcomes.iter().flatten() {
             self.metrics.orders_written.inc_by(outcome.written as u64);
@@ -92,15 +105,15 @@ impl OrderWriter {
                 self.metrics.readings.consumer_lag_seconds.set(lag.as_secs_f64());
             }
         }
-        Ok(outcomes)
+        Ok((outcomes, refused))
     }
 
     /// One transaction, unless the database takes only less at a time. A row that a constraint refuses is found by halving,
-    /// so that the others become orders; the error comes when they have.
+    /// so that the others become orders.
     async fn write_in_pieces(
         &self,
         groups: Vec<PurchaseGroup>,
-    ) -> std::result::Result<Vec<Option<WriteOutcome>>, DbError> {
+    ) -> std::result::Result<(Vec<Option<WriteOutcome>>, Option<DbError>), DbError> {
         let mut outcomes: Vec<Option<WriteOutcome>> = groups.iter().map(|_| None).collect();
         let mut refused = None;
         let mut to_write = self.size.cut(groups);
@@ -131,7 +144,7 @@ impl OrderWriter {
                 _ => return Err(error),
             }
         }
-        refused.map_or(Ok(outcomes), Err)
+        Ok((outcomes, refused))
     }
 
     async fn write_piece(&self, groups: Vec<PurchaseGroup>) -> std::result::Result<Vec<Option<WriteOutcome>>, DbError> {

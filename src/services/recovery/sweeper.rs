@@ -3,10 +3,12 @@
 //! It has purchases that are in flight for too long written to the database directly, so a purchase survives the loss of the
 //! queue or of the gate. Gates that are not open, or not needed any more, it hands to [`Gates`].
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ConstantBuilder};
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::gates::Gates;
@@ -124,7 +126,10 @@ impl Sweeper {
                 in_flight.extend(view.filter(|view| view.in_flight > 0).map(|_| product.id));
                 all_open &= view.is_some() || product.had_ended(lately) || self.gate.shared().is_none();
                 // What is wrong with one product must not keep the others waiting.
-                match self.sweep_product(product, view, retired < MAX_RETIRED).await {
+                // Neither must a defect that shows with it.
+                let swept =
+                    AssertUnwindSafe(self.sweep_product(product, view, retired < MAX_RETIRED)).catch_unwind().await;
+                match swept.unwrap_or_else(|_| Err(Error::Internal("a panic while it was swept".to_owned()))) {
                     Ok(gone) => retired += u32::from(gone),
                     Err(error) => self.skipped(product.id, &error),
                 }
@@ -215,7 +220,7 @@ impl Sweeper {
             Err(error) => return Err(error.into()),
         };
         let purchases = stale.purchases.len();
-        let outcomes = self.order_writer.write(stale.into_groups(product)).await?;
+        let (outcomes, refused) = self.order_writer.write_what_is_accepted(stale.into_groups(product)).await?;
         self.metrics.swept.inc_by(purchases as u64);
         if let Some(untold) = TOO_LONG_IN_FLIGHT.now() {
             tracing::warn!(product.id = %product, purchases, untold, "Wrote purchases that were in flight for too long");
@@ -223,7 +228,8 @@ impl Sweeper {
         for outcome in outcomes.into_iter().flatten() {
             self.order_writer.tell_gate(product, outcome).await?;
         }
-        Ok(())
+        // It stays in flight, and is tried again by the next sweep.
+        refused.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Gives back the units of dead orders that the gate still holds.

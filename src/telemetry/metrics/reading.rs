@@ -101,7 +101,7 @@ impl Readings {
             ),
             deadline_overdue_seconds: reading(
                 "seckill_payment_deadline_overdue_seconds",
-                "How long the oldest payment deadline is over that nobody has looked after yet",
+                "How long the oldest payment deadline is over whose orders were not looked at yet",
             ),
             queue_messages: reading("seckill_queue_messages", "Messages in the queue"),
             dead_letters: reading("seckill_dead_letters", "Messages set aside"),
