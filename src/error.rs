@@ -38,6 +38,15 @@ pub enum Error {
     /// 404 `order_not_found`: also for somebody else's.
     #[error("There is no such order of yours.")]
     OrderNotFound,
+    /// 404 `payment_not_found`: also for somebody else's.
+    #[error("There is no such payment of yours.")]
+    PaymentNotFound,
+    /// 400 `invalid_signature`: a callback that is not its provider's, or too old.
+    #[error("{0}")]
+    InvalidSignature(&'static str),
+    /// 409 `payments_off`: nobody takes money here.
+    #[error("Payments are not taken here; the shop says how to pay.")]
+    PaymentsOff,
     /// 405 `method_not_allowed`.
     #[error("This path does not answer that method.")]
     MethodNotAllowed,
@@ -102,6 +111,9 @@ impl Error {
             Self::NotFound | Self::NotFoundWithSlash => "not_found",
             Self::ProductNotFound => "product_not_found",
             Self::OrderNotFound => "order_not_found",
+            Self::PaymentNotFound => "payment_not_found",
+            Self::InvalidSignature(_) => "invalid_signature",
+            Self::PaymentsOff => "payments_off",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UsernameTaken => "username_taken",
             Self::IdempotencyConflict => "idempotency_conflict",

@@ -15,9 +15,9 @@ use crate::handlers::AppState;
 use crate::model::Timestamp;
 use crate::queue::OrderQueue;
 use crate::services::{
-    Accounts, AdminLog, Authenticator, Checkout, Deployment, Expiry, Gates, Health, Holdings, KeyExpiry, KnownProducts,
-    OrderChanges, OrderWriter, Orders, PasswordHasher, ProductCommands, ProductQueries, Rebuilder, Reconciler, Sweeper,
-    Tokens, UnfinishedSales,
+    Accounts, AdminLog, Authenticator, Checkout, Deployment, EventExpiry, Expiry, Gates, Health, Holdings, KeyExpiry,
+    KnownProducts, OrderChanges, OrderWriter, Orders, PasswordHasher, Payments, ProductCommands, ProductQueries,
+    Rebuilder, Reconciler, Sweeper, Tokens, UnfinishedSales,
 };
 use crate::telemetry::Metrics;
 
@@ -61,13 +61,14 @@ impl RunningApp {
         let known = Arc::new(KnownProducts::new(db.clone()));
         let currency = config.shop.currency;
         let products = Arc::new(ProductQueries::new(db.clone(), gate.clone(), known.clone(), currency));
-        let catalog = ProductCommands::new(db.clone(), gate.clone(), gates, known.clone(), products.clone(), currency);
+        let catalog = ProductCommands::new(db.clone(), gate.clone(), gates, known.clone(), products.clone(), &config);
         let (holdings, looking) = Holdings::open(gate.clone(), unfinished_sales.clone());
         background.tasks.spawn(background.supervisor.vital("order-looks", looking));
         let (db_, gate_, queue_) = stores();
         let orders = Orders::new(db_, gate_, queue_, known.clone(), unfinished_sales, holdings, currency);
         let orders = Arc::new(orders);
-        let order_changes = OrderChanges::new(db.clone(), orders.clone(), order_writer, metrics.clone());
+        let order_changes = Arc::new(OrderChanges::new(db.clone(), orders.clone(), order_writer, metrics.clone()));
+        let payments = open_payments(&clients, &config, &orders, &order_changes, &metrics, &background)?;
         let (db_, gate_, queue_) = stores();
         let health = Arc::new(Health::new(db_, gate_, queue_, background.supervisor.clone(), deployment));
         background.keep("readiness", &health, |health, stop| async move { health.watch(stop).await });
@@ -83,6 +84,7 @@ impl RunningApp {
             products,
             orders,
             order_changes,
+            payments: payments.clone(),
             reconciler,
             health,
             metrics,
@@ -90,6 +92,7 @@ impl RunningApp {
         };
         // The port opens last, because a client that can connect can buy.
         let server = server::serve(&config, state, checkout, &background)?;
+        payments.serves_at(server.address);
         let drain = Duration::from_secs(config.server.drain_seconds.into());
         Ok(Self { server, clients, background, health: ready, drain, new_admin })
     }
@@ -144,6 +147,24 @@ async fn open_accounts(
     let authenticator = Authenticator::new(&config.auth, tokens.clone(), db.clone()).await?;
     let accounts = Accounts::new(db.clone(), tokens, authenticator.clone(), passwords, metrics.clone(), config);
     Ok((accounts, authenticator))
+}
+
+/// Who takes the money, and what writes down what they tell.
+fn open_payments(
+    clients: &Clients,
+    config: &Config,
+    orders: &Arc<Orders>,
+    order_changes: &Arc<OrderChanges>,
+    metrics: &Arc<Metrics>,
+    background: &Background,
+) -> Result<Arc<Payments>, StartError> {
+    let db = &clients.db;
+    let opened = Payments::open(db.clone(), orders.clone(), order_changes.clone(), config, metrics.clone());
+    let (payments, writer) = opened.map_err(|error| StartError(format!("payments: {error}")))?;
+    background.keep("payment-callbacks", &Arc::new(writer), |writer, stop| async move { writer.run(stop).await });
+    let events = Arc::new(EventExpiry::new(db.clone()));
+    background.keep("payment-event-expiry", &events, |events, stop| async move { events.run(stop).await });
+    Ok(Arc::new(payments))
 }
 
 /// What writes orders, and opens and repairs gates.

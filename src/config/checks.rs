@@ -53,6 +53,7 @@ impl Config {
             let problem = "auth.external.jwks_url: over http whoever is on the way can choose the keys; use https";
             warnings.push(problem.to_owned());
         }
+        warnings.extend(self.payment_warning());
         if let Some(key) = self.unused {
             warnings.push(format!("{key}: is set, but backend is distributed, which does not use it"));
         }
@@ -79,6 +80,7 @@ impl Config {
         Username::parse(&self.admin.username).map_err(|problem| invalid("admin.username", problem))?;
         self.validate_secrets()?;
         self.validate_directory()?;
+        self.validate_payments()?;
         match self.backend {
             Backend::Embedded if self.embedded.data_dir.as_os_str().is_empty() => {
                 Err(invalid("embedded.data_dir", "must not be empty"))
@@ -188,7 +190,7 @@ impl Config {
 }
 
 /// Whether nobody can be on the way.
-fn is_loopback(url: &url::Url) -> bool {
+pub(super) fn is_loopback(url: &url::Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(address)) => address.is_loopback(),

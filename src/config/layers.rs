@@ -11,8 +11,15 @@ use super::schema::Backend;
 use crate::secret_file::{self, Links};
 
 /// Every secret there is. Each can be given as `<key>_file` instead, the path of a file that holds it.
-const SECRETS: &[&str] =
-    &["mysql.dsn", "redis.password", "rabbitmq.url", "auth.jwt_secret", "auth.external.secret", "admin.password"];
+const SECRETS: &[&str] = &[
+    "mysql.dsn",
+    "redis.password",
+    "rabbitmq.url",
+    "auth.jwt_secret",
+    "auth.external.secret",
+    "admin.password",
+    "payments.webhook_secret",
+];
 /// What only the distributed backend uses and nobody sets without meaning it.
 const OF_SERVERS: &[&str] = &[
     "mysql.dsn",

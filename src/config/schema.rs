@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
-use crate::model::{Currency, TrustedProxies};
+use crate::model::{Currency, PaymentWindow, TrustedProxies};
 
 /// `iss` of the tokens that we issue.
 pub const OWN_ISSUER: &str = "seckill";
@@ -33,6 +33,10 @@ pub struct Config {
     pub limits: Limits,
     /// The shop.
     pub shop: Shop,
+    /// Orders.
+    pub orders: Orders,
+    /// Who takes the money.
+    pub payments: Payments,
     /// The log.
     pub log: Log,
     /// What the operator set that the backend does not use.
@@ -210,6 +214,50 @@ pub struct Shop {
     pub currency: Currency,
 }
 
+/// `orders`: what becomes of them.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Orders {
+    /// How long an order may stay unpaid, of new products that do not say so.
+    pub payment_window_seconds: PaymentWindow,
+}
+
+/// `payments`: who takes the money.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Payments {
+    /// Who it is. Whoever asks who takes the money wants [`Config::provider`].
+    pub provider: Provider,
+    /// With `external`: key of its signatures, `whsec_...`.
+    pub webhook_secret: SecretString,
+    /// With `external`: where buyers pay, a template.
+    pub checkout_url: String,
+    /// What becomes of money that comes after the order is dead.
+    pub late: Late,
+    /// `test` also where others can reach it.
+    pub allow_test: bool,
+}
+
+/// `payments.provider`: who takes the money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// Nobody here: the shop, which marks orders as paid.
+    None,
+    /// A page of ours where one pays or declines.
+    Test,
+    /// The shop's own payment service.
+    External,
+}
+
+/// `payments.late`: what becomes of money that comes after the order is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// The order lives again if its units are still to be had.
+    Revive,
+    /// It is to be given back.
+    Refund,
+}
+
 /// `log`: what is written to standard error.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -246,6 +294,8 @@ macro_rules! words {
 words!(Backend { "embedded" => Backend::Embedded, "distributed" => Backend::Distributed });
 words!(Users { "local" => Users::Local, "external" => Users::External });
 words!(Registration { "open" => Registration::Open, "closed" => Registration::Closed });
+words!(Provider { "none" => Provider::None, "test" => Provider::Test, "external" => Provider::External });
+words!(Late { "revive" => Late::Revive, "refund" => Late::Refund });
 words!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
 
 /// A list of words; in the environment, with commas between them.

@@ -5,7 +5,7 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 
 use super::environment;
-use crate::config::{Backend, Config};
+use crate::config::{Backend, Config, Provider};
 use crate::model::TrustedProxies;
 
 const SECRETS: &[(&str, &str)] = &[
@@ -259,4 +259,48 @@ fn every_secret_can_be_in_a_file_beside_the_configuration_and_is_checked_there_t
 fn a_file_that_is_named_but_missing_is_an_error() {
     let error = Config::load(Some(Path::new("no/such/file.yaml"))).unwrap_err();
     assert!(error.to_string().contains("no/such/file.yaml"), "{error}");
+}
+
+#[test]
+fn a_payment_service_needs_a_key_and_an_address() {
+    const KEY: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let load = |settings: &[(&str, &str)]| {
+        let settings: Vec<_> = settings.iter().map(|(key, value)| (format!("PAYMENTS__{key}"), *value)).collect();
+        load("{}", &settings.iter().map(|(key, value)| (key.as_str(), *value)).collect::<Vec<_>>())
+    };
+    let external = |key, url| load(&[("PROVIDER", "external"), ("WEBHOOK_SECRET", key), ("CHECKOUT_URL", url)]);
+    assert_eq!(external(KEY, "https://pay.example/{payment_id}").unwrap().provider(), Provider::External);
+    for (key, url, named) in [
+        ("", "https://pay.example/", "payments.webhook_secret: is missing"),
+        ("0123456789abcdef0123456789abcdef", "https://pay.example/", "payments.webhook_secret: must be whsec_"),
+        ("whsec_c2hvcnQ=", "https://pay.example/", "payments.webhook_secret: must be whsec_"),
+        (KEY, "", "payments.checkout_url: is missing"),
+        (KEY, "http://pay.example/", "payments.checkout_url: must be"),
+        (KEY, "https://pay.example/{id}", "payments.checkout_url: names {id}"),
+    ] {
+        let problem = external(key, url).unwrap_err();
+        assert!(problem.contains(named) && (key.is_empty() || !problem.contains(key)), "{problem}");
+    }
+    for (key, value) in [("PROVIDER", "stripe"), ("PROVIDER", ""), ("LATE", "later"), ("ALLOW_TEST", "perhaps")] {
+        let problem = load(&[(key, value)]).unwrap_err();
+        assert!(problem.contains(&format!("payments.{}", key.to_lowercase())), "{problem}");
+    }
+}
+
+#[test]
+fn the_test_provider_counts_only_where_nobody_else_comes() {
+    for (host, allowed, counts) in [
+        ("127.0.0.1", false, true),
+        ("::1", false, true),
+        ("localhost", false, true),
+        ("0.0.0.0", false, false),
+        ("192.0.2.1", false, false),
+        ("shop.example", false, false),
+        ("0.0.0.0", true, true),
+    ] {
+        let yaml = format!("server: {{ host: '{host}' }}\npayments: {{ allow_test: {allowed} }}");
+        let config = load(&yaml, &[]).unwrap();
+        let is_warned = config.warnings().iter().any(|warning| warning.starts_with("payments.provider: "));
+        assert_eq!((config.provider() == Provider::Test, is_warned), (counts, !counts), "{host}");
+    }
 }

@@ -13,7 +13,7 @@ use super::conn::{DbConn, on_db};
 use super::diagnosis::diagnosed;
 use super::error::DbResult;
 use super::orders::ORDERS;
-use super::readable::{Row, one, one_by_one, readable};
+use super::readable::{Row, all, one, one_by_one, readable};
 use super::schema::{order_changes, orders, users};
 use crate::model::{ChangedBy, OrderChange, OrderId, OrderStatus, ProductId, Purchase, Quantity, Timestamp, UserId};
 
@@ -107,6 +107,16 @@ impl DbConn {
         one(ORDERS, found)
     }
 
+    /// Where these orders stand, those that there are.
+    pub async fn order_states(&mut self, ids: &[OrderId]) -> DbResult<Vec<OrderState>> {
+        let conn = self;
+        let query = orders::table
+            .select((orders::id, orders::user_id, orders::product_id, orders::status, orders::quantity))
+            .filter(orders::id.eq_any(ids));
+        let found: Vec<Row<OrderId, OrderState>> = on_db!(conn, query.load(conn).await)?;
+        all(ORDERS, found)
+    }
+
     /// Those of these orders that are unpaid.
     pub async fn unpaid_of(&mut self, ids: &[OrderId]) -> DbResult<Vec<OrderState>> {
         let conn = self;
@@ -134,9 +144,16 @@ impl DbConn {
     /// Changes those of these orders that stand where the change begins, and keeps that it did; how many they were. A live order
     /// becomes a dead one whose units the gate is to give back, or a paid one.
     pub async fn change_orders(&mut self, ids: &[OrderId], change: &NewChange) -> DbResult<usize> {
+        let orders: Vec<_> = ids.iter().map(|id| (*id, change.reason.clone())).collect();
+        self.change_each(&orders, change).await
+    }
+
+    /// The same, each for a reason of its own.
+    pub async fn change_each(&mut self, orders: &[(OrderId, Option<String>)], change: &NewChange) -> DbResult<usize> {
         let NewChange { from, to, at, .. } = *change;
+        let ids: Vec<OrderId> = orders.iter().map(|(id, _)| *id).collect();
         let conn = self;
-        let before = orders::table.filter(orders::id.eq_any(ids)).filter(orders::status.eq(from));
+        let before = orders::table.filter(orders::id.eq_any(&ids)).filter(orders::status.eq(from));
         let moved = (orders::status.eq(to), orders::updated_at.eq(at));
         let changed = if to.is_live() {
             let set = (moved, orders::paid_at.eq(Some(at)));
@@ -146,22 +163,22 @@ impl DbConn {
             on_db!(conn, diesel::update(before).set(set).execute(conn).await)?
         };
         if changed == ids.len() {
-            conn.keep_changes(ids, change).await?;
+            conn.keep_changes(orders, change).await?;
         }
         Ok(changed)
     }
 
-    async fn keep_changes(&mut self, ids: &[OrderId], change: &NewChange) -> DbResult<()> {
-        let row = |id: &OrderId| ChangeRow {
+    async fn keep_changes(&mut self, orders: &[(OrderId, Option<String>)], change: &NewChange) -> DbResult<()> {
+        let row = |(id, reason): &(OrderId, Option<String>)| ChangeRow {
             order_id: *id,
             from_status: change.from,
             to_status: change.to,
             changed_by: change.by,
             changed_by_user: change.user,
-            reason: change.reason.clone(),
+            reason: reason.clone(),
             changed_at: change.at,
         };
-        let rows: Vec<ChangeRow> = ids.iter().map(row).collect();
+        let rows: Vec<ChangeRow> = orders.iter().map(row).collect();
         match self {
             DbConn::MySql(conn) => {
                 let inserted = diesel::insert_into(order_changes::table).values(&rows).execute(&mut **conn).await;

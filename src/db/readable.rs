@@ -15,7 +15,7 @@ use moka::sync::Cache;
 use uuid::Uuid;
 
 use super::error::{DbError, DbResult};
-use crate::model::OrderId;
+use crate::model::{OrderId, PaymentId};
 use crate::telemetry::{Seldom, metrics};
 
 /// A row is named again after this.
@@ -71,11 +71,29 @@ impl Key for OrderId {
     }
 
     fn name(raw: &Vec<u8>) -> String {
-        raw.iter().fold("0x".to_owned(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        hex(raw)
     }
+}
+
+impl Key for PaymentId {
+    type Sql = Binary;
+    type Raw = Vec<u8>;
+
+    fn read(raw: &Vec<u8>) -> Option<Self> {
+        PaymentId::from_stored(raw).ok()
+    }
+
+    fn name(raw: &Vec<u8>) -> String {
+        hex(raw)
+    }
+}
+
+/// As both databases write bytes.
+fn hex(raw: &[u8]) -> String {
+    raw.iter().fold("0x".to_owned(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 impl<K: Key, T> Row<K, T> {

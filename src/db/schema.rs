@@ -123,6 +123,31 @@ diesel::table! {
 }
 
 diesel::table! {
+    payments (id) {
+        id -> Binary,
+        order_id -> Binary,
+        provider -> Text,
+        status -> Text,
+        amount_cents -> BigInt,
+        currency -> Nullable<Text>,
+        reference -> Nullable<Text>,
+        unique_reference -> Nullable<Text>,
+        pending_order -> Nullable<Binary>,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    payment_events (provider, event_id) {
+        provider -> Text,
+        event_id -> Text,
+        payment_id -> Binary,
+        received_at -> Timestamp,
+    }
+}
+
+diesel::table! {
     idempotency_keys (user_id, idempotency_key) {
         user_id -> BigInt,
         idempotency_key -> Text,
@@ -145,4 +170,4 @@ diesel::table! {
 }
 
 diesel::joinable!(orders -> products (product_id));
-diesel::allow_tables_to_appear_in_same_query!(order_changes, orders, product_revisions, products, users);
+diesel::allow_tables_to_appear_in_same_query!(order_changes, orders, payments, product_revisions, products, users);

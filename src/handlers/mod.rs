@@ -5,11 +5,13 @@ mod extract;
 mod health;
 mod middleware;
 mod orders;
+mod payments;
 mod problem;
 mod products;
 mod purchases;
 mod routes;
 mod state;
+mod test_payments;
 
 pub use self::extract::body::{Body, UnreadBody};
 pub use self::extract::{Admin, AuthenticatedUser, ClientAddress, Params, PathId, SignedIn};

@@ -55,12 +55,14 @@ struct Problem {
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::Invalid(_) | Self::Denied(Denial::TooMany(_)) => StatusCode::BAD_REQUEST,
+            Self::Invalid(_) | Self::InvalidSignature(_) | Self::Denied(Denial::TooMany(_)) => StatusCode::BAD_REQUEST,
             Self::Unauthorized | Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::NotFound | Self::NotFoundWithSlash | Self::ProductNotFound | Self::OrderNotFound => {
-                StatusCode::NOT_FOUND
-            }
+            Self::NotFound
+            | Self::NotFoundWithSlash
+            | Self::ProductNotFound
+            | Self::OrderNotFound
+            | Self::PaymentNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RateLimited(_) | Self::Denied(Denial::RateLimited(_)) => StatusCode::TOO_MANY_REQUESTS,
             Self::UsernameTaken
@@ -70,6 +72,7 @@ impl ResponseError for Error {
             | Self::Archived
             | Self::NotCancellable(_)
             | Self::NotPayable(_)
+            | Self::PaymentsOff
             | Self::Denied(_) => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -7,7 +7,7 @@ use actix_web::{Handler, HttpRequest, HttpResponse, Resource, ResponseError, Sco
 
 use super::extract::body::BODY_MAX_BYTES;
 use super::middleware::request_id::Route;
-use super::{accounts, health, orders, products, purchases};
+use super::{accounts, health, orders, payments, products, purchases, test_payments};
 use crate::error::{Error, Result};
 
 /// Adds every path of the API.
@@ -35,6 +35,20 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(Path::new("/orders").on(Method::GET, orders::list).resource())
         .service(Path::new("/orders/{id}").on(Method::GET, orders::get).resource())
         .service(Path::new("/orders/{id}/cancel").on(Method::POST, orders::cancel).resource())
+        .service(
+            Path::new("/orders/{id}/payments")
+                .on(Method::POST, payments::start)
+                .on(Method::GET, payments::of_order)
+                .resource(),
+        )
+        .service(Path::new("/payments/webhooks/{provider}").on(Method::POST, payments::callback).resource())
+        .service(Path::new("/payments/{id}").on(Method::GET, payments::get).resource())
+        .service(
+            Path::new("/pay/test/{id}")
+                .on(Method::GET, test_payments::show)
+                .on(Method::POST, test_payments::submit)
+                .resource(),
+        )
         .service(Path::new("/admin/orders/{id}/cancel").on(Method::POST, orders::cancel_as_admin).resource())
         .service(Path::new("/admin/orders/{id}/mark-paid").on(Method::POST, orders::mark_paid).resource())
         .service(Path::new("/admin/orders/{id}/history").on(Method::GET, orders::history).resource())

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::model::TrustedProxies;
 use crate::services::{
-    Accounts, AdminLog, Authenticator, Health, OrderChanges, Orders, ProductCommands, ProductQueries, Reconciler,
+    Accounts, AdminLog, Authenticator, Health, OrderChanges, Orders, Payments, ProductCommands, ProductQueries,
+    Reconciler,
 };
 use crate::telemetry::Metrics;
 
@@ -23,7 +24,9 @@ pub struct AppState {
     /// Orders of a buyer.
     pub orders: Arc<Orders>,
     /// What becomes of them.
-    pub order_changes: OrderChanges,
+    pub order_changes: Arc<OrderChanges>,
+    /// How they are paid.
+    pub payments: Arc<Payments>,
     /// Whether the stores agree about a product.
     pub reconciler: Arc<Reconciler>,
     /// Whether this instance can sell.

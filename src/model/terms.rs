@@ -165,6 +165,11 @@ impl Currency {
     pub fn code(self) -> &'static str {
         self.0.code()
     }
+
+    /// Digits of its minor unit: 2 of most.
+    pub fn digits(self) -> u16 {
+        self.0.exponent().unwrap_or_default()
+    }
 }
 
 impl TryFrom<&str> for Currency {

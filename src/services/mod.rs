@@ -1,7 +1,7 @@
 //! The rules of the sale, a folder a domain. Knows no HTTP, no SQL, no Redis and no AMQP: only `db`, `stock` and `queue`.
 //!
-//! Domains build on each other in this order: accounts, the log of changes, deployment and the known products; orders; recovery; checkout and
-//! catalog.
+//! Domains build on each other in this order: accounts, the log of changes, deployment and the known products; orders; payments;
+//! recovery; checkout and catalog.
 
 mod accounts;
 mod admin_log;
@@ -12,6 +12,7 @@ mod health;
 mod known_products;
 mod orders;
 mod page;
+mod payments;
 mod recovery;
 
 pub use accounts::{
@@ -32,4 +33,5 @@ pub use orders::{
     Orders, UnfinishedSales, WriteOutcome, change_order,
 };
 pub use page::Page;
+pub use payments::{CallbackWriter, EventExpiry, PaymentView, Payments, TestOutcome, TestPage};
 pub use recovery::{Audit, Gates, Rebuilder, Reconciler, Replay, Sweeper};

@@ -3,6 +3,8 @@
 //! A counter is there from the start, at 0; a histogram of times knows only what succeeded, for a try that fails at once
 //! would look excellent; a gauge that cannot be read is absent, never old.
 
+mod labels;
+mod payments;
 mod process;
 mod reading;
 mod registered;
@@ -18,28 +20,14 @@ use prometheus::{
     TextEncoder,
 };
 
+use self::labels::{CHANGES, LOG_INS, OUTCOMES, PUBLISH_FAILURES, TABLES};
+pub use self::payments::PaymentMetrics;
 pub use self::reading::{Reading, Readings};
 use self::registered::registered;
 use crate::db::ErrorClass;
 
 /// Bounds of the histograms' buckets.
 const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-/// What a click can be answered: `accepted`, and the codes of its refusals.
-const OUTCOMES: [&str; 10] = [
-    "accepted",
-    "already_purchased",
-    "ended",
-    "internal",
-    "not_started",
-    "paused",
-    "product_not_found",
-    "rate_limited",
-    "sold_out",
-    "unavailable",
-];
-/// Why a message was not confirmed.
-const PUBLISH_FAILURES: [&str; 3] = ["refused", "unavailable", "unclear"];
 
 /// Of the process, not of one application: errors are made where nobody holds the metrics.
 static DATABASE_ERRORS: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -53,20 +41,6 @@ static DATABASE_ERRORS: LazyLock<IntCounterVec> = LazyLock::new(|| {
 pub fn database_error(class: ErrorClass) {
     DATABASE_ERRORS.with_label_values(&[class.as_str()]).inc();
 }
-
-/// Tables of which a row may be left out.
-const TABLES: [&str; 8] = [
-    "external_users",
-    "order_changes",
-    "orders",
-    "payment_deadlines",
-    "product_revisions",
-    "products",
-    "token_withdrawals",
-    "users",
-];
-/// What becomes of orders that are written.
-const CHANGES: [&str; 3] = ["cancelled", "expired", "paid"];
 
 /// Of the process, as the errors.
 static UNREADABLE_ROWS: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -130,10 +104,9 @@ pub struct Metrics {
     /// Failures of background tasks, by task; each is followed by a restart.
     pub task_restarts: IntCounterVec,
     log_ins: IntCounterVec,
+    /// Payments and callbacks.
+    pub payments: PaymentMetrics,
 }
-
-/// What a log-in can come to.
-const LOG_INS: [&str; 5] = ["success", "invalid_credentials", "rate_limited", "unavailable", "internal"];
 
 /// State of the pool of database connections.
 #[derive(Debug, Clone, Copy)]
@@ -231,6 +204,7 @@ impl Metrics {
                 "task",
                 &[],
             ),
+            payments: PaymentMetrics::register(&registry),
             log_ins: labelled("seckill_log_ins_total", "Log-ins by what they came to", "outcome", &LOG_INS),
             registry,
         }

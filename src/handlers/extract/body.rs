@@ -56,6 +56,25 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
     }
 }
 
+/// A body as it came, for who must see its very bytes.
+pub struct RawBody(pub Bytes);
+
+impl FromRequest for RawBody {
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<Self>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let coding = coding(request);
+        let bytes = web::Bytes::from_request(request, payload);
+        Box::pin(async move {
+            match coding? {
+                Coding::Identity => arrived(bytes).await.map(Self),
+                Coding::Gzip => Err(Error::UnsupportedEncoding),
+            }
+        })
+    }
+}
+
 /// A JSON object.
 pub struct Body<T>(pub T);
 
@@ -68,18 +87,22 @@ impl<T: DeserializeOwned> FromRequest for Body<T> {
         let bytes = web::Bytes::from_request(request, payload);
         Box::pin(async move {
             let coding = coding?;
-            let slow = |_| Error::Invalid("body: did not arrive in time".to_owned());
-            let bytes = tokio::time::timeout(BODY_TIMEOUT, bytes).await.map_err(slow)?;
-            let bytes = bytes.map_err(|error| match error.as_response_error().status_code().as_u16() {
-                413 => Error::PayloadTooLarge,
-                _ => Error::Invalid("body: could not be read to its end".to_owned()),
-            })?;
+            let bytes = arrived(bytes).await?;
             match coding {
                 Coding::Identity => parse(&bytes).map(Self),
                 Coding::Gzip => parse(&decompress(&bytes)?).map(Self),
             }
         })
     }
+}
+
+async fn arrived(bytes: impl Future<Output = actix_web::Result<Bytes>>) -> Result<Bytes> {
+    let slow = |_| Error::Invalid("body: did not arrive in time".to_owned());
+    let bytes = tokio::time::timeout(BODY_TIMEOUT, bytes).await.map_err(slow)?;
+    bytes.map_err(|error| match error.as_response_error().status_code().as_u16() {
+        413 => Error::PayloadTooLarge,
+        _ => Error::Invalid("body: could not be read to its end".to_owned()),
+    })
 }
 
 #[derive(Debug, Clone, Copy)]

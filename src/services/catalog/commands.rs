@@ -13,9 +13,10 @@ use super::idempotency::{Answered, Answers, IdempotencyKey, new_key, use_key};
 use super::queries::ProductQueries;
 use super::requests::{CreateProduct, MAX_STOCK, PatchProduct, Restock, check_window};
 use super::view::ProductView;
+use crate::config::Config;
 use crate::db::{Db, DbConn, NewKey, NewProduct, Offer, ProductChange};
 use crate::error::{Error, Result};
-use crate::model::{Currency, Product, ProductId, SaleState};
+use crate::model::{Currency, PaymentWindow, Product, ProductId, SaleState};
 use crate::services::accounts::Identity;
 use crate::services::admin_log::Noted;
 use crate::services::known_products::KnownProducts;
@@ -32,6 +33,7 @@ pub struct ProductCommands {
     answers: Answers,
     /// Of products that name none.
     currency: Currency,
+    payment_window: Option<PaymentWindow>,
     runtime: Handle,
 }
 
@@ -43,10 +45,11 @@ impl ProductCommands {
         gates: Arc<Gates>,
         known: Arc<KnownProducts>,
         products: Arc<ProductQueries>,
-        currency: Currency,
+        config: &Config,
     ) -> Self {
         let answers = Answers::new(db.clone());
-        Self { db, gate, known, gates, products, answers, currency, runtime: Handle::current() }
+        let (currency, payment_window) = (config.shop.currency, config.payment_window());
+        Self { db, gate, known, gates, products, answers, currency, payment_window, runtime: Handle::current() }
     }
 
     /// Puts a product on sale.
@@ -92,7 +95,7 @@ impl ProductCommands {
             gate_home: server_id.to_owned(),
             created_at: now,
             currency: request.currency.unwrap_or(self.currency),
-            payment_window: request.payment_window_seconds.flatten(),
+            payment_window: request.payment_window_seconds.unwrap_or(self.payment_window),
             max_per_order: request.max_per_order.unwrap_or_default(),
             image_url: request.image_url,
         };

@@ -11,9 +11,12 @@ use serde::Deserialize;
 use super::order_writer::{OrderWriter, WriteOutcome};
 use super::queries::Orders;
 use super::view::OrderView;
-use crate::db::{Db, DbConn, DbError, NewChange};
+use crate::db::{Db, DbConn, DbError, NewChange, NewPayment, OrderState};
 use crate::error::{Error, Result};
-use crate::model::{ChangedBy, OrderChange, OrderId, OrderStatus, ProductId, Purchase, UserId, is_plain, is_visible};
+use crate::model::{
+    ChangedBy, OrderChange, OrderId, OrderStatus, PaymentId, PaymentStatus, ProductId, ProviderName, Purchase, Timestamp,
+    UserId, is_plain, is_visible,
+};
 use crate::services::accounts::Identity;
 use crate::services::admin_log;
 use crate::services::page::Page;
@@ -102,9 +105,37 @@ pub async fn change_order(conn: &mut DbConn, id: OrderId, change: Change) -> Res
     if conn.change_orders(&[id], &change).await? != 1 {
         return Err(DbError::Lost("the order changed under the lock of its product".to_owned()).into());
     }
+    if (order.status, to, by) == (OrderStatus::Paid, OrderStatus::Cancelled, ChangedBy::Admin) {
+        // A provider that cancels has given the money back already.
+        conn.change_paying_payment(id, PaymentStatus::RefundDue, at).await?;
+    }
     let purchase = order.purchase();
     let (from, product, gate_epoch) = (order.status, order.product_id, lock.gate_epoch);
     Ok(Changed::Made(MadeChange { from, to, product, gate_epoch, purchase }))
+}
+
+/// Brings unpaid orders of one product to `paid`, each with the reference of its payment, in a transaction of the caller's that has
+/// locked the product's row and read the orders since.
+pub async fn pay_orders(
+    conn: &mut DbConn,
+    product: ProductId,
+    gate_epoch: i64,
+    unpaid: &[(OrderState, Option<String>)],
+) -> Result<Vec<MadeChange>> {
+    let (from, to, by) = (OrderStatus::Unpaid, OrderStatus::Paid, ChangedBy::Provider);
+    let units = unpaid.iter().map(|(order, _)| order.quantity.get()).sum();
+    if !conn.count_units(product, 0, units).await? {
+        return Err(Error::Internal(format!("product {product} counts more units as sold than it has")));
+    }
+    let drawn = unpaid.iter().map(|(order, _)| order.id.drawn_at()).max();
+    let at = conn.now().await?.max(drawn.unwrap_or(Timestamp::EARLIEST));
+    let change = NewChange { from, to, by, user: None, reason: None, at };
+    let orders: Vec<_> = unpaid.iter().map(|(order, reference)| (order.id, reference.clone())).collect();
+    if conn.change_each(&orders, &change).await? != orders.len() {
+        return Err(DbError::Lost("orders changed under the lock of their product".to_owned()).into());
+    }
+    let made = |order: &OrderState| MadeChange { from, to, product, gate_epoch, purchase: order.purchase() };
+    Ok(unpaid.iter().map(|(order, _)| made(order)).collect())
 }
 
 /// See the module.
@@ -129,7 +160,7 @@ impl OrderChanges {
         }
         let (by, user) = (ChangedBy::Buyer, Some(buyer.user_id));
         let change = Change { to: OrderStatus::Cancelled, by, user, reason: None };
-        cancelled(self.change(order, change, None).await?)
+        cancelled(self.change(order, change, None, None).await?)
     }
 
     /// An administrator calls an order off, unpaid or paid.
@@ -138,7 +169,7 @@ impl OrderChanges {
         let order = self.orders.get(admin, id).await?;
         let (by, user) = (ChangedBy::Admin, Some(admin.user_id));
         let change = Change { to: OrderStatus::Cancelled, by, user, reason: request.reason };
-        cancelled(self.change(order, change, Some((admin, "Cancelled an order"))).await?)
+        cancelled(self.change(order, change, Some((admin, "Cancelled an order")), None).await?)
     }
 
     /// An administrator notes that an order was paid in another way.
@@ -146,8 +177,9 @@ impl OrderChanges {
         request.validate()?;
         let order = self.orders.get(admin, id).await?;
         let (by, user) = (ChangedBy::Admin, Some(admin.user_id));
+        let payment = manual_payment(&order, request.reference.clone());
         let change = Change { to: OrderStatus::Paid, by, user, reason: Some(request.reference) };
-        match self.change(order, change, Some((admin, "Marked an order as paid"))).await? {
+        match self.change(order, change, Some((admin, "Marked an order as paid")), Some(payment)).await? {
             (true, order) => Ok(order),
             (false, order) => Err(Error::NotPayable(order.status)),
         }
@@ -161,12 +193,13 @@ impl OrderChanges {
     }
 
     /// Whether the change was made now, and the order as it is then. The row is the decision, so what is not written yet cannot
-    /// change yet. `admin`: who does it, and what, for their log.
+    /// change yet. `admin`: who does it, and what, for their log. `payment`: what is noted with it.
     async fn change(
         &self,
         order: OrderView,
         change: Change,
         admin: Option<(Identity, &'static str)>,
+        payment: Option<NewPayment>,
     ) -> Result<(bool, OrderView)> {
         let (id, from) = (order.id, order.status);
         if from == OrderStatus::Queued {
@@ -179,6 +212,9 @@ impl OrderChanges {
             Box::pin(async move {
                 let reason = change.reason.clone();
                 let changed = change_order(conn, id, change).await?;
+                if let (Changed::Made(_), Some(payment)) = (&changed, payment) {
+                    conn.insert_payment(&payment).await?;
+                }
                 let noted = match (&changed, admin) {
                     (Changed::Made(made), Some((admin, what))) => {
                         let changes = in_words(made, reason.as_deref());
@@ -219,6 +255,23 @@ impl OrderChanges {
             // A gate that is not open takes them from the database when it opens.
             tracing::debug!(product.id = %product, %error, "The gate does not know yet that an order is dead");
         }
+    }
+}
+
+/// Money that came another way, as a payment like any other.
+fn manual_payment(order: &OrderView, reference: String) -> NewPayment {
+    let now = Timestamp::now();
+    NewPayment {
+        id: PaymentId::draw(),
+        order_id: order.id,
+        provider: ProviderName::Manual,
+        status: PaymentStatus::Succeeded,
+        amount_cents: order.total_cents,
+        currency: Some(order.currency),
+        reference: Some(reference),
+        pending_order: None,
+        created_at: now,
+        updated_at: now,
     }
 }
 

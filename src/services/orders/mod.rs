@@ -11,7 +11,7 @@ mod unfinished_sales;
 mod view;
 mod write_batch_size;
 
-pub use self::changes::{Cancellation, Change, Changed, MadeChange, MarkPaid, OrderChanges, change_order};
+pub use self::changes::{Cancellation, Change, Changed, MadeChange, MarkPaid, OrderChanges, change_order, pay_orders};
 pub use self::expiry::Expiry;
 pub use self::holdings::Holdings;
 pub use self::order_writer::{OrderWriter, WriteOutcome};

@@ -7,22 +7,22 @@ use crate::model::{Currency, Order, OrderId, OrderStatus, ProductId, Quantity, R
 /// An order as its buyer sees it.
 #[derive(Debug, Serialize)]
 pub struct OrderView {
-    pub(super) id: OrderId,
+    pub(in crate::services) id: OrderId,
     #[serde(skip)]
-    pub(super) user_id: UserId,
+    pub(in crate::services) user_id: UserId,
     product_id: ProductId,
-    product_name: String,
+    pub(in crate::services) product_name: String,
     price_cents: i64,
     quantity: Quantity,
-    total_cents: i64,
-    currency: Currency,
+    pub(in crate::services) total_cents: i64,
+    pub(in crate::services) currency: Currency,
     revision: i64,
-    pub(super) status: OrderStatus,
+    pub(in crate::services) status: OrderStatus,
     reason: Option<RejectReason>,
     created_at: Timestamp,
     updated_at: Timestamp,
     /// When it must be paid, whatever became of it since; `None`: it need not be.
-    expires_at: Option<Timestamp>,
+    pub(in crate::services) expires_at: Option<Timestamp>,
     paid_at: Option<Timestamp>,
 }
 

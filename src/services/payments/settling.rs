@@ -1,0 +1,209 @@
+//! What callbacks do, in one transaction: they are remembered together with what became of payments and orders.
+//!
+//! Everything is read behind the locks of the products' rows, decided by `rules`, and written set by set. Callbacks of one payment
+//! are judged in the order they came, each by what the one before has left.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::callback::Callback;
+use super::rules::{Facts, Owed, Ruling, rule};
+use crate::db::{DbConn, NewEvent, OrderState, PaymentChange};
+use crate::error::Result;
+use crate::model::{
+    ChangedBy, Currency, OrderId, OrderStatus, Payment, PaymentId, PaymentStatus, ProductId, ProviderName, Timestamp,
+};
+use crate::services::orders::{Change, Changed, MadeChange, change_order, pay_orders};
+
+/// What is to become of money that comes for a dead order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LateMoney {
+    /// Not here: nothing is written of such a callback.
+    SetAside,
+    /// It must be given back.
+    Owed,
+}
+
+/// What became of a callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The order is paid.
+    Paid,
+    /// The payment failed.
+    Failed,
+    /// The money was given back.
+    Refunded,
+    /// The money must be given back.
+    RefundDue(Owed),
+    /// It was known.
+    Repeated,
+    /// It was new, and changed nothing.
+    Unchanged,
+    /// There is no such payment.
+    Unknown,
+    /// Set aside: the money came for a dead order.
+    Late,
+}
+
+/// What a transaction has done.
+pub(super) struct Settled {
+    /// Of each callback, in their order.
+    pub(super) outcomes: Vec<Outcome>,
+    /// What the gates are to be told after the commit.
+    pub(super) made: Vec<MadeChange>,
+}
+
+/// What is to be written.
+#[derive(Default)]
+struct Changes {
+    events: Vec<NewEvent>,
+    /// By product, for an order's change counts in its product's row.
+    paid: BTreeMap<ProductId, Vec<(OrderState, Option<String>)>>,
+    cancelled: Vec<(OrderId, Option<String>)>,
+    payments: HashMap<PaymentId, PaymentChange>,
+}
+
+/// What was read, as it is after the callbacks that were judged already.
+struct Books {
+    /// Epochs of the gates of the products whose rows are locked.
+    locked: HashMap<ProductId, i64>,
+    known: HashSet<String>,
+    payments: HashMap<PaymentId, Payment>,
+    orders: HashMap<OrderId, OrderState>,
+    /// Which payment has a reference for itself.
+    references: HashMap<String, PaymentId>,
+    now: Timestamp,
+}
+
+/// Does what these callbacks of a provider say. `currency`: the shop's own.
+pub(super) async fn settle(
+    conn: &mut DbConn,
+    provider: ProviderName,
+    callbacks: &[Callback],
+    currency: Currency,
+    late: LateMoney,
+) -> Result<Settled> {
+    let mut books = Books::read(conn, provider, callbacks).await?;
+    let mut changes = Changes::default();
+    let judge = |callback| books.judge(provider, callback, currency, late, &mut changes);
+    let outcomes = callbacks.iter().map(judge).collect();
+    let made = changes.write(conn, &books).await?;
+    Ok(Settled { outcomes, made })
+}
+
+impl Books {
+    async fn read(conn: &mut DbConn, provider: ProviderName, callbacks: &[Callback]) -> Result<Self> {
+        let mut ids: Vec<PaymentId> = callbacks.iter().map(|callback| callback.payment).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut locked = HashMap::new();
+        // By ascending id, as everybody locks products.
+        for product in conn.products_of_payments(&ids).await? {
+            if let Some(lock) = conn.lock_product(product).await? {
+                locked.insert(product, lock.gate_epoch);
+            }
+        }
+        let events: Vec<&str> = callbacks.iter().map(|callback| callback.id.as_str()).collect();
+        let known = conn.known_events(provider, &events).await?.into_iter().collect();
+        let payments = conn.payments(&ids).await?;
+        let mut order_ids: Vec<OrderId> = payments.iter().map(|payment| payment.order_id).collect();
+        order_ids.sort_unstable();
+        order_ids.dedup();
+        let mut orders = conn.order_states(&order_ids).await?;
+        orders.retain(|order| locked.contains_key(&order.product_id));
+        let told = callbacks.iter().filter_map(|callback| callback.reference.as_deref());
+        let had = payments.iter().filter_map(|payment| payment.reference.as_deref());
+        let references: Vec<&str> = told.chain(had).collect();
+        let references = conn.payments_by_reference(provider, &references).await?;
+        let references = references.into_iter().filter_map(|(reference, id)| Some((reference?, id))).collect();
+        let now = conn.now().await?;
+        let orders = orders.into_iter().map(|order| (order.id, order)).collect();
+        let payments = payments.into_iter().map(|payment| (payment.id, payment)).collect();
+        Ok(Self { locked, known, payments, orders, references, now })
+    }
+
+    fn judge(
+        &mut self,
+        provider: ProviderName,
+        callback: &Callback,
+        shop: Currency,
+        late: LateMoney,
+        changes: &mut Changes,
+    ) -> Outcome {
+        if self.known.contains(&callback.id) {
+            return Outcome::Repeated;
+        }
+        let payment = self.payments.get_mut(&callback.payment).filter(|payment| payment.provider == provider);
+        let Some(payment) = payment else { return Outcome::Unknown };
+        let order = self.orders.get_mut(&payment.order_id);
+        let has_reference = |reference: &str| self.references.get(reference);
+        let currency = payment.currency.unwrap_or(shop).code();
+        let facts = Facts {
+            payment: payment.status,
+            order: order.as_ref().map(|order| order.status),
+            is_right: callback.amount_cents == Some(payment.amount_cents)
+                && callback.currency.as_deref() == Some(currency),
+            is_told_twice: callback.reference.as_deref().and_then(has_reference).is_some_and(|id| *id != payment.id),
+        };
+        let ruling = rule(callback.told, facts);
+        let (status, outcome) = match ruling {
+            Ruling::Unchanged => (payment.status, Outcome::Unchanged),
+            Ruling::Fails => (PaymentStatus::Failed, Outcome::Failed),
+            Ruling::Pays => (PaymentStatus::Succeeded, Outcome::Paid),
+            Ruling::ComesLate if late == LateMoney::SetAside => return Outcome::Late,
+            Ruling::ComesLate => (PaymentStatus::RefundDue, Outcome::RefundDue(Owed::Late)),
+            Ruling::Owes(why) => (PaymentStatus::RefundDue, Outcome::RefundDue(why)),
+            Ruling::Refunds { .. } => (PaymentStatus::Refunded, Outcome::Refunded),
+        };
+        let reference = callback.reference.clone().or_else(|| payment.reference.clone());
+        match (ruling, order) {
+            (Ruling::Pays, Some(order)) => {
+                changes.paid.entry(order.product_id).or_default().push((*order, reference.clone()));
+                order.status = OrderStatus::Paid;
+            }
+            (Ruling::Refunds { cancels: true }, Some(order)) => {
+                changes.cancelled.push((order.id, reference.clone()));
+                order.status = OrderStatus::Cancelled;
+            }
+            _ => {}
+        }
+        if ruling != Ruling::Unchanged {
+            let holder = reference.clone().map(|reference| *self.references.entry(reference).or_insert(payment.id));
+            let is_unique = holder == Some(payment.id);
+            let change = PaymentChange { id: payment.id, to: status, reference: reference.clone(), is_unique };
+            changes.payments.insert(payment.id, change);
+            (payment.status, payment.reference) = (status, reference);
+        }
+        self.known.insert(callback.id.clone());
+        changes.events.push(NewEvent {
+            provider,
+            event_id: callback.id.clone(),
+            payment_id: payment.id,
+            received_at: self.now,
+        });
+        outcome
+    }
+}
+
+impl Changes {
+    async fn write(self, conn: &mut DbConn, books: &Books) -> Result<Vec<MadeChange>> {
+        let mut made = Vec::new();
+        for (product, orders) in self.paid {
+            let epoch = books.locked.get(&product).copied().unwrap_or_default();
+            made.extend(pay_orders(conn, product, epoch, &orders).await?);
+        }
+        // After the payments, for what paid an order and was given back at once did so in this order.
+        for (order, reason) in self.cancelled {
+            let change = Change { to: OrderStatus::Cancelled, by: ChangedBy::Provider, user: None, reason };
+            if let Changed::Made(change) = change_order(conn, order, change).await? {
+                made.push(change);
+            }
+        }
+        let mut payments: Vec<PaymentChange> = self.payments.into_values().collect();
+        payments.sort_unstable_by_key(|change| change.id);
+        conn.change_payments(&payments, books.now).await?;
+        if !self.events.is_empty() {
+            conn.insert_events(self.events).await?;
+        }
+        Ok(made)
+    }
+}

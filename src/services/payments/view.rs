@@ -1,0 +1,53 @@
+//! Payments as they are shown.
+
+use serde::Serialize;
+
+use crate::model::{Currency, OrderId, OrderStatus, Payment, PaymentId, PaymentStatus, ProviderName, Timestamp};
+
+/// A payment as its buyer sees it.
+#[derive(Debug, Serialize)]
+pub struct PaymentView {
+    /// Its id.
+    pub id: PaymentId,
+    order_id: OrderId,
+    provider: ProviderName,
+    /// Where it stands.
+    pub status: PaymentStatus,
+    /// How much, in minor units.
+    pub amount_cents: i64,
+    /// Of what.
+    pub currency: Currency,
+    reference: Option<String>,
+    /// Where the buyer pays; `None`: not any more.
+    redirect_url: Option<String>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl PaymentView {
+    pub(super) fn of(payment: Payment, currency: Currency, redirect_url: Option<String>) -> Self {
+        Self {
+            id: payment.id,
+            order_id: payment.order_id,
+            provider: payment.provider,
+            status: payment.status,
+            amount_cents: payment.amount_cents,
+            currency,
+            reference: payment.reference,
+            redirect_url,
+            created_at: payment.created_at,
+            updated_at: payment.updated_at,
+        }
+    }
+}
+
+/// What the test provider's page shows.
+#[derive(Debug)]
+pub struct TestPage {
+    /// What is paid for.
+    pub product: String,
+    /// Where the order stands.
+    pub order: OrderStatus,
+    /// The payment.
+    pub payment: PaymentView,
+}
