@@ -8,6 +8,7 @@ mod app;
 mod archive;
 mod backups;
 mod broker;
+mod callbacks;
 mod catalog;
 mod cleaning;
 mod client;
@@ -25,12 +26,16 @@ mod log_ins;
 mod operations;
 mod order_changes;
 mod orders;
+mod payments;
 mod protocol;
+mod provider;
 mod purchases;
 mod quantities;
 mod reads;
 mod recovery;
 mod revisions;
+#[path = "../support/signing.rs"]
+mod signing;
 mod sockets;
 mod starting;
 #[path = "../support/mod.rs"]

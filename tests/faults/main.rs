@@ -29,6 +29,7 @@ mod mariadb;
 mod observed;
 mod outages;
 mod overload;
+mod payments;
 mod process;
 mod proxy;
 mod quiet_log;
@@ -38,6 +39,8 @@ mod refusing_database;
 mod refusing_file;
 mod refusing_redis;
 mod server;
+#[path = "../support/signing.rs"]
+mod signing;
 mod start;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "these tests read the stores by themselves")]

@@ -14,8 +14,8 @@ use super::view::OrderView;
 use crate::db::{Db, DbConn, DbError, NewChange, NewPayment, OrderState};
 use crate::error::{Error, Result};
 use crate::model::{
-    ChangedBy, OrderChange, OrderId, OrderStatus, PaymentId, PaymentStatus, ProductId, ProviderName, Purchase, Timestamp,
-    UserId, is_plain, is_visible,
+    ChangedBy, OrderChange, OrderId, OrderStatus, PaymentId, PaymentStatus, ProductId, ProviderName, Purchase,
+    Timestamp, UserId, is_plain, is_visible,
 };
 use crate::services::accounts::Identity;
 use crate::services::admin_log;

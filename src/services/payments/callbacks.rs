@@ -152,7 +152,6 @@ impl CallbackWriter {
             Late::Revive => LateMoney::SetAside,
             Late::Refund => LateMoney::Owed,
         };
-        crash_point!("before_callback_commit");
         let together = callbacks.clone();
         let settled = self
             .db
