@@ -153,9 +153,13 @@ impl CallbackWriter {
             Late::Refund => LateMoney::Owed,
         };
         let together = callbacks.clone();
-        let settled = self
-            .db
-            .transaction(move |conn| Box::pin(async move { settle(conn, provider, &together, currency, late).await }));
+        let settled = self.db.transaction(move |conn| {
+            Box::pin(async move {
+                let settled = settle(conn, provider, &together, currency, late).await?;
+                crash_point!("before_callback_commit");
+                Ok::<_, Error>(settled)
+            })
+        });
         let Settled { mut outcomes, made } = settled.await?;
         crash_point!("after_callback_commit");
         for change in made {
