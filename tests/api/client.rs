@@ -67,6 +67,11 @@ impl Client {
         }
     }
 
+    /// Where it is served.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// A token as the shop's own user directory would sign it.
     pub fn token(&self, user: i64, role: Role) -> String {
         self.tokens.issue(Identity { user_id: user.try_into().unwrap(), role }).unwrap()

@@ -316,3 +316,24 @@ async fn an_order_that_is_not_written_yet_is_paid_later() {
     })
     .await;
 }
+
+/// The example of docs/operations.md, as a shop would paste it: openssl signs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_example_of_the_documents_is_believed() {
+    let page = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md"));
+    let page = page.unwrap();
+    let (_, section) = page.split_once("## Your own payment service").unwrap();
+    let script = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap().to_owned();
+    TestApp::run_with(Backend::Embedded, external, async |app| {
+        let id = product(app, json!({"price_cents": 19_900})).await;
+        let (order, begun) = begun(app, 7, id).await;
+        let mut shell = tokio::process::Command::new("sh");
+        shell.arg("-c").arg(format!("set -e\n{script}")).env("API", app.client.base());
+        shell.env("PAYMENT", begun["id"].as_str().unwrap());
+        let output = shell.output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.starts_with("HTTP/1.1 200"), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(standing(app, &order, &begun).await, ("paid".to_owned(), "succeeded".to_owned()));
+    })
+    .await;
+}
