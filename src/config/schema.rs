@@ -232,8 +232,6 @@ pub struct Payments {
     pub webhook_secret: SecretString,
     /// With `external`: where buyers pay, a template.
     pub checkout_url: String,
-    /// What becomes of money that comes after the order is dead.
-    pub late: Late,
     /// `test` also where others can reach it.
     pub allow_test: bool,
 }
@@ -247,15 +245,6 @@ pub enum Provider {
     Test,
     /// The shop's own payment service.
     External,
-}
-
-/// `payments.late`: what becomes of money that comes after the order is dead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Late {
-    /// The order lives again if its units are still to be had.
-    Revive,
-    /// It is to be given back.
-    Refund,
 }
 
 /// `log`: what is written to standard error.
@@ -295,7 +284,6 @@ words!(Backend { "embedded" => Backend::Embedded, "distributed" => Backend::Dist
 words!(Users { "local" => Users::Local, "external" => Users::External });
 words!(Registration { "open" => Registration::Open, "closed" => Registration::Closed });
 words!(Provider { "none" => Provider::None, "test" => Provider::Test, "external" => Provider::External });
-words!(Late { "revive" => Late::Revive, "refund" => Late::Refund });
 words!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
 
 /// A list of words; in the environment, with commas between them.

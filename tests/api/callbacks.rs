@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::Method;
-use seckill::config::{Backend, Late};
+use seckill::config::Backend;
 use seckill::model::Timestamp;
 use serde_json::{Value, json};
 
@@ -349,12 +349,11 @@ on_both_backends! {
     }
 }
 
-/// With `payments.late: refund` nothing is tried, and a secret of the shop's own is what counts.
+/// A secret of the shop's own is what counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn money_that_comes_late_can_always_be_due_back() {
     let configure = |config: &mut seckill::config::Config| {
         external(config);
-        config.payments.late = Late::Refund;
     };
     TestApp::run_with(Backend::Embedded, configure, async |app| {
         let id = product(app, json!({})).await;

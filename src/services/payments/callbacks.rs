@@ -11,10 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::callback::{Callback, Read};
-use super::late::settle_late;
 use super::providers::PaymentProvider;
-use super::settling::{LateMoney, Outcome, Settled, settle};
-use crate::config::Late;
+use super::settling::{Outcome, Settled, settle};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::model::{Currency, PaymentStatus, ProviderName, Timestamp};
@@ -52,7 +50,6 @@ pub struct CallbackWriter {
     db: Db,
     provider: Option<ProviderName>,
     currency: Currency,
-    late: Late,
     order_changes: Arc<OrderChanges>,
     metrics: Arc<Metrics>,
     waiting: Mutex<mpsc::Receiver<Waiting>>,
@@ -99,13 +96,12 @@ impl CallbackWriter {
         db: Db,
         provider: Option<ProviderName>,
         currency: Currency,
-        late: Late,
         order_changes: Arc<OrderChanges>,
         metrics: Arc<Metrics>,
     ) -> (Callbacks, Self) {
         let (sender, waiting) = mpsc::channel(MAX_WAITING);
         let callbacks = Callbacks { waiting: sender, metrics: metrics.clone() };
-        (callbacks, Self { db, provider, currency, late, order_changes, metrics, waiting: Mutex::new(waiting) })
+        (callbacks, Self { db, provider, currency, order_changes, metrics, waiting: Mutex::new(waiting) })
     }
 
     /// Writes until `stop`.
@@ -145,37 +141,20 @@ impl CallbackWriter {
         }
     }
 
-    /// In one transaction, and another one for what is late.
+    /// In one transaction.
     async fn settle(&self, provider: ProviderName, callbacks: Vec<Callback>) -> Result<Vec<Outcome>> {
         let currency = self.currency;
-        let late = match self.late {
-            Late::Revive => LateMoney::SetAside,
-            Late::Refund => LateMoney::Owed,
-        };
-        let together = callbacks.clone();
         let settled = self.db.transaction(move |conn| {
             Box::pin(async move {
-                let settled = settle(conn, provider, &together, currency, late).await?;
+                let settled = settle(conn, provider, &callbacks, currency).await?;
                 crash_point!("before_callback_commit");
                 Ok::<_, Error>(settled)
             })
         });
-        let Settled { mut outcomes, made } = settled.await?;
+        let Settled { outcomes, made } = settled.await?;
         crash_point!("after_callback_commit");
         for change in made {
             self.order_changes.tell(change).await;
-        }
-        let is_late = |outcome: &Outcome| *outcome == Outcome::Late;
-        let set_aside: Vec<Callback> =
-            callbacks.into_iter().zip(&outcomes).filter(|(_, outcome)| is_late(outcome)).map(|(it, _)| it).collect();
-        if !set_aside.is_empty() {
-            let settled = settle_late(&self.db, provider, set_aside, currency).await?;
-            for (outcome, settled) in outcomes.iter_mut().filter(|outcome| is_late(outcome)).zip(settled.outcomes) {
-                *outcome = settled;
-            }
-            for change in settled.made {
-                self.order_changes.tell(change).await;
-            }
         }
         Ok(outcomes)
     }
@@ -207,7 +186,7 @@ impl Outcome {
             Self::Refunded => "refunded",
             Self::RefundDue(_) => "refund_due",
             Self::Repeated => "repeated",
-            Self::Unchanged | Self::Late => "unchanged",
+            Self::Unchanged => "unchanged",
             Self::Unknown => "unknown",
         }
     }
@@ -219,7 +198,7 @@ impl Outcome {
             Self::Failed => Some(PaymentStatus::Failed),
             Self::Refunded => Some(PaymentStatus::Refunded),
             Self::RefundDue(_) => Some(PaymentStatus::RefundDue),
-            Self::Repeated | Self::Unchanged | Self::Unknown | Self::Late => None,
+            Self::Repeated | Self::Unchanged | Self::Unknown => None,
         }
     }
 

@@ -6,7 +6,6 @@
 mod callback;
 mod callbacks;
 mod event_expiry;
-mod late;
 mod providers;
 mod rules;
 mod settling;
@@ -59,9 +58,7 @@ impl Payments {
     ) -> Result<(Self, CallbackWriter)> {
         let provider = PaymentProvider::new(config)?;
         let (name, currency) = (provider.as_ref().map(PaymentProvider::name), config.shop.currency);
-        let late = config.payments.late;
-        let (callbacks, writer) =
-            CallbackWriter::open(db.clone(), name, currency, late, order_changes, metrics.clone());
+        let (callbacks, writer) = CallbackWriter::open(db.clone(), name, currency, order_changes, metrics.clone());
         Ok((Self { db, orders, provider, callbacks, currency, metrics }, writer))
     }
 

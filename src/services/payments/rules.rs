@@ -35,7 +35,7 @@ pub(super) enum Owed {
     SameReference,
     /// The order is paid already.
     PaidAlready,
-    /// The order is dead and stays so.
+    /// The order has expired or was cancelled.
     Late,
     /// There is no such order any more.
     NoOrder,
@@ -63,8 +63,6 @@ pub(super) enum Ruling {
     Fails,
     /// The payment succeeded, and its order is paid.
     Pays,
-    /// The money came for an order that is dead. See `late`.
-    ComesLate,
     /// The money must be given back, and the order stays as it is.
     Owes(Owed),
     /// It was given back.
@@ -99,7 +97,7 @@ fn money_came(facts: Facts) -> Ruling {
     match facts.order {
         Some(OrderStatus::Unpaid) => Ruling::Pays,
         Some(OrderStatus::Paid) => Ruling::Owes(Owed::PaidAlready),
-        Some(OrderStatus::Expired | OrderStatus::Cancelled) => Ruling::ComesLate,
+        Some(OrderStatus::Expired | OrderStatus::Cancelled) => Ruling::Owes(Owed::Late),
         Some(OrderStatus::Rejected | OrderStatus::Queued) | None => Ruling::Owes(Owed::NoOrder),
     }
 }
@@ -136,7 +134,7 @@ mod tests {
                 let expected = match order {
                     Some(OrderStatus::Unpaid) => Ruling::Pays,
                     Some(OrderStatus::Paid) => Ruling::Owes(Owed::PaidAlready),
-                    Some(OrderStatus::Cancelled | OrderStatus::Expired) => Ruling::ComesLate,
+                    Some(OrderStatus::Cancelled | OrderStatus::Expired) => Ruling::Owes(Owed::Late),
                     _ => Ruling::Owes(Owed::NoOrder),
                 };
                 assert_eq!(ruling, expected, "{payment:?} {order:?}");

@@ -14,15 +14,6 @@ use crate::model::{
 };
 use crate::services::orders::{Change, Changed, MadeChange, change_order, pay_orders};
 
-/// What is to become of money that comes for a dead order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LateMoney {
-    /// Not here: nothing is written of such a callback.
-    SetAside,
-    /// It must be given back.
-    Owed,
-}
-
 /// What became of a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -40,8 +31,6 @@ pub(super) enum Outcome {
     Unchanged,
     /// There is no such payment.
     Unknown,
-    /// Set aside: the money came for a dead order.
-    Late,
 }
 
 /// What a transaction has done.
@@ -80,11 +69,10 @@ pub(super) async fn settle(
     provider: ProviderName,
     callbacks: &[Callback],
     currency: Currency,
-    late: LateMoney,
 ) -> Result<Settled> {
     let mut books = Books::read(conn, provider, callbacks).await?;
     let mut changes = Changes::default();
-    let judge = |callback| books.judge(provider, callback, currency, late, &mut changes);
+    let judge = |callback| books.judge(provider, callback, currency, &mut changes);
     let outcomes = callbacks.iter().map(judge).collect();
     let made = changes.write(conn, &books).await?;
     Ok(Settled { outcomes, made })
@@ -121,14 +109,7 @@ impl Books {
         Ok(Self { locked, known, payments, orders, references, now })
     }
 
-    fn judge(
-        &mut self,
-        provider: ProviderName,
-        callback: &Callback,
-        shop: Currency,
-        late: LateMoney,
-        changes: &mut Changes,
-    ) -> Outcome {
+    fn judge(&mut self, provider: ProviderName, callback: &Callback, shop: Currency, changes: &mut Changes) -> Outcome {
         if self.known.contains(&callback.id) {
             return Outcome::Repeated;
         }
@@ -149,8 +130,6 @@ impl Books {
             Ruling::Unchanged => (payment.status, Outcome::Unchanged),
             Ruling::Fails => (PaymentStatus::Failed, Outcome::Failed),
             Ruling::Pays => (PaymentStatus::Succeeded, Outcome::Paid),
-            Ruling::ComesLate if late == LateMoney::SetAside => return Outcome::Late,
-            Ruling::ComesLate => (PaymentStatus::RefundDue, Outcome::RefundDue(Owed::Late)),
             Ruling::Owes(why) => (PaymentStatus::RefundDue, Outcome::RefundDue(why)),
             Ruling::Refunds { .. } => (PaymentStatus::Refunded, Outcome::Refunded),
         };
