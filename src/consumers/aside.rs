@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Above this, for all consumers together, they would use up what the broker hands out unacknowledged, and nothing else could
-/// come: the oldest are parked.
+/// come: then those that have waited for [`PATIENCE`] are parked, the oldest first.
 const MAX_HELD: usize = 768;
 
 /// Lines about messages that are put off.

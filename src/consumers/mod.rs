@@ -1,7 +1,7 @@
 //! The consumer tasks: collect a write batch, have it written, acknowledge, tell the gate. In this order, whatever happens.
 //!
-//! A message is parked only for what is known to be wrong with that message (or if too many that may be wrong are held:
-//! `aside`). Whatever may pass is waited for, however long.
+//! A message is parked only for what is known to be wrong with that message (or if too many that may be wrong are put off:
+//! `aside`). Everything else is tried again, however long it takes.
 
 mod aside;
 mod collector;

@@ -1,7 +1,7 @@
 //! The pool, and the only ways to a connection.
 //!
 //! Work runs on the main runtime, never on an actix worker's: a request that is given up must not cut a query or a transaction
-//! in two.
+//! in two. `Db::sell` alone runs in its caller's task with SQLite, so it is called on the main runtime only.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,8 @@ const MAX_READERS_WAITING: usize = 256;
 const PAGE_PATIENCE: Duration = Duration::from_millis(500);
 /// The longest that the answer to "are you there" may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The longest a query or a whole transaction may take.
+/// The longest a query or a whole transaction may take. [`SqliteWriter::transaction`] has no such limit: it ends when the disk
+/// has answered.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// One connection writes at a time; the others read.
 const SQLITE_CONNECTIONS: usize = 8;

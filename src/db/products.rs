@@ -96,13 +96,14 @@ impl Offer {
 /// What a transaction that holds the product's row needs of it.
 #[derive(Debug, Clone, Copy, Queryable)]
 pub struct ProductLock {
-    /// Units that the sale was given in all, also those that are withheld since.
+    /// Units that the sale was given in all, also those that are withheld since: what is enforced. [`Sale::stock`] and the
+    /// gate's settings say what is offered.
     pub stock: i64,
     /// Units that live orders hold.
     pub sold: i64,
     /// Epoch of the gate that may sell.
     pub gate_epoch: i64,
-    /// Purchases admitted in an older epoch come too late.
+    /// Purchases that a gate of an older epoch admitted are late: they become rejected orders.
     pub gate_fence: i64,
 }
 

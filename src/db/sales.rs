@@ -17,8 +17,8 @@ use super::pool::{Db, DbPool};
 use super::schema::products;
 use crate::model::{Purchase, PurchaseGroup, Quantity, Timestamp};
 
-/// Stands for the revision of purchases that name none. Then, and if the row of the named one is missing, an order gets the
-/// product's present revision.
+/// Sent when a purchase names no revision. No row has it, so the order gets the product's present revision. The same happens
+/// if the row of a named revision is missing.
 const NO_REVISION: i64 = -1;
 
 /// Leaves a transaction that is to be rolled back.
@@ -54,7 +54,8 @@ impl Db {
         }
     }
 
-    /// Every step to another thread costs more than a query of a local file, so nothing changes threads here.
+    /// Every step to another thread costs more than a query of a local file, so this runs in the caller's task, which blocks its
+    /// thread. The caller must be on the main runtime: an actix worker's does not allow that, and panics.
     async fn sell_in_one_step(&self, groups: Vec<PurchaseGroup>, deadline: Option<NewDeadline>) -> Result<(), Abort> {
         let Some(mut writer) = self.pool.take_turn().await? else { return Err(Abort::Conflict) };
         let sold = writer.transaction(|conn| {
@@ -97,7 +98,8 @@ const TAKE_STOCK: &str = "UPDATE JSON_TABLE(?, '$[*]' COLUMNS \
     SET products.sold = products.sold + wanted.units \
     WHERE products.sold + wanted.units <= products.stock AND products.gate_fence <= wanted.epoch";
 
-/// Takes the units of those groups whose product has them and whose epoch is not fenced off; of how many.
+/// Takes the units of those groups whose product has them and whose epoch is not older than the fence. Returns the number of
+/// these groups.
 async fn take_stock(conn: &mut AsyncMysqlConnection, groups: &[PurchaseGroup]) -> QueryResult<usize> {
     let mut list = String::with_capacity(groups.len() * 32);
     for group in groups {
@@ -155,7 +157,7 @@ fn updated_at<'a>(items: impl IntoIterator<Item = &'a Purchase>) -> Timestamp {
     items.into_iter().map(|item| item.order_id.drawn_at()).fold(Timestamp::now(), Timestamp::max)
 }
 
-/// A list of what stands there, each with a comma behind it.
+/// Makes a JSON list: `a,b,` becomes `[a,b]`.
 fn json_list(mut values: String) -> String {
     values.pop();
     values.insert(0, '[');

@@ -21,7 +21,7 @@ pub(super) async fn buy(
 ) -> Result<HttpResponse> {
     let promised = match batcher.buy(identity.user_id, product_id, quantity).await {
         Ok(accepted) => accepted,
-        // Past the framework's way of errors, which would box this one for the log.
+        // The most frequent answer of all, so it is a reply and not an error: the framework allocates for each error.
         Err(sold_out @ Error::Denied(Denial::SoldOut)) => return Ok(sold_out.error_response()),
         Err(error) => return Err(error),
     };

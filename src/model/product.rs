@@ -108,7 +108,7 @@ pub struct Sale {
     pub ends_at: Option<Timestamp>,
     /// Buying is paused.
     pub paused: bool,
-    /// Counts the changes of stock, window and pause.
+    /// Number of the product's revision: each change of its name, price, terms, stock, window or pause counts it up.
     pub ver: i64,
     /// Epoch of the gate that may sell.
     pub gate_epoch: i64,
@@ -185,7 +185,7 @@ impl fmt::Display for Revision {
 pub struct SaleSettings {
     /// Number of the product's revision that they belong to.
     pub ver: i64,
-    /// Units in all.
+    /// Units that are offered, in all.
     pub stock: i64,
     /// When buying begins.
     pub starts_at: Timestamp,

@@ -47,8 +47,8 @@ impl Delivery {
         }
     }
 
-    /// Whether everything that was published before it has certainly been delivered before it. Not so when the queue
-    /// has delivered it earlier: what is returned comes back in the order of its return.
+    /// Whether everything that was published before it has certainly been delivered before it. False if it was delivered
+    /// before: the queue hands out returned messages in the order in which they were returned, not published.
     pub fn is_in_order(&self) -> bool {
         match self {
             Self::Embedded(_) => true,
@@ -68,7 +68,7 @@ impl Delivery {
         rabbitmq::Delivery::ack_all(&from_rabbitmq).await;
     }
 
-    /// Sets a message aside whose purchases can never become orders.
+    /// Makes a dead letter of a message whose purchases can never become orders.
     pub async fn park(self, reason: &str) {
         match self {
             Self::Embedded(delivery) => delivery.park(reason),

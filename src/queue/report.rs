@@ -5,9 +5,9 @@
 pub struct Depth {
     /// Messages that wait for a consumer, or that one of this instance has and has not acknowledged.
     pub messages: i64,
-    /// Messages set aside.
+    /// Dead letters.
     pub dead: i64,
-    /// Messages that are to be set aside and cannot be.
+    /// Messages that should be dead letters, and that the dead-letter queue does not take.
     pub refused_dead: i64,
 }
 

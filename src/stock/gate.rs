@@ -49,8 +49,9 @@ impl StockGate {
         }
     }
 
-    /// Takes a unit for each purchase that may have one: window, pause, already purchased, rate limit, stock, in this
-    /// order, in one step. Repeating it with the same order ids after [`GateError::Unclear`] takes nothing twice.
+    /// Takes the units of each purchase that may have them. Checked in this order: window, pause, already purchased, units
+    /// that an order may have, rate limit, stock. In memory it is one step for all; in Redis one step for each 500
+    /// purchases, so after an error the first ones may hold units. Repeating it with the same order ids takes nothing twice.
     pub async fn reserve(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
         match self {
             Self::Memory(gate) => gate.reserve(product, purchases),
@@ -113,7 +114,8 @@ impl StockGate {
     }
 
     /// Fills and opens a gate in this process with the live orders of the database. Only where nothing can be on its
-    /// way: at the start, or for a product whose gate was not open since.
+    /// way: at the start, or for a product whose gate was not open since. [`GateError::Superseded`]: it is open already. One
+    /// in Redis is never filled this way, and says the same.
     pub fn open_with(
         &self,
         product: ProductId,

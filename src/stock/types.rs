@@ -25,8 +25,9 @@ pub enum Admission {
 pub enum Answer {
     /// Its units are reserved for this order, by this call or by an earlier one with the same order id.
     Reserved,
-    /// The buyer holds units under this order, which is not known to be in the database yet. It is the purchase's own order if
-    /// that was admitted under another revision.
+    /// The buyer holds units under this order, which is not known to be in the database yet. Usually it is the order of an
+    /// earlier click. It can be this purchase's own order: then its units were taken under another revision than that of
+    /// [`Admission::Open`].
     InFlight {
         /// The order that holds it.
         order_id: OrderId,
@@ -46,11 +47,11 @@ pub enum Answer {
 pub struct GateView {
     /// What can still be bought.
     pub remaining: i64,
-    /// Whether, by the gate's own clock.
+    /// Whether one can buy now, by the gate's own clock.
     pub state: SaleState,
     /// Number of the product's revision that its settings belong to.
     pub ver: i64,
-    /// Units in all, as its settings say.
+    /// Units that are offered, as its settings say.
     pub stock: i64,
     /// Units that are taken.
     pub taken: i64,
@@ -130,8 +131,8 @@ pub enum GateError {
     /// It is being rebuilt.
     #[error("the gate is closed")]
     Closed,
-    /// A newer gate is in place.
-    #[error("the gate belongs to a newer epoch")]
+    /// The gate that is there is not the one that the step is for: it has another epoch, or it is open already.
+    #[error("another gate is in its place")]
     Superseded,
     /// The server cannot be reached; nothing was done.
     #[error("gate unreachable: {0}")]

@@ -14,6 +14,7 @@ use crate::queue::dead_letter::{Chosen, DeadLetter};
 /// FULL: a commit is on disk before it returns. Not EXCLUSIVE, although the folder's lock keeps other servers away: a
 /// backup reads the file meanwhile. It stays small, for what is done is deleted.
 const SESSION: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
+/// `batches`, as earlier versions named it, holds a message in each row.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS batches (seq INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS dead (seq INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL, reason TEXT NOT NULL) STRICT;";
@@ -38,10 +39,10 @@ diesel::table! {
 
 type DeadRow = (i64, Vec<u8>, String, Option<i64>);
 
-/// What is over for a message.
+/// A message that is over: its purchases are orders, or it is a dead letter.
 pub(super) struct Done {
     pub(super) seq: i64,
-    /// Set for one that can never become orders; it is kept aside.
+    /// The reason, if it is a dead letter: it can never become orders, and is kept.
     pub(super) dead: Option<String>,
 }
 
@@ -75,12 +76,12 @@ impl Journal {
         Ok(last.max(last_dead).unwrap_or(0))
     }
 
-    /// Batches that were set aside.
+    /// Dead letters.
     pub(super) fn count_dead(&mut self) -> QueryResult<i64> {
         dead::table.count().get_result(&mut self.conn)
     }
 
-    /// Batches that were set aside, the oldest first.
+    /// Dead letters, the oldest first.
     pub(in crate::queue) fn dead_letters(&mut self) -> QueryResult<Vec<DeadLetter>> {
         let rows: Vec<DeadRow> = dead::table.order(dead::seq).load(&mut self.conn)?;
         let letter = |(seq, body, reason, parked_at): DeadRow| DeadLetter {

@@ -28,7 +28,7 @@ static PARKED: Seldom = Seldom::each_second();
 /// promises are given, a promise that comes later is better than none.
 const BRAKE_FROM: usize = CAPACITY / 2;
 const MAX_BRAKE: Duration = Duration::from_millis(40);
-/// Batches in one commit at most.
+/// Messages in one commit at most.
 const MAX_COMMIT: usize = 256;
 /// How long a publisher waits for its confirm. Nothing is known about a message after that (I5).
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);

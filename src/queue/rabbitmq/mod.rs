@@ -42,8 +42,8 @@ use crate::queue::message::{self, Barrier};
 use crate::queue::report::{Depth, PublishError};
 use crate::supervision::Supervisor;
 
-/// Pauses between attempts to connect. A broker that is back is used again within a second, the longest of them. Instances
-/// that lost it together do not return together.
+/// Pauses between attempts to connect: 500 ms at most, which jitter may double. So a broker that is back is tried again within
+/// a second, and instances that lost it together do not return together.
 const RECONNECTS: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(50))
     .with_max_delay(Duration::from_millis(500))

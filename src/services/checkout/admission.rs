@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::model::{Denial, OrderId, ProductId, Purchase, Quantity, Revision, Sale, Terms};
 use crate::stock::{Admission, Answer, GateError};
 
-/// A purchase that has waited this long for its turn is turned away with nothing taken.
+/// A click that waited this long until the batcher came to it is answered `503`, and no unit is taken. That happens while the
+/// turn before, which is all that the batcher serves together, waits for a slow gate or queue.
 const TURN_MAX_WAIT: Duration = Duration::from_millis(500);
 
 /// When a product has no gate, its purchases get their answer within this time, also while the database does not say why.

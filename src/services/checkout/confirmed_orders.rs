@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::model::{OrderId, OrderIds};
 
-/// Orders remembered as confirmed, at least; twice as many at most.
+/// Orders remembered as confirmed, at least; about twice as many at most.
 const CONFIRMED_MEMORY: usize = 50_000;
 
 /// The newest [`CONFIRMED_MEMORY`] at least. One that is forgotten is published once more when its buyer asks again, which is

@@ -5,8 +5,8 @@
 //! (`publishing`). The reply dispatcher wakes the clicks.
 //!
 //! What must hold: a buyer is promised an order only when the queue has confirmed its message (I2); nothing here gives a unit
-//! back, whatever fails (I5); a purchase costs one step at the gate, and no
-//! query while the gate is there.
+//! back, whatever fails (I5); a purchase costs one step at the gate and
+//! no query, while the gate is there. Redis gets, for each product, a note of what is in flight once in two seconds.
 
 mod admission;
 mod confirmed_orders;

@@ -21,8 +21,8 @@ pub struct Accepted {
 /// Wakes the click.
 type Reply = oneshot::Sender<Result<Accepted>>;
 
-/// Hands a thread its answers, all of a message at a time: each hand-over costs a system call. What waits there is bounded by
-/// the open connections, each of which waits for one answer.
+/// Hands a thread several answers at once, because each hand-over costs a system call. It never holds more answers than the
+/// batcher has taken clicks.
 #[derive(Clone)]
 pub(super) struct ReplyDispatcher(mpsc::UnboundedSender<Vec<(Reply, Result<Accepted>)>>);
 

@@ -54,7 +54,8 @@ impl Checkout {
 
     /// Answers purchases whose message is confirmed.
     fn promise(&self, product: ProductId, epoch: i64, terms: Option<(Revision, Terms)>, reserved: Vec<Reserved>) {
-        // After the confirm, not before the publish: by this time a rebuilt gate may not know the orders.
+        // Checked after the confirm: a rebuild that began during the publish may have read the live orders before these are
+        // written. Its gate then does not know them.
         let now = Instant::now();
         let deployment = self.rebuilder.deployment();
         if !deployment.may_promise(now) || !deployment.is_current(product, epoch) {

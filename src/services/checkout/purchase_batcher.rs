@@ -20,7 +20,8 @@ use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, Purchase, Quantity, UserId};
 use crate::queue::GROUP_MAX;
 
-/// Purchases that a batcher takes at a time, so that it keeps up with a queue that takes its time to confirm.
+/// Purchases that a batcher takes at a time. Four messages of one product can so wait for their confirm at the same time; with
+/// one, each confirm of a slow queue would let only [`GROUP_MAX`] purchases through.
 const MAX_TAKEN: usize = 4 * GROUP_MAX;
 
 /// Name of the batchers' tasks.

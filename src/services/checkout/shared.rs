@@ -77,7 +77,7 @@ impl Checkout {
     }
 }
 
-/// What this instance asks may be another gate than that of the deployment.
+/// The `503` of an instance whose gate may no longer be the deployment's.
 pub(super) fn may_not_promise() -> Error {
     Error::Unavailable(
         "this instance may not promise: a newer gate has begun, or what the deployment uses is not known just now"

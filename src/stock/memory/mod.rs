@@ -1,6 +1,6 @@
 //! The gate in this process.
 //!
-//! It outlives nothing: at a start it is filled from the database before anybody can ask it. One lock a product, held
+//! It is lost when the process ends: at a start it is filled from the database before anybody can ask it. One lock a product, held
 //! for the purchases of one call or for one denial at a time, some hundred nanoseconds each.
 
 mod sale;
@@ -49,7 +49,8 @@ impl MemoryGate {
         })
     }
 
-    /// What denies every purchase of a closed sale, and every stranger's of a sold-out one. `None`: ask for a unit.
+    /// What denies every purchase of a sale that is not open now (not begun, ended, paused), and of a sold-out one every purchase
+    /// of a user who holds no unit. `None`: ask for a unit.
     pub(super) fn denial(&self, product: ProductId, user: UserId) -> Option<Denial> {
         let now = Timestamp::now();
         let denial = self.with_sale(product, |sale| match sale.settings.denial(sale.remaining(), now) {

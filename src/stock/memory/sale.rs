@@ -13,7 +13,7 @@ use crate::stock::types::{Answer, HeldUnit, Stale};
 pub(super) struct SaleInMemory {
     pub(super) epoch: i64,
     pub(super) settings: SaleSettings,
-    /// Who holds units; what remains is the stock less one each, less `extra`.
+    /// Who holds units. Units that remain = stock - number of buyers - `extra`.
     buyers: HashMap<UserId, Reservation, RandomState>,
     /// What was admitted, the oldest first; forgotten from the front once it is known to be written.
     admitted: VecDeque<InFlight>,
@@ -158,7 +158,7 @@ impl SaleInMemory {
         if let Some(wait) = tries.wait(product, user_id, now) {
             return Answer::Denied(Denial::RateLimited(wait));
         }
-        // Far more numbers than purchases can be in flight at once, so one that comes again is long forgotten.
+        // After four billion the numbers begin again. The purchase that had this one before is not in flight any more.
         let number = self.last_number.and_then(|last| last.checked_add(1)).unwrap_or(NonZeroU32::MIN);
         self.last_number = Some(number);
         self.buyers.insert(user_id, Reservation { order_id, flight_number: Some(number), revision });

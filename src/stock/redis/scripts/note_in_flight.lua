@@ -11,7 +11,8 @@ for n = 3, #ARGV do
   redis.call('ZADD', KEYS[1], now, ARGV[n])
 end
 if ARGV[2] ~= '' then
-  -- What is in flight was noted by this look, and what is promised meanwhile a moment before.
+  -- This sweep has just noted all that is in flight, so entries that it did not renew are old and go. A purchase that is
+  -- promised now was noted before its promise.
   redis.call('ZADD', KEYS[1], now, '@' .. ARGV[2])
   for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1])) do
     redis.call('ZREM', KEYS[1], old)

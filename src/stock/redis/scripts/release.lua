@@ -6,8 +6,8 @@ local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'tried', 'seq
 if not gate[1] or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= gate[1] then
   return 'lost'
 end
--- Before the first write: whatever could stop the script later. HDEL is done also when the memory is full, and after it
--- nothing is refused any more.
+-- All checks come before the first write, because Redis does not undo a script. The first write (HDEL, or
+-- ZREM) works also when the memory is full, and after it Redis refuses no other.
 if gate[3] == '1' and not (redis.call('ZSCORE', KEYS[3], '0') and string.find(gate[5] or '', '^%d+$')
   and string.find(gate[6] or '0', '^%d+$')) then
   return 'lost'

@@ -1,5 +1,5 @@
-//! Whom this instance has admitted. While a version of a gate lasts no reservation goes, so when they are as many as the gate
-//! has reservations, they are its buyers.
+//! Whom this instance has admitted. As long as a gate's `epoch` and `seq` stay the same, no reservation is removed from it. So
+//! if this instance admitted as many buyers meanwhile as the gate has, it knows all of them.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
