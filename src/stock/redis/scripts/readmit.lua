@@ -18,18 +18,18 @@ local remaining = tonumber(gate[4]) - (redis.call('HLEN', KEYS[2]) - 1) - tonumb
 local extra = 0
 local reply = {'open', gate[1]}
 for i = 2, #ARGV, 2 do
-  local user, order = ARGV[i], ARGV[i + 1]
+  local user, mark = ARGV[i], ARGV[i + 1]
   local held = redis.call('HGET', KEYS[2], user)
   local answer = 0
-  if held and held ~= order then
+  if held and held ~= mark then
     answer = held
-  elseif not held and remaining < units_of(order) then
+  elseif not held and remaining < units_of(mark) then
     answer = -1
   elseif not held then
-    redis.call('HSET', KEYS[2], user, order)
-    redis.call('ZADD', KEYS[3], string.format('%.0f', now), order .. ':' .. user)
-    remaining = remaining - units_of(order)
-    extra = extra + units_of(order) - 1
+    redis.call('HSET', KEYS[2], user, mark)
+    redis.call('ZADD', KEYS[3], string.format('%.0f', now), mark .. ':' .. user)
+    remaining = remaining - units_of(mark)
+    extra = extra + units_of(mark) - 1
   end
   reply[#reply + 1] = answer
 end

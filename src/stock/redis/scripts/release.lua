@@ -20,22 +20,22 @@ if gate[1] ~= ARGV[2] then
 end
 local freed, extra, longest = 0, 0, 0
 for i = 4, #ARGV, 3 do
-  local order, user, wait = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
-  if redis.call('HGET', KEYS[2], user) == order then
+  local mark, user, wait = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  if redis.call('HGET', KEYS[2], user) == mark then
     redis.call('HDEL', KEYS[2], user)
     freed = freed + 1
-    extra = extra + units_of(order) - 1
+    extra = extra + units_of(mark) - 1
     if wait > 0 then
       redis.call('SET', ARGV[3] .. user, '', 'PX', wait)
       longest = math.max(longest, wait)
     end
   end
-  redis.call('ZREM', KEYS[3], order .. ':' .. user)
+  redis.call('ZREM', KEYS[3], mark .. ':' .. user)
 end
 if longest > 0 then
   local clock = redis.call('TIME')
-  local tried = clock[1] * 1000 + math.floor(clock[2] / 1000) + longest
-  redis.call('HSET', KEYS[1], 'tried', math.max(tried, tonumber(gate[4]) or 0))
+  local rate_keys_until = clock[1] * 1000 + math.floor(clock[2] / 1000) + longest
+  redis.call('HSET', KEYS[1], 'tried', math.max(rate_keys_until, tonumber(gate[4]) or 0))
 end
 if extra > 0 then
   redis.call('HINCRBY', KEYS[1], 'extra', -extra)

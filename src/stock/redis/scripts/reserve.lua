@@ -1,4 +1,4 @@
--- Takes a unit for each purchase that may have one. Checks everything that can refuse them all before it writes.
+-- Takes the units of each purchase that may have them. Checks everything that can refuse them all before it writes.
 -- KEYS: gate, buyers, flight. The rate keys are built here: they share the product's hash tag, so its slot.
 -- ARGV: server id, prefix of the rate keys, rate window in ms, '1' if somebody wants more than one unit (else ''), then user and
 -- mark of each purchase.
@@ -32,7 +32,8 @@ if gate[7] == '1' then
   return {'paused'}
 end
 -- Few calls, for a call costs more than what it does, and no `#`, which searches. A reservation limits the rate as long as
--- it lasts; only those who get nothing need a rate key, one call each. `tried`: until then there may be some.
+-- it lasts; only those who get nothing need a rate key, one call each. After the time in the field `tried` there is no rate key,
+-- so they need not be read.
 local count = (#ARGV - 4) / 2
 local users = {}
 for n = 1, count do
@@ -50,49 +51,53 @@ local held_by = redis.call('HMGET', KEYS[2], unpack(users))
 local remaining = stock - (redis.call('HLEN', KEYS[2]) - 1) - tonumber(gate[12] or 0)
 local terms = gate[13] or ''
 local reply = {'open', epoch, gate[8], gate[10], terms}
-local taken, new_buyers, new_in_flight, new, extra = {}, {}, {}, 0, 0
--- Without terms nobody has said that there may be more.
-local most = ARGV[4] == '' or tonumber(string.match(terms, '^' .. gate[10] .. '|.*:(%d+)$')) or 1
--- Not before the revision, see revision_at. Written out once: as a number it would be for each.
-local since = string.format('%.0f', math.max(now, tonumber(gate[11]) or 0))
--- Who got nothing just now, in this call: one unit may remain for who comes again at once with a smaller wish.
-local tried = {}
+local new_buyers, new_in_flight, new, extra = {}, {}, 0, 0
+-- Users who got units in this call, with their marks; and those who were refused in it. A second click of a refused user in this
+-- call is rate limited, also if it wants fewer units and so many remain.
+local marks_of_this_call, refused_in_this_call = {}, {}
+-- The units that an order may have. If the gate knows no terms, one.
+local most = 1
+if ARGV[4] ~= '' then
+  most = tonumber(string.match(terms, '^' .. gate[10] .. '|.*:(%d+)$')) or 1
+end
+-- The score of the new purchases. Not before the revision began, see revision_at. A number would be made a text for each of them.
+local admitted_now = string.format('%.0f', math.max(now, tonumber(gate[11]) or 0))
 local others, refused, whole = false, false, false
 for n = 1, count do
-  local user, order = users[n], ARGV[2 * n + 4]
-  local units = ARGV[4] == '' and 1 or units_of(order)
-  local held = taken[user] or held_by[n]
+  local user, mark = users[n], ARGV[2 * n + 4]
+  local units = ARGV[4] == '' and 1 or units_of(mark)
+  local held = marks_of_this_call[user] or held_by[n]
   local answer = 0
   if held then
-    if held ~= order then
-      local admitted = taken[user] and since or redis.call('ZSCORE', KEYS[3], held .. ':' .. user)
-      if not admitted and not whole then
+    if held ~= mark then
+      local admitted_at = marks_of_this_call[user] and admitted_now or redis.call('ZSCORE', KEYS[3], held .. ':' .. user)
+      if not admitted_at and not whole then
         -- Only a set that has lost nothing can say that an order is not in flight.
         whole = redis.call('ZSCORE', KEYS[3], '0')
         if not whole then
           return {'lost'}
         end
       end
-      answer = admitted and held .. '+' .. revision_at(admitted, KEYS[1], gate[10], gate[11]) or held .. '-'
-    elseif gate[11] and not taken[user] then
-      local admitted = redis.call('ZSCORE', KEYS[3], held .. ':' .. user)
-      local revision = admitted and revision_at(admitted, KEYS[1], gate[10], gate[11])
+      answer = admitted_at and held .. '+' .. revision_at(admitted_at, KEYS[1], gate[10], gate[11]) or held .. '-'
+    elseif gate[11] and not marks_of_this_call[user] then
+      local admitted_at = redis.call('ZSCORE', KEYS[3], held .. ':' .. user)
+      local revision = admitted_at and revision_at(admitted_at, KEYS[1], gate[10], gate[11])
       if revision and revision ~= gate[10] then
         answer = held .. '+' .. revision
       end
     end
   elseif units > 1 and units > most then
     answer = 'most ' .. most
-  elseif remaining >= units and not recent[n] and not tried[user] then
-    taken[user] = order
-    new_buyers[new + 1], new_buyers[new + 2] = user, order
-    new_in_flight[new + 1], new_in_flight[new + 2] = since, order .. ':' .. user
+  elseif remaining >= units and not recent[n] and not refused_in_this_call[user] then
+    marks_of_this_call[user] = mark
+    new_buyers[new + 1], new_buyers[new + 2] = user, mark
+    new_in_flight[new + 1], new_in_flight[new + 2] = admitted_now, mark .. ':' .. user
     new = new + 2
     remaining = remaining - units
     extra = extra + units - 1
   elseif redis.call('SET', ARGV[2] .. user, '', 'PX', ARGV[3], 'NX') then
     refused = true
-    tried[user] = true
+    refused_in_this_call[user] = true
     answer = -1 - math.max(0, remaining)
   else
     answer = math.max(1, redis.call('PTTL', ARGV[2] .. user))
@@ -101,10 +106,11 @@ for n = 1, count do
   others = others or answer ~= 0
 end
 if new > 0 then
-  -- A reservation that is not in flight would be a unit that nobody gives back, so nothing may stop the script between the two. A full
-  -- memory, missing replicas, a failing disk and a replica's refusal stop only the first write of a script (Redis 7:
-  -- SCRIPT_WRITE_DIRTY), the type of `buyers` is known to be right; what else could stop it is the type of `flight`, its loss,
-  -- and a user who may not ZADD. This adds 0 to the score of its sentinel: it changes nothing, and fails if one of them would.
+  -- A buyer without an entry in flight would hold a unit that nobody gives back, so nothing may stop the script between the two
+  -- writes. A full memory, missing replicas, a failing disk and a replica's refusal stop only the first write of a script
+  -- (Redis 7: SCRIPT_WRITE_DIRTY). A `flight` of another type or without its sentinel, and a user who may not ZADD, could
+  -- stop a later one. So the first write adds 0 to the score of the sentinel of `flight`. It changes nothing; if it fails,
+  -- nothing was taken, and if not, the others succeed. `buyers` was read above, so its type is right.
   if not redis.call('ZADD', KEYS[3], 'XX', 'INCR', '0', '0') then
     return {'lost'}
   end

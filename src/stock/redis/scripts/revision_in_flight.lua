@@ -7,9 +7,9 @@ end
 if gate[2] ~= '1' then
   return 'closed'
 end
-local admitted = redis.call('ZSCORE', KEYS[2], ARGV[2])
+local admitted_at = redis.call('ZSCORE', KEYS[2], ARGV[2])
 -- Only a set that has lost nothing can say that a purchase is not in flight.
-if not admitted and not redis.call('ZSCORE', KEYS[2], '0') then
+if not admitted_at and not redis.call('ZSCORE', KEYS[2], '0') then
   return 'lost'
 end
-return admitted and revision_at(admitted, KEYS[1], gate[3], gate[4]) or 'written'
+return admitted_at and revision_at(admitted_at, KEYS[1], gate[3], gate[4]) or 'written'
