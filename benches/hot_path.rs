@@ -18,7 +18,7 @@ use seckill::model::{
 };
 use seckill::queue::{self, Message};
 use seckill::services::{Identity, OwnToken, Tokens};
-use seckill::stock::{Admission, HeldUnits, StockGate};
+use seckill::stock::{Admission, LoadedBuyers, StockGate};
 use uuid::Uuid;
 
 /// Purchases in a step of the gate and in a message.
@@ -73,7 +73,7 @@ fn gate(stock: i64) -> GateInput {
     let settings = SaleSettings { ver: 1, stock, starts_at, ends_at: None, paused: false, terms: Some(terms) };
     // The last thing before the count: the rate limiter forgets a try after a second.
     for (product, buyers) in &sales {
-        gate.open_with(*product, 1, &settings, HeldUnits::expecting(0, &settings)).expect("is the first");
+        gate.open_with(*product, 1, &settings, LoadedBuyers::expecting(0, &settings)).expect("is the first");
         step(&gate, *product, &buyers[..EARLIER]);
     }
     kept((gate, sales))

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::memory::{HeldUnits, MemoryGate};
+use super::memory::{LoadedBuyers, MemoryGate};
 use super::redis::RedisGate;
 use super::shared::SharedGate;
-use super::types::{Admission, GateError, GateView, HeldUnit, Stale};
+use super::types::{Admission, GateError, GateView, Holding, Stale};
 use crate::config;
 use crate::model::{Denial, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
 
@@ -104,7 +104,7 @@ impl StockGate {
         settings: &SaleSettings,
     ) -> Result<(), GateError> {
         match self {
-            Self::Memory(gate) => gate.open(product, epoch, settings, HeldUnits::expecting(0, settings)),
+            Self::Memory(gate) => gate.open(product, epoch, settings, LoadedBuyers::expecting(0, settings)),
             Self::Redis(gate) => {
                 gate.close(product, server_id, epoch).await?;
                 let staging = gate.stage(product, server_id, epoch).await?;
@@ -121,7 +121,7 @@ impl StockGate {
         product: ProductId,
         epoch: i64,
         settings: &SaleSettings,
-        held: HeldUnits,
+        held: LoadedBuyers,
     ) -> Result<(), GateError> {
         match self {
             Self::Memory(gate) => gate.open(product, epoch, settings, held),
@@ -172,7 +172,7 @@ impl StockGate {
     }
 
     /// The orders under which a user holds units of these products; `None` for one that is lost or closed.
-    pub async fn held_by(&self, user: UserId, products: &[ProductId]) -> Result<Vec<Option<HeldUnit>>, GateError> {
+    pub async fn held_by(&self, user: UserId, products: &[ProductId]) -> Result<Vec<Option<Holding>>, GateError> {
         let held = self.held_by_each(&[user], products).await?;
         Ok(held.into_iter().map(|units| units.and_then(|units| units.into_iter().next())).collect())
     }
@@ -182,7 +182,7 @@ impl StockGate {
         &self,
         users: &[UserId],
         products: &[ProductId],
-    ) -> Result<Vec<Option<Vec<HeldUnit>>>, GateError> {
+    ) -> Result<Vec<Option<Vec<Holding>>>, GateError> {
         match self {
             Self::Memory(gate) => Ok(gate.held_by(users, products)),
             Self::Redis(gate) => gate.held_by(users, products).await,

@@ -12,8 +12,8 @@ mod shared;
 mod types;
 
 pub use self::gate::StockGate;
-pub use self::memory::HeldUnits;
+pub use self::memory::LoadedBuyers;
 pub use self::rate_limiter::RATE_WINDOW;
 pub use self::redis::Staging;
 pub use self::shared::SharedGate;
-pub use self::types::{Admission, Answer, FoundGate, GateError, GateOwner, GateView, HeldUnit, Inspection, Stale};
+pub use self::types::{Admission, Answer, FoundGate, GateError, GateOwner, GateView, Holding, Inspection, Stale};

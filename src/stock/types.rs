@@ -169,9 +169,9 @@ impl GateError {
     }
 }
 
-/// What an open gate knows of one user.
+/// What one user holds, as an open gate knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeldUnit {
+pub enum Holding {
     /// Holds none.
     Nothing,
     /// Holds units under this order.

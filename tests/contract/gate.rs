@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use seckill::config::Backend;
 use seckill::model::{Denial, ProductId, Purchase, Quantity, Revision, SaleSettings, SaleState, Terms, Timestamp};
-use seckill::stock::{Admission, Answer, GateError, GateView, HeldUnit, RATE_WINDOW, StockGate};
+use seckill::stock::{Admission, Answer, GateError, GateView, Holding, RATE_WINDOW, StockGate};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Stores, eventually};
@@ -185,7 +185,7 @@ on_both_backends! {
         let second = purchase(1);
         eventually("the rate limit is over", || async { answers(&gate, id, &[second]).await == [Answer::Reserved] }).await;
         gate.release(id, EPOCH, &[first]).await.unwrap();
-        assert_eq!(gate.held_by(user(1), &[id]).await.unwrap(), [Some(HeldUnit::Order { id: second.order_id, quantity: Quantity::ONE })]);
+        assert_eq!(gate.held_by(user(1), &[id]).await.unwrap(), [Some(Holding::Order { id: second.order_id, quantity: Quantity::ONE })]);
     }
 
     async fn marking_an_order_written_never_brings_a_reservation_back(stores) {
@@ -194,7 +194,7 @@ on_both_backends! {
         answers(&gate, id, &[mine]).await;
         gate.release(id, EPOCH, &[mine]).await.unwrap();
         gate.mark_written(id, &[mine]).await.unwrap();
-        assert_eq!(gate.held_by(user(1), &[id]).await.unwrap(), [Some(HeldUnit::Nothing)]);
+        assert_eq!(gate.held_by(user(1), &[id]).await.unwrap(), [Some(Holding::Nothing)]);
         assert_eq!(view(&gate, id).await.unwrap().remaining, 1);
     }
 

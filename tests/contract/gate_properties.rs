@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 use seckill::config::Backend;
 use seckill::model::{Denial, OrderId, ProductId, Purchase, Quantity, SaleSettings, Terms, UserId};
-use seckill::stock::{Admission, GateError, HeldUnits, RATE_WINDOW, StockGate};
+use seckill::stock::{Admission, GateError, LoadedBuyers, RATE_WINDOW, StockGate};
 use tokio::runtime::Handle;
 
 use self::model::{Model, Span};
@@ -194,7 +194,7 @@ impl<'a> Trial<'a> {
     async fn restart(&mut self) -> Result<(), TestCaseError> {
         self.gate = gate(self.stores);
         if self.stores.config().backend == Backend::Embedded {
-            let mut held = HeldUnits::expecting(0, &self.model.settings);
+            let mut held = LoadedBuyers::expecting(0, &self.model.settings);
             held.extend(self.model.reload());
             self.gate.open_with(self.id, EPOCH, &self.model.settings, held)?;
         }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::unfinished_sales::{InFlight, UnfinishedSales};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, Quantity, UserId};
-use crate::stock::{HeldUnit, StockGate};
+use crate::stock::{Holding, StockGate};
 
 /// Users who are answered by one look.
 const MAX_USERS: usize = 200;
@@ -111,7 +111,7 @@ impl Looks {
                     continue;
                 };
                 for (held, unit) in held.iter_mut().zip(units) {
-                    if let HeldUnit::Order { id, quantity } = unit {
+                    if let Holding::Order { id, quantity } = unit {
                         held.orders.push((*product, id, quantity));
                     }
                 }

@@ -16,7 +16,7 @@ use crate::queue::OrderQueue;
 use crate::services::accounts::Identity;
 use crate::services::known_products::KnownProducts;
 use crate::services::page::Page;
-use crate::stock::{HeldUnit, StockGate};
+use crate::stock::{Holding, StockGate};
 
 /// Products asked for in one call to the gate.
 const PRODUCTS_A_CALL: usize = 200;
@@ -171,7 +171,7 @@ impl Orders {
     /// Looks at one gate.
     async fn find_at(&self, product: ProductId, reader: Identity, id: OrderId) -> Result<Queued> {
         match self.gate.held_by(reader.user_id, &[product]).await?.first() {
-            Some(Some(HeldUnit::Order { id: order_id, quantity })) if *order_id == id => {
+            Some(Some(Holding::Order { id: order_id, quantity })) if *order_id == id => {
                 let (order_id, quantity) = (*order_id, *quantity);
                 return Ok(Queued::At(product, Purchase { order_id, user_id: reader.user_id, quantity }));
             }

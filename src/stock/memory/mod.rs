@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 
-pub use self::sale::HeldUnits;
+pub use self::sale::LoadedBuyers;
 use self::sale::SaleInMemory;
 use super::rate_limiter::{RateLimiter, rate_wait};
-use super::types::{Admission, GateError, GateView, HeldUnit, Stale};
+use super::types::{Admission, GateError, GateView, Holding, Stale};
 use crate::model::{Denial, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
 
 /// Purchases that are marked as written under one hold of a sale's lock.
@@ -104,7 +104,7 @@ impl MemoryGate {
         product: ProductId,
         epoch: i64,
         settings: &SaleSettings,
-        held: HeldUnits,
+        held: LoadedBuyers,
     ) -> Result<(), GateError> {
         let mut sales = self.sales.write();
         if sales.contains_key(&product) {
@@ -159,7 +159,7 @@ impl MemoryGate {
         self.with_sale(product, |sale| sale.stale(age, most))
     }
 
-    pub(super) fn held_by(&self, users: &[UserId], products: &[ProductId]) -> Vec<Option<Vec<HeldUnit>>> {
+    pub(super) fn held_by(&self, users: &[UserId], products: &[ProductId]) -> Vec<Option<Vec<Holding>>> {
         let held = |sale: &mut SaleInMemory| users.iter().map(|user| sale.held_by(*user)).collect();
         products.iter().map(|product| self.with_sale(*product, held).ok()).collect()
     }

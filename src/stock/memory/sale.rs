@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 
 use crate::model::{Denial, OrderId, ProductId, Purchase, Quantity, Revision, SaleSettings, UserId};
 use crate::stock::rate_limiter::RateLimiter;
-use crate::stock::types::{Answer, HeldUnit, Stale};
+use crate::stock::types::{Answer, Holding, Stale};
 
 pub(super) struct SaleInMemory {
     pub(super) epoch: i64,
@@ -16,7 +16,7 @@ pub(super) struct SaleInMemory {
     /// Who holds units. Units that remain = stock - number of buyers - `extra`.
     buyers: HashMap<UserId, Reservation, RandomState>,
     /// What was admitted, the oldest first; forgotten from the front once it is known to be written.
-    admitted: VecDeque<InFlight>,
+    flight: VecDeque<FlightEntry>,
     /// Quantities of those who hold more than one unit: most hold one, and pay no room for it.
     quantities: HashMap<UserId, Quantity, RandomState>,
     /// Their units beyond the first.
@@ -42,20 +42,21 @@ impl Reservation {
 }
 
 /// A purchase that was admitted. One that was released and admitted again has another number.
-struct InFlight {
+struct FlightEntry {
     number: NonZeroU32,
-    since: Instant,
+    admitted_at: Instant,
     purchase: Purchase,
 }
 
-/// The units that live orders hold, read some at a time. They are kept as the gate keeps them, and only once.
-pub struct HeldUnits {
+/// The buyers with whom a gate is filled: whom the live orders give units, read some at a time. They are kept as the gate keeps
+/// them, and only once.
+pub struct LoadedBuyers {
     buyers: HashMap<UserId, Reservation, RandomState>,
     quantities: HashMap<UserId, Quantity, RandomState>,
     revision: Revision,
 }
 
-impl HeldUnits {
+impl LoadedBuyers {
     /// Of a sale with about that many.
     pub fn expecting(units: i64, settings: &SaleSettings) -> Self {
         let room = usize::try_from(units).unwrap_or_default();
@@ -75,11 +76,11 @@ impl HeldUnits {
 }
 
 impl SaleInMemory {
-    pub(super) fn new(epoch: i64, settings: SaleSettings, held: HeldUnits) -> Self {
-        let HeldUnits { buyers, quantities, .. } = held;
+    pub(super) fn new(epoch: i64, settings: SaleSettings, held: LoadedBuyers) -> Self {
+        let LoadedBuyers { buyers, quantities, .. } = held;
         let extra = quantities.values().map(|quantity| quantity.extra()).sum();
-        let admitted = VecDeque::new();
-        Self { epoch, settings, buyers, admitted, quantities, extra, in_flight: 0, last_number: None }
+        let flight = VecDeque::new();
+        Self { epoch, settings, buyers, flight, quantities, extra, in_flight: 0, last_number: None }
     }
 
     pub(super) fn taken(&self) -> i64 {
@@ -98,10 +99,10 @@ impl SaleInMemory {
         self.buyers.contains_key(&user)
     }
 
-    pub(super) fn held_by(&self, user: UserId) -> HeldUnit {
+    pub(super) fn held_by(&self, user: UserId) -> Holding {
         let quantity = || self.quantity_of(user);
-        let held = self.buyers.get(&user).map(|held| HeldUnit::Order { id: held.order_id, quantity: quantity() });
-        held.unwrap_or(HeldUnit::Nothing)
+        let held = self.buyers.get(&user).map(|held| Holding::Order { id: held.order_id, quantity: quantity() });
+        held.unwrap_or(Holding::Nothing)
     }
 
     fn quantity_of(&self, user: UserId) -> Quantity {
@@ -113,14 +114,14 @@ impl SaleInMemory {
     }
 
     pub(super) fn find_in_flight(&self, order: OrderId) -> Option<Purchase> {
-        let mut admitted = self.admitted.iter().filter(|admitted| self.reservation_of(admitted).is_some());
-        admitted.find(|admitted| admitted.purchase.order_id == order).map(|admitted| admitted.purchase)
+        let mut in_flight = self.flight.iter().filter(|entry| self.reservation_of(entry).is_some());
+        in_flight.find(|entry| entry.purchase.order_id == order).map(|entry| entry.purchase)
     }
 
     pub(super) fn stale(&self, age: Duration, most: usize) -> Stale {
         let now = Instant::now();
-        let old = self.admitted.iter().take_while(|admitted| now.saturating_duration_since(admitted.since) >= age);
-        let in_flight = |admitted: &InFlight| Some((admitted.purchase, self.reservation_of(admitted)?.revision));
+        let old = self.flight.iter().take_while(|entry| now.saturating_duration_since(entry.admitted_at) >= age);
+        let in_flight = |entry: &FlightEntry| Some((entry.purchase, self.reservation_of(entry)?.revision));
         let (purchases, revisions) = old.filter_map(in_flight).take(most).unzip();
         Stale { epoch: self.epoch, purchases, revisions }
     }
@@ -166,7 +167,7 @@ impl SaleInMemory {
             self.quantities.insert(user_id, quantity);
             self.extra += quantity.extra();
         }
-        self.admitted.push_back(InFlight { number, since: now, purchase });
+        self.flight.push_back(FlightEntry { number, admitted_at: now, purchase });
         self.in_flight += 1;
         Answer::Reserved
     }
@@ -190,8 +191,8 @@ impl SaleInMemory {
     }
 
     pub(super) fn forget_written(&mut self) {
-        while self.admitted.front().is_some_and(|admitted| self.reservation_of(admitted).is_none()) {
-            self.admitted.pop_front();
+        while self.flight.front().is_some_and(|entry| self.reservation_of(entry).is_none()) {
+            self.flight.pop_front();
         }
     }
 
@@ -205,7 +206,7 @@ impl SaleInMemory {
     }
 
     /// The reservation of a purchase that is still in flight.
-    fn reservation_of(&self, InFlight { number, purchase, .. }: &InFlight) -> Option<&Reservation> {
+    fn reservation_of(&self, FlightEntry { number, purchase, .. }: &FlightEntry) -> Option<&Reservation> {
         let held = self.buyers.get(&purchase.user_id);
         held.filter(|held| held.flight_number == Some(*number) && held.order_id == purchase.order_id)
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::mark;
 use super::recently_noted::RecentlyNoted;
-use super::replies::done;
+use super::replies::status;
 use super::scripts::{CHUNK, add_settings};
 use super::server::Server;
 use super::sold_out_cache::SoldOutCache;
@@ -60,7 +60,7 @@ impl RedisGate {
                     }
                 })
                 .await?;
-            done(&reply)?;
+            status(&reply)?;
         }
         Ok(())
     }
@@ -110,6 +110,6 @@ impl RedisGate {
     /// After a step that may have changed whom a sale denies, also one whose reply did not come.
     pub(super) fn changed(&self, product: ProductId, reply: Result<String, GateError>) -> Result<(), GateError> {
         self.sold_out.forget(product);
-        done(&reply?)
+        status(&reply?)
     }
 }

@@ -14,7 +14,7 @@ use deadpool_redis::redis;
 
 use super::connection::ConnectionCell;
 use super::gate::RedisGate;
-use super::replies::done;
+use super::replies::status;
 use crate::model::ProductId;
 use crate::stock::types::GateError;
 
@@ -41,14 +41,19 @@ impl RedisGate {
     async fn write_index(&self, cell: &ConnectionCell, products: &[ProductId], all: bool) -> Result<(), GateError> {
         let reply: String = self
             .server
-            .invoke_on(cell, &self.server.scripts.note_in_flight, &[self.server.keys.flights()], |link, call| {
-                call.arg(KEPT.as_millis() as u64).arg(if all { &link.server_id } else { "" });
-                for product in products {
-                    call.arg(product.get());
-                }
-            })
+            .invoke_on(
+                cell,
+                &self.server.scripts.note_in_flight,
+                &[self.server.keys.in_flight_index()],
+                |link, call| {
+                    call.arg(KEPT.as_millis() as u64).arg(if all { &link.server_id } else { "" });
+                    for product in products {
+                        call.arg(product.get());
+                    }
+                },
+            )
             .await?;
-        done(&reply)
+        status(&reply)
     }
 
     /// The products of which something may be in flight; `None`: nobody knows.
@@ -56,7 +61,7 @@ impl RedisGate {
         let cell = &self.server.reader;
         let link = self.server.link(cell).await?;
         let mut ask = redis::cmd("ZRANGEBYSCORE");
-        ask.arg(self.server.keys.flights()).arg("-inf").arg("+inf");
+        ask.arg(self.server.keys.in_flight_index()).arg("-inf").arg("+inf");
         let reply = ask.query_async::<Vec<String>>(&mut link.conn()).await;
         let members = match self.server.answered(cell, &link, reply) {
             Ok(members) => members,

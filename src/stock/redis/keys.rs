@@ -34,7 +34,7 @@ impl Keys {
     }
 
     /// Of which products something is in flight.
-    pub(super) fn flights(&self) -> String {
+    pub(super) fn in_flight_index(&self) -> String {
         format!("{}flights", self.prefix)
     }
 

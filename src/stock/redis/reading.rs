@@ -7,9 +7,9 @@ use deadpool_redis::redis;
 use super::gate::RedisGate;
 use super::keys::SENTINEL;
 use super::mark;
-use super::replies::{OpenGate, done, nonsense, parse_held, parse_revision, parse_stale};
+use super::replies::{OpenGate, nonsense, parse_held, parse_revision, parse_stale, status};
 use crate::model::{OrderId, ProductId, Purchase, Revision, UserId};
-use crate::stock::types::{GateError, GateView, HeldUnit, Stale};
+use crate::stock::types::{GateError, GateView, Holding, Stale};
 
 impl RedisGate {
     pub(in crate::stock) async fn view(&self, products: &[ProductId]) -> Result<Vec<Option<GateView>>, GateError> {
@@ -37,7 +37,7 @@ impl RedisGate {
         &self,
         users: &[UserId],
         products: &[ProductId],
-    ) -> Result<Vec<Option<Vec<HeldUnit>>>, GateError> {
+    ) -> Result<Vec<Option<Vec<Holding>>>, GateError> {
         if products.is_empty() {
             return Ok(Vec::new());
         }
@@ -107,7 +107,7 @@ impl RedisGate {
             "written" => Ok(None),
             word => match word.parse() {
                 Ok(number) => parse_revision(number).map(Some),
-                Err(_) => done(word).and_then(|()| Err(nonsense(word))),
+                Err(_) => status(word).and_then(|()| Err(nonsense(word))),
             },
         }
     }

@@ -6,7 +6,7 @@ use deadpool_redis::redis::{FromRedisValue, Value};
 
 use super::mark;
 use crate::model::{Denial, Revision, SaleSettings, Terms, Timestamp};
-use crate::stock::types::{Admission, Answer, FoundGate, GateError, HeldUnit, Stale};
+use crate::stock::types::{Admission, Answer, FoundGate, GateError, Holding, Stale};
 
 pub(super) fn nonsense(what: impl std::fmt::Display) -> GateError {
     GateError::Protocol(what.to_string())
@@ -16,7 +16,8 @@ pub(super) fn parse<T: FromRedisValue>(value: Value) -> Result<T, GateError> {
     T::from_redis_value(value).map_err(nonsense)
 }
 
-pub(super) fn done(reply: &str) -> Result<(), GateError> {
+/// Reads the one word with which most scripts answer.
+pub(super) fn status(reply: &str) -> Result<(), GateError> {
     match reply {
         "ok" => Ok(()),
         "lost" => Err(GateError::Lost),
@@ -27,13 +28,16 @@ pub(super) fn done(reply: &str) -> Result<(), GateError> {
 }
 
 /// What a step that takes units answered, and, if the sale is open, the gate's version at that moment.
-pub(super) fn parse_admission(reply: Vec<Value>, purchases: usize) -> Result<(Admission, Option<Version>), GateError> {
+pub(super) fn parse_admission(
+    reply: Vec<Value>,
+    purchases: usize,
+) -> Result<(Admission, Option<GateVersion>), GateError> {
     let mut reply = reply.into_iter();
     let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
     let word: String = parse(next()?)?;
     match word.as_str() {
         "open" | "taken" => {
-            let version = Version { epoch: parse(next()?)?, seq: parse(next()?)? };
+            let version = GateVersion { epoch: parse(next()?)?, seq: parse(next()?)? };
             let revision = parse_revision(parse(next()?)?)?;
             let terms = parse_terms(&parse::<String>(next()?)?, &revision.to_string());
             let answers = if word == "taken" {
@@ -52,7 +56,7 @@ pub(super) fn parse_admission(reply: Vec<Value>, purchases: usize) -> Result<(Ad
         }
         "ended" => Ok((Admission::Denied(Denial::Ended), None)),
         "paused" => Ok((Admission::Denied(Denial::Paused), None)),
-        refused => done(refused).and_then(|()| Err(nonsense(refused))),
+        refused => status(refused).and_then(|()| Err(nonsense(refused))),
     }
 }
 
@@ -102,7 +106,7 @@ pub(super) fn parse_readmitted(reply: Vec<Value>) -> Result<(i64, Vec<Answer>), 
     let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
     let word: String = parse(next()?)?;
     if word != "open" {
-        return done(&word).and_then(|()| Err(nonsense(word)));
+        return status(&word).and_then(|()| Err(nonsense(word)));
     }
     let epoch = parse(next()?)?;
     let answers = reply.map(|value| match value {
@@ -126,20 +130,20 @@ pub(super) fn parse_stale(reply: &[String]) -> Result<(Stale, Option<&str>), Gat
             let (purchases, revisions) = members.iter().filter_map(parse).unzip();
             Ok((Stale { epoch: epoch.parse().map_err(nonsense)?, purchases, revisions }, unreadable))
         }
-        [word] => done(word).and_then(|()| Err(nonsense(word))),
+        [word] => status(word).and_then(|()| Err(nonsense(word))),
         _ => Err(nonsense("a reply of another form")),
     }
 }
 
-/// Another one after each change of a gate, except for units that are taken: its epoch, and `seq`, which begins anew with
-/// each epoch.
+/// Says whether a gate has changed: its epoch, and `seq`, which begins anew with each epoch. Units that are taken do not count
+/// as a change; releases, settings and openings do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Version {
+pub(super) struct GateVersion {
     pub(super) epoch: i64,
     seq: i64,
 }
 
-impl Version {
+impl GateVersion {
     #[cfg(test)]
     pub(super) fn of(epoch: i64, seq: i64) -> Self {
         Self { epoch, seq }
@@ -149,8 +153,8 @@ impl Version {
 /// An open gate.
 pub(super) struct OpenGate {
     pub(super) settings: SaleSettings,
-    pub(super) version: Version,
-    /// Units.
+    pub(super) version: GateVersion,
+    /// Units that are taken.
     pub(super) taken: i64,
     /// Who holds them.
     pub(super) buyers: i64,
@@ -178,8 +182,8 @@ impl GateReply {
     /// What there is of it on the server `server_id`. Something that cannot be read cannot be used, and is nothing.
     pub(super) fn found(self, server_id: &str) -> FoundGate {
         let fields: Vec<Option<String>> = parse(self.fields.clone()).unwrap_or_default();
-        if let [Some(epoch), Some(of), Some(open), ..] = &fields[..]
-            && of == server_id
+        if let [Some(epoch), Some(home), Some(open), ..] = &fields[..]
+            && home == server_id
             && open == "0"
             && let Ok(epoch) = epoch.parse()
         {
@@ -199,10 +203,10 @@ impl GateReply {
         let (buyers, in_flight): (i64, i64) = (parse(self.buyers)?, parse(self.flight)?);
         let Some((needed, [terms, extra])) = fields.split_last_chunk() else { return Err(nonsense("a short reply")) };
         let needed: Option<Vec<&str>> = needed.iter().map(Option::as_deref).collect();
-        let Some(&[epoch, gate_server, open, ver, stock, starts, ends, paused, seq]) = needed.as_deref() else {
+        let Some(&[epoch, home, open, ver, stock, starts, ends, paused, seq]) = needed.as_deref() else {
             return Ok(None);
         };
-        if gate_server != server_id || open != "1" || sentinel.as_deref() != Some(epoch) || flight_sentinel.is_none() {
+        if home != server_id || open != "1" || sentinel.as_deref() != Some(epoch) || flight_sentinel.is_none() {
             return Ok(None);
         }
         let number = |text: &str| text.parse::<i64>().map_err(|_| nonsense(format!("`{text}` is no number")));
@@ -216,7 +220,7 @@ impl GateReply {
             paused: paused == "1",
             terms: terms.as_deref().and_then(|terms| parse_terms(terms, ver)),
         };
-        let version = Version { epoch: number(epoch)?, seq: number(seq)? };
+        let version = GateVersion { epoch: number(epoch)?, seq: number(seq)? };
         let extra = extra.as_deref().map_or(Ok(0), number)?;
         // Less the sentinels.
         let (buyers, in_flight) = (buyers - 1, in_flight - 1);
@@ -225,20 +229,20 @@ impl GateReply {
 }
 
 /// What users hold, behind the first three fields of a gate; `None`: the gate is not open.
-pub(super) fn parse_held(gate: Value, buyers: Value, server_id: &str) -> Result<Option<Vec<HeldUnit>>, GateError> {
+pub(super) fn parse_held(gate: Value, buyers: Value, server_id: &str) -> Result<Option<Vec<Holding>>, GateError> {
     let (gate, buyers): (Vec<Option<String>>, Vec<Option<String>>) = (parse(gate)?, parse(buyers)?);
-    let unit = |held: &Option<String>| match held {
+    let holding = |held: &Option<String>| match held {
         Some(held) => {
             let (id, quantity) = mark::parse(held).ok_or_else(|| nonsense(held))?;
-            Ok(HeldUnit::Order { id, quantity })
+            Ok(Holding::Order { id, quantity })
         }
-        None => Ok(HeldUnit::Nothing),
+        None => Ok(Holding::Nothing),
     };
     match (&gate[..], &buyers[..]) {
-        ([Some(epoch), Some(of), Some(open)], [Some(sentinel), orders @ ..])
-            if of == server_id && open == "1" && epoch == sentinel =>
+        ([Some(epoch), Some(home), Some(open)], [Some(sentinel), orders @ ..])
+            if home == server_id && open == "1" && epoch == sentinel =>
         {
-            orders.iter().map(unit).collect::<Result<_, _>>().map(Some)
+            orders.iter().map(holding).collect::<Result<_, _>>().map(Some)
         }
         _ => Ok(None),
     }

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::read_server_id;
 use super::gate::RedisGate;
-use super::replies::done;
+use super::replies::status;
 use super::sold_out_cache::poller;
 use crate::stock::types::GateError;
 
@@ -51,7 +51,7 @@ impl RedisGate {
                 call.arg(rate_prefix);
             })
             .await;
-        let tried = reply.and_then(|reply| done(&reply));
+        let tried = reply.and_then(|reply| status(&reply));
         if tried.is_ok() {
             server.troubles.over();
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::{TestCaseError, prop_assert, prop_assert_eq};
 use seckill::model::{Denial, OrderId, Purchase, Quantity, Revision, SaleSettings, SaleState, Timestamp, UserId};
-use seckill::stock::{Answer, GateView, HeldUnit, RATE_WINDOW, Stale};
+use seckill::stock::{Answer, GateView, Holding, RATE_WINDOW, Stale};
 
 use crate::gate::EPOCH;
 
@@ -157,8 +157,8 @@ impl Model {
         GateView { remaining, state, epoch: EPOCH, ver, stock, taken: self.taken(), in_flight, knows_terms: true }
     }
 
-    pub fn held_by(&self, user: UserId) -> HeldUnit {
-        self.order_of(user).map_or(HeldUnit::Nothing, |(id, quantity)| HeldUnit::Order { id, quantity })
+    pub fn held_by(&self, user: UserId) -> Holding {
+        self.order_of(user).map_or(Holding::Nothing, |(id, quantity)| Holding::Order { id, quantity })
     }
 
     /// The revision of the click of what a user has in flight.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::model::{ProductId, Sale};
-use crate::stock::{GateError, HeldUnits, StockGate};
+use crate::stock::{GateError, LoadedBuyers, StockGate};
 
 /// Products read at a time.
 const PAGE: i64 = 500;
@@ -51,7 +51,7 @@ impl WarmUp {
     /// what the database holds is all there is.
     pub(super) async fn open(&self, product: &Sale) -> Result<()> {
         let settings = product.settings();
-        let held = self.held(product.id, HeldUnits::expecting(product.sold, &settings)).await?;
+        let held = self.held(product.id, LoadedBuyers::expecting(product.sold, &settings)).await?;
         match self.gate.open_with(product.id, product.gate_epoch, &settings, held) {
             Ok(()) | Err(GateError::Superseded) => Ok(()),
             Err(error) => Err(error.into()),
@@ -59,7 +59,7 @@ impl WarmUp {
     }
 
     /// Some at a time: one query for ten million would take longer than a query may, and hold them three times.
-    async fn held(&self, product: ProductId, mut held: HeldUnits) -> Result<HeldUnits> {
+    async fn held(&self, product: ProductId, mut held: LoadedBuyers) -> Result<LoadedBuyers> {
         let mut cursor = 0;
         loop {
             let page = self.db.read(move |conn| Box::pin(conn.live_orders_page(product, cursor, ORDERS_PAGE)));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
-use super::super::replies::Version;
+use super::super::replies::GateVersion;
 use crate::model::{ProductId, UserId};
 
 /// A sale that nobody was denied for this long is asked about no more.
@@ -22,11 +22,11 @@ pub(super) type Users = HashSet<UserId, RandomState>;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct AdmittedHere(Mutex<HashMap<ProductId, Admitted, RandomState>>);
+pub(super) struct AdmittedHere(Mutex<HashMap<ProductId, AdmittedUsers, RandomState>>);
 
 /// Whom this instance has admitted at one version of a gate.
-struct Admitted {
-    version: Version,
+struct AdmittedUsers {
+    version: GateVersion,
     /// A step that was repeated names its users again.
     users: Vec<UserId>,
     last: Instant,
@@ -34,14 +34,14 @@ struct Admitted {
 
 impl AdmittedHere {
     /// Redis has given these users units at that version of the gate.
-    pub(super) fn note(&self, product: ProductId, version: Version, users: impl Iterator<Item = UserId>) {
+    pub(super) fn note(&self, product: ProductId, version: GateVersion, users: impl Iterator<Item = UserId>) {
         let mut sales = self.0.lock();
         if sales.len() >= MAX_SALES && !sales.contains_key(&product) {
             return;
         }
         let have = sales.values().map(|admitted| admitted.users.len()).sum::<usize>();
         let last = Instant::now();
-        let new = || Admitted { version, users: Vec::new(), last };
+        let new = || AdmittedUsers { version, users: Vec::new(), last };
         let admitted = sales.entry(product).or_insert_with(new);
         if admitted.version != version || have > MAX_BUYERS {
             *admitted = new();
@@ -50,12 +50,12 @@ impl AdmittedHere {
         admitted.last = last;
     }
 
-    /// All buyers of a full sale, if this instance has admitted them. They are not noted any longer in either case, for a
+    /// All buyers of a full sale, if this instance has admitted them: the gate has so many `buyers` at this version. They are not noted any longer in either case, for a
     /// full sale admits nobody.
-    pub(super) fn take(&self, product: ProductId, version: Version, taken: i64) -> Option<Users> {
+    pub(super) fn take(&self, product: ProductId, version: GateVersion, buyers: i64) -> Option<Users> {
         let admitted = self.0.lock().remove(&product)?;
         let users: Users = admitted.users.into_iter().collect();
-        (admitted.version == version && users.len() as i64 == taken).then_some(users)
+        (admitted.version == version && users.len() as i64 == buyers).then_some(users)
     }
 
     /// Forgets sales that have admitted nobody for long.
@@ -73,17 +73,17 @@ mod tests {
         let (product, user) = (1_i64.try_into().unwrap(), |id: i64| UserId::try_from(id).unwrap());
         let noted = || {
             let admitted = AdmittedHere::default();
-            admitted.note(product, Version::of(1, 4), [user(9)].into_iter());
-            admitted.note(product, Version::of(1, 5), [user(1), user(2)].into_iter());
-            admitted.note(product, Version::of(1, 5), [user(2), user(3)].into_iter());
+            admitted.note(product, GateVersion::of(1, 4), [user(9)].into_iter());
+            admitted.note(product, GateVersion::of(1, 5), [user(1), user(2)].into_iter());
+            admitted.note(product, GateVersion::of(1, 5), [user(2), user(3)].into_iter());
             admitted
         };
         let three: Users = [1_i64, 2, 3].map(user).into_iter().collect();
-        assert_eq!(noted().take(product, Version::of(1, 5), 3), Some(three), "a repeated step counts once");
-        assert_eq!(noted().take(product, Version::of(1, 5), 4), None, "another instance has admitted one");
-        assert_eq!(noted().take(product, Version::of(2, 5), 3), None, "rebuilt meanwhile");
+        assert_eq!(noted().take(product, GateVersion::of(1, 5), 3), Some(three), "a repeated step counts once");
+        assert_eq!(noted().take(product, GateVersion::of(1, 5), 4), None, "another instance has admitted one");
+        assert_eq!(noted().take(product, GateVersion::of(2, 5), 3), None, "rebuilt meanwhile");
         let admitted = noted();
         admitted.forget_idle(Instant::now() + 2 * FORGET_AFTER);
-        assert_eq!(admitted.take(product, Version::of(1, 5), 3), None, "forgotten");
+        assert_eq!(admitted.take(product, GateVersion::of(1, 5), 3), None, "forgotten");
     }
 }

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use super::super::clock::Asked;
-use super::super::replies::{OpenGate, Version};
+use super::super::replies::{GateVersion, OpenGate};
 use super::admitted::{AdmittedHere, FORGET_AFTER, MAX_BUYERS, MAX_SALES, Users};
 use super::snapshot::Snapshot;
 use crate::model::{Denial, ProductId, UserId};
@@ -92,7 +92,7 @@ impl SoldOutCache {
     pub(in crate::stock::redis) fn admitted(
         &self,
         product: ProductId,
-        version: Version,
+        version: GateVersion,
         users: impl Iterator<Item = UserId>,
     ) {
         self.admitted.note(product, version, users);
@@ -162,9 +162,9 @@ impl SoldOutCache {
                 return false;
             }
             let is_full = gate.taken >= gate.settings.stock;
-            let closed = Snapshot::new(gate, asked, None);
-            // As if units remained: what denies then is that the sale is not open.
-            state.snapshot = closed.denial(Instant::now()).map(|_| closed);
+            // Without buyers, a snapshot denies only because of the window or the pause, not because the sale is sold out.
+            let without_buyers = Snapshot::new(gate, asked, None);
+            state.snapshot = without_buyers.denial(Instant::now()).map(|_| without_buyers);
             state.snapshot.is_none() && is_full
         })
     }
@@ -184,7 +184,7 @@ impl SoldOutCache {
     }
 
     /// All buyers of a full sale, if this instance has admitted them.
-    pub(super) fn take_admitted(&self, product: ProductId, version: Version, taken: i64) -> Option<Users> {
-        self.admitted.take(product, version, taken)
+    pub(super) fn take_admitted(&self, product: ProductId, version: GateVersion, buyers: i64) -> Option<Users> {
+        self.admitted.take(product, version, buyers)
     }
 }

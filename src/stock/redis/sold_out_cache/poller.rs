@@ -73,8 +73,8 @@ async fn poll(server: &Server, cache: &SoldOutCache) -> Vec<Watched> {
     let Ok((asked, gates)) = server.ask_gates(&server.cells[0], &products).await else { return Vec::new() };
     let mut full = Vec::new();
     for (watched, gate) in sales.into_iter().zip(gates) {
-        let taken = gate.as_ref().map_or(0, |gate| gate.buyers as usize);
-        if cache.take_over(&watched, gate, asked) && cache.has_room_for(taken) {
+        let buyers = gate.as_ref().map_or(0, |gate| gate.buyers as usize);
+        if cache.take_over(&watched, gate, asked) && cache.has_room_for(buyers) {
             full.push(watched);
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::clock::Asked;
-use super::super::replies::{OpenGate, Version};
+use super::super::replies::{GateVersion, OpenGate};
 use super::admitted::Users;
 use crate::model::{Denial, SaleSettings, Timestamp, UserId};
 
@@ -11,7 +11,7 @@ use crate::model::{Denial, SaleSettings, Timestamp, UserId};
 const FRESH: Duration = Duration::from_millis(200);
 
 pub(super) struct Snapshot {
-    version: Version,
+    version: GateVersion,
     settings: SaleSettings,
     /// All of them, if it was full.
     buyers: Option<Users>,
@@ -66,7 +66,7 @@ mod tests {
         let at = |ms| Timestamp::from_unix_ms(ms).unwrap();
         let (starts_at, terms) = (at(STARTS_AT), None);
         let settings = SaleSettings { ver: 1, stock: 1, starts_at, ends_at: None, paused: false, terms };
-        let gate = OpenGate { settings, version: Version::of(1, 1), taken: 1, buyers: 1, in_flight: 0 };
+        let gate = OpenGate { settings, version: GateVersion::of(1, 1), taken: 1, buyers: 1, in_flight: 0 };
         let asked = Asked { sent, received: sent + Duration::from_millis(10), clock: at(clock) };
         Snapshot::new(gate, asked, buyers)
     }
