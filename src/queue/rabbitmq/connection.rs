@@ -22,16 +22,16 @@ const HEARTBEAT_SECONDS: u16 = 5;
 /// The library's own notice of a failure can be missed, so its flag is looked at too.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Where the queues are.
+/// Where the queues are: the broker and how one logs in there, and their names.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct QueueAddress {
     login: Login,
     pub(super) orders: String,
     pub(super) dead: String,
     pub(super) identity: Arc<Identity>,
 }
 
-impl Place {
+impl QueueAddress {
     /// Reads the connection's address. The default vhost is `%2f` or nothing.
     pub(super) fn new(url: &SecretString, queue: &str) -> Result<Self, String> {
         let parsed = Url::parse(url.expose_secret()).map_err(|error| format!("rabbitmq.url: {error}"))?;

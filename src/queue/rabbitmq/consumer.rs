@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{CHECK_INTERVAL, OPEN_TIMEOUT, Place, broken, close, opened};
-use super::delivery::{Delivery, Letter, Unacked};
+use super::connection::{CHECK_INTERVAL, OPEN_TIMEOUT, QueueAddress, broken, close, opened};
+use super::delivery::{Delivery, RawDelivery, Unacked};
 use super::depth::{Counted, DepthKept};
 use super::failure::{Failure, OnChannel, OnConnection};
 use super::problem::Problem;
@@ -49,7 +49,7 @@ pub(super) struct Subscriber {
     channel: Channel,
     reading: JoinHandle<()>,
     failure: Failure,
-    place: Place,
+    address: QueueAddress,
 }
 
 impl Drop for Subscriber {
@@ -62,35 +62,35 @@ impl Drop for Subscriber {
 impl Subscriber {
     /// Connects, makes the queues, and starts to consume.
     pub(super) async fn open<D: From<Delivery> + Send + 'static>(
-        place: &Place,
+        address: &QueueAddress,
         unconfirmed: &Arc<Unconfirmed>,
         router: &Router<D>,
         depth: &Arc<DepthKept>,
     ) -> Result<Self, Problem> {
-        let connection = place.connect("seckill consumer").await?;
+        let connection = address.connect("seckill consumer").await?;
         // It never publishes here: a broker with an alarm would read nothing more from this connection.
-        place.check_identity_on(&connection, false).await?;
+        address.check_identity_on(&connection, false).await?;
         let failure = Failure::default();
         let opening = async {
             connection.register_callback(OnConnection(failure.clone())).await?;
             let channel = connection.open_channel(None).await?;
             channel.register_callback(OnChannel(failure.clone())).await?;
-            declare_queues(&connection, &channel, &place.orders, &place.dead).await?;
-            let reading = consume(&channel, &place.orders, unconfirmed, router, &failure, depth).await?;
+            declare_queues(&connection, &channel, &address.orders, &address.dead).await?;
+            let reading = consume(&channel, &address.orders, unconfirmed, router, &failure, depth).await?;
             Ok((channel, reading))
         };
         let (channel, reading) = opened(&failure, opening).await?;
-        Ok(Self { connection, channel, reading, failure, place: place.clone() })
+        Ok(Self { connection, channel, reading, failure, address: address.clone() })
     }
 
     /// Consumes until the connection fails or `stop` is asked for; returns what went wrong.
     pub(super) async fn run(&mut self, depth: &DepthKept, stop: &CancellationToken) -> Option<Problem> {
-        let Self { connection, channel, reading, failure, place } = self;
+        let Self { connection, channel, reading, failure, address } = self;
         tokio::select! {
             () = stop.cancelled() => {}
             () = failure.token().cancelled() => {}
             problem = broken(connection) => failure.report(problem),
-            problem = watch(connection, channel, place, depth) => failure.report(problem),
+            problem = watch(connection, channel, address, depth) => failure.report(problem),
             ended = reading => {
                 if let Some(panic) = ended.err().filter(JoinError::is_panic) {
                     std::panic::resume_unwind(panic.into_panic());
@@ -110,13 +110,13 @@ impl Subscriber {
 }
 
 /// Watches the connection, and asks now and then how much the queues hold: a broker that does not even say that is gone.
-async fn watch(connection: &Connection, channel: &Channel, place: &Place, depth: &DepthKept) -> Problem {
+async fn watch(connection: &Connection, channel: &Channel, address: &QueueAddress, depth: &DepthKept) -> Problem {
     for tick in 0_u32.. {
         if !(connection.is_open() && channel.is_open()) {
             break;
         }
         if tick.is_multiple_of(DEPTH_TICKS) {
-            match tokio::time::timeout(OPEN_TIMEOUT, count(channel, place)).await {
+            match tokio::time::timeout(OPEN_TIMEOUT, count(channel, address)).await {
                 Ok(Ok(counted)) => depth.counted(counted),
                 Ok(Err(error)) => return error.into(),
                 Err(_) => return Problem::unreachable("the broker does not say how long its queues are"),
@@ -127,9 +127,9 @@ async fn watch(connection: &Connection, channel: &Channel, place: &Place, depth:
     Problem::broken_link("the connection is closed")
 }
 
-async fn count(channel: &Channel, place: &Place) -> Result<Counted, AmqpError> {
+async fn count(channel: &Channel, address: &QueueAddress) -> Result<Counted, AmqpError> {
     let mut counts = [0; 2];
-    for (queue, count) in [&place.orders, &place.dead].into_iter().zip(&mut counts) {
+    for (queue, count) in [&address.orders, &address.dead].into_iter().zip(&mut counts) {
         // Only this task declares on this channel: two at once would take each other's answers.
         let passive = QueueDeclareArguments::new(queue).passive(true).finish();
         *count = channel.queue_declare(passive).await?.map_or(0, |(_, messages, _)| i64::from(messages));
@@ -155,10 +155,10 @@ async fn consume<D: From<Delivery> + Send + 'static>(
     let router = Router { consumers: router.consumers.clone() };
     let reading = async move {
         while let Some(message) = messages.recv().await {
-            let Some(letter) = Letter::open(message, &unacked, &unconfirmed).await else { continue };
-            match message::decode(letter.body()) {
-                Ok(message) => router.route(Delivery::new(message, letter)).await,
-                Err(problem) => letter.park(&problem).await,
+            let Some(raw) = RawDelivery::open(message, &unacked, &unconfirmed).await else { continue };
+            match message::decode(raw.body()) {
+                Ok(message) => router.route(Delivery::new(message, raw)).await,
+                Err(problem) => raw.park(&problem).await,
             }
         }
     };

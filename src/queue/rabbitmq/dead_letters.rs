@@ -12,7 +12,7 @@ use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, FieldValue, Nack, Retur
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::connection::Place;
+use super::connection::QueueAddress;
 use super::publisher::{REASON_HEADER, reason_header};
 use crate::config;
 use crate::model::Timestamp;
@@ -28,7 +28,7 @@ const BACK_LOOKS: Duration = Duration::from_millis(10);
 pub struct DeadLetters {
     connection: Connection,
     channel: Channel,
-    place: Place,
+    address: QueueAddress,
     confirms: mpsc::UnboundedReceiver<bool>,
     /// Messages that were taken and not acknowledged.
     held: usize,
@@ -42,9 +42,9 @@ struct Taken {
 
 impl DeadLetters {
     pub(in crate::queue) async fn open(settings: &config::RabbitMq) -> Result<Self, String> {
-        let place = Place::new(&settings.url, &settings.queue)?;
+        let address = QueueAddress::new(&settings.url, &settings.queue)?;
         let connection =
-            place.connect("seckill dead-letters").await.map_err(|problem| format!("RabbitMQ: {problem}"))?;
+            address.connect("seckill dead-letters").await.map_err(|problem| format!("RabbitMQ: {problem}"))?;
         let opening = async {
             let channel = connection.open_channel(None).await.map_err(failed)?;
             let (confirmed, confirms) = mpsc::unbounded_channel();
@@ -53,7 +53,7 @@ impl DeadLetters {
             Ok::<_, String>((channel, confirms))
         };
         let (channel, confirms) = tokio::time::timeout(TIMEOUT, opening).await.map_err(|_| no_answer())??;
-        Ok(Self { connection, channel, place, confirms, held: 0 })
+        Ok(Self { connection, channel, address, confirms, held: 0 })
     }
 
     /// All of them; they stay where they are.
@@ -78,10 +78,10 @@ impl DeadLetters {
             let after = |problem| format!("{} put back, then letter {}: {problem}", replayed.letters, letter.id);
             let PutBack { message, kept } = readmit(&letter).await.map_err(after)?;
             if let Some(message) = message {
-                self.publish(self.place.orders.clone(), message, None).await.map_err(after)?;
+                self.publish(self.address.orders.clone(), message, None).await.map_err(after)?;
             }
             if let Some((rest, reason)) = kept {
-                self.publish(self.place.dead.clone(), rest, Some(&reason)).await.map_err(after)?;
+                self.publish(self.address.dead.clone(), rest, Some(&reason)).await.map_err(after)?;
                 replayed.kept.push(reason);
             }
             self.acknowledge(tag).await?;
@@ -164,14 +164,14 @@ impl DeadLetters {
     }
 
     async fn count_on(&self, channel: &Channel) -> Result<usize, String> {
-        let passive = QueueDeclareArguments::new(&self.place.dead).passive(true).finish();
+        let passive = QueueDeclareArguments::new(&self.address.dead).passive(true).finish();
         let declared = tokio::time::timeout(TIMEOUT, channel.queue_declare(passive)).await;
         let declared = declared.map_err(|_| no_answer())?.map_err(failed)?;
         Ok(declared.map_or(0, |(_, messages, _)| messages as usize))
     }
 
     async fn take(&mut self) -> Result<Option<Taken>, String> {
-        let get = self.channel.basic_get(BasicGetArguments::new(&self.place.dead));
+        let get = self.channel.basic_get(BasicGetArguments::new(&self.address.dead));
         let got = tokio::time::timeout(TIMEOUT, get).await.map_err(|_| no_answer())?.map_err(failed)?;
         self.held += usize::from(got.is_some());
         Ok(got.map(|(ok, properties, body)| {

@@ -25,11 +25,11 @@ const PARK_LOGGED_EVERY: Duration = Duration::from_secs(60);
 /// A message as it was delivered on one connection. After that has failed it comes again on the next one.
 pub struct Delivery {
     message: Message,
-    letter: Letter,
+    raw: RawDelivery,
 }
 
-/// A message in its envelope.
-pub(super) struct Letter {
+/// A delivered message that is not decoded yet, with what is needed to acknowledge or park it.
+pub(super) struct RawDelivery {
     body: Vec<u8>,
     tag: u64,
     redelivered: bool,
@@ -47,8 +47,8 @@ pub(super) struct Unacked {
 }
 
 impl Delivery {
-    pub(super) fn new(message: Message, letter: Letter) -> Self {
-        Self { message, letter }
+    pub(super) fn new(message: Message, raw: RawDelivery) -> Self {
+        Self { message, raw }
     }
 
     pub(in crate::queue) fn message(&self) -> &Message {
@@ -56,19 +56,19 @@ impl Delivery {
     }
 
     pub(in crate::queue) fn is_in_order(&self) -> bool {
-        !self.letter.redelivered && !self.letter.unacked.failure.token().is_cancelled()
+        !self.raw.redelivered && !self.raw.unacked.failure.token().is_cancelled()
     }
 
     pub(in crate::queue) async fn ack_all(deliveries: &[Self]) {
         // After a connection has failed, a write batch may hold deliveries of two.
-        for of_one_connection in deliveries.chunk_by(|a, b| Arc::ptr_eq(&a.letter.unacked, &b.letter.unacked)) {
-            let tags = of_one_connection.iter().map(|delivery| delivery.letter.tag).collect();
-            of_one_connection[0].letter.unacked.ack(tags).await;
+        for of_one_connection in deliveries.chunk_by(|a, b| Arc::ptr_eq(&a.raw.unacked, &b.raw.unacked)) {
+            let tags = of_one_connection.iter().map(|delivery| delivery.raw.tag).collect();
+            of_one_connection[0].raw.unacked.ack(tags).await;
         }
     }
 
     pub(in crate::queue) async fn park(self, reason: &str) {
-        self.letter.park(reason).await;
+        self.raw.park(reason).await;
     }
 }
 
@@ -107,7 +107,7 @@ impl Unacked {
     }
 }
 
-impl Letter {
+impl RawDelivery {
     /// Takes note of a message as the library hands it over; `None`: it is none.
     pub(super) async fn open(
         message: ConsumerMessage,

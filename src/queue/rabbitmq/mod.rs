@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::condition::Condition;
-use self::connection::Place;
+use self::connection::QueueAddress;
 use self::consumer::{Router, Subscriber};
 pub(super) use self::dead_letters::DeadLetters;
 pub(super) use self::delivery::Delivery;
@@ -55,7 +55,7 @@ const RECONNECTS_REFUSED: ConstantBuilder =
 
 /// See the module.
 pub struct RabbitMqQueue {
-    place: Place,
+    address: QueueAddress,
     unconfirmed: Arc<Unconfirmed>,
     publishing: Condition,
     consuming: Condition,
@@ -67,7 +67,7 @@ pub struct RabbitMqQueue {
 impl RabbitMqQueue {
     pub(super) fn new(settings: &config::RabbitMq) -> Result<Self, String> {
         Ok(Self {
-            place: Place::new(&settings.url, &settings.queue)?,
+            address: QueueAddress::new(&settings.url, &settings.queue)?,
             unconfirmed: Arc::new(Unconfirmed::new()),
             publishing: Condition::new("publish"),
             consuming: Condition::new("consume"),
@@ -128,8 +128,8 @@ impl RabbitMqQueue {
     /// Only a queue of this deployment is used from now on. Reads whose it is, if the broker answers; an error says that it
     /// is another deployment's, which `take` does not mind.
     pub(super) async fn join(&self, deployment: &str, take: bool) -> Result<(), String> {
-        self.place.identity.expect(deployment);
-        match self.place.check_identity(take).await {
+        self.address.identity.expect(deployment);
+        match self.address.check_identity(take).await {
             Err(problem) if problem.trouble == Trouble::Misconfigured => Err(problem.text),
             Err(problem) => {
                 self.publishing.ill(problem);
@@ -140,12 +140,12 @@ impl RabbitMqQueue {
     }
 
     pub(super) fn identity(&self) -> Option<String> {
-        self.place.identity.queue()
+        self.address.identity.queue()
     }
 
     /// Where the queue is, without a secret.
     pub(super) fn name(&self) -> String {
-        self.place.name()
+        self.address.name()
     }
 
     pub(super) async fn stop(&self) {
@@ -159,7 +159,7 @@ impl RabbitMqQueue {
         self.publishing.unlinked();
         self.unconfirmed.unlinked();
         while !self.stop.is_cancelled() {
-            let opening = Publisher::open(&self.place, &self.unconfirmed, &self.publishing);
+            let opening = Publisher::open(&self.address, &self.unconfirmed, &self.publishing);
             let problem = match self.stop.run_until_cancelled(opening).await {
                 None => break,
                 Some(Ok(publisher)) => {
@@ -182,7 +182,7 @@ impl RabbitMqQueue {
         let mut pauses = Pauses::default();
         self.consuming.unlinked();
         while !self.stop.is_cancelled() {
-            let opening = Subscriber::open(&self.place, &self.unconfirmed, router, &self.depth);
+            let opening = Subscriber::open(&self.address, &self.unconfirmed, router, &self.depth);
             let problem = match self.stop.run_until_cancelled(opening).await {
                 None => break,
                 Some(Ok(mut subscriber)) => {

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::condition::Condition;
-use super::connection::{CHECK_INTERVAL, Place, broken, close, opened};
+use super::connection::{CHECK_INTERVAL, QueueAddress, broken, close, opened};
 use super::failure::{Failure, OnConnection};
 use super::problem::Problem;
 use super::topology::declare_queues;
@@ -36,19 +36,19 @@ pub(super) struct Publisher {
     connection: Connection,
     channel: Channel,
     failure: Failure,
-    place: Place,
+    address: QueueAddress,
 }
 
 impl Publisher {
     /// Connects, makes the queues, and makes sure that messages are taken.
     pub(super) async fn open(
-        place: &Place,
+        address: &QueueAddress,
         unconfirmed: &Arc<Unconfirmed>,
         condition: &Condition,
     ) -> Result<Self, Problem> {
-        let connection = place.connect("seckill publisher").await?;
+        let connection = address.connect("seckill publisher").await?;
         let failure = Failure::default();
-        let probe = Probe { key: format!("{}.nowhere", place.orders), returned: Arc::default() };
+        let probe = Probe { key: format!("{}.nowhere", address.orders), returned: Arc::default() };
         let opening = async {
             connection.register_callback(OnConnection(failure.clone())).await?;
             let channel = connection.open_channel(None).await?;
@@ -58,14 +58,14 @@ impl Publisher {
                 probe: probe.clone(),
             };
             channel.register_callback(callback).await?;
-            declare_queues(&connection, &channel, &place.orders, &place.dead).await?;
+            declare_queues(&connection, &channel, &address.orders, &address.dead).await?;
             Ok(channel)
         };
         let channel = opened(&failure, opening).await?;
         probe.send(&channel, &failure, condition).await?;
-        place.check_identity_on(&connection, true).await?;
+        address.check_identity_on(&connection, true).await?;
         opened(&failure, channel.confirm_select(ConfirmSelectArguments::default())).await?;
-        Ok(Self { connection, channel, failure, place: place.clone() })
+        Ok(Self { connection, channel, failure, address: address.clone() })
     }
 
     /// Publishes until the connection fails or `stop` is asked for; returns what went wrong.
@@ -96,8 +96,8 @@ impl Publisher {
         loop {
             let (to, body, reason) = unconfirmed.next().await;
             let queue = match to {
-                Destination::Orders => &self.place.orders,
-                Destination::Dead => &self.place.dead,
+                Destination::Orders => &self.address.orders,
+                Destination::Dead => &self.address.dead,
             };
             let mut properties = properties.clone();
             if let Some(reason) = reason {
