@@ -24,19 +24,20 @@ pub(super) struct Collector<D> {
     deliveries: mpsc::Receiver<D>,
     limits: WriteBatchLimits,
     stop: CancellationToken,
-    /// The first that had no place in the last write batch.
-    held: Option<D>,
+    /// What did not fit into the last write batch.
+    left_over: Option<D>,
 }
 
 /// What is written in one transaction, and then the barrier behind it, if there is one.
 pub(super) struct WriteBatch<D> {
     limits: WriteBatchLimits,
-    purchases: Vec<D>,
+    /// Each with a purchase group.
+    deliveries: Vec<D>,
     orders: usize,
     barrier: Option<D>,
     is_full: bool,
-    /// Messages that it had when it last began to wait.
-    before: usize,
+    /// Deliveries that it had at the last look.
+    had_at_last_look: usize,
 }
 
 /// What is to be done with a write batch.
@@ -49,7 +50,7 @@ enum Step {
 impl<D: AsRef<Message>> Collector<D> {
     /// Of what comes through `deliveries`, until `stop`.
     pub(super) fn new(deliveries: mpsc::Receiver<D>, limits: WriteBatchLimits, stop: CancellationToken) -> Self {
-        Self { deliveries, limits, stop, held: None }
+        Self { deliveries, limits, stop, left_over: None }
     }
 
     /// The next write batch. Nothing comes for `wake`: an empty one. `None`: there will be no more, or it is to stop; what was
@@ -61,21 +62,21 @@ impl<D: AsRef<Message>> Collector<D> {
 
     async fn collect(&mut self, wake: Option<Duration>) -> Option<WriteBatch<D>> {
         let mut batch = WriteBatch::new(self.limits);
-        let first = match (self.held.take(), wake) {
-            (Some(held), _) => held,
+        let first = match (self.left_over.take(), wake) {
+            (Some(left_over), _) => left_over,
             (None, None) => self.deliveries.recv().await?,
             (None, Some(wake)) => match tokio::time::timeout(wake, self.deliveries.recv()).await {
                 Ok(first) => first?,
                 Err(_) => return Some(batch),
             },
         };
-        self.held = batch.add(first);
+        self.left_over = batch.add(first);
         let begun = Instant::now();
         loop {
             while !batch.is_complete()
                 && let Ok(delivery) = self.deliveries.try_recv()
             {
-                self.held = batch.add(delivery);
+                self.left_over = batch.add(delivery);
             }
             match batch.next_step(begun.elapsed()) {
                 Step::Write => return Some(batch),
@@ -87,10 +88,10 @@ impl<D: AsRef<Message>> Collector<D> {
 
 impl<D: AsRef<Message>> WriteBatch<D> {
     fn new(limits: WriteBatchLimits) -> Self {
-        Self { limits, purchases: Vec::new(), orders: 0, barrier: None, is_full: false, before: 0 }
+        Self { limits, deliveries: Vec::new(), orders: 0, barrier: None, is_full: false, had_at_last_look: 0 }
     }
 
-    /// Adds a message; gives it back if it has no place here. The first one always has: a message is not divided.
+    /// Adds a message; gives it back if it does not fit. The first one always does: a message is not divided.
     fn add(&mut self, delivery: D) -> Option<D> {
         let orders = match delivery.as_ref() {
             Message::Barrier(_) => {
@@ -99,12 +100,12 @@ impl<D: AsRef<Message>> WriteBatch<D> {
             }
             Message::Purchases(group) => group.items.len(),
         };
-        if !self.purchases.is_empty() && self.orders + orders > self.limits.max_orders {
+        if !self.deliveries.is_empty() && self.orders + orders > self.limits.max_orders {
             self.is_full = true;
             return Some(delivery);
         }
         self.orders += orders;
-        self.purchases.push(delivery);
+        self.deliveries.push(delivery);
         None
     }
 
@@ -118,21 +119,21 @@ impl<D: AsRef<Message>> WriteBatch<D> {
         let WriteBatchLimits { linger, max_linger, .. } = self.limits;
         let enough = self.orders >= self.products() * ENOUGH_A_PRODUCT;
         // One that does not grow any more may hold all that can come before something is acknowledged.
-        let has_stopped_growing = self.purchases.len() == self.before;
+        let has_stopped_growing = self.deliveries.len() == self.had_at_last_look;
         if self.is_complete() || waited >= linger && (enough || has_stopped_growing || waited >= max_linger) {
             return Step::Write;
         }
-        self.before = self.purchases.len();
+        self.had_at_last_look = self.deliveries.len();
         Step::Wait(linger)
     }
 
     fn products(&self) -> usize {
-        self.purchases.iter().map(|delivery| delivery.as_ref().product_id()).collect::<HashSet<_>>().len()
+        self.deliveries.iter().map(|delivery| delivery.as_ref().product_id()).collect::<HashSet<_>>().len()
     }
 
     /// The messages of purchases in the order they came, and the barrier behind them.
     pub(super) fn into_parts(self) -> (Vec<D>, Option<D>) {
-        (self.purchases, self.barrier)
+        (self.deliveries, self.barrier)
     }
 }
 
@@ -157,7 +158,7 @@ mod tests {
     fn write_batch_of(messages: &[Message]) -> WriteBatch<Message> {
         let mut batch = WriteBatch::new(LIMITS);
         for message in messages {
-            assert_eq!(batch.add(message.clone()), None, "it has a place");
+            assert_eq!(batch.add(message.clone()), None, "it fits");
         }
         batch
     }
@@ -243,8 +244,8 @@ mod tests {
         drop(sender);
         let mut batches = Vec::new();
         while let Some(batch) = collector.next(None).await {
-            let (purchases, barrier) = batch.into_parts();
-            batches.push(purchases.into_iter().chain(barrier).collect::<Vec<_>>());
+            let (deliveries, barrier) = batch.into_parts();
+            batches.push(deliveries.into_iter().chain(barrier).collect::<Vec<_>>());
         }
         let expected = [
             &messages[..1],
@@ -261,11 +262,11 @@ mod tests {
     #[tokio::test]
     async fn a_collector_that_is_woken_has_an_empty_write_batch() {
         let (sender, mut collector, _stop) = collector(&[]);
-        let (purchases, barrier) = collector.next(Some(Duration::ZERO)).await.unwrap().into_parts();
-        assert!(purchases.is_empty() && barrier.is_none());
-        sender.try_send(self::purchases(1, 1)).unwrap();
-        let (purchases, _) = collector.next(Some(Duration::MAX)).await.unwrap().into_parts();
-        assert_eq!(purchases.len(), 1);
+        let (deliveries, barrier) = collector.next(Some(Duration::ZERO)).await.unwrap().into_parts();
+        assert!(deliveries.is_empty() && barrier.is_none());
+        sender.try_send(purchases(1, 1)).unwrap();
+        let (deliveries, _) = collector.next(Some(Duration::MAX)).await.unwrap().into_parts();
+        assert_eq!(deliveries.len(), 1);
     }
 
     #[tokio::test]

@@ -1,11 +1,11 @@
 //! The consumer tasks: collect a write batch, have it written, acknowledge, tell the gate. In this order, whatever happens.
 //!
 //! A message is parked only for what is known to be wrong with that message (or if too many that may be wrong are put off:
-//! `aside`). Everything else is tried again, however long it takes.
+//! `put_off`). Everything else is tried again, however long it takes.
 
-mod aside;
 mod collector;
-mod group;
+mod merged;
+mod put_off;
 #[cfg(test)]
 mod testing;
 
@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::aside::Aside;
 use self::collector::Collector;
-use self::group::{Group, alone, groups};
+use self::merged::{Merged, alone, merge};
+use self::put_off::PutOff;
 use crate::db::{DbError, ErrorClass};
 use crate::model::ProductId;
 use crate::queue::{Barrier, Delivery, Message};
@@ -52,12 +52,12 @@ pub struct Consumer {
     stop: CancellationToken,
     /// The gate hears of a write batch while the next one is written, one at a time.
     telling_gate: Option<JoinHandle<()>>,
-    aside: Aside<Delivery>,
+    put_off: PutOff<Delivery>,
     outage: Outage,
 }
 
-/// What became of a write batch.
-enum Tried {
+/// What became of an attempt to have a write batch written.
+enum Attempt {
     /// One outcome a group; `None`: there is no such product.
     Written(Vec<Option<WriteOutcome>>),
     /// A constraint refuses it each time.
@@ -79,16 +79,16 @@ impl Consumer {
         stop: CancellationToken,
     ) -> Self {
         let outage = Outage::new("Could not write orders; the purchases wait in the queue", "Orders are written again");
-        let aside = Aside::new(consumers, Instant::now());
-        Self { order_writer, rebuilder, metrics, stop, telling_gate: None, aside, outage }
+        let put_off = PutOff::new(consumers, Instant::now());
+        Self { order_writer, rebuilder, metrics, stop, telling_gate: None, put_off, outage }
     }
 
     /// Runs until it is asked to stop; what it has begun by then it finishes.
     pub async fn run(mut self, deliveries: mpsc::Receiver<Delivery>) {
         let mut collector = Collector::new(deliveries, self.order_writer.write_batch_limits(), self.stop.clone());
-        while let Some(batch) = collector.next(self.aside.due_in(Instant::now())).await {
-            let (purchases, barrier) = batch.into_parts();
-            if !self.write(purchases).await {
+        while let Some(batch) = collector.next(self.put_off.due_in(Instant::now())).await {
+            let (deliveries, barrier) = batch.into_parts();
+            if !self.write(deliveries).await {
                 break;
             }
             if let Some(delivery) = barrier
@@ -96,8 +96,8 @@ impl Consumer {
             {
                 break;
             }
-            let aside = self.aside.take_due(Instant::now());
-            if !self.write_each(aside).await {
+            let due = self.put_off.take_due(Instant::now());
+            if !self.write_each(due).await {
                 break;
             }
         }
@@ -109,16 +109,16 @@ impl Consumer {
         if deliveries.is_empty() {
             return true;
         }
-        let mut to_write = VecDeque::from([groups(deliveries)]);
+        let mut to_write = VecDeque::from([merge(deliveries)]);
         while let Some(groups) = to_write.pop_front() {
             match self.try_to_write(&groups).await {
-                Tried::Written(outcomes) => self.finish(groups, outcomes).await,
-                Tried::Stopped => return false,
-                Tried::Refused(reason) => match alone(groups) {
-                    Ok(only) => self.set_aside(only, reason).await,
+                Attempt::Written(outcomes) => self.finish(groups, outcomes).await,
+                Attempt::Stopped => return false,
+                Attempt::Refused(reason) => match alone(groups) {
+                    Ok(only) => self.put_off_or_park(only, reason).await,
                     Err(each) => to_write.extend(each),
                 },
-                Tried::Panics(reason) => match alone(groups) {
+                Attempt::Panics(reason) => match alone(groups) {
                     Ok(only) => only.park(&reason).await,
                     Err(each) => to_write.extend(each),
                 },
@@ -127,9 +127,9 @@ impl Consumer {
         true
     }
 
-    /// Has deliveries that were set aside written, one by one. False: asked to stop before that.
-    async fn write_each(&mut self, aside: Vec<Delivery>) -> bool {
-        for delivery in aside {
+    /// Has deliveries that were put off written, one by one. False: asked to stop before that.
+    async fn write_each(&mut self, deliveries: Vec<Delivery>) -> bool {
+        for delivery in deliveries {
             if !self.write(vec![delivery]).await {
                 return false;
             }
@@ -139,24 +139,24 @@ impl Consumer {
 
     /// A database that is another server than before may not have the product yet, and a constraint that refuses
     /// everything is not the message's fault: it is parked only after 30 s in which other messages were written.
-    async fn set_aside(&mut self, delivery: Delivery, reason: String) {
+    async fn put_off_or_park(&mut self, delivery: Delivery, reason: String) {
         if !self.order_writer.may_lag() {
             return delivery.park(&reason).await;
         }
-        for (hopeless, reason) in self.aside.add(delivery, reason, Instant::now()) {
+        for (hopeless, reason) in self.put_off.add(delivery, reason, Instant::now()) {
             hopeless.park(&reason).await;
         }
     }
 
-    async fn try_to_write(&mut self, groups: &[Group<Delivery>]) -> Tried {
+    async fn try_to_write(&mut self, groups: &[Merged<Delivery>]) -> Attempt {
         let mut pauses = RETRIES.build();
         let mut defects = 0;
         loop {
-            let purchases = groups.iter().map(|group| group.purchases.clone()).collect();
-            let error = match AssertUnwindSafe(self.order_writer.write(purchases)).catch_unwind().await {
+            let purchase_groups = groups.iter().map(|merged| merged.group.clone()).collect();
+            let error = match AssertUnwindSafe(self.order_writer.write(purchase_groups)).catch_unwind().await {
                 Ok(Ok(outcomes)) => {
                     self.outage.ended();
-                    return Tried::Written(outcomes);
+                    return Attempt::Written(outcomes);
                 }
                 Ok(Err(error)) => error,
                 Err(_) => DbError::Panicked("a panic".to_owned()),
@@ -170,39 +170,39 @@ impl Consumer {
             defects += u32::from(matches!(error, DbError::Panicked(_)) || class == ErrorClass::Violation);
             if defects == DEFECT_TRIES {
                 return match error {
-                    DbError::Panicked(problem) => Tried::Panics(problem),
-                    error => Tried::Refused(error.to_string()),
+                    DbError::Panicked(problem) => Attempt::Panics(problem),
+                    error => Attempt::Refused(error.to_string()),
                 };
             }
             let pause = pauses.next().unwrap_or_default();
             if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                return Tried::Stopped;
+                return Attempt::Stopped;
             }
         }
     }
 
     /// Acknowledges what is in the database: a crash before it delivers again, and the rows are found.
-    async fn finish(&mut self, groups: Vec<Group<Delivery>>, outcomes: Vec<Option<WriteOutcome>>) {
+    async fn finish(&mut self, groups: Vec<Merged<Delivery>>, outcomes: Vec<Option<WriteOutcome>>) {
         crash_point!("after_commit");
         let mut absent = Vec::new();
         let mut written = Vec::with_capacity(groups.len());
         let mut done = Vec::new();
-        for (group, outcome) in groups.into_iter().zip(outcomes) {
+        for (merged, outcome) in groups.into_iter().zip(outcomes) {
             match outcome {
                 Some(outcome) => {
-                    done.extend(group.deliveries);
-                    written.push((group.purchases.product_id, outcome));
+                    done.extend(merged.deliveries);
+                    written.push((merged.group.product_id, outcome));
                 }
-                None => absent.extend(group.deliveries),
+                None => absent.extend(merged.deliveries),
             }
         }
         for delivery in &done {
-            self.aside.forget(delivery);
+            self.put_off.forget(delivery);
         }
         for delivery in absent {
-            self.set_aside(delivery, ABSENT.to_owned()).await;
+            self.put_off_or_park(delivery, ABSENT.to_owned()).await;
         }
-        self.aside.written(written.len());
+        self.put_off.written(written.len());
         Delivery::ack_all(done).await;
         crash_point!("after_ack");
         self.gate_is_told().await;
@@ -224,9 +224,9 @@ impl Consumer {
     /// asked to stop before that.
     async fn pass_barrier(&mut self, delivery: Delivery) -> bool {
         let Message::Barrier(barrier) = *delivery.message() else { return true };
-        // What is set aside came before it.
-        let aside = self.aside.take_of(barrier.product_id);
-        if !self.write_each(aside).await {
+        // What was put off came before it.
+        let earlier = self.put_off.take_of(barrier.product_id);
+        if !self.write_each(earlier).await {
             return false;
         }
         if delivery.is_in_order() {

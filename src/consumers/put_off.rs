@@ -1,8 +1,8 @@
-//! Deliveries that could not be written and may be later, while others go on. They stay unacknowledged, so a restart brings
-//! them back.
+//! Deliveries that could not be written and are put off: they are tried again while others go on. They stay unacknowledged, so
+//! a restart brings them back. What is hopeless is parked: it becomes a dead letter, which the log calls "set aside".
 //!
 //! Only what has waited for [`PATIENCE`] while others were written is hopeless. When nothing else is written, it is the
-//! database that is wrong, and everything waits, as far as there is room: what is held counts against what the broker hands out.
+//! database that is wrong, and everything waits, as far as there is room: what waits here counts against what the broker hands out.
 //!
 //! The time is an argument, so that tests need no clock.
 
@@ -18,50 +18,50 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(2);
 /// Above this, for all consumers together, they would use up what the broker hands out unacknowledged, and nothing else could
 /// come: then those that have waited for [`PATIENCE`] are parked, the oldest first.
-const MAX_HELD: usize = 768;
+const MAX_WAITING: usize = 768;
 
 /// Lines about messages that are put off.
 static PUT_OFF: Seldom = Seldom::each_second();
 
 /// See the module.
-pub(super) struct Aside<D> {
-    held: Vec<Held<D>>,
+pub(super) struct PutOff<D> {
+    waiting: Vec<Waiting<D>>,
     /// When each of them failed first.
     known: Vec<Known>,
-    /// Groups that were written.
-    written: usize,
+    /// Purchase groups that were written.
+    groups_written: usize,
     looked_at: Instant,
-    max_held: usize,
+    max_waiting: usize,
 }
 
-struct Held<D> {
+struct Waiting<D> {
     delivery: D,
     reason: String,
 }
 
 struct Known {
     order: OrderId,
-    since: Instant,
+    first_failed_at: Instant,
     written_before: usize,
 }
 
-impl<D: AsRef<Message>> Aside<D> {
+impl<D: AsRef<Message>> PutOff<D> {
     /// For one of so many consumers.
     pub(super) fn new(consumers: usize, now: Instant) -> Self {
-        let max_held = (MAX_HELD / consumers).max(1);
-        Self { held: Vec::new(), known: Vec::new(), written: 0, looked_at: now, max_held }
+        let max_waiting = (MAX_WAITING / consumers).max(1);
+        Self { waiting: Vec::new(), known: Vec::new(), groups_written: 0, looked_at: now, max_waiting }
     }
 
     /// Notes that other deliveries became orders.
     pub(super) fn written(&mut self, groups: usize) {
-        self.written += groups;
+        self.groups_written += groups;
     }
 
     /// Adds a delivery that has just failed; which are hopeless now.
     pub(super) fn add(&mut self, delivery: D, reason: String, now: Instant) -> Vec<(D, String)> {
         let Some(order) = first_order(&delivery) else { return vec![(delivery, reason)] };
         let known = match self.known.iter().position(|known| known.order == order) {
-            Some(place) => place,
+            Some(index) => index,
             None => {
                 if let Some(untold) = PUT_OFF.now() {
                     tracing::warn!(
@@ -70,23 +70,23 @@ impl<D: AsRef<Message>> Aside<D> {
                         "A message cannot be written: it is tried again for {PATIENCE:?}, then set aside if others are written"
                     );
                 }
-                self.known.push(Known { order, since: now, written_before: self.written });
+                self.known.push(Known { order, first_failed_at: now, written_before: self.groups_written });
                 self.known.len() - 1
             }
         };
-        let Known { since, written_before, .. } = self.known[known];
-        let waited = now.saturating_duration_since(since);
-        if waited >= PATIENCE && self.written > written_before {
+        let Known { first_failed_at, written_before, .. } = self.known[known];
+        let waited = now.saturating_duration_since(first_failed_at);
+        if waited >= PATIENCE && self.groups_written > written_before {
             self.known.remove(known);
             return vec![(delivery, reason)];
         }
         // After a connection has failed, the same message comes again on the next one.
-        self.held.retain(|held| first_order(&held.delivery) != Some(order));
-        self.held.push(Held { delivery, reason });
-        if self.held.len() <= self.max_held || waited < PATIENCE {
+        self.waiting.retain(|other| first_order(&other.delivery) != Some(order));
+        self.waiting.push(Waiting { delivery, reason });
+        if self.waiting.len() <= self.max_waiting || waited < PATIENCE {
             return Vec::new();
         }
-        let Held { delivery, reason } = self.held.remove(0);
+        let Waiting { delivery, reason } = self.waiting.remove(0);
         self.forget(&delivery);
         vec![(delivery, reason)]
     }
@@ -101,7 +101,7 @@ impl<D: AsRef<Message>> Aside<D> {
 
     /// When they should be looked at again.
     pub(super) fn due_in(&self, now: Instant) -> Option<Duration> {
-        (!self.held.is_empty()).then(|| PAUSE.saturating_sub(now.saturating_duration_since(self.looked_at)))
+        (!self.waiting.is_empty()).then(|| PAUSE.saturating_sub(now.saturating_duration_since(self.looked_at)))
     }
 
     /// Takes all of them, when it is time.
@@ -110,13 +110,13 @@ impl<D: AsRef<Message>> Aside<D> {
             return Vec::new();
         }
         self.looked_at = now;
-        self.held.drain(..).map(|held| held.delivery).collect()
+        self.waiting.drain(..).map(|waiting| waiting.delivery).collect()
     }
 
     /// Takes those of one product.
     pub(super) fn take_of(&mut self, product: ProductId) -> Vec<D> {
-        let of_product = |held: &mut Held<D>| held.delivery.as_ref().product_id() == product;
-        self.held.extract_if(.., of_product).map(|held| held.delivery).collect()
+        let of_product = |waiting: &mut Waiting<D>| waiting.delivery.as_ref().product_id() == product;
+        self.waiting.extract_if(.., of_product).map(|waiting| waiting.delivery).collect()
     }
 }
 
@@ -141,52 +141,52 @@ mod tests {
     }
 
     #[test]
-    fn what_was_set_aside_is_looked_at_again_after_a_pause() {
+    fn what_was_put_off_is_looked_at_again_after_a_pause() {
         let (start, one) = (Instant::now(), message(1));
-        let mut aside = Aside::new(1, start);
-        assert_eq!(aside.due_in(start), None, "there is nothing");
-        assert!(aside.add(one.clone(), reason(), start).is_empty());
-        assert_eq!(aside.due_in(start + PAUSE / 2), Some(PAUSE / 2));
-        assert!(aside.take_due(start + PAUSE / 2).is_empty());
-        assert_eq!(aside.take_due(start + PAUSE), [one]);
-        assert_eq!(aside.due_in(start + PAUSE), None);
+        let mut put_off = PutOff::new(1, start);
+        assert_eq!(put_off.due_in(start), None, "there is nothing");
+        assert!(put_off.add(one.clone(), reason(), start).is_empty());
+        assert_eq!(put_off.due_in(start + PAUSE / 2), Some(PAUSE / 2));
+        assert!(put_off.take_due(start + PAUSE / 2).is_empty());
+        assert_eq!(put_off.take_due(start + PAUSE), [one]);
+        assert_eq!(put_off.due_in(start + PAUSE), None);
     }
 
     #[test]
     fn a_message_is_hopeless_once_it_has_waited_and_others_were_written() {
         let (start, one) = (Instant::now(), message(1));
         let late = start + PATIENCE;
-        let mut aside = Aside::new(1, start);
-        assert!(aside.add(one.clone(), reason(), start).is_empty());
-        assert!(aside.add(one.clone(), reason(), late).is_empty(), "nothing was written: it is the database");
-        assert_eq!(aside.take_due(late).len(), 1, "it came twice and is held once");
-        aside.written(1);
-        assert_eq!(aside.add(one.clone(), reason(), late), [(one.clone(), reason())]);
-        assert!(aside.add(one.clone(), reason(), late).is_empty(), "parked, and it comes again: its patience is new");
-        aside.forget(&one);
-        assert!(aside.add(one, reason(), late + PATIENCE).is_empty(), "written meanwhile: its patience is new");
+        let mut put_off = PutOff::new(1, start);
+        assert!(put_off.add(one.clone(), reason(), start).is_empty());
+        assert!(put_off.add(one.clone(), reason(), late).is_empty(), "nothing was written: it is the database");
+        assert_eq!(put_off.take_due(late).len(), 1, "it came twice and waits once");
+        put_off.written(1);
+        assert_eq!(put_off.add(one.clone(), reason(), late), [(one.clone(), reason())]);
+        assert!(put_off.add(one.clone(), reason(), late).is_empty(), "parked, and it comes again: its patience is new");
+        put_off.forget(&one);
+        assert!(put_off.add(one, reason(), late + PATIENCE).is_empty(), "written meanwhile: its patience is new");
     }
 
     #[test]
     fn the_oldest_is_parked_when_too_many_wait_for_too_long() {
         let start = Instant::now();
         let late = start + PATIENCE;
-        let mut aside = Aside::new(3, start);
-        let messages: Vec<Message> = (1..=MAX_HELD as i64 / 3 + 1).map(message).collect();
+        let mut put_off = PutOff::new(3, start);
+        let messages: Vec<Message> = (1..=MAX_WAITING as i64 / 3 + 1).map(message).collect();
         for message in &messages {
-            assert!(aside.add(message.clone(), reason(), start).is_empty());
+            assert!(put_off.add(message.clone(), reason(), start).is_empty());
         }
         let newest = messages.last().unwrap();
-        assert_eq!(aside.add(newest.clone(), reason(), late), [(messages[0].clone(), reason())]);
+        assert_eq!(put_off.add(newest.clone(), reason(), late), [(messages[0].clone(), reason())]);
     }
 
     #[test]
-    fn a_barrier_takes_what_was_set_aside_of_its_product() {
+    fn a_barrier_takes_what_was_put_off_of_its_product() {
         let (start, one, other) = (Instant::now(), message(1), message(2));
-        let mut aside = Aside::new(1, start);
-        aside.add(one.clone(), reason(), start);
-        aside.add(other.clone(), reason(), start);
-        assert_eq!(aside.take_of(1.try_into().unwrap()), [one]);
-        assert_eq!(aside.take_due(start + PAUSE), [other]);
+        let mut put_off = PutOff::new(1, start);
+        put_off.add(one.clone(), reason(), start);
+        put_off.add(other.clone(), reason(), start);
+        assert_eq!(put_off.take_of(1.try_into().unwrap()), [one]);
+        assert_eq!(put_off.take_due(start + PAUSE), [other]);
     }
 }

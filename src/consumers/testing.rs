@@ -1,4 +1,4 @@
-//! Messages for the tests of what collects, groups and sets them aside.
+//! Messages for the tests of what collects, merges and puts them off.
 
 use crate::model::{OrderId, Purchase, PurchaseGroup, Quantity};
 use crate::queue::Message;
