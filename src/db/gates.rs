@@ -42,7 +42,7 @@ pub struct SaleAudit {
     pub stock: i64,
     /// Units that live orders hold, as the product's row says.
     pub sold: i64,
-    /// Version of its settings.
+    /// Number of the revision of its settings.
     pub ver: i64,
     /// Epoch of the gate that may sell.
     pub gate_epoch: i64,

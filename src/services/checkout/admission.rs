@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::model::{Denial, OrderId, ProductId, Purchase, Quantity, Revision, Sale, Terms};
 use crate::stock::{Admission, Answer, GateError};
 
-/// A click that waited this long until the batcher came to it is answered `503`, and no unit is taken. That happens while the
-/// turn before, which is all that the batcher serves together, waits for a slow gate or queue.
+/// A click that waited this long for its turn is answered `503`, and no unit is taken. It happens when the turn before
+/// waits for a slow gate or queue.
 const TURN_MAX_WAIT: Duration = Duration::from_millis(500);
 
 /// When a product has no gate, its purchases get their answer within this time, also while the database does not say why.
@@ -42,12 +42,12 @@ impl Checkout {
         product: ProductId,
         mut pending: Vec<PendingPurchase>,
     ) -> Option<Admitted> {
-        turn_away_late(&mut pending);
+        turn_away_overdue(&mut pending);
         if pending.is_empty() {
             return None;
         }
         crash_point!("before_reserve");
-        let purchases: Vec<Purchase> = pending.iter().map(|pending| pending.purchase).collect();
+        let purchases: Vec<Purchase> = pending.iter().map(|click| click.purchase).collect();
         let begun = Instant::now();
         let admission = self.gate.reserve(product, &purchases).await;
         match &admission {
@@ -144,9 +144,9 @@ impl Checkout {
 }
 
 /// Takes out whose client has hung up, and answers those that have waited too long.
-fn turn_away_late(pending: &mut Vec<PendingPurchase>) {
-    pending.retain(|pending| !pending.reply.is_closed());
+fn turn_away_overdue(pending: &mut Vec<PendingPurchase>) {
+    pending.retain(|click| !click.reply.is_closed());
     let now = Instant::now();
-    let late = pending.extract_if(.., |pending| now.saturating_duration_since(pending.clicked_at) > TURN_MAX_WAIT);
-    refuse_all(late, || Error::Unavailable("waited too long for its turn".to_owned()));
+    let overdue = pending.extract_if(.., |click| now.saturating_duration_since(click.clicked_at) > TURN_MAX_WAIT);
+    refuse_all(overdue, || Error::Unavailable("waited too long for its turn".to_owned()));
 }

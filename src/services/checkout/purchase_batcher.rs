@@ -1,7 +1,8 @@
 //! The purchase batcher: where clicks wait, and what serves them together.
 //!
-//! Its task takes what waits, never waits for more, and serves the purchases of a product together: one step at the gate, one
-//! message, one confirm. Meanwhile the next ones gather, so the busier the sale, the more of them go together; a purchase that
+//! Its task works in turns. In each it takes what waits, never waits for more, and serves the purchases of a product together:
+//! one step at the gate, one message, one confirm. The next turn begins when all products of this one are served, so a slow one
+//! delays the others. Meanwhile the next clicks gather, so the busier the sale, the more of them go together; a purchase that
 //! waits alone goes at once.
 //!
 //! A client that hangs up cannot cut a purchase in two, for the batcher's task is another than its own.
@@ -20,9 +21,9 @@ use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, Purchase, Quantity, UserId};
 use crate::queue::GROUP_MAX;
 
-/// Purchases that a batcher takes at a time. Four messages of one product can so wait for their confirm at the same time; with
+/// Purchases of one turn at most: what a batcher takes at a time. Four messages of one product can so wait for their confirm at the same time; with
 /// one, each confirm of a slow queue would let only [`GROUP_MAX`] purchases through.
-const MAX_TAKEN: usize = 4 * GROUP_MAX;
+const MAX_TURN: usize = 4 * GROUP_MAX;
 
 /// Name of the batchers' tasks.
 const TASK: &str = "purchases";
@@ -30,7 +31,7 @@ const TASK: &str = "purchases";
 /// See the module.
 pub struct PurchaseBatcher {
     checkout: Arc<Checkout>,
-    pending: mpsc::Sender<PendingPurchase>,
+    clicks: mpsc::Sender<PendingPurchase>,
     dispatcher: Option<ReplyDispatcher>,
 }
 
@@ -38,17 +39,17 @@ impl PurchaseBatcher {
     /// A batcher with room for `capacity` pending purchases, and its task, which ends once the batcher is dropped and its work
     /// is done.
     pub fn open(checkout: &Arc<Checkout>, capacity: usize) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (pending, received) = mpsc::channel(capacity);
+        let (clicks, received) = mpsc::channel(capacity);
         let work = checkout.supervisor.vital_while_asked(TASK, serve_all(checkout.clone(), received));
-        (Self { checkout: checkout.clone(), pending, dispatcher: None }, work)
+        (Self { checkout: checkout.clone(), clicks, dispatcher: None }, work)
     }
 
     /// The same batcher for clicks of another thread than its task's, and what hands that thread the answers.
     pub fn attach_worker(&self) -> (Self, impl Future<Output = ()> + 'static) {
         let (dispatcher, handing) = ReplyDispatcher::open();
-        let (checkout, pending) = (self.checkout.clone(), self.pending.clone());
+        let (checkout, clicks) = (self.checkout.clone(), self.clicks.clone());
         let handing = checkout.supervisor.vital_while_asked("purchase-replies", handing);
-        (Self { checkout, pending, dispatcher: Some(dispatcher) }, handing)
+        (Self { checkout, clicks, dispatcher: Some(dispatcher) }, handing)
     }
 
     /// Buys units, all of them or none. `Ok` is a promise: the order exists from here on, whatever crashes (I2).
@@ -72,20 +73,20 @@ impl PurchaseBatcher {
         let (reply, answer) = oneshot::channel();
         let purchase = Purchase { order_id: OrderId::draw(product), user_id, quantity };
         let pending = PendingPurchase { product, purchase, clicked_at, reply, dispatcher: self.dispatcher.clone() };
-        self.pending.try_send(pending).map_err(|_| Error::Unavailable("too many purchases wait".to_owned()))?;
+        self.clicks.try_send(pending).map_err(|_| Error::Unavailable("too many purchases wait".to_owned()))?;
         answer.await.map_err(|_| Error::Unavailable("nobody answered the purchase".to_owned()))?
     }
 }
 
 async fn serve_all(checkout: Arc<Checkout>, mut received: mpsc::Receiver<PendingPurchase>) {
-    let mut taken = Vec::with_capacity(MAX_TAKEN);
-    while received.recv_many(&mut taken, MAX_TAKEN).await > 0 {
-        let products = by_product(taken.drain(..)).into_iter();
+    let mut turn = Vec::with_capacity(MAX_TURN);
+    while received.recv_many(&mut turn, MAX_TURN).await > 0 {
+        let products = by_product(turn.drain(..)).into_iter();
         join_all(products.map(|(product, pending)| serve_or_drop(&checkout, product, pending))).await;
     }
 }
 
-/// A panic costs the purchases of one product and turn, as a crash would: they are answered 503, and the sweeper decides what
+/// A panic costs the purchases of one product in this turn, as a crash would: they are answered 503, and the sweeper decides what
 /// the gate has taken for them. The batcher goes on.
 async fn serve_or_drop(checkout: &Arc<Checkout>, product: ProductId, pending: Vec<PendingPurchase>) {
     if AssertUnwindSafe(serve(checkout, product, pending)).catch_unwind().await.is_err() {

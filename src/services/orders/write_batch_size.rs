@@ -13,7 +13,7 @@ const SMALL: usize = 64;
 /// Every so many failures in a row, less is tried.
 const PATIENCE: u32 = 3;
 
-/// A part of a write batch: purchases of its products, each with the place of its product in the write batch.
+/// A part of a write batch: purchase groups, each with its index in the write batch.
 pub(super) type Piece = Vec<(usize, PurchaseGroup)>;
 
 /// See the module.
@@ -78,7 +78,7 @@ fn cut(piece: Piece, most: usize) -> Vec<Piece> {
         return vec![piece];
     }
     let (mut pieces, mut room) = (vec![Piece::new()], most);
-    for (place, group) in piece {
+    for (index, group) in piece {
         let mut items = group.items.as_slice();
         while !items.is_empty() {
             if room == 0 {
@@ -88,7 +88,7 @@ fn cut(piece: Piece, most: usize) -> Vec<Piece> {
             let (here, later) = items.split_at(items.len().min(room));
             let part = PurchaseGroup { items: here.to_vec(), ..group };
             if let Some(last) = pieces.last_mut() {
-                last.push((place, part));
+                last.push((index, part));
             }
             (items, room) = (later, room - here.len());
         }
