@@ -108,7 +108,7 @@ pub struct Sale {
     pub ends_at: Option<Timestamp>,
     /// Buying is paused.
     pub paused: bool,
-    /// Number of the product's revision: each change of its name, price, terms, stock, window or pause counts it up.
+    /// Number of the product's revision, which each change counts up.
     pub ver: i64,
     /// Epoch of the gate that may sell.
     pub gate_epoch: i64,
