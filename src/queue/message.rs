@@ -51,7 +51,7 @@ struct Wire<'a> {
     kind: Cow<'a, str>,
     product_id: ProductId,
     epoch: i64,
-    /// Of purchases only, and there not in messages of a version that knew no revisions. That version leaves it aside.
+    /// Of purchases only, and there not in messages of a version that knew no revisions. That version ignores it.
     revision: Option<Revision>,
     /// Of purchases only.
     items: Option<Vec<Purchase>>,
@@ -163,7 +163,7 @@ mod tests {
         let expected = PurchaseGroup { revision: None, items, ..group };
         assert_eq!(decode(older.as_bytes()), Ok(Message::Purchases(expected.clone())));
         assert_eq!(encode(&expected), older.into_bytes());
-        // What it looks at is the same and in the same place; it leaves aside what it does not know.
+        // What it looks at is the same and in the same place; it ignores what it does not know.
         let unknown = ours.replace(r#""revision":3"#, r#""revision":3,"another":{"a":[1]}"#);
         assert!(decode(unknown.as_bytes()).is_ok());
         assert!(decode(ours.replace(r#""revision":3"#, r#""revision":0"#).as_bytes()).is_err());
