@@ -111,6 +111,8 @@ impl CallbackWriter {
         while let Some(1..) = stop.run_until_cancelled(waiting.recv_many(&mut batch, MAX_BATCH)).await {
             self.write(provider, std::mem::take(&mut batch)).await;
         }
+        // At a stop the server goes first, and with it all who could bring one.
+        stop.cancelled().await;
     }
 
     async fn write(&self, provider: ProviderName, batch: Vec<Waiting>) {
