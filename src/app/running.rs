@@ -160,8 +160,9 @@ fn open_payments(
 ) -> Result<Arc<Payments>, StartError> {
     let db = &clients.db;
     let opened = Payments::open(db.clone(), orders.clone(), order_changes.clone(), config, metrics.clone());
-    let (payments, writer) = opened.map_err(|error| StartError(format!("payments: {error}")))?;
+    let (payments, writer, follow_up) = opened.map_err(|error| StartError(format!("payments: {error}")))?;
     background.keep("payment-callbacks", &Arc::new(writer), |writer, stop| async move { writer.run(stop).await });
+    background.keep("payment-follow-up", &Arc::new(follow_up), |asking, stop| async move { asking.run(stop).await });
     let events = Arc::new(EventExpiry::new(db.clone()));
     background.keep("payment-event-expiry", &events, |events, stop| async move { events.run(stop).await });
     Ok(Arc::new(payments))

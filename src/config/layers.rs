@@ -19,6 +19,8 @@ const SECRETS: &[&str] = &[
     "auth.external.secret",
     "admin.password",
     "payments.webhook_secret",
+    "payments.stripe.secret_key",
+    "payments.stripe.webhook_secret",
 ];
 /// What only the distributed backend uses and nobody sets without meaning it.
 const OF_SERVERS: &[&str] = &[

@@ -49,9 +49,14 @@ impl Config {
 
     /// Only what is used is looked at.
     pub(super) fn validate_payments(&self) -> Result<(), ConfigError> {
-        if self.payments.provider != Provider::External {
-            return Ok(());
+        match self.payments.provider {
+            Provider::None | Provider::Test => Ok(()),
+            Provider::External => self.validate_external(),
+            Provider::Stripe => self.validate_stripe(),
         }
+    }
+
+    fn validate_external(&self) -> Result<(), ConfigError> {
         let (secret, url) = (self.payments.webhook_secret.expose_secret(), &self.payments.checkout_url);
         let (secret_key, url_key) = ("payments.webhook_secret", "payments.checkout_url");
         if secret.is_empty() {
@@ -65,6 +70,50 @@ impl Config {
         }
         CheckoutUrl::parse(url).map(|_| ()).map_err(|problem| invalid(url_key, problem))
     }
+
+    fn validate_stripe(&self) -> Result<(), ConfigError> {
+        let stripe = &self.payments.stripe;
+        // A key in the place of another is the usual mistake: their beginnings tell them apart.
+        for (key, secret, beginnings, what) in [
+            (
+                "payments.stripe.secret_key",
+                &stripe.secret_key,
+                &["sk_", "rk_"][..],
+                "sk_... or rk_..., of the API keys",
+            ),
+            (
+                "payments.stripe.webhook_secret",
+                &stripe.webhook_secret,
+                &[KEY_PREFIX],
+                "whsec_..., of the webhook endpoint",
+            ),
+        ] {
+            let secret = secret.expose_secret();
+            if secret.is_empty() {
+                return Err(invalid(key, format!("is missing; payments.provider: stripe needs it: {what} at Stripe")));
+            }
+            let begins =
+                beginnings.iter().any(|beginning| secret.strip_prefix(beginning).is_some_and(|rest| !rest.is_empty()));
+            if !begins || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(invalid(key, format!("must be {what} at Stripe")));
+            }
+        }
+        let base_key = "payments.stripe.api_base";
+        match Url::parse(&stripe.api_base).ok().filter(Url::has_host) {
+            Some(url) if url.query().is_some() || url.fragment().is_some() || stripe.api_base.ends_with('/') => {
+                Err(invalid(base_key, "must be as https://api.stripe.com, with nothing after it"))
+            }
+            Some(url) if url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url) => Ok(()),
+            _ => Err(invalid(base_key, "must begin with https:// (http:// only to this machine)")),
+        }?;
+        let return_key = "payments.stripe.return_url";
+        if stripe.return_url.is_empty() {
+            let problem =
+                "is missing; payments.provider: stripe needs the address of the shop where buyers come back to";
+            return Err(invalid(return_key, problem));
+        }
+        CheckoutUrl::parse(&stripe.return_url).map(|_| ()).map_err(|problem| invalid(return_key, problem))
+    }
 }
 
 /// The key that `whsec_...` stands for.
@@ -74,7 +123,7 @@ pub fn webhook_key(secret: &str) -> Result<Vec<u8>, &'static str> {
     key.filter(|key| KEY_BYTES.contains(&key.len())).ok_or(PROBLEM)
 }
 
-/// Where buyers pay: a template.
+/// Where buyers are sent: a template.
 #[derive(Debug, Clone)]
 pub struct CheckoutUrl(String);
 

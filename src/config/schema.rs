@@ -232,8 +232,24 @@ pub struct Payments {
     pub webhook_secret: SecretString,
     /// With `external`: where buyers pay, a template.
     pub checkout_url: String,
+    /// With `stripe`.
+    pub stripe: Stripe,
     /// `test` also where others can reach it.
     pub allow_test: bool,
+}
+
+/// `payments.stripe`: an account at Stripe.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stripe {
+    /// What we show Stripe.
+    pub secret_key: SecretString,
+    /// What Stripe signs its callbacks with.
+    pub webhook_secret: SecretString,
+    /// Where its API is.
+    pub api_base: String,
+    /// Where buyers come back to, a template.
+    pub return_url: String,
 }
 
 /// `payments.provider`: who takes the money.
@@ -245,6 +261,8 @@ pub enum Provider {
     Test,
     /// The shop's own payment service.
     External,
+    /// Stripe's checkout.
+    Stripe,
 }
 
 /// `log`: what is written to standard error.
@@ -283,7 +301,12 @@ macro_rules! words {
 words!(Backend { "embedded" => Backend::Embedded, "distributed" => Backend::Distributed });
 words!(Users { "local" => Users::Local, "external" => Users::External });
 words!(Registration { "open" => Registration::Open, "closed" => Registration::Closed });
-words!(Provider { "none" => Provider::None, "test" => Provider::Test, "external" => Provider::External });
+words!(Provider {
+    "none" => Provider::None,
+    "test" => Provider::Test,
+    "external" => Provider::External,
+    "stripe" => Provider::Stripe
+});
 words!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
 
 /// A list of words; in the environment, with commas between them.

@@ -281,9 +281,47 @@ fn a_payment_service_needs_a_key_and_an_address() {
         let problem = external(key, url).unwrap_err();
         assert!(problem.contains(named) && (key.is_empty() || !problem.contains(key)), "{problem}");
     }
-    for (key, value) in [("PROVIDER", "stripe"), ("PROVIDER", ""), ("LATE", "later"), ("ALLOW_TEST", "perhaps")] {
+    for (key, value) in [("PROVIDER", "paypal"), ("PROVIDER", ""), ("LATE", "later"), ("ALLOW_TEST", "perhaps")] {
         let problem = load(&[(key, value)]).unwrap_err();
         assert!(problem.contains(&format!("payments.{}", key.to_lowercase())), "{problem}");
+    }
+}
+
+#[test]
+fn stripe_needs_its_two_secrets_each_in_its_place_and_a_way_back() {
+    const GOOD: [(&str, &str); 3] = [
+        ("SECRET_KEY", "sk_test_abc"),
+        ("WEBHOOK_SECRET", "whsec_def"),
+        ("RETURN_URL", "https://shop.example/orders/{order_id}"),
+    ];
+    let with = |changed: &[(&str, &str)]| {
+        let mut settings = vec![("PAYMENTS__PROVIDER".to_owned(), "stripe")];
+        let kept = GOOD.iter().filter(|(key, _)| !changed.iter().any(|(other, _)| other == key));
+        settings.extend(kept.chain(changed).map(|(key, value)| (format!("PAYMENTS__STRIPE__{key}"), *value)));
+        load("{}", &settings.iter().map(|(key, value)| (key.as_str(), *value)).collect::<Vec<_>>())
+    };
+    assert_eq!(with(&[]).unwrap().provider(), Provider::Stripe);
+    for good in [("SECRET_KEY", "rk_live_abc"), ("API_BASE", "http://127.0.0.1:9000")] {
+        with(&[good]).unwrap();
+    }
+    for (key, value, problem) in [
+        ("SECRET_KEY", "", "is missing"),
+        ("SECRET_KEY", "pk_live_abc", "must be sk_"),
+        ("SECRET_KEY", "whsec_def", "must be sk_"),
+        ("SECRET_KEY", "sk_", "must be sk_"),
+        ("WEBHOOK_SECRET", "", "is missing"),
+        ("WEBHOOK_SECRET", "sk_test_abc", "must be whsec_"),
+        ("API_BASE", "http://api.stripe.com", "must begin with https"),
+        ("API_BASE", "https://api.stripe.com/", "must be as https://api.stripe.com, with nothing"),
+        ("API_BASE", "api.stripe.com", "must begin with https"),
+        ("RETURN_URL", "", "is missing"),
+        ("RETURN_URL", "http://shop.example/", "must be an address"),
+        ("RETURN_URL", "https://shop.example/{id}", "names {id}"),
+    ] {
+        let said = with(&[(key, value)]).unwrap_err();
+        let expected = format!("payments.stripe.{}: {problem}", key.to_lowercase());
+        assert!(said.contains(&expected), "{said}");
+        assert!(value.is_empty() || !key.contains("SECRET") || !said.contains(&format!("`{value}`")), "{said}");
     }
 }
 

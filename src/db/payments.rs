@@ -15,7 +15,7 @@ use super::schema::{orders, payment_events, payments};
 use crate::model::{Currency, OrderId, Payment, PaymentId, PaymentStatus, ProductId, ProviderName, Timestamp};
 
 /// Its name where a row of it cannot be read.
-const PAYMENTS: &str = "payments";
+pub(super) const PAYMENTS: &str = "payments";
 
 /// A payment that is about to be inserted.
 #[derive(Debug, Clone, Insertable)]
@@ -41,6 +41,8 @@ pub struct NewPayment {
     pub created_at: Timestamp,
     /// The same.
     pub updated_at: Timestamp,
+    /// When to ask the provider what became of it, if nothing was heard by then.
+    pub ask_at: Option<Timestamp>,
 }
 
 /// What a provider has told, and is about to be remembered.
@@ -71,12 +73,25 @@ pub struct PaymentChange {
 }
 
 /// The types of the columns of [`Payment`].
-type PaymentColumns = (Binary, Binary, Text, Text, BigInt, Nullable<Text>, Nullable<Text>, SqlTimestamp, SqlTimestamp);
+pub(super) type PaymentColumns = (
+    Binary,
+    Binary,
+    Text,
+    Text,
+    BigInt,
+    Nullable<Text>,
+    Nullable<Text>,
+    SqlTimestamp,
+    SqlTimestamp,
+    Nullable<Text>,
+    Nullable<Text>,
+    BigInt,
+);
 one_by_one!(PaymentId, Payment, PaymentColumns);
 
 /// The columns of [`Payment`], in its order.
 #[diesel::dsl::auto_type]
-fn payment_columns() -> _ {
+pub(super) fn payment_columns() -> _ {
     (
         payments::id,
         payments::order_id,
@@ -87,7 +102,15 @@ fn payment_columns() -> _ {
         payments::reference,
         payments::created_at,
         payments::updated_at,
+        payments::redirect_url,
+        payments::checkout,
+        payments::spent_tries,
     )
+}
+
+/// When the provider of a payment that comes to this is to be asked for something: what is owed is given back at once.
+fn ask_at(to: PaymentStatus, now: Timestamp) -> Option<Timestamp> {
+    (to == PaymentStatus::RefundDue).then_some(now)
 }
 
 impl DbConn {
@@ -172,10 +195,11 @@ impl DbConn {
             format!("{column} = CASE id{cases} END")
         };
         let text = format!(
-            "UPDATE payments SET {}, {}, {}, pending_order = NULL, updated_at = ? WHERE id IN ({})",
+            "UPDATE payments SET {}, {}, {}, {}, asked = 0, pending_order = NULL, updated_at = ? WHERE id IN ({})",
             case("status"),
             case("reference"),
             case("unique_reference"),
+            case("ask_at"),
             vec!["?"; changes.len()].join(", "),
         );
         macro_rules! bound {
@@ -190,6 +214,10 @@ impl DbConn {
                 for change in changes {
                     let unique = change.reference.clone().filter(|_| change.is_unique);
                     update = update.bind::<Binary, _>(change.id).bind::<Nullable<Text>, _>(unique);
+                }
+                for change in changes {
+                    update =
+                        update.bind::<Binary, _>(change.id).bind::<Nullable<SqlTimestamp>, _>(ask_at(change.to, at));
                 }
                 update = update.bind::<SqlTimestamp, _>(at);
                 for change in changes {
@@ -216,7 +244,8 @@ impl DbConn {
         let conn = self;
         let paying =
             payments::table.filter(payments::order_id.eq(order)).filter(payments::status.eq(PaymentStatus::Succeeded));
-        let set = (payments::status.eq(to), payments::updated_at.eq(at));
+        let asked = (payments::ask_at.eq(ask_at(to, at)), payments::asked.eq(0));
+        let set = (payments::status.eq(to), payments::updated_at.eq(at), asked);
         on_db!(conn, diesel::update(paying).set(set).execute(conn).await)?;
         Ok(())
     }

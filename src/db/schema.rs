@@ -135,6 +135,11 @@ diesel::table! {
         pending_order -> Nullable<Binary>,
         created_at -> Timestamp,
         updated_at -> Timestamp,
+        redirect_url -> Nullable<Text>,
+        checkout -> Nullable<Text>,
+        spent_tries -> BigInt,
+        ask_at -> Nullable<Timestamp>,
+        asked -> BigInt,
     }
 }
 

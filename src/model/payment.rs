@@ -23,6 +23,8 @@ pub enum ProviderName {
     Test,
     /// The shop's own payment service.
     External,
+    /// Stripe's checkout.
+    Stripe,
     /// It came another way, as an administrator says.
     Manual,
 }
@@ -30,6 +32,7 @@ pub enum ProviderName {
 text_column!(ProviderName {
     ProviderName::Test => "test",
     ProviderName::External => "external",
+    ProviderName::Stripe => "stripe",
     ProviderName::Manual => "manual",
 });
 
@@ -80,6 +83,12 @@ pub struct Payment {
     pub created_at: Timestamp,
     /// When its status last changed.
     pub updated_at: Timestamp,
+    /// Where the buyer pays, of a provider that gives each payment an address of its own.
+    pub redirect_url: Option<String>,
+    /// The provider's own id of that checkout.
+    pub checkout: Option<String>,
+    /// Answers of the provider that must not be repeated: part of what a request is known by there.
+    pub spent_tries: i64,
 }
 
 /// Id of a payment: a UUIDv7.

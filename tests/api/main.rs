@@ -21,6 +21,7 @@ mod documents;
 mod ended_sales;
 mod expiry;
 mod external_users;
+mod fake_stripe;
 mod http;
 mod log_ins;
 mod operations;
@@ -38,6 +39,7 @@ mod revisions;
 mod signing;
 mod sockets;
 mod starting;
+mod stripe;
 #[path = "../support/mod.rs"]
 mod support;
 mod troubleshooting;

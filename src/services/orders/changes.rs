@@ -109,6 +109,9 @@ pub async fn change_order(conn: &mut DbConn, id: OrderId, change: Change) -> Res
         // A provider that cancels has given the money back already.
         conn.change_paying_payment(id, PaymentStatus::RefundDue, at).await?;
     }
+    if order.status == OrderStatus::Unpaid && !to.is_live() {
+        conn.ask_of_order_now(id, at).await?;
+    }
     let purchase = order.purchase();
     let (from, product, gate_epoch) = (order.status, order.product_id, lock.gate_epoch);
     Ok(Changed::Made(MadeChange { from, to, product, gate_epoch, purchase }))
@@ -272,6 +275,7 @@ fn manual_payment(order: &OrderView, reference: String) -> NewPayment {
         pending_order: None,
         created_at: now,
         updated_at: now,
+        ask_at: None,
     }
 }
 

@@ -6,6 +6,7 @@
 mod callback;
 mod callbacks;
 mod event_expiry;
+mod follow_up;
 mod providers;
 mod rules;
 mod settling;
@@ -19,8 +20,9 @@ use std::time::Duration;
 pub use self::callbacks::CallbackWriter;
 use self::callbacks::Callbacks;
 pub use self::event_expiry::EventExpiry;
-use self::providers::PaymentProvider;
+pub use self::follow_up::FollowUp;
 pub use self::providers::TestOutcome;
+use self::providers::{Item, PaymentProvider, Problem};
 pub use self::view::{PaymentView, TestPage};
 use super::accounts::Identity;
 use super::orders::{OrderChanges, OrderView, Orders};
@@ -29,18 +31,21 @@ use crate::config::Config;
 use crate::db::{self, Db, DbConn, DbError, NewPayment, PaymentChange};
 use crate::error::{Error, Result};
 use crate::model::{Currency, OrderId, OrderStatus, Payment, PaymentId, PaymentStatus, ProviderName, Timestamp};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Seldom};
 
 /// A payment is begun this long before its order expires, or not at all: who pays needs time, and what they paid needs to get here.
 const GRACE: Duration = Duration::from_secs(10);
 /// Payments of an order that are listed.
 const MAX_LISTED: i64 = 100;
 
+/// Lines about payments that cannot begin.
+static NOT_OPENED: Seldom = Seldom::each_second();
+
 /// See the module.
 pub struct Payments {
     db: Db,
     orders: Arc<Orders>,
-    provider: Option<PaymentProvider>,
+    provider: Option<Arc<PaymentProvider>>,
     callbacks: Callbacks,
     /// Of payments that name none.
     currency: Currency,
@@ -48,30 +53,31 @@ pub struct Payments {
 }
 
 impl Payments {
-    /// Through the provider that is configured. What comes with it writes the callbacks, and must run.
+    /// Through the provider that is configured. What comes with it writes the callbacks, and asks what none has told: both must run.
     pub fn open(
         db: Db,
         orders: Arc<Orders>,
         order_changes: Arc<OrderChanges>,
         config: &Config,
         metrics: Arc<Metrics>,
-    ) -> Result<(Self, CallbackWriter)> {
-        let provider = PaymentProvider::new(config)?;
-        let (name, currency) = (provider.as_ref().map(PaymentProvider::name), config.shop.currency);
+    ) -> Result<(Self, CallbackWriter, FollowUp)> {
+        let provider = PaymentProvider::new(config)?.map(Arc::new);
+        let (name, currency) = (provider.as_deref().map(PaymentProvider::name), config.shop.currency);
         let (callbacks, writer) = CallbackWriter::open(db.clone(), name, currency, order_changes, metrics.clone());
-        Ok((Self { db, orders, provider, callbacks, currency, metrics }, writer))
+        let follow_up = FollowUp::new(db.clone(), orders.clone(), provider.clone(), callbacks.clone());
+        Ok((Self { db, orders, provider, callbacks, currency, metrics }, writer, follow_up))
     }
 
     /// Says where this process serves HTTP: the test provider's callbacks go there.
     pub fn serves_at(&self, address: SocketAddr) {
-        if let Some(PaymentProvider::Test(test)) = &self.provider {
+        if let Some(PaymentProvider::Test(test)) = self.provider.as_deref() {
             test.serves_at(address);
         }
     }
 
     /// Begins a payment, or finds the one that is pending. True: it is new.
     pub async fn start(&self, buyer: Identity, order: OrderId) -> Result<(PaymentView, bool)> {
-        let provider = self.provider.as_ref().ok_or(Error::PaymentsOff)?;
+        let provider = self.provider.as_deref().ok_or(Error::PaymentsOff)?;
         let order = self.orders.get(buyer, order).await?;
         if order.user_id != buyer.user_id {
             return Err(Error::OrderNotFound);
@@ -81,14 +87,55 @@ impl Payments {
             OrderStatus::Unpaid => {}
             status => return Err(Error::NotPayable(status)),
         }
-        let (name, expires_at) = (provider.name(), order.expires_at);
-        let begun =
-            self.db.transaction(move |conn| Box::pin(async move { begin(conn, name, &order, expires_at).await }));
+        let (order, name) = (Arc::new(order), provider.name());
+        let last = order.expires_at.map(|expires_at| expires_at.before(GRACE));
+        let (begin_for, begin_at) = (order.clone(), self.provider.clone());
+        let begun = self.db.transaction(move |conn| {
+            let (order, provider) = (begin_for.clone(), begin_at.clone());
+            Box::pin(async move { begin(conn, provider.as_deref(), &order, last).await })
+        });
         let (payment, is_new) = begun.await?;
         if is_new {
             self.metrics.payments.came_to(name.as_str(), payment.status.as_str());
         }
-        Ok((self.view(payment), is_new))
+        Ok((self.view(self.open_checkout(provider, payment, &order, last).await?), is_new))
+    }
+
+    /// Has the provider open the checkout of a payment, if it has one for each. Whoever asks again finds the same.
+    async fn open_checkout(
+        &self,
+        provider: &PaymentProvider,
+        payment: Payment,
+        order: &OrderView,
+        last: Option<Timestamp>,
+    ) -> Result<Payment> {
+        let PaymentProvider::Stripe(stripe) = provider else { return Ok(payment) };
+        if payment.redirect_url.is_some() {
+            return Ok(payment);
+        }
+        let (id, spent) = (payment.id, payment.spent_tries);
+        let (price_cents, units) = (order.price_cents, order.quantity.get());
+        let item = Item { name: &order.product_name, price_cents, units, currency: order.currency };
+        let opened = match stripe.open_checkout(&payment, &item, last).await {
+            Ok(opened) => opened,
+            Err(problem) => {
+                if let Problem::Spent(_) = problem {
+                    self.db.transaction(move |conn| Box::pin(async move { conn.spend_try(id, spent).await })).await?;
+                }
+                if let Some(untold) = NOT_OPENED.now() {
+                    tracing::warn!(payment.id = %id, %problem, untold, "The provider opens no checkout: the buyer is told to come again");
+                }
+                return Err(problem.into());
+            }
+        };
+        let noted = self.db.transaction(move |conn| {
+            let (checkout, url) = (opened.id.clone(), opened.url.clone());
+            Box::pin(async move {
+                conn.note_checkout(id, &checkout, &url).await?;
+                Ok::<_, Error>(conn.find_payment(id).await?)
+            })
+        });
+        noted.await?.ok_or(Error::PaymentNotFound)
     }
 
     /// Payments of an order, the newest first.
@@ -120,7 +167,7 @@ impl Payments {
         header: impl Fn(&str) -> Option<&'h str>,
         body: &[u8],
     ) -> Result<()> {
-        match &self.provider {
+        match self.provider.as_deref() {
             Some(ours) if ours.name().as_str() == provider => self.callbacks.receive(ours, header, body).await,
             _ => Err(Error::NotFound),
         }
@@ -128,7 +175,7 @@ impl Payments {
 
     /// What the test provider's page shows. Who knows a payment's id may pay, as with any checkout's address.
     pub async fn test_page(&self, id: PaymentId) -> Result<TestPage> {
-        let Some(PaymentProvider::Test(_)) = &self.provider else { return Err(Error::NotFound) };
+        let Some(PaymentProvider::Test(_)) = self.provider.as_deref() else { return Err(Error::NotFound) };
         let payment = self.find_test(id).await?;
         let order = self.orders.written(payment.order_id).await?.ok_or(Error::PaymentNotFound)?;
         Ok(TestPage { product: order.product_name, order: order.status, payment: self.view(payment) })
@@ -136,7 +183,7 @@ impl Payments {
 
     /// Pays or declines at the test provider. A payment that is not pending any more stays as it is.
     pub async fn test(&self, id: PaymentId, outcome: TestOutcome) -> Result<()> {
-        let Some(PaymentProvider::Test(test)) = &self.provider else { return Err(Error::NotFound) };
+        let Some(PaymentProvider::Test(test)) = self.provider.as_deref() else { return Err(Error::NotFound) };
         let payment = self.find_test(id).await?;
         if payment.status != PaymentStatus::Pending {
             return Ok(());
@@ -158,28 +205,30 @@ impl Payments {
 
     fn view(&self, payment: Payment) -> PaymentView {
         let currency = payment.currency.unwrap_or(self.currency);
-        let provider = self.provider.as_ref().filter(|provider| provider.name() == payment.provider);
+        let provider = self.provider.as_deref().filter(|provider| provider.name() == payment.provider);
         let is_pending = payment.status == PaymentStatus::Pending;
-        let redirect_url = provider.filter(|_| is_pending).map(|provider| provider.redirect_url(&payment, currency));
+        let redirect_url =
+            provider.filter(|_| is_pending).and_then(|provider| provider.redirect_url(&payment, currency));
         PaymentView::of(payment, currency, redirect_url)
     }
 }
 
-/// In a transaction: the pending payment of an order, or a new one. True: it is new.
+/// In a transaction: the pending payment of an order, or a new one, which must begin before `last`. True: it is new.
 async fn begin(
     conn: &mut DbConn,
-    provider: ProviderName,
+    provider: Option<&PaymentProvider>,
     order: &OrderView,
-    expires_at: Option<Timestamp>,
+    last: Option<Timestamp>,
 ) -> Result<(Payment, bool)> {
+    let provider = provider.ok_or(Error::PaymentsOff)?;
     // Without a lock: who pays for an order that has died meanwhile gets the money back.
     let state = conn.order_state(order.id).await?.ok_or(Error::OrderNotFound)?;
     let now = conn.now().await?;
-    if state.status != OrderStatus::Unpaid || expires_at.is_some_and(|expires_at| expires_at <= now.after(GRACE)) {
+    if state.status != OrderStatus::Unpaid || last.is_some_and(|last| last <= now) {
         return Err(Error::NotPayable(state.status));
     }
     if let Some(pending) = conn.pending_payment(order.id).await? {
-        if pending.provider == provider {
+        if pending.provider == provider.name() {
             return Ok((pending, false));
         }
         // Of the provider that was configured before, whose callbacks are not taken any more.
@@ -190,7 +239,7 @@ async fn begin(
     let new = NewPayment {
         id: PaymentId::draw(),
         order_id: order.id,
-        provider,
+        provider: provider.name(),
         status: PaymentStatus::Pending,
         amount_cents: order.total_cents,
         currency: Some(order.currency),
@@ -198,6 +247,7 @@ async fn begin(
         pending_order: Some(order.id),
         created_at: now,
         updated_at: now,
+        ask_at: provider.asks_at(last, now),
     };
     let is_new = match conn.insert_payment(&new).await {
         Ok(()) => true,

@@ -2,6 +2,7 @@
 //! reads what it sends.
 
 mod external;
+mod stripe;
 mod test;
 
 use super::callback::Read;
@@ -10,6 +11,8 @@ use crate::error::Result;
 use crate::model::{Currency, Payment, ProviderName, Timestamp};
 
 use self::external::External;
+use self::stripe::Stripe;
+pub(super) use self::stripe::{Asked, Finding, Item, Problem};
 use self::test::Test;
 pub use self::test::TestOutcome;
 
@@ -19,6 +22,8 @@ pub(super) enum PaymentProvider {
     Test(Test),
     /// The shop's own payment service.
     External(External),
+    /// Stripe's checkout.
+    Stripe(Box<Stripe>),
 }
 
 impl PaymentProvider {
@@ -28,6 +33,7 @@ impl PaymentProvider {
             Provider::None => None,
             Provider::Test => Some(Self::Test(Test::new(&config.auth.jwt_secret))),
             Provider::External => Some(Self::External(External::new(&config.payments)?)),
+            Provider::Stripe => Some(Self::Stripe(Box::new(Stripe::new(&config.payments)?))),
         })
     }
 
@@ -36,14 +42,25 @@ impl PaymentProvider {
         match self {
             Self::Test(_) => ProviderName::Test,
             Self::External(_) => ProviderName::External,
+            Self::Stripe(_) => ProviderName::Stripe,
         }
     }
 
-    /// Where the buyer pays.
-    pub(super) fn redirect_url(&self, payment: &Payment, currency: Currency) -> String {
+    /// Where the buyer pays; `None`: it is not known yet.
+    pub(super) fn redirect_url(&self, payment: &Payment, currency: Currency) -> Option<String> {
         match self {
-            Self::Test(test) => test.redirect_url(payment),
-            Self::External(external) => external.redirect_url(payment, currency),
+            Self::Test(test) => Some(test.redirect_url(payment)),
+            Self::External(external) => Some(external.redirect_url(payment, currency)),
+            Self::Stripe(_) => payment.redirect_url.clone(),
+        }
+    }
+
+    /// When to ask what became of a payment that begins now, if nothing was heard: at the latest when nobody is to pay any more,
+    /// which is at `last`. `None`: this provider is not asked.
+    pub(super) fn asks_at(&self, last: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Test(_) | Self::External(_) => None,
+            Self::Stripe(_) => Some(Stripe::asks_at(last, now)),
         }
     }
 
@@ -57,6 +74,7 @@ impl PaymentProvider {
         let key = match self {
             Self::Test(test) => test.key(),
             Self::External(external) => external.key(),
+            Self::Stripe(stripe) => return stripe.read(header, body, now),
         };
         super::callback::read(key.verify(header, body, now)?, body)
     }
