@@ -15,7 +15,7 @@ run: ## Serve with nothing installed: everything in one process, data in ./data
 run-distributed: services-up ## Serve with MariaDB, Redis and RabbitMQ, started here on private ports
 	. target/services.env && cargo run --release
 
-demo: ## Watch a sale: 100,000 buyers, 1,000 units, and the proof
+demo: ## Watch a sale: 100,000 buyers, 1,000 units, some never pay, and the proof
 	cargo run --release -- demo
 
 test: services-up ## Test everything on both backends, with real servers

@@ -99,6 +99,13 @@ pub(super) fn request(method: &str, path: &str, token: Option<&str>, body: Optio
     head.into_bytes()
 }
 
+/// The same with what a form on a page sends.
+pub(super) fn request_with_form(path: &str, form: &str) -> Vec<u8> {
+    let length = form.len();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: seckill\r\nContent-Type: application/x-www-form-urlencoded\r\n");
+    format!("{head}Content-Length: {length}\r\n\r\n{form}").into_bytes()
+}
+
 /// Sends one request on a connection of its own; status and body of the reply.
 pub(super) async fn ask(address: SocketAddr, request: &[u8]) -> io::Result<(u16, String)> {
     let mut connection = Connection::open(address).await?;

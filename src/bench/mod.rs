@@ -52,7 +52,7 @@ use crate::process::keep_to_itself;
 /// The commands of this module.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show a sale: a crowd of simulated buyers, and the proof that nothing was oversold.
+    /// Show a sale: a crowd of simulated buyers of which some never pay, and the proof of units and money.
     #[command(name = "demo")]
     Demo(DemoArgs),
     /// Measure the configured backend, in a server of its own on loopback, with stores of its own (distributed: the database

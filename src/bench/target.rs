@@ -14,8 +14,8 @@ use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use super::generator::{Load, Run, ask, fire, request};
-use crate::model::{ProductId, Role, Timestamp, UserId};
+use super::generator::{Load, Run, ask, fire, request, request_with_form};
+use crate::model::{OrderId, ProductId, Role, Timestamp, UserId};
 use crate::services::{Identity, Tokens};
 
 /// Buyers come in no order, as they do in life: their ids are far apart, which is the harder case for an index.
@@ -83,8 +83,17 @@ impl TargetApi {
 
     /// Puts a product on sale.
     pub(super) async fn new_product(&self, stock: usize) -> Result<ProductId, String> {
+        self.new_product_with(stock, "").await
+    }
+
+    /// Puts a product on sale that must be paid within so many seconds.
+    pub(super) async fn new_product_to_be_paid(&self, stock: usize, window: u64) -> Result<ProductId, String> {
+        self.new_product_with(stock, &format!(r#","payment_window_seconds":{window}"#)).await
+    }
+
+    async fn new_product_with(&self, stock: usize, more: &str) -> Result<ProductId, String> {
         let admin = self.token(ADMIN, Role::Admin)?;
-        let product = format!(r#"{{"name":"Sneaker, limited","price_cents":19900,"stock":{stock}}}"#);
+        let product = format!(r#"{{"name":"Sneaker, limited","price_cents":19900,"stock":{stock}{more}}}"#);
         let request = request("POST", "/products", Some(&admin), Some(&product));
         let problem = |what: &dyn std::fmt::Display| format!("a new product: {what}");
         let (status, reply) = ask(self.address, &request).await.map_err(|error| problem(&error))?;
@@ -107,6 +116,28 @@ impl TargetApi {
             Ok(request("POST", &path, Some(&token), None))
         };
         (first..first + count).map(click).collect()
+    }
+
+    /// What can be bought now.
+    pub(super) async fn remaining(&self, product: ProductId) -> Result<i64, String> {
+        let asked = ask(self.address, &request("GET", &format!("/products/{product}"), None, None)).await;
+        let (_, reply) = asked.map_err(|error| format!("product {product}: {error}"))?;
+        let page = serde_json::from_str::<Value>(&reply).ok();
+        page.and_then(|page| page["remaining"].as_i64()).ok_or_else(|| format!("product {product}: {reply}"))
+    }
+
+    /// A buyer pays an order at the test provider.
+    pub(super) async fn pay(&self, user: i64, order: OrderId) -> Result<(), String> {
+        let token = self.token(user as u64, Role::Buyer)?;
+        let failed = |what: &dyn std::fmt::Display| format!("paying order {order}: {what}");
+        let begin = request("POST", &format!("/orders/{order}/payments"), Some(&token), None);
+        let (status, reply) = ask(self.address, &begin).await.map_err(|error| failed(&error))?;
+        let payment = serde_json::from_str::<Value>(&reply).ok();
+        let page = payment.and_then(|payment| payment["redirect_url"].as_str().map(str::to_owned));
+        let page = page.ok_or_else(|| failed(&format!("{status} {reply}")))?;
+        let (status, reply) =
+            ask(self.address, &request_with_form(&page, "outcome=pay")).await.map_err(|error| failed(&error))?;
+        if (200..400).contains(&status) { Ok(()) } else { Err(failed(&format!("{status} {reply}"))) }
     }
 
     fn token(&self, user: u64, role: Role) -> Result<String, String> {

@@ -45,3 +45,18 @@ fn help_names_every_command() {
         assert_eq!(named, cfg!(feature = "bench"), "{word}: {help}");
     }
 }
+
+/// Some of its buyers never pay, so it takes as long as they have time.
+#[cfg(feature = "bench")]
+#[test]
+fn the_demo_sells_what_comes_back_and_proves_units_and_money() {
+    let output = seckill().args(["demo", "--stock", "40", "--buyers", "400"]).output().unwrap();
+    let (said, problems) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{said}\n{problems}");
+    let value = |name: &str| said.lines().rev().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
+    for (name, expected) in [("stock", "40"), ("paid", "40"), ("left", "0"), ("expired, units came back", "4")] {
+        assert_eq!(value(name), Some(expected), "{name}: {said}");
+    }
+    assert_eq!((value("money that came"), value("oversold")), (Some("7960.00"), Some("0")), "{said}");
+    assert!(said.contains("36 of 40 buyers pay; 4 never do"), "{said}");
+}
