@@ -21,6 +21,7 @@
 mod backlog;
 mod baseline;
 mod compare;
+mod deadlines;
 mod demo;
 mod generator;
 mod ledger;
@@ -89,6 +90,10 @@ pub struct BenchArgs {
     /// Measure what a purchase costs as the work grows: buyers, sales, connections, instances, orders. Takes minutes.
     #[arg(long, conflicts_with_all = ["against", "url", "stock", "connections", "rounds"])]
     scaling: bool,
+    /// Measure what it costs a sale that a thousand orders of another one a second are not paid in time, and how soon their units
+    /// are back. Takes minutes.
+    #[arg(long, conflicts_with_all = ["against", "url", "stock", "connections", "rounds", "scaling"])]
+    deadlines: bool,
     /// Folder for report.json, report.md and its pictures.
     #[arg(long, default_value = "target/bench")]
     output: PathBuf,
@@ -129,6 +134,9 @@ async fn measure(config: Config, file: Option<PathBuf>, args: BenchArgs) -> Resu
     }
     if args.scaling {
         return scaling::run(&config, file.as_deref()).await;
+    }
+    if args.deadlines {
+        return deadlines::run(&config, file.as_deref()).await;
     }
     match &args.against {
         Some(other) => compare::run(config, file, other, &args).await,
