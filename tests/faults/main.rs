@@ -23,6 +23,7 @@ mod embedded;
 mod expiry;
 mod hostile_rabbitmq;
 mod hostile_sockets;
+mod life;
 mod link;
 mod links;
 mod mariadb;

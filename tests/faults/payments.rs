@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::client::{Answer, Client};
 use crate::daemon::Daemon;
 use crate::link::Link;
+use crate::refusing_file::SmallDisk;
 use crate::server::Server;
 use crate::signing::{sign, test_key, timestamp};
 use crate::support::eventually_within;
@@ -161,4 +162,43 @@ async fn a_read_only_database_is_told_again() {
         trial.problem(format!("in the end the order is {:?}", buyer.order().await));
     }
     trial.finish(vec![server]).await;
+}
+
+/// The file of the embedded backend cannot grow: the provider is told to come again, and then it is right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_told_again() {
+    let mut trial = Trial::begin("embedded: disk full, a callback comes", Backend::Embedded).await;
+    let folder = trial.config.embedded.data_dir.clone();
+    let Some(disk) = SmallDisk::mount(&folder) else {
+        eprintln!("skipped: only root can mount a small disk");
+        return;
+    };
+    let server = Server::start(&trial.config).await;
+    let buyer = Buyer::buys(&trial.config, &server).await;
+    let filler = folder.join("filler");
+    let _ = std::fs::write(&filler, vec![0; 200 << 20]);
+    for number in 0..400 {
+        // The first ones may find room in pages that the file has already.
+        let answer = buyer.told(&format!("evt_{number}")).await;
+        trial.injected += 1;
+        match answer {
+            Some((200, false)) => {}
+            Some((503, true)) => break,
+            other => trial.problem(format!("a callback was answered {other:?}")),
+        }
+        if number == 399 {
+            trial.problem("the disk was never full");
+        }
+    }
+    std::fs::remove_file(&filler).unwrap();
+    eventually_within(15, "the repeat is answered 200", || async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        buyer.told("evt_again").await == Some((200, false))
+    })
+    .await;
+    if buyer.order().await != ("paid".to_owned(), 1) {
+        trial.problem(format!("in the end the order is {:?}", buyer.order().await));
+    }
+    trial.finish(vec![server]).await;
+    drop(disk);
 }
