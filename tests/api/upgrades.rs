@@ -94,6 +94,39 @@ async fn distributed_data_of_the_version_before_is_taken_over() {
     upgrade(Backend::Distributed).await;
 }
 
+/// Guards against: two that change the schema at once. An old order is paid at one of them, and expires at none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_instances_that_start_at_once_take_over_the_data_of_the_version_before() {
+    let stores = old_stores(Backend::Distributed).await;
+    let config = stores.config();
+    let (one, other) = tokio::join!(RunningApp::start(&config), RunningApp::start(&config));
+    let running = [one.expect("one starts"), other.expect("the other one starts")];
+    let clients = running.each_ref().map(|running| Client::new(running.address(), &config));
+    for client in &clients {
+        eventually("it is ready", || async { client.get("/readyz", None).await.status == 200 }).await;
+        eventually("an old buyer is known", || async { client.buy(2, 1).await.status == 409 }).await;
+    }
+    let token = clients[0].token(2, Role::Buyer);
+    let orders = clients[0].get("/orders", Some(&token)).await.is(200);
+    let order = &orders["items"][0];
+    assert_eq!((&order["status"], &order["expires_at"]), (&"unpaid".into(), &serde_json::Value::Null), "{order}");
+    let id = order["id"].as_str().unwrap();
+    let paid = serde_json::json!({"reference": "transfer 1"});
+    let admin = clients[1].token(1, Role::Admin);
+    let paid = clients[1].post(&format!("/admin/orders/{id}/mark-paid"), Some(&admin), paid).await.is(200);
+    assert_eq!(paid["status"], "paid");
+    for (user, client) in (100..103).zip(clients.iter().cycle()) {
+        client.buy(user, 1).await.is(202);
+    }
+    clients[1].buy(200, 1).await.is_problem(409, "sold_out");
+    let query = "SELECT COUNT(*) AS n FROM orders WHERE product_id = 1 AND live_user IS NOT NULL";
+    eventually("all are written", || async { stores.number(query).await == 5 }).await;
+    for running in running {
+        running.stop().await;
+    }
+    stores.remove().await;
+}
+
 /// The way back, as the documents describe it: `down.sql` of each newer migration, the newest first. The old orders and
 /// the old shape of the tables are there again.
 async fn downgrade(backend: Backend) {
