@@ -148,9 +148,11 @@ impl System {
             None => return Some(Work::Refused { payment }),
             // It has it already.
             Some(found) if found == held && !self.marks_order_alone() => {}
-            // The first life of the order is dead and not yet released: its units go over to the second.
+            // The first life of the order is dead and not yet released: its units go over to the second. Its entry in flight says
+            // no more than the order's row, which is there.
             Some(found) if found == Held::first(held.order) => {
                 gate.buyers[user_of(held.order)] = Some(held);
+                gate.in_flight &= !bit(held.order);
                 entry = Some(s.unused_call(payment)?);
             }
             // Another payment revives the order, or has: 503.
