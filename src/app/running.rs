@@ -16,8 +16,8 @@ use crate::model::Timestamp;
 use crate::queue::OrderQueue;
 use crate::services::{
     Accounts, AdminLog, Authenticator, Checkout, Deployment, EventExpiry, Expiry, Gates, Health, Holdings, KeyExpiry,
-    KnownProducts, OrderChanges, OrderWriter, Orders, PasswordHasher, Payments, ProductCommands, ProductQueries,
-    Rebuilder, Reconciler, Sweeper, Tokens, UnfinishedSales,
+    KnownProducts, OpenGate, OrderChanges, OrderWriter, Orders, PasswordHasher, PaymentTasks, Payments,
+    ProductCommands, ProductQueries, Rebuilder, Reconciler, Revivals, Sweeper, Tokens, UnfinishedSales,
 };
 use crate::telemetry::Metrics;
 
@@ -57,18 +57,20 @@ impl RunningApp {
 
         let Clients { db, gate, queue, .. } = &clients;
         let stores = || (db.clone(), gate.clone(), queue.clone());
-        let Recovery { deployment, rebuilder, unfinished_sales, gates, reconciler, order_writer } = recovery;
+        let Recovery { deployment, rebuilder, unfinished_sales, gates, reconciler, order_writer, revivals } = recovery;
         let known = Arc::new(KnownProducts::new(db.clone()));
         let currency = config.shop.currency;
         let products = Arc::new(ProductQueries::new(db.clone(), gate.clone(), known.clone(), currency));
-        let catalog = ProductCommands::new(db.clone(), gate.clone(), gates, known.clone(), products.clone(), &config);
+        let catalog =
+            ProductCommands::new(db.clone(), gate.clone(), gates.clone(), known.clone(), products.clone(), &config);
         let (holdings, looking) = Holdings::open(gate.clone(), unfinished_sales.clone());
         background.tasks.spawn(background.supervisor.vital("order-looks", looking));
         let (db_, gate_, queue_) = stores();
         let orders = Orders::new(db_, gate_, queue_, known.clone(), unfinished_sales, holdings, currency);
         let orders = Arc::new(orders);
         let order_changes = Arc::new(OrderChanges::new(db.clone(), orders.clone(), order_writer, metrics.clone()));
-        let payments = open_payments(&clients, &config, &orders, &order_changes, &metrics, &background)?;
+        let late = (revivals, open_gate(gates));
+        let payments = open_payments(&clients, &config, &orders, &order_changes, late, &metrics, &background)?;
         let (db_, gate_, queue_) = stores();
         let health = Arc::new(Health::new(db_, gate_, queue_, background.supervisor.clone(), deployment));
         background.keep("readiness", &health, |health, stop| async move { health.watch(stop).await });
@@ -149,19 +151,31 @@ async fn open_accounts(
     Ok((accounts, authenticator))
 }
 
+/// How a late payment gets the gate that it asks opened.
+fn open_gate(gates: Arc<Gates>) -> OpenGate {
+    Box::new(move |product| {
+        let gates = gates.clone();
+        Box::pin(async move { gates.open_for_late_payment(product).await })
+    })
+}
+
 /// Who takes the money, and what writes down what they tell.
 fn open_payments(
     clients: &Clients,
     config: &Config,
     orders: &Arc<Orders>,
     order_changes: &Arc<OrderChanges>,
+    late: (Arc<Revivals>, OpenGate),
     metrics: &Arc<Metrics>,
     background: &Background,
 ) -> Result<Arc<Payments>, StartError> {
-    let db = &clients.db;
-    let opened = Payments::open(db.clone(), orders.clone(), order_changes.clone(), config, metrics.clone());
-    let (payments, writer, follow_up) = opened.map_err(|error| StartError(format!("payments: {error}")))?;
-    background.keep("payment-callbacks", &Arc::new(writer), |writer, stop| async move { writer.run(stop).await });
+    let (db, gate) = (&clients.db, clients.gate.clone());
+    let opened = Payments::open(db.clone(), gate, orders.clone(), order_changes.clone(), late, config, metrics.clone());
+    let (payments, tasks) = opened.map_err(|error| StartError(format!("payments: {error}")))?;
+    let PaymentTasks { callbacks, late_callbacks, follow_up } = tasks;
+    background.keep("payment-callbacks", &Arc::new(callbacks), |writer, stop| async move { writer.run(stop).await });
+    let late_callbacks = Arc::new(late_callbacks);
+    background.keep("late-payments", &late_callbacks, |writer, stop| async move { writer.run(stop).await });
     background.keep("payment-follow-up", &Arc::new(follow_up), |asking, stop| async move { asking.run(stop).await });
     let events = Arc::new(EventExpiry::new(db.clone()));
     background.keep("payment-event-expiry", &events, |events, stop| async move { events.run(stop).await });
@@ -176,6 +190,7 @@ struct Recovery {
     gates: Arc<Gates>,
     reconciler: Arc<Reconciler>,
     order_writer: Arc<OrderWriter>,
+    revivals: Arc<Revivals>,
 }
 
 impl Recovery {
@@ -221,7 +236,9 @@ impl Recovery {
         let (db_, gate_, gates_) = (db.clone(), gate.clone(), gates.clone());
         let (sales_, deployment_) = (unfinished_sales.clone(), deployment.clone());
         let expiry = Arc::new(Expiry::new(db.clone(), order_writer.clone(), metrics.clone()));
-        let sweeper = Sweeper::new(db_, gate_, order_writer.clone(), gates_, sales_, deployment_, metrics.clone());
+        let revivals = Arc::new(Revivals::new(db.clone(), gate.clone(), metrics.clone()));
+        let writers = (order_writer.clone(), revivals.clone());
+        let sweeper = Sweeper::new(db_, gate_, writers, gates_, sales_, deployment_, metrics.clone());
         if gate.shared().is_some() {
             background.keep("gate-watcher", gate, |gate, stop| async move { gate.watch(stop).await });
         }
@@ -229,7 +246,7 @@ impl Recovery {
         background.keep("expiry", &expiry, |expiry, stop| async move { expiry.run(stop).await });
         background.keep("reconciler", &reconciler, |reconciler, stop| async move { reconciler.run(stop).await });
         background.keep("deployment-watcher", &deployment, |it, stop| async move { it.watch(stop).await });
-        Ok(Self { deployment, rebuilder, unfinished_sales, gates, reconciler, order_writer })
+        Ok(Self { deployment, rebuilder, unfinished_sales, gates, reconciler, order_writer, revivals })
     }
 }
 

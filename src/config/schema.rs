@@ -234,6 +234,8 @@ pub struct Payments {
     pub checkout_url: String,
     /// With `stripe`.
     pub stripe: Stripe,
+    /// What becomes of money that comes for an order that has expired, or that its buyer has cancelled.
+    pub late: Late,
     /// `test` also where others can reach it.
     pub allow_test: bool,
 }
@@ -263,6 +265,15 @@ pub enum Provider {
     External,
     /// Stripe's checkout.
     Stripe,
+}
+
+/// `payments.late`: what becomes of money that comes too late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// It pays the order all the same, if nobody else was promised its units.
+    Revive,
+    /// It is due back.
+    Refund,
 }
 
 /// `log`: what is written to standard error.
@@ -307,6 +318,7 @@ words!(Provider {
     "external" => Provider::External,
     "stripe" => Provider::Stripe
 });
+words!(Late { "revive" => Late::Revive, "refund" => Late::Refund });
 words!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
 
 /// A list of words; in the environment, with commas between them.

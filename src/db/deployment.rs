@@ -43,6 +43,10 @@ pub struct InstanceUse {
     pub queue_name: String,
 }
 
+/// What this program knows of the protocol: late payments are known from [`KNOWS_LATE_PAYMENTS`] on.
+const PROTOCOL: i64 = KNOWS_LATE_PAYMENTS;
+const KNOWS_LATE_PAYMENTS: i64 = 2;
+
 /// An instance that has not said for so many seconds that it runs counts for nothing.
 const SEEN_WITHIN_SECONDS: u32 = 3;
 /// After this, nobody needs to know of it any more: who looks why an instance has died finds what it used until then.
@@ -82,17 +86,19 @@ impl DbConn {
     /// Says what this instance uses, now.
     pub async fn report_instance(&mut self, id: &str, uses: &InstanceUse) -> DbResult<()> {
         let report = sql_query(
-            "INSERT INTO instances (id, redis_id, redis_name, queue_id, queue_name, seen_at) \
-             VALUES (?, ?, ?, ?, ?, UTC_TIMESTAMP(3)) \
+            "INSERT INTO instances (id, redis_id, redis_name, queue_id, queue_name, protocol, seen_at) \
+             VALUES (?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3)) \
              ON DUPLICATE KEY UPDATE redis_id = VALUES(redis_id), redis_name = VALUES(redis_name), \
-                 queue_id = VALUES(queue_id), queue_name = VALUES(queue_name), seen_at = VALUES(seen_at)",
+                 queue_id = VALUES(queue_id), queue_name = VALUES(queue_name), protocol = VALUES(protocol), \
+                 seen_at = VALUES(seen_at)",
         );
         let report = report
             .bind::<Text, _>(id)
             .bind::<Nullable<Text>, _>(&uses.redis_id)
             .bind::<Text, _>(&uses.redis_name)
             .bind::<Nullable<Text>, _>(&uses.queue_id)
-            .bind::<Text, _>(&uses.queue_name);
+            .bind::<Text, _>(&uses.queue_name)
+            .bind::<BigInt, _>(PROTOCOL);
         report.execute(mysql(self)?).await?;
         Ok(())
     }
@@ -104,6 +110,18 @@ impl DbConn {
              WHERE id <> ? AND seen_at > UTC_TIMESTAMP(3) - INTERVAL {SEEN_WITHIN_SECONDS} SECOND"
         ));
         Ok(others.bind::<Text, _>(id).load(mysql(self)?).await?)
+    }
+
+    /// Whether every instance knows late payments that has run within `DEAD_AFTER_MINUTES`. Once it is so, it stays so: a program of a
+    /// version before does not start on this schema. Always in a file, which has one process.
+    pub async fn all_know_late_payments(&mut self) -> DbResult<bool> {
+        let Self::MySql(conn) = self else { return Ok(true) };
+        let old = sql_query(format!(
+            "SELECT id FROM instances WHERE protocol < {KNOWS_LATE_PAYMENTS} \
+             AND seen_at > UTC_TIMESTAMP(3) - INTERVAL {DEAD_AFTER_MINUTES} MINUTE LIMIT 1"
+        ));
+        let old: Vec<InstanceId> = old.load(&mut **conn).await?;
+        Ok(old.is_empty())
     }
 
     /// Forgets this instance, which stops.

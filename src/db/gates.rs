@@ -1,15 +1,16 @@
-//! Queries on the columns of `products` that say which gate may sell.
+//! Queries on the columns of `products` that say which gate may sell, and the lock of its row.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Binary};
+use diesel::sql_types::{BigInt, Binary, Nullable};
 use diesel_async::RunQueryDsl;
 
 use super::conn::{DbConn, on_db};
+use super::diagnosis::diagnosed;
 use super::error::DbResult;
 use super::orders::ORDERS;
 use super::readable::{Row, all, one_by_one, readable};
 use super::schema::{orders, products};
-use crate::model::{OrderId, OrderStatus, ProductId, Purchase, Quantity, Timestamp, UserId};
+use crate::model::{Life, OrderId, OrderStatus, PaymentId, ProductId, Purchase, Quantity, Timestamp, UserId};
 
 /// Stands for the server of a gate that was retired: its sale had ended, and every purchase that it had admitted was
 /// written. Nothing of such a product is on its way.
@@ -33,6 +34,24 @@ impl GateRow {
     pub fn is_retired(&self) -> bool {
         self.server_id == RETIRED
     }
+}
+
+/// What a transaction that holds the product's row needs of it.
+#[derive(Debug, Clone, Copy, Queryable)]
+pub struct ProductLock {
+    /// Units that the sale was given in all, also those that are withheld since: what is enforced. [`crate::model::Sale::stock`] and the
+    /// gate's settings say what is offered.
+    pub stock: i64,
+    /// Units that live orders hold.
+    pub sold: i64,
+    /// Epoch of the gate that may sell.
+    pub gate_epoch: i64,
+    /// Purchases that a gate of an older epoch admitted are late: they become rejected orders.
+    pub gate_fence: i64,
+    /// Units that are offered.
+    pub offered: i64,
+    /// The sale has ended and its gate was retired: nobody can take a unit.
+    pub retired: bool,
 }
 
 /// What the database says of a sale.
@@ -60,10 +79,11 @@ pub struct SaleAudit {
     pub release_due: i64,
 }
 
-one_by_one!(OrderId, (OrderId, UserId, Quantity), (Binary, BigInt, BigInt));
+type LiveOrder = (OrderId, UserId, Quantity, Option<PaymentId>);
+one_by_one!(OrderId, LiveOrder, (Binary, BigInt, BigInt, Nullable<Binary>));
 /// A dead order, and its product with the epoch.
-type DueOrder = (OrderId, UserId, Quantity, ProductId, i64);
-one_by_one!(OrderId, DueOrder, (Binary, BigInt, BigInt, BigInt, BigInt));
+type DueOrder = (OrderId, UserId, Quantity, Option<PaymentId>, ProductId, i64);
+one_by_one!(OrderId, DueOrder, (Binary, BigInt, BigInt, Nullable<Binary>, BigInt, BigInt));
 
 impl DbConn {
     /// Which gate may sell a product.
@@ -73,6 +93,30 @@ impl DbConn {
             .select((products::gate_epoch, products::gate_fence, products::gate_home))
             .filter(products::id.eq(id));
         on_db!(conn, query.get_result(conn).await.optional())
+    }
+
+    /// Locks a product's row until the transaction ends. In SQLite a transaction that writes has locked everything.
+    pub async fn lock_product(&mut self, id: ProductId) -> DbResult<Option<ProductLock>> {
+        let query = products::table
+            .select((
+                products::stock,
+                products::sold,
+                products::gate_epoch,
+                products::gate_fence,
+                products::stock - products::withheld,
+                products::gate_home.eq(RETIRED),
+            ))
+            .filter(products::id.eq(id));
+        match self {
+            DbConn::MySql(conn) => {
+                let row = query.for_update().get_result(&mut **conn).await.optional();
+                diagnosed(&mut **conn, row).await
+            }
+            DbConn::Sqlite(conn) => {
+                let row = query.get_result(&mut **conn).await.optional();
+                diagnosed(&mut **conn, row).await
+            }
+        }
     }
 
     /// Raises the fence: purchases of older epochs can no longer become orders. Only if `epoch` is still the one that may sell.
@@ -137,43 +181,46 @@ impl DbConn {
 
     /// Live orders of a product whose buyers come after `after`, by buyer; `None`: from the first, also if it has a number that
     /// no buyer can have. One that cannot be read is an error: without it a gate would give its unit away once more.
-    pub async fn live_orders_after(
-        &mut self,
-        id: ProductId,
-        after: Option<UserId>,
-        limit: i64,
-    ) -> DbResult<Vec<Purchase>> {
+    pub async fn live_orders_after(&mut self, id: ProductId, after: Option<UserId>, limit: i64) -> DbResult<Vec<Life>> {
         let conn = self;
         let after = after.map_or(i64::MIN, UserId::get);
         let query = orders::table
-            .select((orders::id, orders::user_id, orders::quantity))
+            .select((orders::id, orders::user_id, orders::quantity, orders::revived_by))
             .filter(orders::product_id.eq(id))
             .filter(orders::user_id.gt(after))
             .filter(orders::live_user.is_not_null())
             .order(orders::user_id)
             .limit(limit);
-        let found: Vec<Row<OrderId, (OrderId, UserId, Quantity)>> = on_db!(conn, query.load(conn).await)?;
+        let found: Vec<Row<OrderId, LiveOrder>> = on_db!(conn, query.load(conn).await)?;
         let rows = all(ORDERS, found)?;
-        Ok(rows.into_iter().map(|(order_id, user_id, quantity)| Purchase { order_id, user_id, quantity }).collect())
+        let life = |(order_id, user_id, quantity, revived_by)| Life {
+            purchase: Purchase { order_id, user_id, quantity },
+            revived_by,
+        };
+        Ok(rows.into_iter().map(life).collect())
     }
 
     /// Dead orders whose units the gate has not given back, with their products' epochs. Those of sales that had ended at
     /// `ended_after` are left out: nobody can buy the units.
-    pub async fn release_due(
-        &mut self,
-        ended_after: Timestamp,
-        limit: i64,
-    ) -> DbResult<Vec<(ProductId, i64, Purchase)>> {
+    pub async fn release_due(&mut self, ended_after: Timestamp, limit: i64) -> DbResult<Vec<(ProductId, i64, Life)>> {
         let conn = self;
         let query = orders::table
             .inner_join(products::table)
-            .select((orders::id, orders::user_id, orders::quantity, products::id, products::gate_epoch))
+            .select((
+                orders::id,
+                orders::user_id,
+                orders::quantity,
+                orders::revived_by,
+                products::id,
+                products::gate_epoch,
+            ))
             .filter(orders::release_due.eq(true))
             .filter(products::ends_at.is_null().or(products::ends_at.gt(ended_after)))
             .limit(limit);
         let found: Vec<Row<OrderId, DueOrder>> = on_db!(conn, query.load(conn).await)?;
-        let due =
-            |(order_id, user_id, quantity, product, epoch)| (product, epoch, Purchase { order_id, user_id, quantity });
+        let due = |(order_id, user_id, quantity, revived_by, product, epoch)| {
+            (product, epoch, Life { purchase: Purchase { order_id, user_id, quantity }, revived_by })
+        };
         Ok(readable(ORDERS, found).rows.into_iter().map(due).collect())
     }
 

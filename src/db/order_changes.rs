@@ -3,6 +3,8 @@
 //! Whoever changes orders locks their product's row first ([`DbConn::lock_product`]). Every change is an update `WHERE status =
 //! …`, so whoever comes first has decided, also beside a program that takes no lock.
 
+use std::collections::HashMap;
+
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -15,7 +17,9 @@ use super::error::DbResult;
 use super::orders::ORDERS;
 use super::readable::{Row, all, one, one_by_one, readable};
 use super::schema::{order_changes, orders, users};
-use crate::model::{ChangedBy, OrderChange, OrderId, OrderStatus, ProductId, Purchase, Quantity, Timestamp, UserId};
+use crate::model::{
+    ChangedBy, Life, OrderChange, OrderId, OrderStatus, PaymentId, ProductId, Purchase, Quantity, Timestamp, UserId,
+};
 
 /// Its name where a row of it cannot be read.
 const ORDER_CHANGES: &str = "order_changes";
@@ -35,12 +39,19 @@ pub struct OrderState {
     pub status: OrderStatus,
     /// Its units.
     pub quantity: Quantity,
+    /// The late payment that revived it.
+    pub revived_by: Option<PaymentId>,
 }
 
 impl OrderState {
     /// The purchase that it came from, as the gate knows it.
     pub fn purchase(&self) -> Purchase {
         Purchase { order_id: self.id, user_id: self.user_id, quantity: self.quantity }
+    }
+
+    /// The life that it is in, or was in last.
+    pub fn life(&self) -> Life {
+        Life { purchase: self.purchase(), revived_by: self.revived_by }
     }
 }
 
@@ -78,12 +89,19 @@ struct ChangeRow {
 const COUNT_UNITS: &str = "UPDATE products SET sold = sold + ?, paid = CASE WHEN paid + ? < 0 THEN 0 ELSE paid + ? END \
     WHERE id = ? AND sold + ? BETWEEN 0 AND stock";
 
-one_by_one!(OrderId, OrderState, (Binary, BigInt, BigInt, Text, BigInt));
+one_by_one!(OrderId, OrderState, (Binary, BigInt, BigInt, Text, BigInt, Nullable<Binary>));
+one_by_one!(OrderId, (OrderId, ChangedBy), (Binary, Text));
 one_by_one!(
     i64,
     OrderChange,
     (BigInt, SqlTimestamp, Text, Text, Text, Nullable<BigInt>, Nullable<Text>, Nullable<Text>)
 );
+
+/// The columns of [`OrderState`], in its order.
+#[diesel::dsl::auto_type]
+fn state_columns() -> _ {
+    (orders::id, orders::user_id, orders::product_id, orders::status, orders::quantity, orders::revived_by)
+}
 
 impl DbConn {
     /// The time by which deadlines count: the server's, which all instances share; of a file, this machine's.
@@ -100,9 +118,7 @@ impl DbConn {
     /// Where an order stands.
     pub async fn order_state(&mut self, id: OrderId) -> DbResult<Option<OrderState>> {
         let conn = self;
-        let query = orders::table
-            .select((orders::id, orders::user_id, orders::product_id, orders::status, orders::quantity))
-            .filter(orders::id.eq(id));
+        let query = orders::table.select(state_columns()).filter(orders::id.eq(id));
         let found: Option<Row<OrderId, OrderState>> = on_db!(conn, query.get_result(conn).await.optional())?;
         one(ORDERS, found)
     }
@@ -110,9 +126,7 @@ impl DbConn {
     /// Where these orders stand, those that there are.
     pub async fn order_states(&mut self, ids: &[OrderId]) -> DbResult<Vec<OrderState>> {
         let conn = self;
-        let query = orders::table
-            .select((orders::id, orders::user_id, orders::product_id, orders::status, orders::quantity))
-            .filter(orders::id.eq_any(ids));
+        let query = orders::table.select(state_columns()).filter(orders::id.eq_any(ids));
         let found: Vec<Row<OrderId, OrderState>> = on_db!(conn, query.load(conn).await)?;
         all(ORDERS, found)
     }
@@ -121,7 +135,7 @@ impl DbConn {
     pub async fn unpaid_of(&mut self, ids: &[OrderId]) -> DbResult<Vec<OrderState>> {
         let conn = self;
         let query = orders::table
-            .select((orders::id, orders::user_id, orders::product_id, orders::status, orders::quantity))
+            .select(state_columns())
             .filter(orders::id.eq_any(ids))
             .filter(orders::status.eq(OrderStatus::Unpaid));
         let found: Vec<Row<OrderId, OrderState>> = on_db!(conn, query.load(conn).await)?;
@@ -166,6 +180,46 @@ impl DbConn {
             conn.keep_changes(orders, change).await?;
         }
         Ok(changed)
+    }
+
+    /// Makes a dead order that was never revived paid by a late payment, if it stands where the change begins. The gate has nothing to
+    /// give back any more: what its first life had is the second one's. False: it stands elsewhere.
+    ///
+    /// `DbError::Duplicate` when its buyer has another live order of the product.
+    pub async fn revive_order(&mut self, order: &OrderState, by: PaymentId, change: &NewChange) -> DbResult<bool> {
+        let conn = self;
+        let dead = orders::table
+            .filter(orders::id.eq(order.id))
+            .filter(orders::status.eq(change.from))
+            .filter(orders::live_user.is_null())
+            .filter(orders::revived_by.is_null());
+        let set = (
+            orders::status.eq(change.to),
+            orders::updated_at.eq(change.at),
+            orders::paid_at.eq(Some(change.at)),
+            orders::live_user.eq(Some(order.user_id)),
+            orders::revived_by.eq(Some(by)),
+            orders::release_due.eq(None::<bool>),
+        );
+        if on_db!(conn, diesel::update(dead).set(set).execute(conn).await)? != 1 {
+            return Ok(false);
+        }
+        conn.keep_changes(&[(order.id, change.reason.clone())], change).await?;
+        Ok(true)
+    }
+
+    /// Who has changed each of these orders last, as far as that can be read.
+    pub async fn last_changed_by(&mut self, ids: &[OrderId]) -> DbResult<HashMap<OrderId, ChangedBy>> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let conn = self;
+        let query = order_changes::table
+            .select((order_changes::order_id, order_changes::changed_by))
+            .filter(order_changes::order_id.eq_any(ids))
+            .order(order_changes::id);
+        let found: Vec<Row<OrderId, (OrderId, ChangedBy)>> = on_db!(conn, query.load(conn).await)?;
+        Ok(readable(ORDER_CHANGES, found).rows.into_iter().collect())
     }
 
     async fn keep_changes(&mut self, orders: &[(OrderId, Option<String>)], change: &NewChange) -> DbResult<()> {

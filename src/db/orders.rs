@@ -12,7 +12,9 @@ use super::readable::{Row, all, one, one_by_one, readable};
 use super::revisions::BEFORE_REVISIONS;
 use super::revisions::RevisionRow;
 use super::schema::{orders, product_revisions, products};
-use crate::model::{Order, OrderId, OrderStatus, ProductId, Purchase, Quantity, RejectReason, Timestamp, UserId};
+use crate::model::{
+    Life, Order, OrderId, OrderStatus, PaymentId, ProductId, Purchase, Quantity, RejectReason, Timestamp, UserId,
+};
 
 /// Its name where a row of it cannot be read.
 pub(super) const ORDERS: &str = "orders";
@@ -72,7 +74,7 @@ pub struct WrittenOrder {
 }
 
 /// The index of a sale's orders ends with the row's number.
-const LIVE_ORDERS_BY_ROW: &str = "SELECT rowid AS place, id, user_id, quantity FROM orders \
+const LIVE_ORDERS_BY_ROW: &str = "SELECT rowid AS place, id, user_id, quantity, revived_by FROM orders \
     WHERE product_id = ? AND rowid > ? AND live_user IS NOT NULL ORDER BY rowid LIMIT ?";
 
 #[derive(QueryableByName)]
@@ -85,6 +87,8 @@ struct HeldRow {
     user_id: i64,
     #[diesel(sql_type = BigInt)]
     quantity: i64,
+    #[diesel(sql_type = Nullable<Binary>)]
+    revived_by: Option<Vec<u8>>,
 }
 
 diesel::define_sql_function! {
@@ -196,10 +200,10 @@ impl DbConn {
         product: ProductId,
         cursor: i64,
         limit: i64,
-    ) -> DbResult<(Vec<Purchase>, Option<i64>)> {
+    ) -> DbResult<(Vec<Life>, Option<i64>)> {
         let Self::Sqlite(_) = self else {
             let page = self.live_orders_after(product, UserId::try_from(cursor).ok(), limit).await?;
-            let next = page.last().map(|last| last.user_id.get());
+            let next = page.last().map(|last| last.purchase.user_id.get());
             return Ok((page, next));
         };
         let conn = self;
@@ -213,11 +217,20 @@ impl DbConn {
         Ok((all(ORDERS, rows)?, next))
     }
 
-    /// Notes that the gate has given the units of these dead orders back.
-    pub async fn clear_release_due(&mut self, ids: &[OrderId]) -> DbResult<()> {
+    /// Notes that the gate has given the units of these lives back. One that has been followed by another leaves it to that.
+    pub async fn clear_release_due(&mut self, ended: &[Life]) -> DbResult<()> {
         let conn = self;
-        let dead = orders::table.filter(orders::id.eq_any(ids));
-        on_db!(conn, diesel::update(dead).set(orders::release_due.eq(None::<bool>)).execute(conn).await)?;
+        let first = |life: &&Life| life.revived_by.is_none();
+        let ids: Vec<OrderId> = ended.iter().filter(first).map(|life| life.purchase.order_id).collect();
+        if !ids.is_empty() {
+            let dead = orders::table.filter(orders::id.eq_any(ids)).filter(orders::revived_by.is_null());
+            on_db!(conn, diesel::update(dead).set(orders::release_due.eq(None::<bool>)).execute(conn).await)?;
+        }
+        for Life { purchase, revived_by } in ended.iter().filter(|life| life.revived_by.is_some()) {
+            let dead =
+                orders::table.filter(orders::id.eq(purchase.order_id)).filter(orders::revived_by.eq(*revived_by));
+            on_db!(conn, diesel::update(dead).set(orders::release_due.eq(None::<bool>)).execute(conn).await)?;
+        }
         Ok(())
     }
 
@@ -261,8 +274,10 @@ impl DbConn {
     }
 }
 
-fn read_held(row: &HeldRow) -> Result<Purchase, String> {
+fn read_held(row: &HeldRow) -> Result<Life, String> {
     let order_id = OrderId::from_stored(&row.id)?;
     let quantity = row.quantity.try_into().map_err(|problem| format!("quantity {problem}"))?;
-    Ok(Purchase { order_id, user_id: UserId::from_stored(row.user_id)?, quantity })
+    let purchase = Purchase { order_id, user_id: UserId::from_stored(row.user_id)?, quantity };
+    let revived_by = row.revived_by.as_deref().map(PaymentId::from_stored).transpose()?;
+    Ok(Life { purchase, revived_by })
 }

@@ -239,6 +239,26 @@ impl DbConn {
         Ok(())
     }
 
+    /// Notes what became of a late payment. Its reference stays as it is.
+    pub async fn decide_payment(&mut self, id: PaymentId, to: PaymentStatus, at: Timestamp) -> DbResult<()> {
+        let conn = self;
+        let asked = (payments::ask_at.eq(ask_at(to, at)), payments::asked.eq(0));
+        let set =
+            (payments::status.eq(to), payments::pending_order.eq(None::<OrderId>), payments::updated_at.eq(at), asked);
+        on_db!(conn, diesel::update(payments::table.filter(payments::id.eq(id))).set(set).execute(conn).await)?;
+        Ok(())
+    }
+
+    /// Notes the provider's own id of a payment of which nothing is decided yet, for itself.
+    ///
+    /// `DbError::Duplicate` when another payment has it.
+    pub async fn note_reference(&mut self, id: PaymentId, reference: &str) -> DbResult<()> {
+        let conn = self;
+        let set = (payments::reference.eq(Some(reference)), payments::unique_reference.eq(Some(reference)));
+        on_db!(conn, diesel::update(payments::table.filter(payments::id.eq(id))).set(set).execute(conn).await)?;
+        Ok(())
+    }
+
     /// Notes that the money which paid an order must be given back, or was.
     pub async fn change_paying_payment(&mut self, order: OrderId, to: PaymentStatus, at: Timestamp) -> DbResult<()> {
         let conn = self;

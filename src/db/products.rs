@@ -93,20 +93,6 @@ impl Offer {
     }
 }
 
-/// What a transaction that holds the product's row needs of it.
-#[derive(Debug, Clone, Copy, Queryable)]
-pub struct ProductLock {
-    /// Units that the sale was given in all, also those that are withheld since: what is enforced. [`Sale::stock`] and the
-    /// gate's settings say what is offered.
-    pub stock: i64,
-    /// Units that live orders hold.
-    pub sold: i64,
-    /// Epoch of the gate that may sell.
-    pub gate_epoch: i64,
-    /// Purchases that a gate of an older epoch admitted are late: they become rejected orders.
-    pub gate_fence: i64,
-}
-
 diesel::define_sql_function! {
     /// The id that the last `INSERT` of this session generated (MySQL).
     fn last_insert_id() -> diesel::sql_types::BigInt;
@@ -280,23 +266,6 @@ impl DbConn {
         let change = products::sold.eq(products::sold + units);
         let rows = on_db!(conn, diesel::update(product).set(change).execute(conn).await)?;
         Ok(rows == 1)
-    }
-
-    /// Locks a product's row until the transaction ends. In SQLite a transaction that writes has locked everything.
-    pub async fn lock_product(&mut self, id: ProductId) -> DbResult<Option<ProductLock>> {
-        let query = products::table
-            .select((products::stock, products::sold, products::gate_epoch, products::gate_fence))
-            .filter(products::id.eq(id));
-        match self {
-            DbConn::MySql(conn) => {
-                let row = query.for_update().get_result(&mut **conn).await.optional();
-                diagnosed(&mut **conn, row).await
-            }
-            DbConn::Sqlite(conn) => {
-                let row = query.get_result(&mut **conn).await.optional();
-                diagnosed(&mut **conn, row).await
-            }
-        }
     }
 }
 

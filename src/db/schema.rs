@@ -85,6 +85,7 @@ diesel::table! {
         revision -> Nullable<BigInt>,
         quantity -> BigInt,
         paid_at -> Nullable<Timestamp>,
+        revived_by -> Nullable<Binary>,
     }
 }
 

@@ -60,16 +60,17 @@ text_column!(ChangedBy {
     ChangedBy::System => "system",
 });
 
-/// Everything that can become of an order once it is written, and by whom. A rejected order stays what it is.
-const TRANSITIONS: [(OrderStatus, OrderStatus, &[ChangedBy]); 6] = [
-    (OrderStatus::Unpaid, OrderStatus::Paid, &[ChangedBy::Provider, ChangedBy::Admin]),
-    (OrderStatus::Unpaid, OrderStatus::Cancelled, &[ChangedBy::Buyer, ChangedBy::Admin]),
-    (OrderStatus::Unpaid, OrderStatus::Expired, &[ChangedBy::Expiry]),
+/// Everything that can become of an order once it is written, by whom, and, of a dead one, who must have ended it: what the merchant
+/// or the provider has ended stays so. A rejected order stays what it is, too.
+const TRANSITIONS: [(OrderStatus, OrderStatus, &[ChangedBy], Option<ChangedBy>); 6] = [
+    (OrderStatus::Unpaid, OrderStatus::Paid, &[ChangedBy::Provider, ChangedBy::Admin], None),
+    (OrderStatus::Unpaid, OrderStatus::Cancelled, &[ChangedBy::Buyer, ChangedBy::Admin], None),
+    (OrderStatus::Unpaid, OrderStatus::Expired, &[ChangedBy::Expiry], None),
     // With the money given back.
-    (OrderStatus::Paid, OrderStatus::Cancelled, &[ChangedBy::Admin, ChangedBy::Provider]),
+    (OrderStatus::Paid, OrderStatus::Cancelled, &[ChangedBy::Admin, ChangedBy::Provider], None),
     // Paid too late, and its units are still to be had.
-    (OrderStatus::Expired, OrderStatus::Paid, &[ChangedBy::Provider]),
-    (OrderStatus::Cancelled, OrderStatus::Paid, &[ChangedBy::Provider]),
+    (OrderStatus::Expired, OrderStatus::Paid, &[ChangedBy::Provider], Some(ChangedBy::Expiry)),
+    (OrderStatus::Cancelled, OrderStatus::Paid, &[ChangedBy::Provider], Some(ChangedBy::Buyer)),
 ];
 
 impl OrderStatus {
@@ -78,9 +79,21 @@ impl OrderStatus {
         matches!(self, Self::Unpaid | Self::Paid)
     }
 
-    /// Whether an order that stands here may be brought there by them.
+    /// Whether a live order that stands here may be brought there by them.
     pub fn may_become(self, to: Self, by: ChangedBy) -> bool {
-        TRANSITIONS.iter().any(|(from, then, who)| (*from, *then) == (self, to) && who.contains(&by))
+        self.may_then_become(to, by, None)
+    }
+
+    /// Whether a dead order that stands here may be brought there by them, if it was ended by `ended_by`.
+    pub fn may_be_revived(self, to: Self, by: ChangedBy, ended_by: ChangedBy) -> bool {
+        self.may_then_become(to, by, Some(ended_by))
+    }
+
+    fn may_then_become(self, to: Self, by: ChangedBy, ended_by: Option<ChangedBy>) -> bool {
+        let allows = |(from, then, who, ended): &(Self, Self, &[ChangedBy], _)| {
+            (*from, *then, *ended) == (self, to, ended_by) && who.contains(&by)
+        };
+        TRANSITIONS.iter().any(allows)
     }
 }
 
@@ -201,8 +214,12 @@ mod tests {
         for from in STATUSES {
             for to in STATUSES {
                 for by in ANYBODY {
+                    let change = format!("{} -> {} by {}", from.as_str(), to.as_str(), by.as_str());
                     if from.may_become(to, by) {
-                        allowed.push(format!("{} -> {} by {}", from.as_str(), to.as_str(), by.as_str()));
+                        allowed.push(change.clone());
+                    }
+                    for ended_by in ANYBODY.into_iter().filter(|ended_by| from.may_be_revived(to, by, *ended_by)) {
+                        allowed.push(format!("{change}, ended by {}", ended_by.as_str()));
                     }
                 }
             }
@@ -215,8 +232,8 @@ mod tests {
             "unpaid -> expired by expiry",
             "paid -> cancelled by admin",
             "paid -> cancelled by provider",
-            "cancelled -> paid by provider",
-            "expired -> paid by provider",
+            "cancelled -> paid by provider, ended by buyer",
+            "expired -> paid by provider, ended by expiry",
         ];
         assert_eq!(allowed, expected);
     }
@@ -227,6 +244,9 @@ mod tests {
             for status in STATUSES {
                 assert!(!status.may_become(status, by));
                 assert!(!OrderStatus::Rejected.may_become(status, by) && !status.may_become(OrderStatus::Rejected, by));
+                for ended_by in ANYBODY {
+                    assert!(!OrderStatus::Rejected.may_be_revived(status, by, ended_by));
+                }
                 assert!(!OrderStatus::Queued.may_become(status, by), "the row is the decision");
             }
         }

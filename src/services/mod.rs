@@ -33,5 +33,8 @@ pub use orders::{
     Orders, UnfinishedSales, WriteOutcome, change_order,
 };
 pub use page::Page;
-pub use payments::{CallbackWriter, EventExpiry, FollowUp, PaymentView, Payments, TestOutcome, TestPage};
+pub use payments::{
+    CallbackWriter, EventExpiry, FollowUp, LateCallbackWriter, OpenGate, PaymentTasks, PaymentView, Payments, Revivals,
+    TestOutcome, TestPage,
+};
 pub use recovery::{Audit, Gates, Rebuilder, Reconciler, Replay, Sweeper};

@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 use super::memory::{LoadedBuyers, MemoryGate};
 use super::redis::RedisGate;
 use super::shared::SharedGate;
-use super::types::{Admission, GateError, GateView, Holding, Stale};
+use super::types::{Admission, GateError, GateView, Holding, PaymentAdmission, Release, Stale};
 use crate::config;
-use crate::model::{Denial, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
+use crate::model::{Denial, LatePayment, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
 
 /// Identity of a gate in this process.
 const EMBEDDED_SERVER_ID: &str = "embedded";
@@ -77,12 +77,36 @@ impl StockGate {
         }
     }
 
-    /// Gives back the units of orders that are dead in the database, where the reservation is still theirs (I6).
-    /// `epoch` is the product's as the transaction read it that found the orders dead.
-    pub async fn release(&self, product: ProductId, epoch: i64, purchases: &[Purchase]) -> Result<(), GateError> {
+    /// Gives back the units of lives that have ended in the database, where the reservation is still theirs (I6): another life of
+    /// the same order keeps its own. `epoch` is the product's as the transaction read it that found the orders dead.
+    pub async fn release<T: Into<Release> + Copy>(
+        &self,
+        product: ProductId,
+        epoch: i64,
+        ended: &[T],
+    ) -> Result<(), GateError> {
+        let ended: Vec<Release> = ended.iter().map(|ended| (*ended).into()).collect();
         match self {
-            Self::Memory(gate) => gate.release(product, epoch, purchases),
-            Self::Redis(gate) => gate.release(product, epoch, purchases).await,
+            Self::Memory(gate) => gate.release(product, epoch, &ended),
+            Self::Redis(gate) => gate.release(product, epoch, &ended).await,
+        }
+    }
+
+    /// Takes the units of a dead order for a late payment, all or none; window, pause and rate limit do not count. If its first life
+    /// still holds them, they go over. Repeating it takes nothing twice.
+    pub async fn admit_payment(&self, product: ProductId, late: &LatePayment) -> Result<PaymentAdmission, GateError> {
+        match self {
+            Self::Memory(gate) => gate.admit_payment(product, late),
+            Self::Redis(gate) => gate.admit_payment(product, late).await,
+        }
+    }
+
+    /// Marks the reservation of a late payment as revived: the database has its order, live again. The entry in flight of this call
+    /// goes, and no other of the payment. `epoch` as for [`StockGate::release`].
+    pub async fn mark_revived(&self, product: ProductId, epoch: i64, late: &LatePayment) -> Result<(), GateError> {
+        match self {
+            Self::Memory(gate) => gate.mark_revived(product, epoch, late),
+            Self::Redis(gate) => gate.mark_revived(product, epoch, late).await,
         }
     }
 
@@ -209,7 +233,7 @@ impl StockGate {
         }
     }
 
-    /// What was admitted more than `age` ago and is still in flight, `most` purchases at most.
+    /// What was admitted more than `age` ago and is still in flight, `most` purchases and late payments at most.
     pub async fn stale(&self, product: ProductId, age: Duration, most: usize) -> Result<Stale, GateError> {
         match self {
             Self::Memory(gate) => gate.stale(product, age, most),

@@ -16,4 +16,6 @@ pub use self::memory::LoadedBuyers;
 pub use self::rate_limiter::RATE_WINDOW;
 pub use self::redis::Staging;
 pub use self::shared::SharedGate;
-pub use self::types::{Admission, Answer, FoundGate, GateError, GateOwner, GateView, Holding, Inspection, Stale};
+pub use self::types::{
+    Admission, Answer, FoundGate, GateError, GateOwner, GateView, Holding, Inspection, PaymentAdmission, Release, Stale,
+};

@@ -2,7 +2,7 @@
 
 use super::redis::{RedisGate, Staging};
 use super::types::{Answer, GateError, GateOwner, Inspection};
-use crate::model::{ProductId, Purchase, SaleSettings};
+use crate::model::{Life, ProductId, Purchase, SaleSettings};
 
 /// The steps of a rebuild, for a gate outside this process.
 #[derive(Clone, Copy)]
@@ -42,7 +42,7 @@ impl SharedGate<'_> {
     }
 
     /// Loads buyers.
-    pub async fn add_staged(self, staging: &mut Staging, held: &[Purchase]) -> Result<(), GateError> {
+    pub async fn add_staged(self, staging: &mut Staging, held: &[Life]) -> Result<(), GateError> {
         self.0.add_staged(staging, held).await
     }
 

@@ -1,6 +1,8 @@
 //! What the gate is asked and what it answers.
 
-use crate::model::{Denial, OrderId, ProductId, Purchase, PurchaseGroup, Quantity, Revision, SaleState, Terms};
+use crate::model::{
+    Call, Denial, LatePayment, Life, OrderId, ProductId, Purchase, PurchaseGroup, Quantity, Revision, SaleState, Terms,
+};
 
 /// What the gate answers to the purchases of one call, all of one product.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,10 +38,56 @@ pub enum Answer {
         /// The revision of its click.
         revision: Revision,
     },
+    /// The buyer holds units under this order, which a late payment revives or has revived: only its row says whether it is live.
+    Revived(OrderId),
     /// The buyer gets nothing.
     Denied(Denial),
     /// The buyer has a reservation that nobody can read: it may stand for a promise.
     Unreadable,
+}
+
+/// What the gate answers to a late payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PaymentAdmission {
+    /// The units of its order are held for it.
+    Admitted {
+        /// Epoch of the gate.
+        epoch: i64,
+        /// By this call, which has an entry in flight now; else by an earlier one.
+        is_new: bool,
+    },
+    /// Another payment revives the order, or has.
+    Busy,
+    /// Too few units remain, or the buyer holds some under another order.
+    Refused,
+}
+
+/// What is to be given back to the gate: the units of a life that has ended, and, after a late payment that did not succeed, the
+/// entry in flight of its call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Release {
+    /// The life.
+    pub life: Life,
+    /// The call of a late payment.
+    pub call: Option<Call>,
+}
+
+impl From<Life> for Release {
+    fn from(life: Life) -> Self {
+        Self { life, call: None }
+    }
+}
+
+impl From<Purchase> for Release {
+    fn from(purchase: Purchase) -> Self {
+        Life::from(purchase).into()
+    }
+}
+
+impl From<LatePayment> for Release {
+    fn from(late: LatePayment) -> Self {
+        Self { life: late.life(), call: Some(late.call) }
+    }
 }
 
 /// What an open gate shows of its sale.
@@ -63,7 +111,7 @@ pub struct GateView {
     pub knows_terms: bool,
 }
 
-/// Purchases that were admitted long ago and are still in flight.
+/// Purchases and late payments that were admitted long ago and are still in flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stale {
     /// Epoch of their gate.
@@ -72,10 +120,12 @@ pub struct Stale {
     pub purchases: Vec<Purchase>,
     /// The revision of each one's click, in the same order.
     pub revisions: Vec<Revision>,
+    /// The late payments, the oldest first.
+    pub late: Vec<LatePayment>,
 }
 
 impl Stale {
-    /// As purchase groups, one for purchases in a row that have one revision.
+    /// Its purchases as groups, one for purchases in a row that have one revision.
     pub fn into_groups(self, product_id: ProductId) -> Vec<PurchaseGroup> {
         let mut groups: Vec<PurchaseGroup> = Vec::new();
         for (purchase, revision) in self.purchases.into_iter().zip(self.revisions) {

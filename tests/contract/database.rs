@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use seckill::config::Backend;
 use seckill::db::{Db, DbError, NewDeadline, NewKey, NewProduct, ProductChange};
-use seckill::model::{ProductId, Purchase, PurchaseGroup, Quantity, Role, Timestamp, Username};
+use seckill::model::{Life, ProductId, Purchase, PurchaseGroup, Quantity, Role, Timestamp, Username};
 use seckill::services::KnownProducts;
 
 use crate::support::Stores;
@@ -10,7 +10,7 @@ use crate::{on_both_backends, product, purchase, user};
 
 const PRICE_CENTS: i64 = 19_900;
 
-async fn database(stores: &Stores) -> Db {
+pub async fn database(stores: &Stores) -> Db {
     let config = stores.config();
     match config.backend {
         Backend::Embedded => {
@@ -26,7 +26,7 @@ async fn database(stores: &Stores) -> Db {
     }
 }
 
-async fn new_product(db: &Db, stock: i64) -> ProductId {
+pub async fn new_product(db: &Db, stock: i64) -> ProductId {
     let row = NewProduct {
         name: "Sneaker".to_owned(),
         description: "größer · 更大".to_owned(),
@@ -44,7 +44,7 @@ async fn new_product(db: &Db, stock: i64) -> ProductId {
     db.transaction(move |conn| Box::pin(async move { conn.insert_product(&row).await })).await.unwrap()
 }
 
-async fn sell(db: &Db, product_id: ProductId, epoch: i64, items: &[Purchase]) -> bool {
+pub async fn sell(db: &Db, product_id: ProductId, epoch: i64, items: &[Purchase]) -> bool {
     db.sell(vec![PurchaseGroup { product_id, epoch, revision: None, items: items.to_vec() }], None).await.unwrap()
 }
 
@@ -70,7 +70,7 @@ on_both_backends! {
         let sum = format!("SELECT CAST(SUM(quantity) AS SIGNED) AS n FROM orders WHERE product_id = {id}");
         assert_eq!(stores.number(&sum).await, 5);
         let page = db.read(move |conn| Box::pin(conn.live_orders_page(id, 0, 10))).await.unwrap().0;
-        let mut quantities: Vec<_> = page.iter().map(|order| (order.user_id.get(), order.quantity.get())).collect();
+        let mut quantities: Vec<_> = page.iter().map(|life| (life.purchase.user_id.get(), life.purchase.quantity.get())).collect();
         quantities.sort();
         assert_eq!(quantities, [(1, 2), (2, 1), (4, 2)]);
         let audit = db.read(move |conn| Box::pin(conn.audit_sale(id))).await.unwrap().unwrap();
@@ -312,17 +312,17 @@ on_both_backends! {
         let (mut cursor, mut found, mut pages) = (0, Vec::new(), 0);
         loop {
             let page = db.read(move |conn| Box::pin(conn.live_orders_page(id, cursor, 7)));
-            let (purchases, next) = page.await.unwrap();
-            found.extend(purchases);
+            let (lives, next) = page.await.unwrap();
+            found.extend(lives);
             pages += 1;
             match next {
                 Some(next) => cursor = next,
                 None => break,
             }
         }
-        found.sort_by_key(|purchase| purchase.user_id);
+        found.sort_by_key(|life| life.purchase.user_id);
         bought.sort_by_key(|purchase| purchase.user_id);
-        assert_eq!((found, pages), (bought, 8));
+        assert_eq!((found, pages), (bought.into_iter().map(Life::from).collect(), 8));
     }
 
     /// A query each would take seconds.

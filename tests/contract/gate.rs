@@ -12,7 +12,7 @@ use crate::{on_both_backends, product, purchase, user};
 pub const EPOCH: i64 = 1;
 const SOLD_OUT: Answer = Answer::Denied(Denial::SoldOut);
 
-fn now_and(seconds: i64) -> Timestamp {
+pub fn now_and(seconds: i64) -> Timestamp {
     Timestamp::from_unix_ms(Timestamp::now().unix_ms() + seconds * 1000).unwrap()
 }
 
@@ -28,14 +28,14 @@ pub fn gate(stores: &Stores) -> StockGate {
     }
 }
 
-async fn open(stores: &Stores, id: i64, settings: SaleSettings) -> (StockGate, ProductId) {
+pub async fn open(stores: &Stores, id: i64, settings: SaleSettings) -> (StockGate, ProductId) {
     let gate = gate(stores);
     let server_id = gate.server_id().await.unwrap();
     gate.open_new(product(id), &server_id, EPOCH, &settings).await.unwrap();
     (gate, product(id))
 }
 
-async fn answers(gate: &StockGate, id: ProductId, purchases: &[Purchase]) -> Vec<Answer> {
+pub async fn answers(gate: &StockGate, id: ProductId, purchases: &[Purchase]) -> Vec<Answer> {
     match gate.reserve(id, purchases).await.unwrap() {
         Admission::Open { epoch: EPOCH, answers, .. } => answers,
         other => panic!("{other:?}"),
@@ -50,7 +50,7 @@ fn watched(gate: StockGate) -> (Arc<StockGate>, CancellationToken) {
     (gate, stop)
 }
 
-async fn view(gate: &StockGate, id: ProductId) -> Option<GateView> {
+pub async fn view(gate: &StockGate, id: ProductId) -> Option<GateView> {
     gate.view(&[id]).await.unwrap()[0]
 }
 
@@ -405,7 +405,7 @@ async fn a_rebuilt_gate_is_not_taken_for_the_one_before() {
         let shared = other.shared().unwrap();
         shared.close(id, &server_id, next).await.unwrap();
         let mut staging = shared.stage(id, &server_id, next).await.unwrap();
-        shared.add_staged(&mut staging, &[held]).await.unwrap();
+        shared.add_staged(&mut staging, &[held.into()]).await.unwrap();
         shared.install(staging, &settings(2)).await.unwrap();
         assert_eq!(view(&other, id).await.unwrap().taken, 2, "units are loaded with their buyers");
         let rebuilt = Instant::now();

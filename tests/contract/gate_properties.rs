@@ -13,7 +13,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 use seckill::config::Backend;
-use seckill::model::{Denial, OrderId, ProductId, Purchase, Quantity, SaleSettings, Terms, UserId};
+use seckill::model::{
+    Denial, LatePayment, Life, OrderId, PaymentId, ProductId, Purchase, Quantity, SaleSettings, Terms, UserId,
+};
 use seckill::stock::{Admission, GateError, LoadedBuyers, RATE_WINDOW, StockGate};
 use tokio::runtime::Handle;
 
@@ -35,6 +37,12 @@ enum Step {
     MarkWritten(Vec<Pick>),
     Release(Vec<Pick>),
     ReleaseOfEpoch(i64, Vec<Pick>),
+    /// A late payment of an order: the first or the second one that there is of it.
+    AdmitPayment(Pick, usize),
+    /// Of what was asked for late payments, counted from the last one.
+    MarkRevived(usize),
+    ReleaseLate(usize),
+    ReleaseRevived(usize),
     /// The version relative to the gate's: an old one must change nothing.
     Configure {
         newer_by: i64,
@@ -69,9 +77,13 @@ enum Which {
     OfAnother,
 }
 
-fn picks(order: impl Strategy<Value = Which>) -> impl Strategy<Value = Vec<Pick>> {
+fn pick(order: impl Strategy<Value = Which>) -> impl Strategy<Value = Pick> {
     let quantity = prop_oneof![4 => Just(1), 2 => Just(2), 1 => Just(3)];
-    vec((1..=USERS, order, quantity).prop_map(|(user, order, quantity)| Pick { user, order, quantity }), 1..=4)
+    (1..=USERS, order, quantity).prop_map(|(user, order, quantity)| Pick { user, order, quantity })
+}
+
+fn picks(order: impl Strategy<Value = Which>) -> impl Strategy<Value = Vec<Pick>> {
+    vec(pick(order), 1..=4)
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -90,6 +102,10 @@ fn step() -> impl Strategy<Value = Step> {
         5 => picks(known()).prop_map(Step::MarkWritten),
         6 => picks(known()).prop_map(Step::Release),
         1 => (other_epoch, picks(known())).prop_map(|(epoch, picks)| Step::ReleaseOfEpoch(epoch, picks)),
+        6 => (pick(known()), 0..2_usize).prop_map(|(pick, payment)| Step::AdmitPayment(pick, payment)),
+        2 => (0..4_usize).prop_map(Step::MarkRevived),
+        2 => (0..4_usize).prop_map(Step::ReleaseLate),
+        2 => (0..4_usize).prop_map(Step::ReleaseRevived),
         3 => configure.prop_map(|(newer_by, stock, paused, most)| Step::Configure { newer_by, stock, paused, most }),
         1 => Just(Step::Restart),
         1 => wait.prop_map(Step::Wait),
@@ -103,6 +119,9 @@ struct Trial<'a> {
     id: ProductId,
     model: Model,
     drawn: BTreeMap<i64, Vec<(OrderId, Quantity)>>,
+    payments: BTreeMap<OrderId, [PaymentId; 2]>,
+    /// What the gate was asked of late payments.
+    asked: Vec<LatePayment>,
 }
 
 impl<'a> Trial<'a> {
@@ -111,7 +130,8 @@ impl<'a> Trial<'a> {
         let (gate, id) = (gate(stores), product(1 + OPENED.fetch_add(1, Relaxed)));
         let settings = with_most(settings(STOCK), 2);
         gate.open_new(id, &gate.server_id().await?, EPOCH, &settings).await?;
-        Ok(Self { stores, gate, id, model: Model::new(settings), drawn: BTreeMap::new() })
+        let (drawn, payments) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { stores, gate, id, model: Model::new(settings), drawn, payments, asked: Vec::new() })
     }
 
     fn find(&mut self, picks: &[Pick]) -> Vec<Purchase> {
@@ -152,12 +172,42 @@ impl<'a> Trial<'a> {
             Step::Release(picks) => {
                 let purchases = self.find(picks);
                 self.gate.release(self.id, EPOCH, &purchases).await?;
-                self.model.release(&purchases);
+                self.model.release(&purchases.into_iter().map(Life::from).collect::<Vec<_>>());
             }
             Step::ReleaseOfEpoch(epoch, picks) => {
                 let purchases = self.find(picks);
                 let refused = self.gate.release(self.id, *epoch, &purchases).await;
                 prop_assert_eq!(refused, Err(GateError::Superseded));
+            }
+            Step::AdmitPayment(pick, payment) => {
+                let purchase = self.find(&[*pick])[0];
+                let payments = self.payments.entry(purchase.order_id);
+                let payment = payments.or_insert_with(|| [PaymentId::draw(), PaymentId::draw()])[*payment];
+                let late = LatePayment::new(purchase, payment);
+                self.asked.push(late);
+                let answer = self.gate.admit_payment(self.id, &late).await?;
+                prop_assert_eq!(answer, self.model.admit_payment(late));
+            }
+            Step::MarkRevived(which) => {
+                if let Some(late) = self.asked.iter().rev().nth(*which).copied() {
+                    self.gate.mark_revived(self.id, EPOCH, &late).await?;
+                    self.model.mark_revived(late);
+                    let refused = self.gate.mark_revived(self.id, EPOCH + 1, &late).await;
+                    prop_assert_eq!(refused, Err(GateError::Superseded));
+                }
+            }
+            Step::ReleaseLate(which) => {
+                if let Some(late) = self.asked.iter().rev().nth(*which).copied() {
+                    self.gate.release(self.id, EPOCH, &[late]).await?;
+                    self.model.mark_revived(late);
+                    self.model.release(&[late.life()]);
+                }
+            }
+            Step::ReleaseRevived(which) => {
+                if let Some(late) = self.asked.iter().rev().nth(*which).copied() {
+                    self.gate.release(self.id, EPOCH, &[late.life()]).await?;
+                    self.model.release(&[late.life()]);
+                }
             }
             Step::Configure { newer_by, stock, paused, most } => {
                 let ver = self.model.settings.ver + newer_by;

@@ -5,6 +5,7 @@
 mod database;
 mod gate;
 mod gate_properties;
+mod late_payments;
 mod queue;
 #[path = "../support/mod.rs"]
 #[macro_use]

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::pending::{PendingPurchase, answer_all, refuse_all};
 use super::shared::{Checkout, WhyNoGate, may_not_promise};
+use crate::db::PageOf;
 use crate::error::{Error, Result};
-use crate::model::{Denial, OrderId, ProductId, Purchase, Quantity, Revision, Sale, Terms};
+use crate::model::{Denial, OrderId, OrderStatus, ProductId, Purchase, Quantity, Revision, Sale, Terms};
 use crate::stock::{Admission, Answer, GateError};
 
 /// A click that waited this long for its turn is answered `503`, and no unit is taken. It happens when the turn before
@@ -86,7 +87,12 @@ impl Checkout {
     }
 
     /// Answers the purchases that the gate denies; the others must be published.
-    fn answer_denied(&self, pending: Vec<PendingPurchase>, answers: Vec<Answer>, revision: Revision) -> Vec<Reserved> {
+    fn answer_denied(
+        self: &Arc<Self>,
+        pending: Vec<PendingPurchase>,
+        answers: Vec<Answer>,
+        revision: Revision,
+    ) -> Vec<Reserved> {
         let mut to_publish = Vec::with_capacity(pending.len());
         let mut denied = Vec::new();
         for (pending, answer) in pending.into_iter().zip(answers) {
@@ -102,6 +108,11 @@ impl Checkout {
                     continue;
                 }
                 Answer::InFlight { order_id, .. } => Denial::AlreadyPurchased(order_id).into(),
+                Answer::Revived(order_id) => {
+                    let checkout = self.clone();
+                    tokio::spawn(async move { checkout.answer_revived(pending, order_id).await });
+                    continue;
+                }
                 Answer::Denied(denial) => denial.into(),
                 Answer::Unreadable => Error::Unavailable("the buyer's reservation cannot be read".to_owned()),
             };
@@ -109,6 +120,19 @@ impl Checkout {
         }
         answer_all(denied);
         to_publish
+    }
+
+    /// Answers a buyer whose order a late payment revives, or has: only once it is paid do they hold it for certain.
+    async fn answer_revived(&self, pending: PendingPurchase, order_id: OrderId) {
+        let read = self.db.read_page(PageOf::Orders, move |conn| {
+            Box::pin(async move { Ok::<_, Error>(conn.order_state(order_id).await?) })
+        });
+        let why = match read.await {
+            Ok(Some(order)) if order.status == OrderStatus::Paid => Denial::AlreadyPurchased(order_id).into(),
+            Ok(_) => Error::Unavailable("a late payment of the buyer's order is not decided yet".to_owned()),
+            Err(error) => error,
+        };
+        answer_all([(pending, Err(why))]);
     }
 
     /// Asks the database why a product has no gate (it is unknown, its sale has ended, or its gate was lost), and answers the

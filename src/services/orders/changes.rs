@@ -8,14 +8,14 @@ use std::sync::Arc;
 use garde::Validate;
 use serde::Deserialize;
 
-use super::order_writer::{OrderWriter, WriteOutcome};
+use super::order_writer::OrderWriter;
 use super::queries::Orders;
 use super::view::OrderView;
 use crate::db::{Db, DbConn, DbError, NewChange, NewPayment, OrderState};
 use crate::error::{Error, Result};
 use crate::model::{
-    ChangedBy, OrderChange, OrderId, OrderStatus, PaymentId, PaymentStatus, ProductId, ProviderName, Purchase,
-    Timestamp, UserId, is_plain, is_visible,
+    ChangedBy, Life, OrderChange, OrderId, OrderStatus, PaymentId, PaymentStatus, ProductId, ProviderName, Timestamp,
+    UserId, is_plain, is_visible,
 };
 use crate::services::accounts::Identity;
 use crate::services::admin_log;
@@ -79,7 +79,8 @@ pub struct MadeChange {
     to: OrderStatus,
     product: ProductId,
     gate_epoch: i64,
-    purchase: Purchase,
+    /// That which has begun, goes on or has ended.
+    life: Life,
 }
 
 /// Brings a live order where `change` wants it, in a transaction of the caller's. The product's row is locked first, as by everybody
@@ -112,9 +113,8 @@ pub async fn change_order(conn: &mut DbConn, id: OrderId, change: Change) -> Res
     if order.status == OrderStatus::Unpaid && !to.is_live() {
         conn.ask_of_order_now(id, at).await?;
     }
-    let purchase = order.purchase();
-    let (from, product, gate_epoch) = (order.status, order.product_id, lock.gate_epoch);
-    Ok(Changed::Made(MadeChange { from, to, product, gate_epoch, purchase }))
+    let (from, product, gate_epoch, life) = (order.status, order.product_id, lock.gate_epoch, order.life());
+    Ok(Changed::Made(MadeChange { from, to, product, gate_epoch, life }))
 }
 
 /// Brings unpaid orders of one product to `paid`, each with the reference of its payment, in a transaction of the caller's that has
@@ -137,7 +137,7 @@ pub async fn pay_orders(
     if conn.change_each(&orders, &change).await? != orders.len() {
         return Err(DbError::Lost("orders changed under the lock of their product".to_owned()).into());
     }
-    let made = |order: &OrderState| MadeChange { from, to, product, gate_epoch, purchase: order.purchase() };
+    let made = |order: &OrderState| MadeChange { from, to, product, gate_epoch, life: order.life() };
     Ok(unpaid.iter().map(|(order, _)| made(order)).collect())
 }
 
@@ -247,14 +247,13 @@ impl OrderChanges {
 
     /// To be called after the commit of a change: has it counted, and the gate give back the units of an order that died.
     pub async fn tell(&self, made: MadeChange) {
-        let MadeChange { to, product, gate_epoch, purchase, .. } = made;
+        let MadeChange { to, product, gate_epoch, life, .. } = made;
         self.metrics.orders_changed(to.as_str(), 1);
         crash_point!("after_change_commit");
         if to.is_live() {
             return;
         }
-        let outcome = WriteOutcome { gate_epoch, dead: vec![purchase], ..WriteOutcome::default() };
-        if let Err(error) = self.order_writer.tell_gate(product, outcome).await {
+        if let Err(error) = self.order_writer.release(product, gate_epoch, vec![life]).await {
             // A gate that is not open takes them from the database when it opens.
             tracing::debug!(product.id = %product, %error, "The gate does not know yet that an order is dead");
         }

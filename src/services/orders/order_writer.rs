@@ -11,7 +11,7 @@ use super::payment_windows::{PaymentWindows, Window, first_deadline};
 use super::write_batch_size::{self, WriteBatchSize};
 use crate::db::{Db, DbConn, DbError, ErrorClass, NewOrder, WriteBatchLimits};
 use crate::error::{Error, Result};
-use crate::model::{OrderId, OrderIds, ProductId, Purchase, PurchaseGroup, RejectReason, Timestamp, UserId};
+use crate::model::{Life, OrderId, OrderIds, ProductId, Purchase, PurchaseGroup, RejectReason, Timestamp, UserId};
 use crate::stock::StockGate;
 use crate::telemetry::{Metrics, Seldom};
 
@@ -169,17 +169,23 @@ impl OrderWriter {
             self.gate.mark_written(product, &outcome.live).await?;
         }
         if !outcome.dead.is_empty() {
-            crash_point!("before_release");
-            self.gate.release(product, outcome.gate_epoch, &outcome.dead).await?;
-            crash_point!("after_release");
-            // Only now: cleared before, a crash in between would leak the units.
-            let ids: Vec<OrderId> = outcome.dead.iter().map(|purchase| purchase.order_id).collect();
-            self.db
-                .transaction(move |conn| Box::pin(async move { conn.clear_release_due(&ids).await }))
-                .await
-                .map_err(Error::from)?;
+            // A purchase begins the first life of its order.
+            let dead = outcome.dead.into_iter().map(Life::from).collect();
+            self.release(product, outcome.gate_epoch, dead).await?;
         }
         Ok(())
+    }
+
+    /// Has the gate give back the units of lives that have ended, and notes that it did. May fail or be skipped as well.
+    pub async fn release(&self, product: ProductId, gate_epoch: i64, ended: Vec<Life>) -> Result<()> {
+        crash_point!("before_release");
+        self.gate.release(product, gate_epoch, &ended).await?;
+        crash_point!("after_release");
+        // Only now: cleared before, a crash in between would leak the units.
+        self.db
+            .transaction(move |conn| Box::pin(async move { conn.clear_release_due(&ended).await }))
+            .await
+            .map_err(Error::from)
     }
 }
 

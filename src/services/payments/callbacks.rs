@@ -11,13 +11,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::callback::{Callback, Read};
+use super::late::{LateCallback, LateCallbacks};
+use super::outcome::Outcome;
 use super::providers::PaymentProvider;
-use super::settling::{Outcome, Settled, settle};
+use super::settling::{Judged, Settled, settle};
+use crate::config::Late;
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::model::{Currency, PaymentStatus, ProviderName, Timestamp};
+use crate::model::{Currency, ProviderName, Timestamp};
 use crate::services::orders::OrderChanges;
-use crate::telemetry::{Metrics, Seldom};
+use crate::telemetry::Metrics;
 
 /// Callbacks of one transaction: others wait for the rows of their products meanwhile.
 const MAX_BATCH: usize = 256;
@@ -28,11 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// When a transaction has failed, its callbacks are tried one by one for so long: one that cannot be written keeps nobody else
 /// waiting.
 const ONE_BY_ONE: Duration = Duration::from_secs(3);
-
-/// Lines about money that must be given back.
-static OWED: Seldom = Seldom::each_second();
-/// Lines about callbacks of payments that are not known.
-static UNKNOWN: Seldom = Seldom::each_second();
 
 struct Waiting {
     callback: Callback,
@@ -52,6 +50,10 @@ pub struct CallbackWriter {
     provider: Option<ProviderName>,
     currency: Currency,
     order_changes: Arc<OrderChanges>,
+    /// What becomes of late money.
+    late: Late,
+    /// Where it is settled.
+    late_callbacks: LateCallbacks,
     metrics: Arc<Metrics>,
     waiting: Mutex<mpsc::Receiver<Waiting>>,
 }
@@ -68,7 +70,7 @@ impl Callbacks {
         let outcome = match read {
             Ok(Read::Callback(callback)) => self.enqueue(callback).await.map(Outcome::as_str),
             Ok(Read::Unknown) => {
-                Outcome::Unknown.log("-", provider.name());
+                Outcome::Unknown.report(&self.metrics, "-", provider.name());
                 Ok(Outcome::Unknown.as_str())
             }
             Ok(Read::Ignored) => Ok("ignored"),
@@ -105,11 +107,13 @@ impl CallbackWriter {
         provider: Option<ProviderName>,
         currency: Currency,
         order_changes: Arc<OrderChanges>,
+        (late, late_callbacks): (Late, LateCallbacks),
         metrics: Arc<Metrics>,
     ) -> (Callbacks, Self) {
         let (sender, waiting) = mpsc::channel(MAX_WAITING);
         let callbacks = Callbacks { waiting: sender, metrics: metrics.clone() };
-        (callbacks, Self { db, provider, currency, order_changes, metrics, waiting: Mutex::new(waiting) })
+        let waiting = Mutex::new(waiting);
+        (callbacks, Self { db, provider, currency, order_changes, late, late_callbacks, metrics, waiting })
     }
 
     /// Writes until `stop`.
@@ -126,113 +130,60 @@ impl CallbackWriter {
     async fn write(&self, provider: ProviderName, batch: Vec<Waiting>) {
         let callbacks = batch.iter().map(|waiting| waiting.callback.clone()).collect();
         match self.settle(provider, callbacks).await {
-            Ok(outcomes) => {
-                for (Waiting { callback, reply }, outcome) in batch.into_iter().zip(outcomes) {
-                    self.answer(provider, &callback, reply, Ok(outcome));
+            Ok(judged) => {
+                for (waiting, judged) in batch.into_iter().zip(judged) {
+                    self.judged(provider, waiting, judged);
                 }
             }
             Err(error) if batch.len() == 1 => {
                 tracing::debug!(%error, "Could not write a callback");
-                for Waiting { callback, reply } in batch {
-                    self.answer(provider, &callback, reply, Err(error.clone()));
+                for Waiting { reply, .. } in batch {
+                    let _ = reply.send(Err(error.clone()));
                 }
             }
             Err(error) => {
                 tracing::debug!(%error, callbacks = batch.len(), "Could not write callbacks together");
                 let begun = Instant::now();
-                for Waiting { callback, reply } in batch {
-                    let answer = match begun.elapsed() < ONE_BY_ONE {
-                        true => self.settle(provider, vec![callback.clone()]).await.map(|outcomes| outcomes[0]),
+                for waiting in batch {
+                    let judged = match begun.elapsed() < ONE_BY_ONE {
+                        true => self.settle(provider, vec![waiting.callback.clone()]).await.map(|judged| judged[0]),
                         false => Err(Error::Unavailable(format!("callbacks: {error}"))),
                     };
-                    self.answer(provider, &callback, reply, answer);
+                    match judged {
+                        Ok(judged) => self.judged(provider, waiting, judged),
+                        Err(error) => drop(waiting.reply.send(Err(error))),
+                    }
                 }
             }
         }
     }
 
     /// In one transaction.
-    async fn settle(&self, provider: ProviderName, callbacks: Vec<Callback>) -> Result<Vec<Outcome>> {
-        let currency = self.currency;
+    async fn settle(&self, provider: ProviderName, callbacks: Vec<Callback>) -> Result<Vec<Judged>> {
+        let (currency, late) = (self.currency, self.late);
         let settled = self.db.transaction(move |conn| {
             Box::pin(async move {
-                let settled = settle(conn, provider, &callbacks, currency).await?;
+                let settled = settle(conn, provider, &callbacks, currency, late).await?;
                 crash_point!("before_callback_commit");
                 Ok::<_, Error>(settled)
             })
         });
-        let Settled { outcomes, made } = settled.await?;
+        let Settled { judged, made } = settled.await?;
         crash_point!("after_callback_commit");
         for change in made {
             self.order_changes.tell(change).await;
         }
-        Ok(outcomes)
+        Ok(judged)
     }
 
-    /// A provider that has hung up comes again.
-    fn answer(
-        &self,
-        provider: ProviderName,
-        callback: &Callback,
-        reply: oneshot::Sender<Result<Outcome>>,
-        answer: Result<Outcome>,
-    ) {
-        if let Ok(outcome) = &answer {
-            if let Some(status) = outcome.status() {
-                self.metrics.payments.came_to(provider.as_str(), status.as_str());
+    /// Answers what is done, and hands over what is settled apart. A provider that has hung up comes again.
+    fn judged(&self, provider: ProviderName, Waiting { callback, reply }: Waiting, judged: Judged) {
+        match judged {
+            Judged::Done(outcome) => {
+                outcome.report(&self.metrics, &callback.payment.to_string(), provider);
+                let _ = reply.send(Ok(outcome));
             }
-            outcome.log(&callback.payment.to_string(), provider);
-        }
-        let _ = reply.send(answer);
-    }
-}
-
-impl Outcome {
-    /// For the metrics.
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Paid => "paid",
-            Self::Failed => "failed",
-            Self::Refunded => "refunded",
-            Self::RefundDue(_) => "refund_due",
-            Self::Repeated => "repeated",
-            Self::Unchanged => "unchanged",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// What the payment has become.
-    fn status(self) -> Option<PaymentStatus> {
-        match self {
-            Self::Paid => Some(PaymentStatus::Succeeded),
-            Self::Failed => Some(PaymentStatus::Failed),
-            Self::Refunded => Some(PaymentStatus::Refunded),
-            Self::RefundDue(_) => Some(PaymentStatus::RefundDue),
-            Self::Repeated | Self::Unchanged | Self::Unknown => None,
-        }
-    }
-
-    /// What a person must look at.
-    fn log(self, payment: &str, provider: ProviderName) {
-        let provider = provider.as_str();
-        match self {
-            Self::RefundDue(why) => {
-                if let Some(untold) = OWED.now() {
-                    let why = why.as_str();
-                    tracing::warn!(payment.id = payment, provider, why, untold, "Money came that must be given back");
-                }
-            }
-            Self::Unknown => {
-                if let Some(untold) = UNKNOWN.now() {
-                    tracing::warn!(
-                        payment.id = payment,
-                        provider,
-                        untold,
-                        "A callback tells of a payment that is not known here"
-                    );
-                }
-            }
-            _ => {}
+            Judged::Late(order) => self.late_callbacks.hand_over(LateCallback { callback, order, reply }),
         }
     }
 }

@@ -1,13 +1,17 @@
 //! Payments: tries to pay an order, and what their providers tell of them.
 //!
 //! A payment is begun by a buyer and ends by signed callbacks of its provider, which may come twice, late, or in another order than
-//! they were sent. What a callback means, `rules` says; it is written in one transaction with the order, by `settling`.
+//! they were sent. What a callback means, `rules` says; it is written in one transaction with the order, by `settling`. Money for an
+//! order that is dead by then is settled apart, by `late`: the gate is asked first.
 
 mod callback;
 mod callbacks;
 mod event_expiry;
 mod follow_up;
+mod late;
+mod outcome;
 mod providers;
+mod revival;
 mod rules;
 mod settling;
 mod signature;
@@ -21,8 +25,10 @@ pub use self::callbacks::CallbackWriter;
 use self::callbacks::Callbacks;
 pub use self::event_expiry::EventExpiry;
 pub use self::follow_up::FollowUp;
+pub use self::late::{LateCallbackWriter, OpenGate};
 pub use self::providers::TestOutcome;
 use self::providers::{Item, PaymentProvider, Problem};
+pub use self::revival::Revivals;
 pub use self::view::{PaymentView, TestPage};
 use super::accounts::Identity;
 use super::orders::{OrderChanges, OrderView, Orders};
@@ -31,6 +37,7 @@ use crate::config::Config;
 use crate::db::{self, Db, DbConn, DbError, NewPayment, PaymentChange};
 use crate::error::{Error, Result};
 use crate::model::{Currency, OrderId, OrderStatus, Payment, PaymentId, PaymentStatus, ProviderName, Timestamp};
+use crate::stock::StockGate;
 use crate::telemetry::{Metrics, Seldom};
 
 /// A payment is begun this long before its order expires, or not at all: who pays needs time, and what they paid needs to get here.
@@ -52,20 +59,37 @@ pub struct Payments {
     metrics: Arc<Metrics>,
 }
 
+/// What runs beside the payments, and must.
+pub struct PaymentTasks {
+    /// Writes what providers tell.
+    pub callbacks: CallbackWriter,
+    /// Settles those of it whose money came late.
+    pub late_callbacks: LateCallbackWriter,
+    /// Asks what none has told.
+    pub follow_up: FollowUp,
+}
+
 impl Payments {
-    /// Through the provider that is configured. What comes with it writes the callbacks, and asks what none has told: both must run.
+    /// Through the provider that is configured, and the tasks that come with it. `open_gate` helps those whose money comes late.
     pub fn open(
         db: Db,
+        gate: Arc<StockGate>,
         orders: Arc<Orders>,
         order_changes: Arc<OrderChanges>,
+        (revivals, open_gate): (Arc<Revivals>, OpenGate),
         config: &Config,
         metrics: Arc<Metrics>,
-    ) -> Result<(Self, CallbackWriter, FollowUp)> {
+    ) -> Result<(Self, PaymentTasks)> {
         let provider = PaymentProvider::new(config)?.map(Arc::new);
         let (name, currency) = (provider.as_deref().map(PaymentProvider::name), config.shop.currency);
-        let (callbacks, writer) = CallbackWriter::open(db.clone(), name, currency, order_changes, metrics.clone());
+        let (late, late_callbacks) =
+            LateCallbackWriter::open(db.clone(), gate, name, revivals, open_gate, metrics.clone());
+        let late = (config.payments.late, late);
+        let (callbacks, writer) =
+            CallbackWriter::open(db.clone(), name, currency, order_changes, late, metrics.clone());
         let follow_up = FollowUp::new(db.clone(), orders.clone(), provider.clone(), callbacks.clone());
-        Ok((Self { db, orders, provider, callbacks, currency, metrics }, writer, follow_up))
+        let tasks = PaymentTasks { callbacks: writer, late_callbacks, follow_up };
+        Ok((Self { db, orders, provider, callbacks, currency, metrics }, tasks))
     }
 
     /// Says where this process serves HTTP: the test provider's callbacks go there.

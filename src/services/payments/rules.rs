@@ -20,6 +20,8 @@ pub(super) struct Facts {
     pub(super) payment: PaymentStatus,
     /// Where its order stands; `None`: somebody has deleted it, or its product.
     pub(super) order: Option<OrderStatus>,
+    /// The order is dead, and money that comes late may bring it back: its status, who has ended it and the configuration allow it.
+    pub(super) may_be_revived: bool,
     /// Amount and currency are those that were asked for.
     pub(super) is_right: bool,
     /// Another payment has the same reference: the same money is told of twice.
@@ -35,8 +37,12 @@ pub(super) enum Owed {
     SameReference,
     /// The order is paid already.
     PaidAlready,
-    /// The order has expired or was cancelled.
+    /// The order has expired or was cancelled, and nothing brings it back.
     Late,
+    /// The same, and its units were sold since.
+    LateSoldOut,
+    /// The same, and its buyer has another order of the product since.
+    LateBoughtAgain,
     /// There is no such order any more.
     NoOrder,
 }
@@ -49,6 +55,8 @@ impl Owed {
             Self::SameReference => "same_reference",
             Self::PaidAlready => "paid_already",
             Self::Late => "late",
+            Self::LateSoldOut => "late_sold_out",
+            Self::LateBoughtAgain => "late_bought_again",
             Self::NoOrder => "no_order",
         }
     }
@@ -63,6 +71,8 @@ pub(super) enum Ruling {
     Fails,
     /// The payment succeeded, and its order is paid.
     Pays,
+    /// The order is dead: it is paid if the gate and the database still have its units, see `late`.
+    WaitsForItsGate,
     /// The money must be given back, and the order stays as it is.
     Owes(Owed),
     /// It was given back.
@@ -97,6 +107,7 @@ fn money_came(facts: Facts) -> Ruling {
     match facts.order {
         Some(OrderStatus::Unpaid) => Ruling::Pays,
         Some(OrderStatus::Paid) => Ruling::Owes(Owed::PaidAlready),
+        Some(OrderStatus::Expired | OrderStatus::Cancelled) if facts.may_be_revived => Ruling::WaitsForItsGate,
         Some(OrderStatus::Expired | OrderStatus::Cancelled) => Ruling::Owes(Owed::Late),
         Some(OrderStatus::Rejected | OrderStatus::Queued) | None => Ruling::Owes(Owed::NoOrder),
     }
@@ -123,7 +134,7 @@ mod tests {
     ];
 
     fn facts(payment: PaymentStatus, order: Option<OrderStatus>) -> Facts {
-        Facts { payment, order, is_right: true, is_told_twice: false }
+        Facts { payment, order, may_be_revived: false, is_right: true, is_told_twice: false }
     }
 
     #[test]
@@ -138,9 +149,12 @@ mod tests {
                     _ => Ruling::Owes(Owed::NoOrder),
                 };
                 assert_eq!(ruling, expected, "{payment:?} {order:?}");
-                let wrong = Facts { is_right: false, ..facts(payment, order) };
+                let may_be_revived = Facts { may_be_revived: true, ..facts(payment, order) };
+                let expected = if expected == Ruling::Owes(Owed::Late) { Ruling::WaitsForItsGate } else { expected };
+                assert_eq!(rule(Told::Succeeded, may_be_revived), expected, "{payment:?} {order:?}");
+                let wrong = Facts { is_right: false, ..may_be_revived };
                 assert_eq!(rule(Told::Succeeded, wrong), Ruling::Owes(Owed::WrongAmount));
-                let twice = Facts { is_told_twice: true, ..facts(payment, order) };
+                let twice = Facts { is_told_twice: true, ..may_be_revived };
                 assert_eq!(rule(Told::Succeeded, twice), Ruling::Owes(Owed::SameReference));
             }
         }

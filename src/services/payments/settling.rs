@@ -1,12 +1,14 @@
 //! What callbacks do, in one transaction: they are remembered together with what became of payments and orders.
 //!
 //! Everything is read behind the locks of the products' rows, decided by `rules`, and written set by set. Callbacks of one payment
-//! are judged in the order they came, each by what the one before has left.
+//! are judged in the order they came, each by what the one before has left. Late money is only found here: see `late`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::callback::Callback;
-use super::rules::{Facts, Owed, Ruling, rule};
+use super::outcome::{DeadOrder, Outcome};
+use super::rules::{Facts, Ruling, rule};
+use crate::config::Late;
 use crate::db::{DbConn, NewEvent, OrderState, PaymentChange};
 use crate::error::Result;
 use crate::model::{
@@ -14,29 +16,19 @@ use crate::model::{
 };
 use crate::services::orders::{Change, Changed, MadeChange, change_order, pay_orders};
 
-/// What became of a callback.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// The order is paid.
-    Paid,
-    /// The payment failed.
-    Failed,
-    /// The money was given back.
-    Refunded,
-    /// The money must be given back.
-    RefundDue(Owed),
-    /// It was known.
-    Repeated,
-    /// It was new, and changed nothing.
-    Unchanged,
-    /// There is no such payment.
-    Unknown,
+/// What a callback comes to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Judged {
+    /// It is done.
+    Done(Outcome),
+    /// Its money came too late, which is settled apart; nothing of it is written but the provider's own id of the payment.
+    Late(DeadOrder),
 }
 
 /// What a transaction has done.
 pub(super) struct Settled {
     /// Of each callback, in their order.
-    pub(super) outcomes: Vec<Outcome>,
+    pub(super) judged: Vec<Judged>,
     /// What the gates are to be told after the commit.
     pub(super) made: Vec<MadeChange>,
 }
@@ -49,6 +41,8 @@ struct Changes {
     paid: BTreeMap<ProductId, Vec<(OrderState, Option<String>)>>,
     cancelled: Vec<(OrderId, Option<String>)>,
     payments: HashMap<PaymentId, PaymentChange>,
+    /// Of late payments.
+    references: Vec<(PaymentId, String)>,
 }
 
 /// What was read, as it is after the callbacks that were judged already.
@@ -58,6 +52,8 @@ struct Books {
     known: HashSet<String>,
     payments: HashMap<PaymentId, Payment>,
     orders: HashMap<OrderId, OrderState>,
+    /// Who has ended those of them that a late payment may revive.
+    ended_by: HashMap<OrderId, ChangedBy>,
     /// Which payment has a reference for itself.
     references: HashMap<String, PaymentId>,
     now: Timestamp,
@@ -69,17 +65,30 @@ pub(super) async fn settle(
     provider: ProviderName,
     callbacks: &[Callback],
     currency: Currency,
+    late: Late,
 ) -> Result<Settled> {
-    let mut books = Books::read(conn, provider, callbacks).await?;
+    let mut books = Books::read(conn, provider, callbacks, late).await?;
     let mut changes = Changes::default();
     let judge = |callback| books.judge(provider, callback, currency, &mut changes);
-    let outcomes = callbacks.iter().map(judge).collect();
+    let judged = callbacks.iter().map(judge).collect();
     let made = changes.write(conn, &books).await?;
-    Ok(Settled { outcomes, made })
+    Ok(Settled { judged, made })
+}
+
+/// Who has ended each of these orders that a late payment may bring back, as far as its row goes.
+pub(super) async fn ended_by(conn: &mut DbConn, orders: &[OrderState]) -> Result<HashMap<OrderId, ChangedBy>> {
+    let of = |status: OrderStatus| {
+        let first_life = orders.iter().filter(move |order| order.status == status && order.revived_by.is_none());
+        first_life.map(|order| order.id)
+    };
+    let cancelled: Vec<OrderId> = of(OrderStatus::Cancelled).collect();
+    let mut ended_by = conn.last_changed_by(&cancelled).await?;
+    ended_by.extend(of(OrderStatus::Expired).map(|id| (id, ChangedBy::Expiry)));
+    Ok(ended_by)
 }
 
 impl Books {
-    async fn read(conn: &mut DbConn, provider: ProviderName, callbacks: &[Callback]) -> Result<Self> {
+    async fn read(conn: &mut DbConn, provider: ProviderName, callbacks: &[Callback], late: Late) -> Result<Self> {
         let mut ids: Vec<PaymentId> = callbacks.iter().map(|callback| callback.payment).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -103,18 +112,22 @@ impl Books {
         let references: Vec<&str> = told.chain(had).collect();
         let references = conn.payments_by_reference(provider, &references).await?;
         let references = references.into_iter().filter_map(|(reference, id)| Some((reference?, id))).collect();
+        let ended_by = match late {
+            Late::Revive => ended_by(conn, &orders).await?,
+            Late::Refund => HashMap::new(),
+        };
         let now = conn.now().await?;
         let orders = orders.into_iter().map(|order| (order.id, order)).collect();
         let payments = payments.into_iter().map(|payment| (payment.id, payment)).collect();
-        Ok(Self { locked, known, payments, orders, references, now })
+        Ok(Self { locked, known, payments, orders, ended_by, references, now })
     }
 
-    fn judge(&mut self, provider: ProviderName, callback: &Callback, shop: Currency, changes: &mut Changes) -> Outcome {
+    fn judge(&mut self, provider: ProviderName, callback: &Callback, shop: Currency, changes: &mut Changes) -> Judged {
         if self.known.contains(&callback.id) {
-            return Outcome::Repeated;
+            return Judged::Done(Outcome::Repeated);
         }
         let payment = self.payments.get_mut(&callback.payment).filter(|payment| payment.provider == provider);
-        let Some(payment) = payment else { return Outcome::Unknown };
+        let Some(payment) = payment else { return Judged::Done(Outcome::Unknown) };
         let order = self.orders.get_mut(&payment.order_id);
         let has_reference = |reference: &str| self.references.get(reference);
         let currency = payment.currency.unwrap_or(shop).code();
@@ -123,11 +136,24 @@ impl Books {
             order: order.as_ref().map(|order| order.status),
             is_right: callback.amount_cents == Some(payment.amount_cents)
                 && callback.currency.as_deref() == Some(currency),
+            may_be_revived: order.as_ref().is_some_and(|order| {
+                let may_be_revived =
+                    |by: &ChangedBy| order.status.may_be_revived(OrderStatus::Paid, ChangedBy::Provider, *by);
+                self.ended_by.get(&order.id).is_some_and(may_be_revived)
+            }),
             is_told_twice: callback.reference.as_deref().and_then(has_reference).is_some_and(|id| *id != payment.id),
         };
         let ruling = rule(callback.told, facts);
+        if let (Ruling::WaitsForItsGate, Some(order)) = (ruling, &order) {
+            if let Some(reference) = callback.reference.clone() {
+                self.references.insert(reference.clone(), payment.id);
+                payment.reference = Some(reference.clone());
+                changes.references.push((payment.id, reference));
+            }
+            return Judged::Late(DeadOrder { product: order.product_id, purchase: order.purchase() });
+        }
         let (status, outcome) = match ruling {
-            Ruling::Unchanged => (payment.status, Outcome::Unchanged),
+            Ruling::Unchanged | Ruling::WaitsForItsGate => (payment.status, Outcome::Unchanged),
             Ruling::Fails => (PaymentStatus::Failed, Outcome::Failed),
             Ruling::Pays => (PaymentStatus::Succeeded, Outcome::Paid),
             Ruling::Owes(why) => (PaymentStatus::RefundDue, Outcome::RefundDue(why)),
@@ -159,7 +185,7 @@ impl Books {
             payment_id: payment.id,
             received_at: self.now,
         });
-        outcome
+        Judged::Done(outcome)
     }
 }
 
@@ -176,6 +202,9 @@ impl Changes {
             if let Changed::Made(change) = change_order(conn, order, change).await? {
                 made.push(change);
             }
+        }
+        for (payment, reference) in self.references {
+            conn.note_reference(payment, &reference).await?;
         }
         let mut payments: Vec<PaymentChange> = self.payments.into_values().collect();
         payments.sort_unstable_by_key(|change| change.id);

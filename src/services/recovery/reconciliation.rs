@@ -3,7 +3,7 @@
 //! It only reports. What can safely be repaired, the sweeper repairs: it decides what is in flight, gives back what is
 //! dead, repeats changes. A difference beyond that is a defect, and guessing would make it worse.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::db::{Db, SaleAudit};
 use crate::error::{Error, Result};
-use crate::model::{OrderId, ProductId, Timestamp};
+use crate::model::{OrderId, ProductId, Quantity, Timestamp};
 use crate::services::orders::LATELY;
 use crate::stock::{GateError, GateView, StockGate};
 use crate::telemetry::{Metrics, Seldom};
@@ -91,9 +91,9 @@ pub struct Audit {
     live_units: i64,
     /// Units that are taken in the gate; `None` while it is not open.
     taken: Option<i64>,
-    /// Purchases in flight.
+    /// Purchases and late payments in flight.
     pending: i64,
-    /// Units of those that the database does not have yet.
+    /// Units of those of which the database does not know yet.
     queued: i64,
     /// Rejected orders in the database.
     rejected: i64,
@@ -152,25 +152,32 @@ impl Reconciler {
 
     async fn look(&self, id: ProductId) -> Result<Audit> {
         let view = self.gate.view(&[id]).await?.into_iter().next().flatten();
-        let in_flight = match self.gate.stale(id, Duration::ZERO, MAX_IN_FLIGHT).await {
-            Ok(stale) => stale.purchases,
-            Err(GateError::Lost | GateError::Closed) => Vec::new(),
+        let (in_flight, late) = match self.gate.stale(id, Duration::ZERO, MAX_IN_FLIGHT).await {
+            Ok(stale) => (stale.purchases, stale.late),
+            Err(GateError::Lost | GateError::Closed) => (Vec::new(), Vec::new()),
             Err(error) => return Err(error.into()),
         };
-        let pending = in_flight.len() as i64;
-        let ids: Vec<OrderId> = in_flight.iter().map(|purchase| purchase.order_id).collect();
+        let pending = (in_flight.len() + late.len()) as i64;
+        // Several calls of a payment may be in flight; their reservation is one.
+        let late: HashMap<OrderId, Quantity> =
+            late.iter().map(|late| (late.purchase.order_id, late.purchase.quantity)).collect();
+        let ids: Vec<OrderId> =
+            in_flight.iter().map(|purchase| purchase.order_id).chain(late.keys().copied()).collect();
         let (count, written) = self
             .db
             .read(move |conn| {
                 Box::pin(async move {
-                    let written: HashSet<OrderId> =
-                        conn.written_orders(&ids).await?.into_iter().map(|order| order.id).collect();
+                    let written: HashMap<OrderId, bool> =
+                        conn.written_orders(&ids).await?.into_iter().map(|order| (order.id, order.is_live)).collect();
                     Ok::<_, Error>((conn.audit_sale(id).await?.ok_or(Error::ProductNotFound)?, written))
                 })
             })
             .await?;
-        let queued = in_flight.iter().filter(|purchase| !written.contains(&purchase.order_id));
-        let queued = queued.map(|purchase| purchase.quantity.get()).sum();
+        let queued = in_flight.iter().filter(|purchase| !written.contains_key(&purchase.order_id));
+        // What the gate holds for a late payment is decided when its order is live again, or has given it back.
+        let late = late.iter().filter(|(order, _)| written.get(order) != Some(&true));
+        let late = late.map(|(_, quantity)| quantity.get()).sum::<i64>();
+        let queued = queued.map(|purchase| purchase.quantity.get()).sum::<i64>() + late;
         let drift = view.map_or(0, |view| view.taken - count.live_units - queued);
         let findings = findings(view, self.needs_gate(&count), &count, queued, drift);
         Ok(Audit {

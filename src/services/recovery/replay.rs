@@ -120,7 +120,9 @@ fn refused(item: &Purchase, answer: Answer) -> Option<String> {
     let Purchase { order_id, user_id, .. } = item;
     match answer {
         Answer::Reserved => None,
-        Answer::InFlight { order_id: other, .. } | Answer::Denied(Denial::AlreadyPurchased(other)) => {
+        Answer::InFlight { order_id: other, .. }
+        | Answer::Denied(Denial::AlreadyPurchased(other))
+        | Answer::Revived(other) => {
             Some(format!("order {order_id}: user {user_id} has bought again since, as order {other}"))
         }
         Answer::Unreadable => Some(format!(

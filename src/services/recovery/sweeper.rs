@@ -15,9 +15,10 @@ use super::gates::Gates;
 use super::offer::offer_at_least;
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::model::{ProductId, Purchase, Sale, Timestamp};
+use crate::model::{LatePayment, Life, ProductId, Sale, Timestamp};
 use crate::services::deployment::Deployment;
-use crate::services::orders::{OrderWriter, UnfinishedSales, WriteOutcome};
+use crate::services::orders::{OrderWriter, UnfinishedSales};
+use crate::services::payments::Revivals;
 use crate::stock::{GateError, GateView, StockGate};
 use crate::telemetry::{Metrics, Outage, Seldom};
 
@@ -46,6 +47,7 @@ pub struct Sweeper {
     db: Db,
     gate: Arc<StockGate>,
     order_writer: Arc<OrderWriter>,
+    revivals: Arc<Revivals>,
     gates: Arc<Gates>,
     unfinished_sales: Arc<UnfinishedSales>,
     deployment: Arc<Deployment>,
@@ -55,18 +57,18 @@ pub struct Sweeper {
 }
 
 impl Sweeper {
-    /// Looks into `db` and `gate`, writes through `order_writer`, opens and retires through `gates`.
+    /// Looks into `db` and `gate`, writes through `order_writer` and `revivals`, opens and retires through `gates`.
     pub fn new(
         db: Db,
         gate: Arc<StockGate>,
-        order_writer: Arc<OrderWriter>,
+        (order_writer, revivals): (Arc<OrderWriter>, Arc<Revivals>),
         gates: Arc<Gates>,
         unfinished_sales: Arc<UnfinishedSales>,
         deployment: Arc<Deployment>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let skips_logged = Seldom::new(Duration::from_secs(10));
-        Self { db, gate, order_writer, gates, unfinished_sales, deployment, metrics, skips_logged }
+        Self { db, gate, order_writer, revivals, gates, unfinished_sales, deployment, metrics, skips_logged }
     }
 
     /// Sweeps until `stop`.
@@ -214,11 +216,15 @@ impl Sweeper {
     }
 
     async fn write_stale(&self, product: ProductId) -> Result<()> {
-        let stale = match self.gate.stale(product, STALE_AGE, MAX_STALE).await {
-            Ok(stale) if !stale.purchases.is_empty() => stale,
-            Ok(_) | Err(GateError::Closed | GateError::Lost) => return Ok(()),
+        let mut stale = match self.gate.stale(product, STALE_AGE, MAX_STALE).await {
+            Ok(stale) => stale,
+            Err(GateError::Closed | GateError::Lost) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
+        self.finish_late_payments(product, stale.epoch, std::mem::take(&mut stale.late)).await;
+        if stale.purchases.is_empty() {
+            return Ok(());
+        }
         let purchases = stale.purchases.len();
         let (outcomes, refused) = self.order_writer.write_what_is_accepted(stale.into_groups(product)).await?;
         self.metrics.swept.inc_by(purchases as u64);
@@ -232,20 +238,28 @@ impl Sweeper {
         refused.map_or(Ok(()), |error| Err(error.into()))
     }
 
+    async fn finish_late_payments(&self, product: ProductId, epoch: i64, late: Vec<LatePayment>) {
+        for late in late {
+            // One that cannot be decided keeps no other waiting, and is tried again by the next sweep.
+            if let Err(error) = self.revivals.finish(product, epoch, late).await {
+                self.skipped(product, &error);
+            }
+        }
+    }
+
     /// Gives back the units of dead orders that the gate still holds.
     async fn release_dead(&self, since: Timestamp) -> Result<()> {
         let due = self.db.read(move |conn| Box::pin(conn.release_due(since, MAX_RELEASES))).await?;
-        let mut by_product: Vec<(ProductId, i64, Vec<Purchase>)> = Vec::new();
-        for (product, epoch, purchase) in due {
+        let mut by_product: Vec<(ProductId, i64, Vec<Life>)> = Vec::new();
+        for (product, epoch, life) in due {
             match by_product.iter_mut().find(|(other, _, _)| *other == product) {
-                Some((_, _, dead)) => dead.push(purchase),
-                None => by_product.push((product, epoch, vec![purchase])),
+                Some((_, _, ended)) => ended.push(life),
+                None => by_product.push((product, epoch, vec![life])),
             }
         }
-        for (product, gate_epoch, dead) in by_product {
-            let outcome = WriteOutcome { gate_epoch, dead, ..WriteOutcome::default() };
+        for (product, gate_epoch, ended) in by_product {
             // A gate that is not open takes them from the database when it opens; other products go on.
-            if let Err(error) = self.order_writer.tell_gate(product, outcome).await {
+            if let Err(error) = self.order_writer.release(product, gate_epoch, ended).await {
                 self.skipped(product, &error);
             }
         }

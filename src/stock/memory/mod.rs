@@ -14,8 +14,8 @@ use parking_lot::{Mutex, RwLock};
 pub use self::sale::LoadedBuyers;
 use self::sale::SaleInMemory;
 use super::rate_limiter::{RateLimiter, rate_wait};
-use super::types::{Admission, GateError, GateView, Holding, Stale};
-use crate::model::{Denial, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
+use super::types::{Admission, GateError, GateView, Holding, PaymentAdmission, Release, Stale};
+use crate::model::{Denial, LatePayment, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
 
 /// Purchases that are marked as written under one hold of a sale's lock.
 const MARKED_AT_A_TIME: usize = 256;
@@ -74,13 +74,28 @@ impl MemoryGate {
         Ok(())
     }
 
-    pub(super) fn release(&self, product: ProductId, epoch: i64, purchases: &[Purchase]) -> Result<(), GateError> {
+    pub(super) fn admit_payment(&self, product: ProductId, late: &LatePayment) -> Result<PaymentAdmission, GateError> {
+        self.with_sale(product, |sale| sale.admit_payment(late, Instant::now()))
+    }
+
+    pub(super) fn mark_revived(&self, product: ProductId, epoch: i64, late: &LatePayment) -> Result<(), GateError> {
         self.with_sale(product, |sale| {
             if sale.epoch != epoch {
                 return Err(GateError::Superseded);
             }
-            for purchase in purchases {
-                if sale.release(purchase) {
+            sale.end_late_flight(late);
+            Ok(())
+        })?
+    }
+
+    pub(super) fn release(&self, product: ProductId, epoch: i64, ended: &[Release]) -> Result<(), GateError> {
+        self.with_sale(product, |sale| {
+            if sale.epoch != epoch {
+                return Err(GateError::Superseded);
+            }
+            for release in ended {
+                if sale.release(release) {
+                    let purchase = &release.life.purchase;
                     let wait = rate_wait(purchase, Timestamp::now());
                     self.tries.let_wait(product, purchase.user_id, Instant::now(), wait);
                 }

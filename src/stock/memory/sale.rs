@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
-use crate::model::{Denial, OrderId, ProductId, Purchase, Quantity, Revision, SaleSettings, UserId};
+use crate::model::{
+    Denial, LatePayment, Life, OrderId, PaymentId, ProductId, Purchase, Quantity, Revision, SaleSettings, UserId,
+};
 use crate::stock::rate_limiter::RateLimiter;
-use crate::stock::types::{Answer, Holding, Stale};
+use crate::stock::types::{Answer, Holding, PaymentAdmission, Release, Stale};
 
 pub(super) struct SaleInMemory {
     pub(super) epoch: i64,
@@ -21,7 +23,12 @@ pub(super) struct SaleInMemory {
     quantities: HashMap<UserId, Quantity, RandomState>,
     /// Their units beyond the first.
     extra: i64,
+    /// The late payments that revived the orders of those who hold units: hardly anybody has one.
+    revived: HashMap<UserId, PaymentId, RandomState>,
+    /// Purchases.
     in_flight: i64,
+    /// Late payments in flight, the oldest first. There are a few at most.
+    late: Vec<(Instant, LatePayment)>,
     last_number: Option<NonZeroU32>,
 }
 
@@ -53,6 +60,7 @@ struct FlightEntry {
 pub struct LoadedBuyers {
     buyers: HashMap<UserId, Reservation, RandomState>,
     quantities: HashMap<UserId, Quantity, RandomState>,
+    revived: HashMap<UserId, PaymentId, RandomState>,
     revision: Revision,
 }
 
@@ -61,15 +69,19 @@ impl LoadedBuyers {
     pub fn expecting(units: i64, settings: &SaleSettings) -> Self {
         let room = usize::try_from(units).unwrap_or_default();
         let buyers = HashMap::with_capacity_and_hasher(room, RandomState::default());
-        Self { buyers, quantities: HashMap::default(), revision: settings.revision() }
+        let (quantities, revived) = (HashMap::default(), HashMap::default());
+        Self { buyers, quantities, revived, revision: settings.revision() }
     }
 
     /// Adds some.
-    pub fn extend(&mut self, purchases: impl IntoIterator<Item = Purchase>) {
-        for Purchase { order_id, user_id, quantity } in purchases {
+    pub fn extend(&mut self, lives: impl IntoIterator<Item = Life>) {
+        for Life { purchase: Purchase { order_id, user_id, quantity }, revived_by } in lives {
             self.buyers.insert(user_id, Reservation { order_id, flight_number: None, revision: self.revision });
             if quantity != Quantity::ONE {
                 self.quantities.insert(user_id, quantity);
+            }
+            if let Some(payment) = revived_by {
+                self.revived.insert(user_id, payment);
             }
         }
     }
@@ -77,10 +89,10 @@ impl LoadedBuyers {
 
 impl SaleInMemory {
     pub(super) fn new(epoch: i64, settings: SaleSettings, held: LoadedBuyers) -> Self {
-        let LoadedBuyers { buyers, quantities, .. } = held;
+        let LoadedBuyers { buyers, quantities, revived, .. } = held;
         let extra = quantities.values().map(|quantity| quantity.extra()).sum();
-        let flight = VecDeque::new();
-        Self { epoch, settings, buyers, flight, quantities, extra, in_flight: 0, last_number: None }
+        let (flight, late) = (VecDeque::new(), Vec::new());
+        Self { epoch, settings, buyers, flight, quantities, extra, revived, in_flight: 0, late, last_number: None }
     }
 
     pub(super) fn taken(&self) -> i64 {
@@ -92,7 +104,7 @@ impl SaleInMemory {
     }
 
     pub(super) fn in_flight(&self) -> i64 {
-        self.in_flight
+        self.in_flight + self.late.len() as i64
     }
 
     pub(super) fn has_buyer(&self, user: UserId) -> bool {
@@ -120,10 +132,13 @@ impl SaleInMemory {
 
     pub(super) fn stale(&self, age: Duration, most: usize) -> Stale {
         let now = Instant::now();
-        let old = self.flight.iter().take_while(|entry| now.saturating_duration_since(entry.admitted_at) >= age);
+        let is_old = |admitted_at: Instant| now.saturating_duration_since(admitted_at) >= age;
+        let old = self.flight.iter().take_while(|entry| is_old(entry.admitted_at));
         let in_flight = |entry: &FlightEntry| Some((entry.purchase, self.reservation_of(entry)?.revision));
-        let (purchases, revisions) = old.filter_map(in_flight).take(most).unzip();
-        Stale { epoch: self.epoch, purchases, revisions }
+        let (purchases, revisions): (Vec<_>, Vec<_>) = old.filter_map(in_flight).take(most).unzip();
+        let late = self.late.iter().take_while(|(admitted_at, _)| is_old(*admitted_at)).map(|(_, late)| *late);
+        let late = late.take(most - purchases.len()).collect();
+        Stale { epoch: self.epoch, purchases, revisions, late }
     }
 
     pub(super) fn admit(
@@ -135,6 +150,9 @@ impl SaleInMemory {
     ) -> Answer {
         let Purchase { order_id, user_id, quantity } = purchase;
         if let Some(held) = self.buyers.get(&user_id) {
+            if self.revived.contains_key(&user_id) {
+                return Answer::Revived(held.order_id);
+            }
             let same_order = held.order_id == order_id;
             let order_id = held.order_id;
             return match held.revision_in_flight() {
@@ -178,15 +196,58 @@ impl SaleInMemory {
         self.forget_written();
     }
 
-    /// Gives back the units of an order, if it is still the one that holds it. False: it is not.
-    pub(super) fn release(&mut self, purchase: &Purchase) -> bool {
-        if self.buyers.get(&purchase.user_id).is_none_or(|held| held.order_id != purchase.order_id) {
+    /// Takes the units of a dead order for a late payment, unless others have them.
+    pub(super) fn admit_payment(&mut self, late: &LatePayment, now: Instant) -> PaymentAdmission {
+        let (epoch, Purchase { order_id, user_id, quantity }) = (self.epoch, late.purchase);
+        let held = self.buyers.get(&user_id).map(|held| (held.order_id, self.revived.get(&user_id).copied()));
+        match held {
+            None if self.remaining() < quantity.get() => return PaymentAdmission::Refused,
+            None => {
+                // The order is written, and so is its revision.
+                let (flight_number, revision) = (None, self.settings.revision());
+                self.buyers.insert(user_id, Reservation { order_id, flight_number, revision });
+                if quantity != Quantity::ONE {
+                    self.quantities.insert(user_id, quantity);
+                    self.extra += quantity.extra();
+                }
+            }
+            Some((other, _)) if other != order_id => return PaymentAdmission::Refused,
+            Some((_, Some(payment))) if payment == late.payment => {
+                return PaymentAdmission::Admitted { epoch, is_new: false };
+            }
+            Some((_, Some(_))) => return PaymentAdmission::Busy,
+            // Its first life is dead, and not released yet.
+            Some((_, None)) => {
+                self.end_flight(&late.purchase);
+                self.forget_written();
+            }
+        }
+        self.revived.insert(user_id, late.payment);
+        self.late.push((now, *late));
+        PaymentAdmission::Admitted { epoch, is_new: true }
+    }
+
+    /// A call of a late payment is in flight no longer.
+    pub(super) fn end_late_flight(&mut self, ended: &LatePayment) {
+        self.late.retain(|(_, late)| late != ended);
+    }
+
+    /// Gives back the units of a life, if it is still the one that holds them. False: it is not.
+    pub(super) fn release(&mut self, Release { life, call }: &Release) -> bool {
+        let Life { purchase, revived_by } = *life;
+        if let (Some(payment), Some(call)) = (revived_by, *call) {
+            self.end_late_flight(&LatePayment { purchase, payment, call });
+        }
+        let user = purchase.user_id;
+        let is_its_order = self.buyers.get(&user).is_some_and(|held| held.order_id == purchase.order_id);
+        if !is_its_order || self.revived.get(&user).copied() != revived_by {
             return false;
         }
-        self.end_flight(purchase);
-        self.buyers.remove(&purchase.user_id);
+        self.end_flight(&purchase);
+        self.buyers.remove(&user);
+        self.revived.remove(&user);
         // What the reservation had, whatever the caller thinks.
-        self.extra -= self.quantities.remove(&purchase.user_id).map_or(0, Quantity::extra);
+        self.extra -= self.quantities.remove(&user).map_or(0, Quantity::extra);
         true
     }
 

@@ -11,7 +11,7 @@ use super::sold_out_cache::SoldOutCache;
 use crate::config;
 use crate::model::{Denial, ProductId, Purchase, SaleSettings, Timestamp, UserId};
 use crate::stock::rate_limiter::rate_wait;
-use crate::stock::types::GateError;
+use crate::stock::types::{GateError, Release};
 
 /// See the module.
 pub struct RedisGate {
@@ -69,20 +69,21 @@ impl RedisGate {
         &self,
         product: ProductId,
         epoch: i64,
-        purchases: &[Purchase],
+        ended: &[Release],
     ) -> Result<(), GateError> {
         let (server, now) = (&self.server, Timestamp::now());
         let keys = server.keys.of_sale(product);
         let mut mark = String::new();
-        for chunk in purchases.chunks(CHUNK) {
+        for chunk in ended.chunks(CHUNK) {
             let reply = server
                 .invoke(product, &server.scripts.release, &keys, |link, call| {
                     call.arg(&link.server_id).arg(epoch).arg(server.keys.rate_prefix(product));
-                    for purchase in chunk {
-                        let wait = rate_wait(purchase, now).as_millis() as u64;
+                    for Release { life, call: of_late } in chunk {
+                        let wait = rate_wait(&life.purchase, now).as_millis() as u64;
                         mark.clear();
-                        mark::push(&mut mark, purchase);
-                        call.arg(&mark).arg(purchase.user_id.get()).arg(wait);
+                        mark::push_life(&mut mark, life);
+                        call.arg(&mark).arg(life.purchase.user_id.get()).arg(wait);
+                        call.arg(of_late.map(|call| format!(":{call}")).unwrap_or_default());
                     }
                 })
                 .await;

@@ -11,6 +11,7 @@ mod gate;
 mod identity;
 mod in_flight_index;
 mod keys;
+mod late;
 mod mark;
 mod opening;
 mod reading;

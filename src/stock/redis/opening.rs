@@ -10,7 +10,7 @@ use super::keys::SENTINEL;
 use super::mark;
 use super::replies::{GateReply, parse_readmitted};
 use super::scripts::{CHUNK, add_settings};
-use crate::model::{ProductId, Purchase, SaleSettings};
+use crate::model::{Life, ProductId, Purchase, SaleSettings};
 use crate::stock::types::{Answer, GateError, Inspection};
 
 /// A staged set of buyers that nobody installs goes away by itself.
@@ -96,7 +96,7 @@ impl RedisGate {
             .invoke::<Vec<Value>>(product, &self.server.scripts.readmit, &keys, |link, call| {
                 call.arg(&link.server_id);
                 for purchase in purchases {
-                    call.arg(purchase.user_id.get()).arg(marked(purchase));
+                    call.arg(purchase.user_id.get()).arg(marked(&(*purchase).into()));
                 }
             })
             .await?;
@@ -117,12 +117,12 @@ impl RedisGate {
     }
 
     /// Loads buyers.
-    pub(in crate::stock) async fn add_staged(&self, staging: &mut Staging, held: &[Purchase]) -> Result<(), GateError> {
+    pub(in crate::stock) async fn add_staged(&self, staging: &mut Staging, held: &[Life]) -> Result<(), GateError> {
         for chunk in held.chunks(CHUNK) {
-            let fields: Vec<_> = chunk.iter().map(|held| (held.user_id.to_string(), marked(held))).collect();
+            let fields: Vec<_> = chunk.iter().map(|held| (held.purchase.user_id.to_string(), marked(held))).collect();
             self.load(staging, &fields).await?;
         }
-        staging.extra += held.iter().map(|held| held.quantity.extra()).sum::<i64>();
+        staging.extra += held.iter().map(|held| held.purchase.quantity.extra()).sum::<i64>();
         Ok(())
     }
 
@@ -156,8 +156,8 @@ impl RedisGate {
     }
 }
 
-fn marked(purchase: &Purchase) -> String {
+fn marked(life: &Life) -> String {
     let mut mark = String::new();
-    mark::push(&mut mark, purchase);
+    mark::push_life(&mut mark, life);
     mark
 }

@@ -6,7 +6,7 @@ use deadpool_redis::redis;
 
 use super::gate::RedisGate;
 use super::keys::SENTINEL;
-use super::mark;
+use super::mark::{self, InFlight};
 use super::replies::{OpenGate, nonsense, parse_held, parse_revision, parse_stale, status};
 use crate::model::{OrderId, ProductId, Purchase, Revision, UserId};
 use crate::stock::types::{GateError, GateView, Holding, Stale};
@@ -78,8 +78,13 @@ impl RedisGate {
                 .arg(1000);
             let reply = scan.query_async::<(u64, Vec<String>)>(&mut link.conn()).await;
             let (next, found) = self.server.answered(cell, &link, reply)?;
-            if let Some(member) = found.first() {
-                return mark::parse_in_flight(member).ok_or_else(|| nonsense(member)).map(Some);
+            // Each with its score behind it.
+            for member in found.iter().step_by(2) {
+                match mark::parse_in_flight(member).ok_or_else(|| nonsense(member))? {
+                    InFlight::Purchase(purchase) => return Ok(Some(purchase)),
+                    // Its order is written.
+                    InFlight::Late(_) => {}
+                }
             }
             if next == 0 {
                 return Ok(None);

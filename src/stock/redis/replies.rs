@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use deadpool_redis::redis::{FromRedisValue, Value};
 
-use super::mark;
+use super::mark::{self, InFlight, Mark};
 use crate::model::{Denial, Revision, SaleSettings, Terms, Timestamp};
-use crate::stock::types::{Admission, Answer, FoundGate, GateError, Holding, Stale};
+use crate::stock::types::{Admission, Answer, FoundGate, GateError, Holding, PaymentAdmission, Stale};
 
 pub(super) fn nonsense(what: impl std::fmt::Display) -> GateError {
     GateError::Protocol(what.to_string())
@@ -75,7 +75,7 @@ fn parse_answer(value: Value) -> Result<Answer, GateError> {
             match (held.split_once('+'), held.strip_suffix('-')) {
                 (Some((held, revision)), _) => {
                     let revision = parse_revision(revision.parse().map_err(nonsense)?)?;
-                    let (order_id, quantity) = mark::parse(held).ok_or_else(|| nonsense(held))?;
+                    let Mark { order_id, quantity, .. } = mark::parse(held).ok_or_else(|| nonsense(held))?;
                     Ok(Answer::InFlight { order_id, quantity, revision })
                 }
                 (_, Some(held)) => already_purchased(held),
@@ -86,8 +86,11 @@ fn parse_answer(value: Value) -> Result<Answer, GateError> {
 }
 
 fn already_purchased(held: &str) -> Result<Answer, GateError> {
-    let (order, _) = mark::parse(held).ok_or_else(|| nonsense(held))?;
-    Ok(Answer::Denied(Denial::AlreadyPurchased(order)))
+    let Mark { order_id, payment, .. } = mark::parse(held).ok_or_else(|| nonsense(held))?;
+    Ok(match payment {
+        Some(_) => Answer::Revived(order_id),
+        None => Answer::Denied(Denial::AlreadyPurchased(order_id)),
+    })
 }
 
 /// `REVISION|TERMS`. Terms of another revision than the gate has do not count: a program that knows none has changed it since.
@@ -117,6 +120,19 @@ pub(super) fn parse_readmitted(reply: Vec<Value>) -> Result<(i64, Vec<Answer>), 
     Ok((epoch, answers.collect::<Result<_, _>>()?))
 }
 
+/// What a step that takes units for a late payment answered.
+pub(super) fn parse_payment_admission(reply: Vec<Value>) -> Result<PaymentAdmission, GateError> {
+    let mut reply = reply.into_iter();
+    let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
+    let word: String = parse(next()?)?;
+    match word.as_str() {
+        "admitted" => Ok(PaymentAdmission::Admitted { epoch: parse(next()?)?, is_new: parse::<i64>(next()?)? == 1 }),
+        "busy" => Ok(PaymentAdmission::Busy),
+        "refused" => Ok(PaymentAdmission::Refused),
+        other => status(other).and_then(|()| Err(nonsense(other))),
+    }
+}
+
 /// What is in flight, and the first member that nobody can read, which is left out.
 pub(super) fn parse_stale(reply: &[String]) -> Result<(Stale, Option<&str>), GateError> {
     match reply {
@@ -127,8 +143,18 @@ pub(super) fn parse_stale(reply: &[String]) -> Result<(Stale, Option<&str>), Gat
             };
             let (members, []) = members.as_chunks() else { return Err(nonsense("a member without a revision")) };
             let unreadable = members.iter().find(|member| parse(member).is_none()).map(|[member, _]| member.as_str());
-            let (purchases, revisions) = members.iter().filter_map(parse).unzip();
-            Ok((Stale { epoch: epoch.parse().map_err(nonsense)?, purchases, revisions }, unreadable))
+            let epoch = epoch.parse().map_err(nonsense)?;
+            let mut stale = Stale { epoch, purchases: Vec::new(), revisions: Vec::new(), late: Vec::new() };
+            for (member, revision) in members.iter().filter_map(parse) {
+                match member {
+                    InFlight::Purchase(purchase) => {
+                        stale.purchases.push(purchase);
+                        stale.revisions.push(revision);
+                    }
+                    InFlight::Late(late) => stale.late.push(late),
+                }
+            }
+            Ok((stale, unreadable))
         }
         [word] => status(word).and_then(|()| Err(nonsense(word))),
         _ => Err(nonsense("a reply of another form")),
@@ -233,7 +259,7 @@ pub(super) fn parse_held(gate: Value, buyers: Value, server_id: &str) -> Result<
     let (gate, buyers): (Vec<Option<String>>, Vec<Option<String>>) = (parse(gate)?, parse(buyers)?);
     let holding = |held: &Option<String>| match held {
         Some(held) => {
-            let (id, quantity) = mark::parse(held).ok_or_else(|| nonsense(held))?;
+            let Mark { order_id: id, quantity, .. } = mark::parse(held).ok_or_else(|| nonsense(held))?;
             Ok(Holding::Order { id, quantity })
         }
         None => Ok(Holding::Nothing),

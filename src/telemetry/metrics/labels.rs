@@ -34,7 +34,7 @@ pub(super) const TABLES: [&str; 9] = [
 pub(super) const CHANGES: [&str; 3] = ["cancelled", "expired", "paid"];
 
 /// What becomes of a callback: what it did, and the codes of its refusals.
-pub(super) const CALLBACKS: [&str; 12] = [
+pub(super) const CALLBACKS: [&str; 13] = [
     "failed",
     "ignored",
     "internal",
@@ -44,6 +44,7 @@ pub(super) const CALLBACKS: [&str; 12] = [
     "refund_due",
     "refunded",
     "repeated",
+    "revived",
     "unavailable",
     "unchanged",
     "unknown",

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::{TestCaseError, prop_assert, prop_assert_eq};
-use seckill::model::{Denial, OrderId, Purchase, Quantity, Revision, SaleSettings, SaleState, Timestamp, UserId};
-use seckill::stock::{Answer, GateView, Holding, RATE_WINDOW, Stale};
+use seckill::model::{
+    Denial, LatePayment, Life, OrderId, PaymentId, Purchase, Quantity, Revision, SaleSettings, SaleState, Timestamp,
+    UserId,
+};
+use seckill::stock::{Answer, GateView, Holding, PaymentAdmission, RATE_WINDOW, Stale};
 
 use crate::gate::EPOCH;
 
@@ -25,30 +28,41 @@ struct Unit {
     in_flight: bool,
     revision: Revision,
     taken: Span,
+    revived_by: Option<PaymentId>,
 }
 
 impl Unit {
     fn purchase(&self, user_id: UserId) -> Purchase {
         Purchase { order_id: self.order_id, user_id, quantity: self.quantity }
     }
+
+    fn life(&self, user_id: UserId) -> Life {
+        Life { purchase: self.purchase(user_id), revived_by: self.revived_by }
+    }
 }
 
 pub struct Model {
     pub settings: SaleSettings,
     held: BTreeMap<UserId, Unit>,
+    /// Late payments in flight, the oldest first.
+    late: Vec<LatePayment>,
     /// The last try of each user that has no unit, and was not refused for coming too soon.
     tries: BTreeMap<UserId, Span>,
 }
 
 impl Model {
     pub fn new(settings: SaleSettings) -> Self {
-        Self { settings, held: BTreeMap::new(), tries: BTreeMap::new() }
+        Self { settings, held: BTreeMap::new(), late: Vec::new(), tries: BTreeMap::new() }
     }
 
     /// Does what the gate did with a purchase in a call that took `call`, if it may have answered so.
     pub fn admit(&mut self, purchase: Purchase, call: Span, answer: Answer) -> Result<(), TestCaseError> {
         let Purchase { order_id, user_id, quantity } = purchase;
         if let Some(unit) = self.held.get(&user_id) {
+            if unit.revived_by.is_some() {
+                prop_assert_eq!(answer, Answer::Revived(unit.order_id));
+                return Ok(());
+            }
             let held = match unit.in_flight {
                 true => {
                     let Unit { order_id, quantity, revision, .. } = *unit;
@@ -83,12 +97,42 @@ impl Model {
             self.tries.insert(user_id, call);
         } else {
             prop_assert_eq!(answer, Answer::Reserved);
-            self.held.insert(
-                user_id,
-                Unit { order_id, quantity, in_flight: true, revision: self.settings.revision(), taken: call },
-            );
+            let (revision, taken) = (self.settings.revision(), call);
+            let unit = Unit { order_id, quantity, in_flight: true, revision, taken, revived_by: None };
+            self.held.insert(user_id, unit);
         }
         Ok(())
+    }
+
+    pub fn admit_payment(&mut self, late: LatePayment) -> PaymentAdmission {
+        let (epoch, Purchase { order_id, user_id, quantity }) = (EPOCH, late.purchase);
+        let remaining = self.remaining();
+        match self.held.get_mut(&user_id) {
+            None if remaining < quantity.get() => return PaymentAdmission::Refused,
+            None => {
+                let (revision, now) = (self.settings.revision(), Instant::now());
+                let taken = Span { from: now, to: now };
+                let revived_by = Some(late.payment);
+                self.held.insert(user_id, Unit { order_id, quantity, in_flight: false, revision, taken, revived_by });
+            }
+            Some(unit) if unit.order_id != order_id => return PaymentAdmission::Refused,
+            Some(unit) => match unit.revived_by {
+                None => {
+                    unit.revived_by = Some(late.payment);
+                    unit.in_flight = false;
+                }
+                Some(payment) if payment == late.payment => {
+                    return PaymentAdmission::Admitted { epoch, is_new: false };
+                }
+                Some(_) => return PaymentAdmission::Busy,
+            },
+        }
+        self.late.push(late);
+        PaymentAdmission::Admitted { epoch, is_new: true }
+    }
+
+    pub fn mark_revived(&mut self, ended: LatePayment) {
+        self.late.retain(|late| *late != ended);
     }
 
     pub fn mark_written(&mut self, purchases: &[Purchase]) {
@@ -101,9 +145,10 @@ impl Model {
         }
     }
 
-    pub fn release(&mut self, purchases: &[Purchase]) {
-        for purchase in purchases {
-            if self.order_of(purchase.user_id).is_some_and(|(held, _)| held == purchase.order_id) {
+    pub fn release(&mut self, ended: &[Life]) {
+        for Life { purchase, revived_by } in ended {
+            let is_it = |unit: &Unit| (unit.order_id, unit.revived_by) == (purchase.order_id, *revived_by);
+            if self.held.get(&purchase.user_id).is_some_and(is_it) {
                 self.held.remove(&purchase.user_id);
                 self.count_try_of(*purchase);
             }
@@ -127,10 +172,11 @@ impl Model {
     }
 
     /// What is left of a gate in a process that starts again from the database: the live orders, which are there.
-    pub fn reload(&mut self) -> Vec<Purchase> {
+    pub fn reload(&mut self) -> Vec<Life> {
         self.tries.clear();
+        self.late.clear();
         self.held.values_mut().for_each(|unit| unit.in_flight = false);
-        self.held.iter().map(|(user, unit)| unit.purchase(*user)).collect()
+        self.held.iter().map(|(user, unit)| unit.life(*user)).collect()
     }
 
     pub fn order_of(&self, user: UserId) -> Option<(OrderId, Quantity)> {
@@ -152,7 +198,7 @@ impl Model {
             (false, 0) => SaleState::SoldOut,
             (false, _) => SaleState::Live,
         };
-        let in_flight = self.held.values().filter(|unit| unit.in_flight).count() as i64;
+        let in_flight = (self.held.values().filter(|unit| unit.in_flight).count() + self.late.len()) as i64;
         let SaleSettings { ver, stock, .. } = self.settings;
         GateView { remaining, state, epoch: EPOCH, ver, stock, taken: self.taken(), in_flight, knows_terms: true }
     }
@@ -176,6 +222,12 @@ impl Model {
         let expected: Vec<_> = in_flight.map(|(user, unit)| (unit.purchase(*user), unit.revision)).collect();
         prop_assert_eq!(listed, expected);
         let taken: Vec<_> = stale.purchases.iter().map(|purchase| self.held[&purchase.user_id].taken).collect();
+        let sorted = |late: &[LatePayment]| {
+            let mut calls: Vec<String> = late.iter().map(|late| format!("{late:?}")).collect();
+            calls.sort();
+            calls
+        };
+        prop_assert_eq!(sorted(&stale.late), sorted(&self.late));
         prop_assert!(taken.is_sorted_by(|older, newer| older.from <= newer.to + CLOCK_SLACK), "not the oldest first");
         Ok(())
     }

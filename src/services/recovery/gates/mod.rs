@@ -104,6 +104,17 @@ impl Gates {
         Ok(())
     }
 
+    /// Opens the gate of a sale for a late payment, however long ago the sale ended. True: it is open now; in Redis that takes a while,
+    /// and is only begun.
+    pub async fn open_for_late_payment(&self, product: ProductId) -> Result<bool> {
+        if self.gate.shared().is_some() {
+            self.rebuild(product);
+            return Ok(false);
+        }
+        self.warm_up.open_one(product).await?;
+        Ok(true)
+    }
+
     /// Starts the rebuild of a gate that is not open, unless this instance is at it.
     pub(in crate::services) fn rebuild(&self, product: ProductId) {
         self.rebuilder.start(product);

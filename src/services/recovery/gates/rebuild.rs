@@ -229,7 +229,7 @@ impl Rebuilder {
         loop {
             let page = self.db.read(move |conn| Box::pin(conn.live_orders_after(product, last_user, PAGE))).await?;
             let Some(last) = page.last() else { break };
-            last_user = Some(last.user_id);
+            last_user = Some(last.purchase.user_id);
             buyers += page.len();
             gate.add_staged(&mut staging, &page).await?;
         }

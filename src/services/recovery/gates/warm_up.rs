@@ -58,13 +58,19 @@ impl WarmUp {
         }
     }
 
+    /// The same, however long ago its sale ended.
+    pub(super) async fn open_one(&self, product: ProductId) -> Result<()> {
+        let sale = self.db.read(move |conn| Box::pin(conn.find_sale(product))).await?;
+        self.open(&sale.ok_or(Error::ProductNotFound)?).await
+    }
+
     /// Some at a time: one query for ten million would take longer than a query may, and hold them three times.
     async fn held(&self, product: ProductId, mut held: LoadedBuyers) -> Result<LoadedBuyers> {
         let mut cursor = 0;
         loop {
             let page = self.db.read(move |conn| Box::pin(conn.live_orders_page(product, cursor, ORDERS_PAGE)));
-            let (purchases, next) = page.await?;
-            held.extend(purchases);
+            let (lives, next) = page.await?;
+            held.extend(lives);
             match next {
                 Some(next) => cursor = next,
                 None => return Ok(held),

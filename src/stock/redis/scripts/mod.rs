@@ -18,6 +18,8 @@ pub(super) struct Scripts {
     pub(super) retire: Script,
     pub(super) stale: Script,
     pub(super) readmit: Script,
+    pub(super) admit_payment: Script,
+    pub(super) mark_revived: Script,
     pub(super) revision_in_flight: Script,
     pub(super) note_in_flight: Script,
 }
@@ -42,6 +44,8 @@ impl Default for Scripts {
             retire: Script::new(include_str!("retire.lua")),
             stale: with!("revision_at.lua"; "stale.lua"),
             readmit: with!("units_of.lua"; "readmit.lua"),
+            admit_payment: with!("units_of.lua"; "admit_payment.lua"),
+            mark_revived: Script::new(include_str!("mark_revived.lua")),
             revision_in_flight: with!("revision_at.lua"; "revision_in_flight.lua"),
             note_in_flight: Script::new(include_str!("note_in_flight.lua")),
         }

@@ -1,6 +1,7 @@
--- Gives back the units of dead orders, where the reservation is still theirs.
+-- Gives back the units of lives that have ended, where the reservation is still theirs.
 -- KEYS: gate, buyers, flight. The rate keys are built here, as when units are taken.
--- ARGV: server id, epoch, prefix of the rate keys, then mark, user and the rest of the rate window in ms of each purchase.
+-- ARGV: server id, epoch, prefix of the rate keys, then mark, user, the rest of the rate window in ms, and ":CALL" of a late payment
+-- (else '') of each life.
 -- Reply: lost | closed | superseded | ok.
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'tried', 'seq', 'extra')
 if not gate[1] or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= gate[1] then
@@ -19,7 +20,7 @@ if gate[1] ~= ARGV[2] then
   return 'superseded'
 end
 local freed, extra, longest = 0, 0, 0
-for i = 4, #ARGV, 3 do
+for i = 4, #ARGV, 4 do
   local mark, user, wait = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   if redis.call('HGET', KEYS[2], user) == mark then
     redis.call('HDEL', KEYS[2], user)
@@ -30,7 +31,7 @@ for i = 4, #ARGV, 3 do
       longest = math.max(longest, wait)
     end
   end
-  redis.call('ZREM', KEYS[3], mark .. ':' .. user)
+  redis.call('ZREM', KEYS[3], mark .. ':' .. user .. ARGV[i + 3])
 end
 if longest > 0 then
   local clock = redis.call('TIME')

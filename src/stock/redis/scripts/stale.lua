@@ -1,6 +1,7 @@
 -- Lists what was reserved long ago and is still in flight, the oldest first.
 -- KEYS: gate, buyers, flight. ARGV: server id, age in ms, number.
--- Reply: lost | closed | open, epoch, then "MARK:USER" and the revision of the click each.
+-- Reply: lost | closed | open, epoch, then "MARK:USER" and the revision of the click each; of a late payment "MARK:USER:CALL", and
+-- a revision that says nothing.
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'ver', 'since')
 if not gate[1] or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= gate[1] then
   return {'lost'}

@@ -1,0 +1,2 @@
+ALTER TABLE orders DROP COLUMN revived_by;
+ALTER TABLE instances DROP COLUMN protocol;
