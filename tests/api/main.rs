@@ -23,6 +23,7 @@ mod expiry;
 mod external_users;
 mod fake_stripe;
 mod http;
+mod late_payments;
 mod log_ins;
 mod operations;
 mod order_changes;

@@ -134,3 +134,30 @@ pub async fn metric(app: &TestApp, name: &str) -> Option<f64> {
     let text = app.client.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
+
+pub fn stand(order: &str, payment: &str) -> (String, String) {
+    (order.to_owned(), payment.to_owned())
+}
+
+/// `sold` and `paid` of a product's row.
+pub async fn units(app: &TestApp, product: i64) -> (i64, i64) {
+    let of = |column: &str| format!("SELECT {column} AS n FROM products WHERE id = {product}");
+    (app.stores.number(&of("sold")).await, app.stores.number(&of("paid")).await)
+}
+
+pub async fn cancel(app: &TestApp, user: i64, order: &str) {
+    app.client
+        .call(Method::POST, &format!("/orders/{order}/cancel"), Some(&app.client.buyer(user)), None)
+        .await
+        .is(200);
+}
+
+/// As if it had been begun with time left: one of a short window may not be.
+pub async fn with_short_window(app: &TestApp, product: i64, seconds: i64) {
+    app.stores
+        .execute(&format!(
+            "UPDATE product_revisions SET payment_window_seconds = {seconds} WHERE product_id = {product}"
+        ))
+        .await;
+    app.stores.execute("UPDATE payment_deadlines SET due_at = '2026-01-01 00:00:00.000'").await;
+}

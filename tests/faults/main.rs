@@ -23,6 +23,8 @@ mod embedded;
 mod expiry;
 mod hostile_rabbitmq;
 mod hostile_sockets;
+#[cfg(feature = "failpoints")]
+mod late_payments;
 mod life;
 mod link;
 mod links;

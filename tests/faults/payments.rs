@@ -19,10 +19,11 @@ use crate::support::eventually_within;
 use crate::trial::Trial;
 
 /// An order with a pending payment, and who asks of it.
-struct Buyer {
+pub struct Buyer {
     config: Config,
-    url: String,
-    order: Uuid,
+    pub url: String,
+    pub product: i64,
+    pub order: Uuid,
     payment: Value,
 }
 
@@ -35,9 +36,14 @@ async fn ask(config: &Config, url: &str, method: Method, path: &str, user: (i64,
 
 impl Buyer {
     async fn buys(config: &Config, server: &Server) -> Self {
+        Self::buys_of(config, server, 5).await
+    }
+
+    /// One of so many units.
+    pub async fn buys_of(config: &Config, server: &Server, stock: i64) -> Self {
         let (config, url) = (config.clone(), server.url());
         let client = Client::new(&config, vec![url.clone()]);
-        let product = client.new_product(5).await;
+        let product = client.new_product(stock).await;
         let Answer::Promised { order } = client.buy(&client.buyer(7), product, 0).await.answer else {
             panic!("a click was not answered 202");
         };
@@ -49,11 +55,18 @@ impl Buyer {
         })
         .await;
         let (_, payment) = begun().await;
-        Self { config, url, order, payment }
+        Self { config, url, product, order, payment }
+    }
+
+    /// Gives the order up.
+    #[cfg(feature = "failpoints")]
+    pub async fn cancels(&self) {
+        let path = format!("/orders/{}/cancel", self.order);
+        assert_eq!(ask(&self.config, &self.url, Method::POST, &path, (7, Role::Buyer), json!({})).await.0, 200);
     }
 
     /// The status of the reply, if there was one, and its `Retry-After`.
-    async fn told(&self, id: &str) -> Option<(u16, bool)> {
+    pub async fn told(&self, id: &str) -> Option<(u16, bool)> {
         let data = json!({"payment_id": self.payment["id"], "reference": "pi_1", "amount_cents": self.payment["amount_cents"],
             "currency": self.payment["currency"]});
         let body = json!({"type": "payment.succeeded", "timestamp": "2026-11-29T08:00:00Z", "data": data}).to_string();
@@ -66,7 +79,7 @@ impl Buyer {
     }
 
     /// Where the order stands, and how often it has changed.
-    async fn order(&self) -> (String, usize) {
+    pub async fn order(&self) -> (String, usize) {
         let admin = (1, Role::Admin);
         let get = async |path: String| ask(&self.config, &self.url, Method::GET, &path, admin, json!({})).await.1;
         let order = get(format!("/orders/{}", self.order)).await;

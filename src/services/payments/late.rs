@@ -113,7 +113,7 @@ impl LateCallbackWriter {
         crash_point!("after_late_commit");
         let Some(outcome) = decided.outcome else {
             // Nothing is left at a gate that is over.
-            (self.open_gate)(product).await?;
+            self.open_gate(product).await?;
             return Err(again("its gate is rebuilt"));
         };
         self.revivals.committed(&decided);
@@ -146,7 +146,7 @@ impl LateCallbackWriter {
                 // In Redis it may have been retired, which its row says.
                 Err(GateError::Lost) if self.gate.shared().is_some() => return Ok((Word::NoGate, false)),
                 Err(GateError::Lost | GateError::Closed) => {
-                    if !(self.open_gate)(product).await? {
+                    if !self.open_gate(product).await? {
                         return Err(again("its gate is being rebuilt"));
                     }
                 }
@@ -154,6 +154,11 @@ impl LateCallbackWriter {
             }
         }
         Err(again("its gate is taken away again and again"))
+    }
+
+    /// Whatever is in the way passes, or a person must see to it: until then the provider comes again.
+    async fn open_gate(&self, product: ProductId) -> Result<bool> {
+        (self.open_gate)(product).await.map_err(|error| again(&format!("its gate cannot be opened: {error}")))
     }
 
     /// In one transaction, with the event; and whether that was known.

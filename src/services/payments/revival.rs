@@ -16,7 +16,10 @@ use crate::model::{
     ChangedBy, LatePayment, OrderStatus, Payment, PaymentId, PaymentStatus, ProductId, ProviderName, Timestamp,
 };
 use crate::stock::StockGate;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Seldom};
+
+/// Lines about late payments whose handlers have died.
+static FINISHED: Seldom = Seldom::each_second();
 
 /// What was said when units were asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +68,10 @@ impl Revivals {
         if let Some(provider) = decided.provider {
             outcome.report(&self.metrics, &payment.to_string(), provider);
         }
-        tracing::info!(product.id = %product, payment.id = %payment, outcome = outcome.as_str(), "Finished a late payment that was left in flight");
+        if let Some(untold) = FINISHED.now() {
+            let outcome = outcome.as_str();
+            tracing::info!(product.id = %product, payment.id = %payment, outcome, untold, "Finished a late payment that was left in flight");
+        }
         self.tell(product, &late, true, &decided).await;
         Ok(())
     }
