@@ -512,10 +512,14 @@ async fn what_a_dead_handler_left_is_decided_by_the_payment_s_row() {
         for ((order, payment), user) in late.iter().zip(1..) {
             leave_in_flight(app, id, user, order, payment["id"].as_str().unwrap(), 5_000).await;
         }
+        // Of one nobody knows any more, as after a backup was restored.
+        let (forgotten, _) = cancelled(app, 5, id).await;
+        eventually_within(5, "it is back", || async { audit(app, id).await["release_due"] == 0 }).await;
+        leave_in_flight(app, id, 5, &forgotten, &uuid::Uuid::now_v7().to_string(), 5_000).await;
         let undecided = audit(app, id).await;
         assert_eq!(
             (&undecided["balanced"], &undecided["queued"], &undecided["pending"]),
-            (&json!(true), &json!(4), &json!(4)),
+            (&json!(true), &json!(5), &json!(5)),
             "{undecided}"
         );
         app.client.buy(1, id).await.is_problem(503, "unavailable");

@@ -39,7 +39,8 @@ enum Step {
     ReleaseOfEpoch(i64, Vec<Pick>),
     /// A late payment of an order: the first or the second one that there is of it.
     AdmitPayment(Pick, usize),
-    /// Of what was asked for late payments, counted from the last one.
+    /// Of what was asked for late payments, counted from the last one: once more, by another call.
+    AdmitAgain(usize),
     MarkRevived(usize),
     ReleaseLate(usize),
     ReleaseRevived(usize),
@@ -103,6 +104,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => picks(known()).prop_map(Step::Release),
         1 => (other_epoch, picks(known())).prop_map(|(epoch, picks)| Step::ReleaseOfEpoch(epoch, picks)),
         6 => (pick(known()), 0..2_usize).prop_map(|(pick, payment)| Step::AdmitPayment(pick, payment)),
+        3 => (0..4_usize).prop_map(Step::AdmitAgain),
         2 => (0..4_usize).prop_map(Step::MarkRevived),
         2 => (0..4_usize).prop_map(Step::ReleaseLate),
         2 => (0..4_usize).prop_map(Step::ReleaseRevived),
@@ -183,10 +185,12 @@ impl<'a> Trial<'a> {
                 let purchase = self.find(&[*pick])[0];
                 let payments = self.payments.entry(purchase.order_id);
                 let payment = payments.or_insert_with(|| [PaymentId::draw(), PaymentId::draw()])[*payment];
-                let late = LatePayment::new(purchase, payment);
-                self.asked.push(late);
-                let answer = self.gate.admit_payment(self.id, &late).await?;
-                prop_assert_eq!(answer, self.model.admit_payment(late));
+                self.admit_payment(LatePayment::new(purchase, payment)).await?;
+            }
+            Step::AdmitAgain(which) => {
+                if let Some(late) = self.asked.iter().rev().nth(*which).copied() {
+                    self.admit_payment(LatePayment::new(late.purchase, late.payment)).await?;
+                }
             }
             Step::MarkRevived(which) => {
                 if let Some(late) = self.asked.iter().rev().nth(*which).copied() {
@@ -220,6 +224,13 @@ impl<'a> Trial<'a> {
             Step::Wait(time) => tokio::time::sleep(*time).await,
         }
         self.compare().await
+    }
+
+    async fn admit_payment(&mut self, late: LatePayment) -> Result<(), TestCaseError> {
+        self.asked.push(late);
+        let answer = self.gate.admit_payment(self.id, &late).await?;
+        prop_assert_eq!(answer, self.model.admit_payment(late));
+        Ok(())
     }
 
     async fn reserve(&mut self, purchases: &[Purchase]) -> Result<(), TestCaseError> {

@@ -122,17 +122,22 @@ impl Checkout {
         to_publish
     }
 
-    /// Answers a buyer whose order a late payment revives, or has: only once it is paid do they hold it for certain.
+    /// Answers a buyer whose order a late payment revives, or has: only once it is paid do they hold it for certain. Clicks that come
+    /// meanwhile share one query.
     async fn answer_revived(&self, pending: PendingPurchase, order_id: OrderId) {
+        let why = match self.revived.try_get_with(order_id, self.is_paid(order_id)).await {
+            Ok(true) => Denial::AlreadyPurchased(order_id).into(),
+            Ok(false) => Error::Unavailable("a late payment of the buyer's order is not decided yet".to_owned()),
+            Err(error) => Error::Unavailable(error.to_string()),
+        };
+        answer_all([(pending, Err(why))]);
+    }
+
+    async fn is_paid(&self, order_id: OrderId) -> Result<bool> {
         let read = self.db.read_page(PageOf::Orders, move |conn| {
             Box::pin(async move { Ok::<_, Error>(conn.order_state(order_id).await?) })
         });
-        let why = match read.await {
-            Ok(Some(order)) if order.status == OrderStatus::Paid => Denial::AlreadyPurchased(order_id).into(),
-            Ok(_) => Error::Unavailable("a late payment of the buyer's order is not decided yet".to_owned()),
-            Err(error) => error,
-        };
-        answer_all([(pending, Err(why))]);
+        Ok(read.await?.is_some_and(|order| order.status == OrderStatus::Paid))
     }
 
     /// Asks the database why a product has no gate (it is unknown, its sale has ended, or its gate was lost), and answers the

@@ -8,7 +8,7 @@ use moka::future::Cache;
 use super::confirmed_orders::ConfirmedOrders;
 use crate::db::Db;
 use crate::error::Error;
-use crate::model::{Denial, ProductId};
+use crate::model::{Denial, OrderId, ProductId};
 use crate::queue::OrderQueue;
 use crate::services::known_products::KnownProducts;
 use crate::services::recovery::Rebuilder;
@@ -19,6 +19,9 @@ use crate::telemetry::{Metrics, SharedOutage};
 /// A product that does not exist, or whose sale has ended and whose gate was taken away, is looked for again after this.
 const MISSING_FOR: Duration = Duration::from_millis(200);
 const MAX_MISSING: u64 = 10_000;
+/// So is whether an order is paid that a late payment revives.
+const REVIVED_FOR: Duration = Duration::from_millis(200);
+const MAX_REVIVED: u64 = 10_000;
 
 /// See the module.
 pub struct Checkout {
@@ -35,6 +38,8 @@ pub struct Checkout {
     pub(super) confirmed: ConfirmedOrders,
     /// Why products had no gate a moment ago.
     pub(super) no_gate: Cache<ProductId, WhyNoGate>,
+    /// Whether orders that late payments revive were paid a moment ago.
+    pub(super) revived: Cache<OrderId, bool>,
 }
 
 /// Why a product has no gate and needs none.
@@ -67,13 +72,27 @@ impl Checkout {
         supervisor: Supervisor,
     ) -> Self {
         let no_gate = Cache::builder().max_capacity(MAX_MISSING).time_to_live(MISSING_FOR).build();
+        let revived = Cache::builder().max_capacity(MAX_REVIVED).time_to_live(REVIVED_FOR).build();
         let confirmed = ConfirmedOrders::default();
         let reserving = SharedOutage::new("Could not take units at the gate", "Units are taken at the gate again");
         let publishing = SharedOutage::new(
             "The queue did not confirm purchases; their buyers are answered 503",
             "The queue confirms purchases again",
         );
-        Self { db, gate, queue, rebuilder, metrics, known, supervisor, reserving, publishing, confirmed, no_gate }
+        Self {
+            db,
+            gate,
+            queue,
+            rebuilder,
+            metrics,
+            known,
+            supervisor,
+            reserving,
+            publishing,
+            confirmed,
+            no_gate,
+            revived,
+        }
     }
 }
 

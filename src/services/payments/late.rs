@@ -117,8 +117,8 @@ impl LateCallbackWriter {
             return Err(again("its gate is rebuilt"));
         };
         self.revivals.committed(&decided);
-        if matches!(word, Word::Admitted(_)) {
-            self.revivals.tell(product, &late, is_new, &decided).await;
+        if let Word::Admitted(epoch) = word {
+            self.revivals.tell(product, &late, (epoch, is_new), &decided).await;
         }
         Ok(if was_known && outcome == Outcome::Unchanged { Outcome::Repeated } else { outcome })
     }

@@ -39,8 +39,8 @@ pub(super) struct Decided {
     pub(super) outcome: Option<Outcome>,
     /// The payment pays the order: by this transaction or by an earlier one.
     pays: bool,
-    /// The product's epoch as the transaction read it.
-    gate_epoch: i64,
+    /// The product's epoch as the transaction read it; `None`: its row or the payment's is gone.
+    gate_epoch: Option<i64>,
     provider: Option<ProviderName>,
 }
 
@@ -72,7 +72,7 @@ impl Revivals {
             let outcome = outcome.as_str();
             tracing::info!(product.id = %product, payment.id = %payment, outcome, untold, "Finished a late payment that was left in flight");
         }
-        self.tell(product, &late, true, &decided).await;
+        self.tell(product, &late, (epoch, true), &decided).await;
         Ok(())
     }
 
@@ -83,10 +83,16 @@ impl Revivals {
         }
     }
 
-    /// Tells the gate what became of a payment that it had admitted; `is_new`: by this call. What does not reach it, the sweeper
-    /// repeats.
-    pub(super) async fn tell(&self, product: ProductId, late: &LatePayment, is_new: bool, decided: &Decided) {
-        let Decided { pays, gate_epoch, .. } = *decided;
+    /// Tells the gate what became of a payment that it had admitted in that epoch; `is_new`: by this call. What does not reach it, the
+    /// sweeper repeats.
+    pub(super) async fn tell(
+        &self,
+        product: ProductId,
+        late: &LatePayment,
+        (admitted, is_new): (i64, bool),
+        decided: &Decided,
+    ) {
+        let (pays, gate_epoch) = (decided.pays, decided.gate_epoch.unwrap_or(admitted));
         let told = match (pays, is_new) {
             (true, true) => self.gate.mark_revived(product, gate_epoch, late).await,
             // Who was admitted marks it.
@@ -102,14 +108,14 @@ impl Revivals {
 
 /// In a transaction: the order is paid by this payment, or the money is due back. Whoever comes first decides.
 pub(super) async fn decide(conn: &mut DbConn, id: PaymentId, word: Word) -> Result<Decided> {
-    let Some(payment) = conn.find_payment(id).await? else { return Ok(Decided::nothing(Some(Outcome::Unknown), 0)) };
+    let Some(payment) = conn.find_payment(id).await? else { return Ok(Decided::nothing(Some(Outcome::Unknown), None)) };
     let lock = match conn.order_state(payment.order_id).await? {
         Some(order) => conn.lock_product(order.product_id).await?,
         None => None,
     };
     // Again, behind the lock.
-    let Some(payment) = conn.find_payment(id).await? else { return Ok(Decided::nothing(Some(Outcome::Unknown), 0)) };
-    let gate_epoch = lock.map_or(0, |lock| lock.gate_epoch);
+    let Some(payment) = conn.find_payment(id).await? else { return Ok(Decided::nothing(Some(Outcome::Unknown), None)) };
+    let gate_epoch = lock.map(|lock| lock.gate_epoch);
     if !matches!(payment.status, PaymentStatus::Pending | PaymentStatus::Failed) {
         let pays = payment.status == PaymentStatus::Succeeded;
         return Ok(Decided { pays, ..Decided::nothing(Some(Outcome::Unchanged), gate_epoch) });
@@ -143,7 +149,7 @@ pub(super) async fn decide(conn: &mut DbConn, id: PaymentId, word: Word) -> Resu
 }
 
 impl Decided {
-    fn nothing(outcome: Option<Outcome>, gate_epoch: i64) -> Self {
+    fn nothing(outcome: Option<Outcome>, gate_epoch: Option<i64>) -> Self {
         Self { outcome, pays: false, gate_epoch, provider: None }
     }
 }
