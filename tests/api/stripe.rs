@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::app::TestApp;
 use crate::fake_stripe::{ENDPOINT_SECRET, FakeStripe, Fault, event, signature, tell, tell_signed};
-use crate::provider::{begun, events, history, order, payment, product, standing, start};
+use crate::provider::{begun, cancel, events, history, order, payment, product, standing, start};
 use crate::support::eventually_within;
 
 /// Makes each `async fn name(app, stripe)` a test on every backend.
@@ -148,6 +148,30 @@ at_stripe! {
         // It comes after all.
         tell(app, &completed).await.is(200);
         assert_eq!((standing(app, &order, &begun).await, events(app).await), (stand("paid", "succeeded"), 2));
+        app.balanced(id).await;
+    }
+
+    async fn money_that_is_found_too_late_pays_the_order_or_is_given_back(app, stripe) {
+        // Nobody tells of it; it is found when its order is given up.
+        let id = product(app, json!({"stock": 1})).await;
+        let (revived, payment) = begun(app, 7, id).await;
+        let completed = stripe.pay(url(&payment));
+        cancel(app, 7, &revived).await;
+        becomes(app, &revived, &payment, "paid", "succeeded").await;
+        tell(app, &completed).await.is(200);
+        assert_eq!(standing(app, &revived, &payment).await, stand("paid", "succeeded"));
+        cancel_as_admin(app, &revived).await;
+        becomes(app, &revived, &payment, "cancelled", "refunded").await;
+
+        let (dead, payment) = begun(app, 8, id).await;
+        stripe.pay(url(&payment));
+        // Stripe is asked again after five seconds, and by then its unit is another's.
+        stripe.fail(&[Fault::Busy]);
+        cancel(app, 8, &dead).await;
+        eventually_within(4, "its unit is sold", || async { app.client.buy(9, id).await.status == 202 }).await;
+        becomes(app, &dead, &payment, "cancelled", "refunded").await;
+        assert_eq!(stripe.refunds().len(), 2);
+        app.orders_written(id, 3).await;
         app.balanced(id).await;
     }
 

@@ -22,6 +22,7 @@ use crate::trial::Trial;
 pub struct Buyer {
     config: Config,
     pub url: String,
+    #[cfg(feature = "failpoints")]
     pub product: i64,
     pub order: Uuid,
     payment: Value,
@@ -55,7 +56,14 @@ impl Buyer {
         })
         .await;
         let (_, payment) = begun().await;
-        Self { config, url, product, order, payment }
+        Self {
+            config,
+            url,
+            #[cfg(feature = "failpoints")]
+            product,
+            order,
+            payment,
+        }
     }
 
     /// Gives the order up.
