@@ -41,6 +41,9 @@ pub enum Error {
     /// 404 `payment_not_found`: also for somebody else's.
     #[error("There is no such payment of yours.")]
     PaymentNotFound,
+    /// 404 `dead_letter_not_found`.
+    #[error("There is no such dead letter, or not among the oldest.")]
+    DeadLetterNotFound,
     /// 400 `invalid_signature`: a callback that is not its provider's, or too old.
     #[error("{0}")]
     InvalidSignature(&'static str),
@@ -112,6 +115,7 @@ impl Error {
             Self::ProductNotFound => "product_not_found",
             Self::OrderNotFound => "order_not_found",
             Self::PaymentNotFound => "payment_not_found",
+            Self::DeadLetterNotFound => "dead_letter_not_found",
             Self::InvalidSignature(_) => "invalid_signature",
             Self::PaymentsOff => "payments_off",
             Self::MethodNotAllowed => "method_not_allowed",

@@ -15,9 +15,10 @@ use crate::handlers::AppState;
 use crate::model::Timestamp;
 use crate::queue::OrderQueue;
 use crate::services::{
-    Accounts, AdminLog, Authenticator, Checkout, Deployment, EventExpiry, Expiry, Gates, Health, Holdings, KeyExpiry,
-    KnownProducts, OpenGate, OrderChanges, OrderWriter, Orders, PasswordHasher, PaymentTasks, Payments,
-    ProductCommands, ProductQueries, Rebuilder, Reconciler, Revivals, Sweeper, Tokens, UnfinishedSales,
+    Accounts, AdminLog, Authenticator, Checkout, DeadLetterDesk, Deployment, EventExpiry, Expiry, Gates, Health,
+    Holdings, KeyExpiry, KnownProducts, OpenGate, OrderChanges, OrderWriter, Orders, PasswordHasher, PaymentTasks,
+    Payments, ProductCommands, ProductQueries, Rebuilder, Reconciler, Replay, Revivals, Summaries, Sweeper, Tokens,
+    UnfinishedSales,
 };
 use crate::telemetry::Metrics;
 
@@ -77,6 +78,8 @@ impl RunningApp {
         let (db_, gate_, queue_) = stores();
         let supervisor = background.supervisor.clone();
         let checkout = Checkout::new(db_, gate_, queue_, rebuilder, known, metrics.clone(), supervisor);
+        let Clients { db, gate, queue, .. } = &clients;
+        let dead_letters = DeadLetterDesk::new(db.clone(), queue.clone(), Replay::new(db.clone(), gate.clone()));
         let (trusted_proxies, ready) = (config.server.trusted_proxies.clone(), health.clone());
         let state = AppState {
             accounts,
@@ -87,6 +90,8 @@ impl RunningApp {
             orders,
             order_changes,
             payments: payments.clone(),
+            dead_letters,
+            summaries: Summaries::new(clients.db.clone(), clients.gate.clone(), currency),
             reconciler,
             health,
             metrics,

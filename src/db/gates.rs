@@ -1,6 +1,9 @@
 //! Queries on the columns of `products` that say which gate may sell, and the lock of its row.
 
+use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
+use diesel::sql_query;
 use diesel::sql_types::{BigInt, Binary, Nullable};
 use diesel_async::RunQueryDsl;
 
@@ -10,7 +13,7 @@ use super::error::DbResult;
 use super::orders::ORDERS;
 use super::readable::{Row, all, one_by_one, readable};
 use super::schema::{orders, products};
-use crate::model::{Life, OrderId, OrderStatus, PaymentId, ProductId, Purchase, Quantity, Timestamp, UserId};
+use crate::model::{Life, OrderId, PaymentId, ProductId, Purchase, Quantity, Timestamp, UserId};
 
 /// Stands for the server of a gate that was retired: its sale had ended, and every purchase that it had admitted was
 /// written. Nothing of such a product is on its way.
@@ -54,6 +57,44 @@ pub struct ProductLock {
     pub retired: bool,
 }
 
+/// What has become of a sale's orders, in units; of the paid ones also in minor units of money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable)]
+pub struct SaleCounts {
+    /// Paid.
+    pub paid: i64,
+    /// Not paid in time.
+    pub expired: i64,
+    /// Given up, or called off.
+    pub cancelled: i64,
+    /// Admitted at a gate, and could not become orders.
+    pub rejected: i64,
+    /// What the paid ones cost.
+    pub revenue_cents: i64,
+}
+
+/// A sale's row, as its summary shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable)]
+pub struct SaleRow {
+    /// Units that are offered in all.
+    pub stock: i64,
+    /// Units that live orders hold.
+    pub sold: i64,
+    /// What has become of the orders.
+    pub counts: SaleCounts,
+    /// Number of the revision of its settings.
+    pub ver: i64,
+    /// Epoch of the gate that may sell.
+    pub gate_epoch: i64,
+    /// The sale has ended and its gate was retired.
+    pub retired: bool,
+}
+
+/// The columns of [`SaleCounts`], in its order.
+#[diesel::dsl::auto_type]
+fn count_columns() -> _ {
+    (products::paid, products::expired, products::cancelled, products::rejected, products::revenue_cents)
+}
+
 /// What the database says of a sale.
 #[derive(Debug, Clone, Copy)]
 pub struct SaleAudit {
@@ -73,6 +114,10 @@ pub struct SaleAudit {
     pub live_orders: i64,
     /// Their units.
     pub live_units: i64,
+    /// What has become of the orders, as the product's row says.
+    pub counts: SaleCounts,
+    /// The same, counted.
+    pub counted: SaleCounts,
     /// Rejected orders.
     pub rejected: i64,
     /// Dead orders whose units the gate has not given back.
@@ -247,24 +292,22 @@ impl DbConn {
             products::gate_epoch,
             products::ends_at,
             products::gate_home.eq(RETIRED),
+            count_columns(),
         );
         let row = products::table.select(columns).filter(products::id.eq(id));
-        let Some((stock, sold, ver, gate_epoch, ends_at, retired)) =
+        let Some((stock, sold, ver, gate_epoch, ends_at, retired, counts)) =
             on_db!(conn, row.get_result(conn).await.optional())?
         else {
             return Ok(None);
         };
         let of_sale = orders::table.filter(orders::product_id.eq(id));
         let live = of_sale.filter(orders::live_user.is_not_null());
-        // A sum is of another type in MySQL than what it adds up.
-        let units = diesel::dsl::sql::<BigInt>("CAST(COALESCE(SUM(quantity), 0) AS SIGNED)");
-        let live = live.select((diesel::dsl::count_star(), units));
-        let (live_orders, live_units) = on_db!(conn, live.get_result(conn).await)?;
+        let live = live.select((diesel::dsl::count_star(), sum(UNITS), sum(PAID), sum(REVENUE)));
+        let (live_orders, live_units, paid, revenue_cents) = on_db!(conn, live.get_result(conn).await)?;
         let dead = of_sale.filter(orders::live_user.is_null());
-        let rejected = dead.filter(orders::status.eq(OrderStatus::Rejected)).count();
-        let rejected = on_db!(conn, rejected.get_result(conn).await)?;
-        let due = dead.filter(orders::release_due.eq(true)).count();
-        let release_due = on_db!(conn, due.get_result(conn).await)?;
+        let dead = dead.select((sum(EXPIRED), sum(CANCELLED), sum(REJECTED), sum(REJECTED_ORDERS), sum(DUE)));
+        let (expired, cancelled, rejected_units, rejected, release_due) = on_db!(conn, dead.get_result(conn).await)?;
+        let counted = SaleCounts { paid, expired, cancelled, rejected: rejected_units, revenue_cents };
         Ok(Some(SaleAudit {
             stock,
             sold,
@@ -274,8 +317,68 @@ impl DbConn {
             retired,
             live_orders,
             live_units,
+            counts,
+            counted,
             rejected,
             release_due,
         }))
     }
+
+    /// The row of a sale.
+    pub async fn sale_row(&mut self, id: ProductId) -> DbResult<Option<SaleRow>> {
+        let columns = (
+            products::stock - products::withheld,
+            products::sold,
+            count_columns(),
+            products::ver,
+            products::gate_epoch,
+            products::gate_home.eq(RETIRED),
+        );
+        let conn = self;
+        let row = products::table.select(columns).filter(products::id.eq(id));
+        on_db!(conn, row.get_result(conn).await.optional())
+    }
+
+    /// Units of a product's orders that have a payment whose money is due back.
+    pub async fn refund_due_units(&mut self, id: ProductId) -> DbResult<i64> {
+        let units: Units = match self {
+            DbConn::MySql(conn) => {
+                let found = sql_query(REFUND_DUE_MYSQL).bind::<BigInt, _>(id).get_result(&mut **conn).await;
+                diagnosed(&mut **conn, found).await?
+            }
+            DbConn::Sqlite(conn) => {
+                let found = sql_query(REFUND_DUE_SQLITE).bind::<BigInt, _>(id).get_result(&mut **conn).await;
+                diagnosed(&mut **conn, found).await?
+            }
+        };
+        Ok(units.units)
+    }
 }
+
+/// A sum of these values over orders. It is of another type in MySQL than what it adds up.
+fn sum(value: &str) -> SqlLiteral<BigInt> {
+    sql::<BigInt>(&format!("CAST(COALESCE(SUM({value}), 0) AS SIGNED)"))
+}
+
+const UNITS: &str = "quantity";
+const PAID: &str = "CASE WHEN status = 'paid' THEN quantity ELSE 0 END";
+const REVENUE: &str = "CASE WHEN status = 'paid' THEN price_cents * quantity ELSE 0 END";
+const EXPIRED: &str = "CASE WHEN status = 'expired' THEN quantity ELSE 0 END";
+const CANCELLED: &str = "CASE WHEN status = 'cancelled' THEN quantity ELSE 0 END";
+const REJECTED: &str = "CASE WHEN status = 'rejected' THEN quantity ELSE 0 END";
+const REJECTED_ORDERS: &str = "CASE WHEN status = 'rejected' THEN 1 ELSE 0 END";
+const DUE: &str = "CASE WHEN release_due = 1 THEN 1 ELSE 0 END";
+
+#[derive(QueryableByName)]
+struct Units {
+    #[diesel(sql_type = BigInt)]
+    units: i64,
+}
+
+/// From the few payments to their orders, never from the sale's many orders: each database has its own word for that.
+const REFUND_DUE_MYSQL: &str = "SELECT CAST(COALESCE(SUM(orders.quantity), 0) AS SIGNED) AS units \
+    FROM (SELECT DISTINCT order_id FROM payments WHERE status = 'refund_due') AS due \
+    STRAIGHT_JOIN orders ON orders.id = due.order_id WHERE orders.product_id = ?";
+const REFUND_DUE_SQLITE: &str = "SELECT COALESCE(SUM(orders.quantity), 0) AS units \
+    FROM (SELECT DISTINCT order_id FROM payments WHERE status = 'refund_due') AS due \
+    CROSS JOIN orders ON orders.id = due.order_id WHERE orders.product_id = ?";

@@ -16,7 +16,7 @@ use super::diagnosis::diagnosed;
 use super::error::DbResult;
 use super::orders::ORDERS;
 use super::readable::{Row, all, one, one_by_one, readable};
-use super::schema::{order_changes, orders, users};
+use super::schema::{order_changes, orders, products, users};
 use crate::model::{
     ChangedBy, Life, OrderChange, OrderId, OrderStatus, PaymentId, ProductId, Purchase, Quantity, Timestamp, UserId,
 };
@@ -39,6 +39,8 @@ pub struct OrderState {
     pub status: OrderStatus,
     /// Its units.
     pub quantity: Quantity,
+    /// The price of one of them, in minor units.
+    pub price_cents: i64,
     /// The late payment that revived it.
     pub revived_by: Option<PaymentId>,
 }
@@ -52,6 +54,34 @@ impl OrderState {
     /// The life that it is in, or was in last.
     pub fn life(&self) -> Life {
         Life { purchase: self.purchase(), revived_by: self.revived_by }
+    }
+}
+
+/// Orders of one product that go from one status to another together, as its row counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Move {
+    from: OrderStatus,
+    to: OrderStatus,
+    units: i64,
+    cents: i64,
+}
+
+impl Move {
+    /// Of these orders.
+    pub fn of<'a>(from: OrderStatus, to: OrderStatus, orders: impl IntoIterator<Item = &'a OrderState>) -> Self {
+        let mut whole = Self { from, to, units: 0, cents: 0 };
+        for order in orders {
+            let units = order.quantity.get();
+            whole.units += units;
+            whole.cents = whole.cents.saturating_add(order.price_cents.saturating_mul(units));
+        }
+        whole
+    }
+
+    /// What a count of what has a status, `amount` here, changes by.
+    fn more(&self, counts: impl Fn(OrderStatus) -> bool, amount: i64) -> i64 {
+        let of = |status| if counts(status) { amount } else { 0 };
+        of(self.to) - of(self.from)
     }
 }
 
@@ -84,12 +114,16 @@ struct ChangeRow {
     changed_at: Timestamp,
 }
 
-/// Units that a product's row counts change by so many, if it then still counts what is possible. It counts what is paid for
-/// only since there are payments, so that never stands in the way.
-const COUNT_UNITS: &str = "UPDATE products SET sold = sold + ?, paid = CASE WHEN paid + ? < 0 THEN 0 ELSE paid + ? END \
+/// What a product's row counts changes by so much, if it then still counts as sold what is possible. The other counts are for the
+/// merchant to read, and somebody may have changed orders by hand: they never stand in the way.
+const COUNT_MOVE: &str = "UPDATE products SET sold = sold + ?, \
+    paid = CASE WHEN paid + ? < 0 THEN 0 ELSE paid + ? END, \
+    expired = CASE WHEN expired + ? < 0 THEN 0 ELSE expired + ? END, \
+    cancelled = CASE WHEN cancelled + ? < 0 THEN 0 ELSE cancelled + ? END, \
+    revenue_cents = CASE WHEN revenue_cents + ? < 0 THEN 0 ELSE revenue_cents + ? END \
     WHERE id = ? AND sold + ? BETWEEN 0 AND stock";
 
-one_by_one!(OrderId, OrderState, (Binary, BigInt, BigInt, Text, BigInt, Nullable<Binary>));
+one_by_one!(OrderId, OrderState, (Binary, BigInt, BigInt, Text, BigInt, BigInt, Nullable<Binary>));
 one_by_one!(OrderId, (OrderId, ChangedBy), (Binary, Text));
 one_by_one!(
     i64,
@@ -100,7 +134,15 @@ one_by_one!(
 /// The columns of [`OrderState`], in its order.
 #[diesel::dsl::auto_type]
 fn state_columns() -> _ {
-    (orders::id, orders::user_id, orders::product_id, orders::status, orders::quantity, orders::revived_by)
+    (
+        orders::id,
+        orders::user_id,
+        orders::product_id,
+        orders::status,
+        orders::quantity,
+        orders::price_cents,
+        orders::revived_by,
+    )
 }
 
 impl DbConn {
@@ -142,17 +184,38 @@ impl DbConn {
         Ok(readable(ORDERS, found).rows)
     }
 
-    /// Changes the units that a product's row counts as sold and as paid for. False: it would count fewer than none or more
-    /// than there are, and stays as it is.
-    pub async fn count_units(&mut self, id: ProductId, sold: i64, paid: i64) -> DbResult<bool> {
+    /// Counts in a product's row what becomes of its orders. False: it would count fewer than none or more than there are as sold,
+    /// and stays as it is.
+    pub async fn count_move(&mut self, id: ProductId, whole: Move) -> DbResult<bool> {
+        let Move { units, cents, .. } = whole;
+        let is = |wanted| move |status| status == wanted;
+        let sold = whole.more(OrderStatus::is_live, units);
         let conn = self;
-        let update = sql_query(COUNT_UNITS)
+        let (paid, revenue) = (whole.more(is(OrderStatus::Paid), units), whole.more(is(OrderStatus::Paid), cents));
+        let (expired, cancelled) =
+            (whole.more(is(OrderStatus::Expired), units), whole.more(is(OrderStatus::Cancelled), units));
+        let update = sql_query(COUNT_MOVE)
             .bind::<BigInt, _>(sold)
             .bind::<BigInt, _>(paid)
             .bind::<BigInt, _>(paid)
+            .bind::<BigInt, _>(expired)
+            .bind::<BigInt, _>(expired)
+            .bind::<BigInt, _>(cancelled)
+            .bind::<BigInt, _>(cancelled)
+            .bind::<BigInt, _>(revenue)
+            .bind::<BigInt, _>(revenue)
             .bind::<BigInt, _>(id)
             .bind::<BigInt, _>(sold);
         Ok(on_db!(conn, update.execute(conn).await)? == 1)
+    }
+
+    /// Counts units of purchases that could not become orders.
+    pub async fn count_rejected(&mut self, id: ProductId, units: i64) -> DbResult<()> {
+        let conn = self;
+        let product = products::table.filter(products::id.eq(id));
+        let more = products::rejected.eq(products::rejected + units);
+        on_db!(conn, diesel::update(product).set(more).execute(conn).await)?;
+        Ok(())
     }
 
     /// Changes those of these orders that stand where the change begins, and keeps that it did; how many they were. A live order

@@ -254,7 +254,7 @@ impl Db {
 }
 
 impl DbPool {
-    async fn get(&self) -> DbResult<DbConn> {
+    pub(super) async fn get(&self) -> DbResult<DbConn> {
         match self {
             Self::MySql(pool) => Ok(DbConn::MySql(pool.get().await?)),
             Self::Sqlite(pool, _) => Ok(DbConn::Sqlite(pool.get().await?)),

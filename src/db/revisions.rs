@@ -111,6 +111,29 @@ impl DbConn {
         on_db!(conn, query.get_result(conn).await.optional())
     }
 
+    /// The currencies in which a product was sold, once each; `None`: the shop's own. Those of revisions that were over before the
+    /// sale began are left out: nobody has bought at them.
+    pub async fn currencies_of(&mut self, id: ProductId) -> DbResult<Vec<Option<Currency>>> {
+        let conn = self;
+        let starts_at = products::table.select(products::starts_at).filter(products::id.eq(id));
+        let Some(starts_at) = on_db!(conn, starts_at.get_result::<Timestamp>(conn).await.optional())? else {
+            return Ok(Vec::new());
+        };
+        let of_product = product_revisions::table.filter(product_revisions::product_id.eq(id));
+        let first = of_product
+            .select(diesel::dsl::max(product_revisions::revision))
+            .filter(product_revisions::created_at.le(starts_at));
+        let first: Option<i64> = on_db!(conn, first.get_result(conn).await)?;
+        let sold_in = of_product
+            .select(product_revisions::currency)
+            .filter(product_revisions::revision.ge(first.unwrap_or_default()))
+            .distinct();
+        let found: Vec<Option<String>> = on_db!(conn, sold_in.load(conn).await)?;
+        // One that somebody has spoiled is told of where its revision is read.
+        let read = |currency: Option<String>| currency.map(|code| Currency::try_from(code.as_str()).ok());
+        Ok(found.into_iter().map(|currency| read(currency).flatten()).collect())
+    }
+
     /// [`DbConn::find_revision`], with its terms.
     pub async fn find_terms(&mut self, id: ProductId, revision: Option<Revision>) -> DbResult<Option<RevisionTerms>> {
         let conn = self;

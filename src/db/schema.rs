@@ -55,6 +55,10 @@ diesel::table! {
         paid -> BigInt,
         sold_out_at -> Nullable<Timestamp>,
         archived_at -> Nullable<Timestamp>,
+        expired -> BigInt,
+        cancelled -> BigInt,
+        rejected -> BigInt,
+        revenue_cents -> BigInt,
     }
 }
 

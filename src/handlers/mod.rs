@@ -3,6 +3,7 @@
 mod accounts;
 mod extract;
 mod health;
+mod merchant;
 mod middleware;
 mod orders;
 mod payments;

@@ -62,7 +62,8 @@ impl ResponseError for Error {
             | Self::NotFoundWithSlash
             | Self::ProductNotFound
             | Self::OrderNotFound
-            | Self::PaymentNotFound => StatusCode::NOT_FOUND,
+            | Self::PaymentNotFound
+            | Self::DeadLetterNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RateLimited(_) | Self::Denied(Denial::RateLimited(_)) => StatusCode::TOO_MANY_REQUESTS,
             Self::UsernameTaken

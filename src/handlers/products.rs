@@ -21,8 +21,8 @@ pub(super) struct ListParams {
 
 #[derive(Deserialize)]
 pub(super) struct LogParams {
-    limit: Option<usize>,
-    cursor: Option<String>,
+    pub(super) limit: Option<usize>,
+    pub(super) cursor: Option<String>,
 }
 
 /// Entries of a page: 1 to 100, 20 unless asked otherwise.

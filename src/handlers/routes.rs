@@ -7,7 +7,7 @@ use actix_web::{Handler, HttpRequest, HttpResponse, Resource, ResponseError, Sco
 
 use super::extract::body::BODY_MAX_BYTES;
 use super::middleware::request_id::Route;
-use super::{accounts, health, orders, payments, products, purchases, test_payments};
+use super::{accounts, health, merchant, orders, payments, products, purchases, test_payments};
 use crate::error::{Error, Result};
 
 /// Adds every path of the API.
@@ -53,7 +53,11 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(Path::new("/admin/orders/{id}/mark-paid").on(Method::POST, orders::mark_paid).resource())
         .service(Path::new("/admin/orders/{id}/history").on(Method::GET, orders::history).resource())
         .service(Path::new("/admin/products/{id}/audit").on(Method::GET, products::audit).resource())
+        .service(Path::new("/admin/products/{id}/summary").on(Method::GET, merchant::summary).resource())
         .service(Path::new("/admin/products/{id}/archive").on(Method::POST, products::archive).resource())
+        .service(Path::new("/admin/dead-letters").on(Method::GET, merchant::dead_letters).resource())
+        .service(Path::new("/admin/dead-letters/{id}/replay").on(Method::POST, merchant::replay).resource())
+        .service(Path::new("/admin/dead-letters/{id}").on(Method::DELETE, merchant::delete_dead_letter).resource())
         .service(Path::new("/admin/log").on(Method::GET, products::log).resource())
         .service(Path::new("/metrics").on(Method::GET, health::metrics).resource())
         .service(Path::new("/healthz").on(Method::GET, health::alive).resource())

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::model::TrustedProxies;
 use crate::services::{
-    Accounts, AdminLog, Authenticator, Health, OrderChanges, Orders, Payments, ProductCommands, ProductQueries,
-    Reconciler,
+    Accounts, AdminLog, Authenticator, DeadLetterDesk, Health, OrderChanges, Orders, Payments, ProductCommands,
+    ProductQueries, Reconciler, Summaries,
 };
 use crate::telemetry::Metrics;
 
@@ -27,6 +27,10 @@ pub struct AppState {
     pub order_changes: Arc<OrderChanges>,
     /// How they are paid.
     pub payments: Arc<Payments>,
+    /// Purchases that were set aside.
+    pub dead_letters: DeadLetterDesk,
+    /// What a sale has come to.
+    pub summaries: Summaries,
     /// Whether the stores agree about a product.
     pub reconciler: Arc<Reconciler>,
     /// Whether this instance can sell.

@@ -1,10 +1,13 @@
 //! A message that was set aside, and what an operator says to do with it.
 
+use std::fmt;
+use std::str::FromStr;
+
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::model::Timestamp;
+use crate::model::{OrderId, Timestamp};
 
 /// Digits of an id that is made from a message.
 const ID_DIGITS: usize = 16;
@@ -36,8 +39,42 @@ pub enum Chosen {
 pub struct PutBack {
     /// Goes back into the queue.
     pub message: Option<Vec<u8>>,
-    /// Stays set aside, and why.
-    pub kept: Option<(Vec<u8>, String)>,
+    /// Stays set aside.
+    pub kept: Option<Kept>,
+}
+
+/// Purchases of a dead letter that stay set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The message of them alone.
+    pub body: Vec<u8>,
+    /// Why, of each.
+    pub reasons: Vec<(OrderId, String)>,
+}
+
+impl Kept {
+    /// All reasons, as one line.
+    pub fn reason(&self) -> String {
+        let reasons: Vec<&str> = self.reasons.iter().map(|(_, reason)| reason.as_str()).collect();
+        reasons.join("; ")
+    }
+}
+
+/// A dead letter that somebody has in hand: to put it back, to delete it, or to leave it.
+#[derive(Debug)]
+pub struct Held {
+    /// It.
+    pub letter: DeadLetter,
+    pub(super) place: Place,
+}
+
+/// Where it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    /// In the journal, under this number.
+    Journal(i64),
+    /// Taken from the broker, which gets it back unless it is acknowledged.
+    Broker(u64),
 }
 
 /// What replaying came to.
@@ -64,10 +101,40 @@ struct Readable {
 }
 
 impl DeadLetter {
+    /// Its place among others: by its time, then by its id, numbers as numbers. A broker gives letters back in any order.
+    pub fn place(&self) -> LetterPlace {
+        let parked_ms = self.parked_at.map_or(0, Timestamp::unix_ms);
+        LetterPlace { parked_ms, digits: self.id.len(), id: self.id.clone() }
+    }
+
     /// The product and the number of purchases in it, as far as they can be read.
     pub fn content(&self) -> (Option<Value>, usize) {
         let Readable { product_id, items } = serde_json::from_slice(&self.body).unwrap_or_default();
         (product_id, items.len())
+    }
+}
+
+/// Where a dead letter stands in a list of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LetterPlace {
+    parked_ms: i64,
+    digits: usize,
+    id: String,
+}
+
+impl fmt::Display for LetterPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.parked_ms, self.id)
+    }
+}
+
+impl FromStr for LetterPlace {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (parked_ms, id) = text.split_once('.').ok_or("must be a time and an id")?;
+        let parked_ms = parked_ms.parse().map_err(|_| "must begin with a time")?;
+        Ok(Self { parked_ms, digits: id.len(), id: id.to_owned() })
     }
 }
 

@@ -19,7 +19,7 @@ use crate::config;
 use crate::model::PurchaseGroup;
 use crate::supervision::Supervisor;
 
-pub use self::dead_letter::{Chosen, DeadLetter, PutBack, Replayed};
+pub use self::dead_letter::{Chosen, DeadLetter, Held, Kept, LetterPlace, PutBack, Replayed};
 pub use self::dead_letters::DeadLetters;
 pub use self::delivery::Delivery;
 pub use self::embedded::EmbeddedQueue;
@@ -114,6 +114,14 @@ impl OrderQueue {
         match self {
             Self::Embedded(queue) => queue.publish(group).await,
             Self::RabbitMq(queue) => queue.publish(group).await,
+        }
+    }
+
+    /// What was set aside, while this process serves.
+    pub async fn dead_letters(&self) -> Result<DeadLetters, String> {
+        match self {
+            Self::Embedded(queue) => Ok(DeadLetters::Served(queue.dead_letters())),
+            Self::RabbitMq(queue) => Ok(DeadLetters::RabbitMq(Box::new(queue.dead_letters().await?))),
         }
     }
 

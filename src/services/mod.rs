@@ -10,6 +10,7 @@ mod checkout;
 mod deployment;
 mod health;
 mod known_products;
+mod merchant;
 mod orders;
 mod page;
 mod payments;
@@ -28,6 +29,7 @@ pub use checkout::{Accepted, Checkout, PurchaseBatcher};
 pub use deployment::Deployment;
 pub use health::{Check, Checks, Health};
 pub use known_products::KnownProducts;
+pub use merchant::{DeadLetterDesk, DeadLetterPage, ReplayedLetter, Summaries, Summary};
 pub use orders::{
     Cancellation, Change, Changed, Expiry, Holdings, MadeChange, MarkPaid, OrderChanges, OrderView, OrderWriter,
     Orders, UnfinishedSales, WriteOutcome, change_order,

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::memory::{LoadedBuyers, MemoryGate};
 use super::redis::RedisGate;
 use super::shared::SharedGate;
-use super::types::{Admission, GateError, GateView, Holding, PaymentAdmission, Release, Stale};
+use super::types::{Admission, Answer, GateError, GateView, Holding, PaymentAdmission, Release, Stale};
 use crate::config;
 use crate::model::{Denial, LatePayment, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
 
@@ -107,6 +107,20 @@ impl StockGate {
         match self {
             Self::Memory(gate) => gate.mark_revived(product, epoch, late),
             Self::Redis(gate) => gate.mark_revived(product, epoch, late).await,
+        }
+    }
+
+    /// Gives units to purchases that were promised and set aside, under their own order ids: window, pause and rate do not
+    /// count. `revision`: of their clicks, if that is known. The gate's epoch, and an answer for each. Repeating it takes nothing twice.
+    pub async fn readmit(
+        &self,
+        product: ProductId,
+        revision: Option<Revision>,
+        purchases: &[Purchase],
+    ) -> Result<(i64, Vec<Answer>), GateError> {
+        match self {
+            Self::Memory(gate) => gate.readmit(product, revision, purchases),
+            Self::Redis(gate) => gate.readmit(product, purchases).await,
         }
     }
 

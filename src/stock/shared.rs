@@ -1,7 +1,7 @@
 //! The steps by which a gate outside this process is rebuilt.
 
 use super::redis::{RedisGate, Staging};
-use super::types::{Answer, GateError, GateOwner, Inspection};
+use super::types::{GateError, GateOwner, Inspection};
 use crate::model::{Life, ProductId, Purchase, SaleSettings};
 
 /// The steps of a rebuild, for a gate outside this process.
@@ -28,12 +28,6 @@ impl SharedGate<'_> {
     /// be admitted. [`GateError::Superseded`]: there is a gate of a newer epoch.
     pub async fn close(self, product: ProductId, server_id: &str, epoch: i64) -> Result<(), GateError> {
         self.0.close(product, server_id, epoch).await
-    }
-
-    /// Gives units to purchases that were promised and set aside, under their own order ids: window, pause and rate do not
-    /// count. The gate's epoch, and an answer for each. Repeating it takes nothing twice.
-    pub async fn readmit(self, product: ProductId, purchases: &[Purchase]) -> Result<(i64, Vec<Answer>), GateError> {
-        self.0.readmit(product, purchases).await
     }
 
     /// Begins to load buyers beside the closed gate.

@@ -15,6 +15,7 @@ mod client;
 mod command;
 mod config_errors;
 mod dead_letters;
+mod dead_letters_over_http;
 mod deployment;
 mod distributed_only;
 mod documents;
@@ -41,6 +42,7 @@ mod signing;
 mod sockets;
 mod starting;
 mod stripe;
+mod summaries;
 #[path = "../support/mod.rs"]
 mod support;
 mod troubleshooting;

@@ -81,16 +81,45 @@ impl Journal {
         dead::table.count().get_result(&mut self.conn)
     }
 
-    /// Dead letters, the oldest first.
-    pub(in crate::queue) fn dead_letters(&mut self) -> QueryResult<Vec<DeadLetter>> {
-        let rows: Vec<DeadRow> = dead::table.order(dead::seq).load(&mut self.conn)?;
-        let letter = |(seq, body, reason, parked_at): DeadRow| DeadLetter {
-            id: seq.to_string(),
-            parked_at: parked_at.and_then(Timestamp::from_unix_ms),
-            reason: Some(reason),
-            body,
-        };
+    /// Dead letters, the oldest first, `most` of them.
+    pub(in crate::queue) fn dead_letters(&mut self, most: i64) -> QueryResult<Vec<DeadLetter>> {
+        let rows: Vec<DeadRow> = dead::table.order(dead::seq).limit(most).load(&mut self.conn)?;
         Ok(rows.into_iter().map(letter).collect())
+    }
+
+    /// One of them.
+    pub(super) fn dead_letter(&mut self, seq: i64) -> QueryResult<Option<DeadLetter>> {
+        let row: Option<DeadRow> = dead::table.find(seq).first(&mut self.conn).optional()?;
+        Ok(row.map(letter))
+    }
+
+    /// Takes a dead letter away; in its place `new` waits for a consumer, under a number of its own, and `kept` stays set aside, for a
+    /// reason. False: it is not there, and nothing was done.
+    pub(super) fn put_back(
+        &mut self,
+        seq: i64,
+        new: Option<(i64, Vec<u8>)>,
+        kept: Option<(String, Vec<u8>)>,
+    ) -> QueryResult<bool> {
+        self.conn.immediate_transaction(|conn| {
+            let row = dead::table.find(seq);
+            let is_there = match kept {
+                None => diesel::delete(row).execute(conn)?,
+                Some((reason, body)) => {
+                    let set =
+                        (dead::reason.eq(reason), dead::body.eq(body), dead::parked_at.eq(Timestamp::now().unix_ms()));
+                    diesel::update(row).set(set).execute(conn)?
+                }
+            };
+            if is_there == 1
+                && let Some((seq, body)) = new
+            {
+                diesel::insert_into(batches::table)
+                    .values((batches::seq.eq(seq), batches::body.eq(body)))
+                    .execute(conn)?;
+            }
+            Ok(is_there == 1)
+        })
     }
 
     /// Makes them wait for a consumer again.
@@ -153,6 +182,15 @@ impl Journal {
     }
 }
 
+fn letter((seq, body, reason, parked_at): DeadRow) -> DeadLetter {
+    DeadLetter {
+        id: seq.to_string(),
+        parked_at: parked_at.and_then(Timestamp::from_unix_ms),
+        reason: Some(reason),
+        body,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,7 +226,7 @@ mod tests {
         drop(old);
         let mut journal = Journal::open(&file).unwrap();
         let ids = |journal: &mut Journal| -> Vec<String> {
-            journal.dead_letters().unwrap().into_iter().map(|letter| letter.id).collect()
+            journal.dead_letters(i64::MAX).unwrap().into_iter().map(|letter| letter.id).collect()
         };
         assert_eq!(ids(&mut journal), ["3", "4", "7"]);
         let some = |ids: &[&str]| Chosen::Ids(ids.iter().map(|id| (*id).to_owned()).collect());

@@ -2,6 +2,7 @@
 //! meanwhile shares the next commit, and its one flush to disk. A consumer's acknowledgement takes it out again, with
 //! some later commit: until then a restart delivers it once more, which is harmless.
 
+mod desk;
 mod journal;
 
 use std::path::Path;
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use self::desk::Errand;
+pub use self::desk::JournalDesk;
 use self::journal::Done;
 pub use self::journal::Journal;
 use crate::model::PurchaseGroup;
@@ -54,7 +57,12 @@ pub struct Delivery {
 }
 
 enum Entry {
-    Group { group: PurchaseGroup, confirm: oneshot::Sender<()> },
+    Group {
+        group: PurchaseGroup,
+        confirm: oneshot::Sender<()>,
+    },
+    /// Something to do with dead letters.
+    Errand(Errand),
     Stop,
 }
 
@@ -118,7 +126,7 @@ impl EmbeddedQueue {
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.state.unacked.load(Ordering::Relaxed) < CAPACITY && !self.state.is_stalled() && !self.entries.is_closed()
+        self.state.has_room() && !self.state.is_stalled() && !self.entries.is_closed()
     }
 
     pub(super) fn depth(&self) -> Depth {
@@ -153,6 +161,11 @@ impl EmbeddedQueue {
         }
     }
 
+    /// What was set aside.
+    pub(super) fn dead_letters(&self) -> JournalDesk {
+        JournalDesk::new(self.entries.clone())
+    }
+
     /// Waits until nothing is published that is not acknowledged.
     pub(super) async fn drained(&self) {
         loop {
@@ -183,6 +196,11 @@ impl State {
             opened_at: Instant::now(),
             hangs_at: AtomicU64::new(NEVER),
         }
+    }
+
+    /// Whether more purchases may wait to be written.
+    fn has_room(&self) -> bool {
+        self.unacked.load(Ordering::Relaxed) < CAPACITY
     }
 
     /// Whether the journal cannot be written just now.
@@ -241,9 +259,16 @@ impl Writer {
             self.entries.blocking_recv_many(&mut received, MAX_COMMIT);
             let stop = received.is_empty() || received.iter().any(|entry| matches!(entry, Entry::Stop));
             let mut rows = Vec::with_capacity(received.len());
-            let mut groups = Vec::with_capacity(received.len());
+            let (mut groups, mut errands) = (Vec::with_capacity(received.len()), Vec::new());
             for entry in received.drain(..) {
-                let Entry::Group { group, confirm } = entry else { continue };
+                let (group, confirm) = match entry {
+                    Entry::Group { group, confirm } => (group, confirm),
+                    Entry::Errand(errand) => {
+                        errands.push(errand);
+                        continue;
+                    }
+                    Entry::Stop => continue,
+                };
                 self.last_seq += 1;
                 rows.push((self.last_seq, message::encode(&group)));
                 groups.push((self.last_seq, group, confirm));
@@ -257,6 +282,8 @@ impl Writer {
                 let _ = confirm.send(());
                 self.deliver(seq, group, deliveries);
             }
+            // After the commit, which has written down what is set aside by now.
+            errands.into_iter().for_each(|errand| self.run_errand(errand, deliveries));
             if stop {
                 return;
             }

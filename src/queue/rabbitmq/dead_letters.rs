@@ -1,4 +1,4 @@
-//! The dead-letter queue, for the command line: a connection of its own, one message at a time.
+//! The dead-letter queue, for the command line and for administrators: a connection of its own, one message at a time.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::connection::QueueAddress;
 use super::publisher::{REASON_HEADER, reason_header};
 use crate::config;
 use crate::model::Timestamp;
-use crate::queue::dead_letter::{Chosen, DeadLetter, PutBack, Replayed, id_of};
+use crate::queue::dead_letter::{Chosen, DeadLetter, Held, Kept, Place, PutBack, Replayed, id_of};
 
 /// For each answer of the broker.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,15 +34,13 @@ pub struct DeadLetters {
     held: usize,
 }
 
-/// A message that was taken and is given back unless it is acknowledged.
-struct Taken {
-    letter: DeadLetter,
-    tag: u64,
-}
-
 impl DeadLetters {
     pub(in crate::queue) async fn open(settings: &config::RabbitMq) -> Result<Self, String> {
-        let address = QueueAddress::new(&settings.url, &settings.queue)?;
+        Self::connect(QueueAddress::new(&settings.url, &settings.queue)?).await
+    }
+
+    /// Those of the queue at this address.
+    pub(super) async fn connect(address: QueueAddress) -> Result<Self, String> {
         let connection =
             address.connect("seckill dead-letters").await.map_err(|problem| format!("RabbitMQ: {problem}"))?;
         let opening = async {
@@ -56,14 +54,50 @@ impl DeadLetters {
         Ok(Self { connection, channel, address, confirms, held: 0 })
     }
 
-    /// All of them; they stay where they are.
-    pub(in crate::queue) async fn list(&mut self) -> Result<Vec<DeadLetter>, String> {
-        let mut letters = Vec::new();
-        for _ in 0..self.count().await? {
+    /// So many of them, the oldest first; they stay where they are. With them comes how many there are. Which they are if there are
+    /// more, the broker decides: those that were looked at before come first.
+    pub(in crate::queue) async fn list(&mut self, most: usize) -> Result<(Vec<DeadLetter>, usize), String> {
+        let (mut letters, count) = (Vec::new(), self.count().await?);
+        for _ in 0..count.min(most) {
             let Some(taken) = self.take().await? else { break };
             letters.push(taken.letter);
         }
-        Ok(letters)
+        letters.sort_by_cached_key(DeadLetter::place);
+        Ok((letters, count))
+    }
+
+    /// Takes those of the oldest `most` that have this id in hand. They go back when the connection is closed, unless something else
+    /// is done with them.
+    pub(in crate::queue) async fn hold(&mut self, id: &str, most: usize) -> Result<Vec<Held>, String> {
+        let mut held = Vec::new();
+        for _ in 0..self.count().await?.min(most) {
+            let Some(taken) = self.take().await? else { break };
+            if taken.letter.id == id {
+                held.push(taken);
+            }
+        }
+        Ok(held)
+    }
+
+    /// Publishes what is to go back and what stays, and takes the letter away once that is confirmed.
+    pub(in crate::queue) async fn put_back(&mut self, held: &Held, back: PutBack) -> Result<(), String> {
+        let PutBack { message, kept } = back;
+        if let Some(message) = message {
+            self.publish(self.address.orders.clone(), message, None).await?;
+        }
+        if let Some(kept) = kept {
+            let reason = kept.reason();
+            self.publish(self.address.dead.clone(), kept.body, Some(&reason)).await?;
+        }
+        self.forget(held).await
+    }
+
+    /// Takes a letter away for good.
+    pub(in crate::queue) async fn forget(&mut self, held: &Held) -> Result<(), String> {
+        match held.place {
+            Place::Broker(tag) => self.acknowledge(tag).await,
+            Place::Journal(_) => Ok(()),
+        }
     }
 
     /// Publishes of each what `readmit` says to the queue of purchases again, and takes it away once that is confirmed.
@@ -74,17 +108,12 @@ impl DeadLetters {
     ) -> Result<Replayed, String> {
         let taken = self.take_chosen(chosen).await?;
         let mut replayed = Replayed::default();
-        for Taken { letter, tag } in taken {
-            let after = |problem| format!("{} put back, then letter {}: {problem}", replayed.letters, letter.id);
-            let PutBack { message, kept } = readmit(&letter).await.map_err(after)?;
-            if let Some(message) = message {
-                self.publish(self.address.orders.clone(), message, None).await.map_err(after)?;
-            }
-            if let Some((rest, reason)) = kept {
-                self.publish(self.address.dead.clone(), rest, Some(&reason)).await.map_err(after)?;
-                replayed.kept.push(reason);
-            }
-            self.acknowledge(tag).await?;
+        for held in taken {
+            let after = |problem| format!("{} put back, then letter {}: {problem}", replayed.letters, held.letter.id);
+            let back = readmit(&held.letter).await.map_err(after)?;
+            let reason = back.kept.as_ref().map(Kept::reason);
+            self.put_back(&held, back).await.map_err(after)?;
+            replayed.kept.extend(reason);
             replayed.letters += 1;
         }
         Ok(replayed)
@@ -93,8 +122,8 @@ impl DeadLetters {
     /// Takes them away for good.
     pub(in crate::queue) async fn remove(&mut self, chosen: &Chosen) -> Result<usize, String> {
         let taken = self.take_chosen(chosen).await?;
-        for letter in &taken {
-            self.acknowledge(letter.tag).await?;
+        for held in &taken {
+            self.forget(held).await?;
         }
         Ok(taken.len())
     }
@@ -122,7 +151,7 @@ impl DeadLetters {
     }
 
     /// Takes all of them and keeps those that are chosen; the others go back when the channel closes.
-    async fn take_chosen(&mut self, chosen: &Chosen) -> Result<Vec<Taken>, String> {
+    async fn take_chosen(&mut self, chosen: &Chosen) -> Result<Vec<Held>, String> {
         // Counted first: what cannot be read comes back while we are at it.
         let count = self.count().await?;
         let (mut ids, mut kept) = (Vec::new(), Vec::new());
@@ -170,7 +199,7 @@ impl DeadLetters {
         Ok(declared.map_or(0, |(_, messages, _)| messages as usize))
     }
 
-    async fn take(&mut self) -> Result<Option<Taken>, String> {
+    async fn take(&mut self) -> Result<Option<Held>, String> {
         let get = self.channel.basic_get(BasicGetArguments::new(&self.address.dead));
         let got = tokio::time::timeout(TIMEOUT, get).await.map_err(|_| no_answer())?.map_err(failed)?;
         self.held += usize::from(got.is_some());
@@ -184,7 +213,8 @@ impl DeadLetters {
                 _ => None,
             };
             let parked_at = properties.timestamp().and_then(|seconds| Timestamp::from_unix_ms(seconds as i64 * 1000));
-            Taken { letter: DeadLetter { id: id_of(&body), parked_at, reason, body }, tag: ok.delivery_tag() }
+            let letter = DeadLetter { id: id_of(&body), parked_at, reason, body };
+            Held { letter, place: Place::Broker(ok.delivery_tag()) }
         }))
     }
 }

@@ -148,6 +148,11 @@ impl RabbitMqQueue {
         self.address.name()
     }
 
+    /// What was set aside, over a connection of its own.
+    pub(super) async fn dead_letters(&self) -> Result<DeadLetters, String> {
+        DeadLetters::connect(self.address.clone()).await
+    }
+
     pub(super) async fn stop(&self) {
         self.stop.cancel();
         self.tasks.wait().await;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::order_writer::OrderWriter;
 use super::queries::Orders;
 use super::view::OrderView;
-use crate::db::{Db, DbConn, DbError, NewChange, NewPayment, OrderState};
+use crate::db::{Db, DbConn, DbError, Move, NewChange, NewPayment, OrderState};
 use crate::error::{Error, Result};
 use crate::model::{
     ChangedBy, Life, OrderChange, OrderId, OrderStatus, PaymentId, PaymentStatus, ProductId, ProviderName, Timestamp,
@@ -93,11 +93,7 @@ pub async fn change_order(conn: &mut DbConn, id: OrderId, change: Change) -> Res
     if !(order.status.is_live() && order.status.may_become(to, by)) {
         return Ok(Changed::Refused(order.status));
     }
-    let units = order.quantity.get();
-    let count = |status: OrderStatus, counts: fn(OrderStatus) -> bool| if counts(status) { units } else { 0 };
-    let more = |counts| count(to, counts) - count(order.status, counts);
-    let (sold, paid) = (more(OrderStatus::is_live), more(|status| status == OrderStatus::Paid));
-    if !conn.count_units(order.product_id, sold, paid).await? {
+    if !conn.count_move(order.product_id, Move::of(order.status, to, [&order])).await? {
         return Err(Error::Internal(format!("product {} counts fewer units than order {id} has", order.product_id)));
     }
     // By another instance's clock it can have been made in our future.
@@ -126,8 +122,7 @@ pub async fn pay_orders(
     unpaid: &[(OrderState, Option<String>)],
 ) -> Result<Vec<MadeChange>> {
     let (from, to, by) = (OrderStatus::Unpaid, OrderStatus::Paid, ChangedBy::Provider);
-    let units = unpaid.iter().map(|(order, _)| order.quantity.get()).sum();
-    if !conn.count_units(product, 0, units).await? {
+    if !conn.count_move(product, Move::of(from, to, unpaid.iter().map(|(order, _)| order))).await? {
         return Err(Error::Internal(format!("product {product} counts more units as sold than it has")));
     }
     let drawn = unpaid.iter().map(|(order, _)| order.id.drawn_at()).max();

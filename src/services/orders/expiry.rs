@@ -12,7 +12,7 @@ use backon::{BackoffBuilder, ConstantBuilder};
 use tokio_util::sync::CancellationToken;
 
 use super::order_writer::{OrderWriter, WriteOutcome};
-use crate::db::{Db, DbConn, DbError, DueRange, NewChange, OrderState, Readable, UnpaidOrder};
+use crate::db::{Db, DbConn, DbError, DueRange, Move, NewChange, OrderState, Readable, UnpaidOrder};
 use crate::error::{Error, Result};
 use crate::model::{ChangedBy, OrderId, OrderIds, OrderStatus, ProductId, Purchase, Timestamp, deadline};
 use crate::telemetry::{Metrics, Outage, Seldom};
@@ -223,9 +223,9 @@ async fn expire_of_one(conn: &mut DbConn, product: ProductId, orders: &[OrderId]
     if unpaid.is_empty() {
         return Ok(Outcome::Nothing);
     }
-    let units: i64 = unpaid.iter().map(|order| order.quantity.get()).sum();
-    if !conn.count_units(product, -units, 0).await? {
+    if !conn.count_move(product, Move::of(OrderStatus::Unpaid, OrderStatus::Expired, &unpaid)).await? {
         if let Some(untold) = MISCOUNTED.now() {
+            let units: i64 = unpaid.iter().map(|order| order.quantity.get()).sum();
             tracing::warn!(product.id = %product, units, untold, "A product counts fewer units as sold than its unpaid orders have: they cannot expire");
         }
         return Ok(Outcome::Miscounted);

@@ -209,7 +209,7 @@ async fn write_each(
     let mut new = Vec::new();
     let mut unpaid = Vec::new();
     let mut remaining = row.stock - row.sold;
-    let mut taken = 0;
+    let (mut taken, mut turned_down) = (0, 0);
     for purchase in purchases {
         if let Some(is_live) = written.get(&purchase.order_id) {
             if *is_live {
@@ -237,6 +237,7 @@ async fn write_each(
                 }
                 new.push(order.rejected(reason));
                 outcome.rejected += 1;
+                turned_down += purchase.quantity.get();
                 outcome.dead.push(purchase);
             }
             None => {
@@ -252,6 +253,9 @@ async fn write_each(
     }
     if taken > 0 && !conn.take_stock(product, taken, epoch).await? {
         return Err(DbError::Lost("the product's row changed under its lock".to_owned()));
+    }
+    if turned_down > 0 {
+        conn.count_rejected(product, turned_down).await?;
     }
     if !new.is_empty() {
         conn.insert_orders(&new).await?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::outcome::Outcome;
 use super::rules::Owed;
 use super::settling::ended_by;
-use crate::db::{Db, DbConn, DbError, NewChange, OrderState, ProductLock};
+use crate::db::{Db, DbConn, DbError, Move, NewChange, OrderState, ProductLock};
 use crate::error::{Error, Result};
 use crate::model::{
     ChangedBy, LatePayment, OrderStatus, Payment, PaymentId, PaymentStatus, ProductId, ProviderName, Timestamp,
@@ -174,9 +174,8 @@ async fn obstacle(conn: &mut DbConn, lock: ProductLock, order: &OrderState, word
 }
 
 async fn revive(conn: &mut DbConn, payment: &Payment, order: &OrderState, at: Timestamp) -> Result<()> {
-    let units = order.quantity.get();
     let lost = || Error::from(DbError::Lost("a dead order changed under the lock of its product".to_owned()));
-    if !conn.count_units(order.product_id, units, units).await? {
+    if !conn.count_move(order.product_id, Move::of(order.status, OrderStatus::Paid, [order])).await? {
         return Err(lost());
     }
     let change = NewChange {

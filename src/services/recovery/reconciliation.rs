@@ -63,6 +63,9 @@ pub enum Finding {
     StockDiffers,
     /// The product's row counts other units than there are live orders.
     SoldDiffers,
+    /// The product's row counts other paid, expired, cancelled or rejected units, or other revenue, than its orders have: somebody has
+    /// changed orders by hand. Nothing that sells goes by these counts.
+    CountsDiffer,
     /// More is sold than there is.
     Oversold,
     /// Units are taken in the gate that no order or purchase on its way accounts for, or the reverse.
@@ -122,6 +125,7 @@ fn findings(view: Option<GateView>, needs_gate: bool, row: &SaleAudit, queued: i
         (Finding::GateAhead, of_gate(&|view| view.ver > row.ver)),
         (Finding::StockDiffers, same_version && of_gate(&|view| view.stock != row.stock)),
         (Finding::SoldDiffers, row.sold != row.live_units),
+        (Finding::CountsDiffer, row.counts != row.counted),
         (Finding::Oversold, row.sold > row.stock || row.live_units > row.stock),
         (Finding::UnitsDiffer, view.is_some() && !drift_is_explained),
         (Finding::RemainingDiffers, same_version && of_gate(&|view| view.remaining != offered)),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::db::Db;
 use crate::error::Error;
 use crate::model::{Denial, OrderId, ProductId, Purchase, PurchaseGroup, Sale, SaleState, Timestamp, UserId};
-use crate::queue::{DeadLetter, Message, PutBack, decode, encode};
+use crate::queue::{DeadLetter, Kept, Message, PutBack, decode, encode};
 use crate::stock::{Answer, GateError, StockGate};
 
 /// See the module.
@@ -28,10 +28,8 @@ impl Replay {
     /// What of a dead letter goes back into the queue, and what stays set aside. An error: nothing may be done yet.
     pub async fn readmit(&self, letter: &DeadLetter) -> Result<PutBack, String> {
         let as_it_is = || PutBack { message: Some(letter.body.clone()), kept: None };
-        let (Some(_), Ok(Message::Purchases(group))) = (self.gate.shared(), decode(&letter.body)) else {
-            // A gate in this process is never older than its database, and what cannot be read is set aside again.
-            return Ok(as_it_is());
-        };
+        // What cannot be read is set aside again.
+        let Ok(Message::Purchases(group)) = decode(&letter.body) else { return Ok(as_it_is()) };
         let failed = |error: Error| error.to_string();
         let product = self.product(group.product_id).await.map_err(failed)?;
         let Some(product) = product else { return Ok(as_it_is()) };
@@ -56,10 +54,13 @@ impl Replay {
     }
 
     async fn admit(&self, group: PurchaseGroup, product: &Sale) -> Result<PutBack, String> {
-        let Some(gate) = self.gate.shared() else { return Err("the gate is in this process".to_owned()) };
         let over = product.settings().state(0, Timestamp::now()) == SaleState::Ended;
-        let (epoch, answers) = match gate.readmit(group.product_id, &group.items).await {
+        let (epoch, answers) = match self.gate.readmit(group.product_id, group.revision, &group.items).await {
             Ok(readmitted) => readmitted,
+            Err(GateError::Lost) if over && self.gate.shared().is_none() => {
+                // Opened again, a gate in this process would not wait for what is on its way.
+                return Err(format!("product {}: its sale is over; give it a later end first", group.product_id));
+            }
             Err(GateError::Lost) if over => self.admit_without_gate(&group, product).await?,
             Err(error) => return Err(format!("product {}: {error}; try again in a moment", group.product_id)),
         };
@@ -69,14 +70,14 @@ impl Replay {
                 None => again.push(*item),
                 Some(reason) => {
                     kept.push(*item);
-                    reasons.push(reason);
+                    reasons.push((item.order_id, reason));
                 }
             }
         }
         let message = |items: Vec<Purchase>, epoch| {
             (!items.is_empty()).then(|| encode(&PurchaseGroup { items, epoch, ..group.clone() }))
         };
-        let kept = message(kept, group.epoch).map(|body| (body, reasons.join("; ")));
+        let kept = message(kept, group.epoch).map(|body| Kept { body, reasons });
         Ok(PutBack { message: message(again, epoch), kept })
     }
 

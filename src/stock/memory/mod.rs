@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 pub use self::sale::LoadedBuyers;
 use self::sale::SaleInMemory;
 use super::rate_limiter::{RateLimiter, rate_wait};
-use super::types::{Admission, GateError, GateView, Holding, PaymentAdmission, Release, Stale};
+use super::types::{Admission, Answer, GateError, GateView, Holding, PaymentAdmission, Release, Stale};
 use crate::model::{Denial, LatePayment, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
 
 /// Purchases that are marked as written under one hold of a sale's lock.
@@ -46,6 +46,19 @@ impl MemoryGate {
             let admit = |purchase: &Purchase| sale.admit(product, *purchase, (now, revision), &self.tries);
             let answers = purchases.iter().map(admit).collect();
             Admission::Open { epoch: sale.epoch, revision, terms: settings.terms, answers }
+        })
+    }
+
+    pub(super) fn readmit(
+        &self,
+        product: ProductId,
+        revision: Option<Revision>,
+        purchases: &[Purchase],
+    ) -> Result<(i64, Vec<Answer>), GateError> {
+        self.with_sale(product, |sale| {
+            let (now, revision) = (Instant::now(), revision.unwrap_or_else(|| sale.settings.revision()));
+            let answers = purchases.iter().map(|purchase| sale.readmit(*purchase, (now, revision))).collect();
+            (sale.epoch, answers)
         })
     }
 

@@ -177,6 +177,24 @@ impl SaleInMemory {
         if let Some(wait) = tries.wait(product, user_id, now) {
             return Answer::Denied(Denial::RateLimited(wait));
         }
+        self.take(purchase, (now, revision));
+        Answer::Reserved
+    }
+
+    /// Gives units to a purchase that was promised, if they are there.
+    pub(super) fn readmit(&mut self, purchase: Purchase, at: (Instant, Revision)) -> Answer {
+        match self.buyers.get(&purchase.user_id) {
+            Some(held) if self.revived.contains_key(&purchase.user_id) => return Answer::Revived(held.order_id),
+            Some(held) if held.order_id == purchase.order_id => {}
+            Some(held) => return Answer::Denied(Denial::AlreadyPurchased(held.order_id)),
+            None if self.remaining() < purchase.quantity.get() => return Answer::Denied(Denial::SoldOut),
+            None => self.take(purchase, at),
+        }
+        Answer::Reserved
+    }
+
+    fn take(&mut self, purchase: Purchase, (now, revision): (Instant, Revision)) {
+        let Purchase { order_id, user_id, quantity } = purchase;
         // After four billion the numbers begin again. The purchase that had this one before is not in flight any more.
         let number = self.last_number.and_then(|last| last.checked_add(1)).unwrap_or(NonZeroU32::MIN);
         self.last_number = Some(number);
@@ -187,7 +205,6 @@ impl SaleInMemory {
         }
         self.flight.push_back(FlightEntry { number, admitted_at: now, purchase });
         self.in_flight += 1;
-        Answer::Reserved
     }
 
     /// Marks reservations as written: these orders are in the database, so they are in flight no longer.

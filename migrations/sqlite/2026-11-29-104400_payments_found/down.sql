@@ -1,0 +1,2 @@
+DROP INDEX payments_reference;
+DROP INDEX payments_status;

@@ -1,0 +1,8 @@
+//! What a merchant looks at: what a sale has come to, whose orders there are, what was set aside. It changes nothing that sells, but
+//! for dead letters, which it has put back or deleted.
+
+mod dead_letters;
+mod summary;
+
+pub use self::dead_letters::{DeadLetterDesk, DeadLetterPage, ReplayedLetter};
+pub use self::summary::{Summaries, Summary};
