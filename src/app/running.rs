@@ -15,10 +15,10 @@ use crate::handlers::AppState;
 use crate::model::Timestamp;
 use crate::queue::OrderQueue;
 use crate::services::{
-    Accounts, AdminLog, Authenticator, Checkout, DeadLetterDesk, Deployment, EventExpiry, Expiry, Gates, Health,
-    Holdings, KeyExpiry, KnownProducts, OpenGate, OrderChanges, OrderWriter, Orders, PasswordHasher, PaymentTasks,
-    Payments, ProductCommands, ProductQueries, Rebuilder, Reconciler, Replay, Revivals, Summaries, Sweeper, Tokens,
-    UnfinishedSales,
+    Accounts, AdminLog, Authenticator, Checkout, DeadLetterDesk, Deployment, EventExpiry, Expiry, Exports, Gates,
+    Health, Holdings, KeyExpiry, KnownProducts, LookupFiller, OpenGate, OrderChanges, OrderList, OrderWriter, Orders,
+    PasswordHasher, PaymentTasks, Payments, ProductCommands, ProductQueries, Rebuilder, Reconciler, Replay, Revivals,
+    Summaries, Sweeper, Tokens, UnfinishedSales,
 };
 use crate::telemetry::Metrics;
 
@@ -79,6 +79,8 @@ impl RunningApp {
         let supervisor = background.supervisor.clone();
         let checkout = Checkout::new(db_, gate_, queue_, rebuilder, known, metrics.clone(), supervisor);
         let Clients { db, gate, queue, .. } = &clients;
+        let order_list = OrderList::new(db.clone(), orders.clone(), payments.clone(), &config.auth, currency);
+        let order_list = Arc::new(order_list);
         let dead_letters = DeadLetterDesk::new(db.clone(), queue.clone(), Replay::new(db.clone(), gate.clone()));
         let (trusted_proxies, ready) = (config.server.trusted_proxies.clone(), health.clone());
         let state = AppState {
@@ -90,6 +92,8 @@ impl RunningApp {
             orders,
             order_changes,
             payments: payments.clone(),
+            exports: Exports::new(order_list.clone()),
+            order_list,
             dead_letters,
             summaries: Summaries::new(clients.db.clone(), clients.gate.clone(), currency),
             reconciler,
@@ -249,6 +253,8 @@ impl Recovery {
         }
         background.keep("sweeper", &Arc::new(sweeper), |sweeper, stop| async move { sweeper.run(stop).await });
         background.keep("expiry", &expiry, |expiry, stop| async move { expiry.run(stop).await });
+        let filler = Arc::new(LookupFiller::new(db.clone(), metrics.clone()));
+        background.keep("lookup-filler", &filler, |filler, stop| async move { filler.run(stop).await });
         background.keep("reconciler", &reconciler, |reconciler, stop| async move { reconciler.run(stop).await });
         background.keep("deployment-watcher", &deployment, |it, stop| async move { it.watch(stop).await });
         Ok(Self { deployment, rebuilder, unfinished_sales, gates, reconciler, order_writer, revivals })

@@ -62,7 +62,7 @@ pub(super) async fn run_mysql(dsn: &str) -> DbResult<()> {
         lock(&mut conn).await?;
         conn = apply(AsyncMigrationHarness::new(conn), MYSQL, &missing)?.into_inner();
     }
-    check_tables!(&mut conn; users products product_revisions orders idempotency_keys deployment).await
+    check_tables!(&mut conn; users products product_revisions orders order_lookup order_lookup_gaps idempotency_keys deployment).await
 }
 
 /// Applies what is missing to a file, which is made if there is none.
@@ -79,7 +79,9 @@ pub(super) async fn run_sqlite(file: &Path) -> DbResult<()> {
     if !missing.is_empty() {
         conn = apply(AsyncMigrationHarness::new(conn), SQLITE, &missing).map_err(in_file)?.into_inner();
     }
-    check_tables!(&mut conn; users products product_revisions orders idempotency_keys).await.map_err(in_file)
+    check_tables!(&mut conn; users products product_revisions orders order_lookup order_lookup_gaps idempotency_keys)
+        .await
+        .map_err(in_file)
 }
 
 async fn lock(conn: &mut AsyncMysqlConnection) -> DbResult<()> {

@@ -14,6 +14,7 @@ use diesel_async::RunQueryDsl;
 use super::conn::{DbConn, on_db};
 use super::diagnosis::diagnosed;
 use super::error::DbResult;
+use super::order_gaps::NewGap;
 use super::orders::ORDERS;
 use super::readable::{Row, all, one, one_by_one, readable};
 use super::schema::{order_changes, orders, products, users};
@@ -241,6 +242,7 @@ impl DbConn {
         };
         if changed == ids.len() {
             conn.keep_changes(orders, change).await?;
+            conn.insert_gaps(NewGap::of_changed(ids)).await?;
         }
         Ok(changed)
     }

@@ -3,10 +3,12 @@
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
+use uuid::Uuid;
 
 use super::conn::{DbConn, on_db};
 use super::diagnosis::diagnosed;
 use super::error::DbResult;
+use super::order_gaps::NewGap;
 use super::readable::Readable;
 use super::readable::{Row, all, one, one_by_one, readable};
 use super::revisions::BEFORE_REVISIONS;
@@ -155,6 +157,7 @@ one_by_one!(OrderId, Order, OrderColumns);
 impl DbConn {
     /// Inserts orders, all or none.
     pub async fn insert_orders(&mut self, rows: &[NewOrder]) -> DbResult<()> {
+        self.insert_gaps(NewGap::of_written(rows.iter().map(|row| row.id))).await?;
         match self {
             DbConn::MySql(conn) => {
                 let inserted = diesel::insert_into(orders::table).values(rows).execute(&mut **conn).await;
@@ -248,6 +251,15 @@ impl DbConn {
         let query = with_what_was_bought!(orders::table).filter(orders::id.eq(id));
         let found: Option<Row<OrderId, Order>> = on_db!(conn, query.get_result(conn).await.optional())?;
         one(ORDERS, found)
+    }
+
+    /// Those of these orders that there are, the newest first.
+    pub async fn find_orders(&mut self, ids: &[Uuid]) -> DbResult<Vec<Order>> {
+        let ids: Vec<&[u8]> = ids.iter().map(|id| id.as_bytes().as_slice()).collect();
+        let conn = self;
+        let query = with_what_was_bought!(orders::table).filter(orders::id.eq_any(ids)).order(orders::id.desc());
+        let found: Vec<Row<OrderId, Order>> = on_db!(conn, query.load(conn).await)?;
+        Ok(readable(ORDERS, found).rows)
     }
 
     /// Orders of a user with a smaller id than `before`, newest first.

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::conn::DbConn;
 use super::diagnosis::diagnosed;
 use super::error::{DbError, DbResult};
+use super::order_gaps::{NewGap, insert_gaps_blocking};
 use super::payment_deadlines::{NewDeadline, insert_deadline_blocking};
 use super::pool::{Db, DbPool};
 use super::schema::products;
@@ -57,21 +58,30 @@ impl Db {
     /// Every step to another thread costs more than a query of a local file, so this runs in the caller's task, which blocks its
     /// thread. The caller must be on the main runtime: an actix worker's does not allow that, and panics.
     async fn sell_in_one_step(&self, groups: Vec<PurchaseGroup>, deadline: Option<NewDeadline>) -> Result<(), Abort> {
+        let gaps = gaps_of(&groups);
         let Some(mut writer) = self.pool.take_turn().await? else { return Err(Abort::Conflict) };
         let sold = writer.transaction(|conn| {
             groups.iter().try_for_each(|group| sell_group_blocking(conn, group))?;
+            insert_gaps_blocking(conn, &gaps)?;
             deadline.iter().try_for_each(|deadline| insert_deadline_blocking(conn, deadline))
         })?;
         sold.ok_or(Abort::Conflict)
     }
 }
 
-/// Two statements, however many products there are; one more if any of the orders must be paid in time.
+/// Nearly always one, whatever the number of orders.
+fn gaps_of(groups: &[PurchaseGroup]) -> Vec<NewGap> {
+    NewGap::of_written(groups.iter().flat_map(|group| &group.items).map(|item| item.order_id))
+}
+
+/// Three statements, however many products there are; one more if any of the orders must be paid in time.
 async fn sell_together(
     db: &mut DbConn,
     groups: Vec<PurchaseGroup>,
     deadline: Option<NewDeadline>,
 ) -> Result<(), Abort> {
+    // First, while nobody waits for a row that this transaction has locked.
+    db.insert_gaps(gaps_of(&groups)).await?;
     let DbConn::MySql(conn) = db else {
         return Err(DbError::Unreachable("SQLite sells in one step".to_owned()).into());
     };

@@ -128,6 +128,23 @@ diesel::table! {
 }
 
 diesel::table! {
+    order_lookup (list, order_id) {
+        list -> BigInt,
+        order_id -> Binary,
+    }
+}
+
+diesel::table! {
+    order_lookup_gaps (id) {
+        id -> BigInt,
+        first_order -> Binary,
+        last_order -> Binary,
+        orders -> BigInt,
+        changed -> Bool,
+    }
+}
+
+diesel::table! {
     payments (id) {
         id -> Binary,
         order_id -> Binary,

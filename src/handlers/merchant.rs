@@ -1,13 +1,17 @@
 //! What a merchant looks at: summaries of sales, orders, dead letters.
 
+use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::stream;
+use uuid::Uuid;
 
 use super::extract::body::UnreadBody;
 use super::extract::{Admin, Params, PathId};
 use super::products::{LogParams, page_cursor, page_limit};
 use super::state::AppState;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ProductId;
+use crate::services::{Export, OrderFilter, OrderQuery};
 
 pub(super) async fn summary(
     _: Admin,
@@ -15,6 +19,45 @@ pub(super) async fn summary(
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(state.summaries.get(id).await?))
+}
+
+pub(super) async fn orders(
+    Admin(admin): Admin,
+    Params(query): Params<OrderQuery>,
+    state: web::Data<AppState>,
+) -> Result<HttpResponse> {
+    let (limit, filter) = (page_limit(query.limit)?, OrderFilter::of(&query)?);
+    let before: Option<Uuid> = page_cursor(query.cursor)?;
+    Ok(HttpResponse::Ok().json(state.order_list.page(admin, &filter, before, limit).await?))
+}
+
+pub(super) async fn export(
+    _: Admin,
+    request: HttpRequest,
+    Params(query): Params<OrderQuery>,
+    state: web::Data<AppState>,
+) -> Result<HttpResponse> {
+    if query.limit.is_some() || query.cursor.is_some() {
+        return Err(Error::Invalid("limit, cursor: a file has all orders".to_owned()));
+    }
+    let export = state.exports.begin(OrderFilter::of(&query)?)?;
+    let mut reply = HttpResponse::Ok();
+    reply.content_type("text/csv; charset=utf-8");
+    reply.insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{}\"", export.file_name())));
+    if request.method() == Method::HEAD {
+        return Ok(reply.finish());
+    }
+    // What fails before the first byte is an error like any other; later it can only end the connection.
+    let mut export = export;
+    let first = export.next().await?;
+    let pieces = stream::unfold((first, export), |(piece, mut export): (Option<Vec<u8>>, Export)| async move {
+        let piece = piece?;
+        Some(match export.next().await {
+            Ok(next) => (Ok(web::Bytes::from(piece)), (next, export)),
+            Err(error) => (Err(error), (None, export)),
+        })
+    });
+    Ok(reply.streaming(pieces))
 }
 
 pub(super) async fn dead_letters(

@@ -49,6 +49,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .on(Method::POST, test_payments::submit)
                 .resource(),
         )
+        .service(Path::new("/admin/orders").on(Method::GET, merchant::orders).resource())
+        .service(Path::new("/admin/orders.csv").on(Method::GET, merchant::export).resource())
         .service(Path::new("/admin/orders/{id}/cancel").on(Method::POST, orders::cancel_as_admin).resource())
         .service(Path::new("/admin/orders/{id}/mark-paid").on(Method::POST, orders::mark_paid).resource())
         .service(Path::new("/admin/orders/{id}/history").on(Method::GET, orders::history).resource())

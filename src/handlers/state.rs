@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::model::TrustedProxies;
 use crate::services::{
-    Accounts, AdminLog, Authenticator, DeadLetterDesk, Health, OrderChanges, Orders, Payments, ProductCommands,
-    ProductQueries, Reconciler, Summaries,
+    Accounts, AdminLog, Authenticator, DeadLetterDesk, Exports, Health, OrderChanges, OrderList, Orders, Payments,
+    ProductCommands, ProductQueries, Reconciler, Summaries,
 };
 use crate::telemetry::Metrics;
 
@@ -27,6 +27,10 @@ pub struct AppState {
     pub order_changes: Arc<OrderChanges>,
     /// How they are paid.
     pub payments: Arc<Payments>,
+    /// All orders, for the merchant.
+    pub order_list: Arc<OrderList>,
+    /// The same as files.
+    pub exports: Exports,
     /// Purchases that were set aside.
     pub dead_letters: DeadLetterDesk,
     /// What a sale has come to.

@@ -29,10 +29,13 @@ pub use checkout::{Accepted, Checkout, PurchaseBatcher};
 pub use deployment::Deployment;
 pub use health::{Check, Checks, Health};
 pub use known_products::KnownProducts;
-pub use merchant::{DeadLetterDesk, DeadLetterPage, ReplayedLetter, Summaries, Summary};
+pub use merchant::{
+    DeadLetterDesk, DeadLetterPage, Export, Exports, MerchantOrder, OrderFilter, OrderList, OrderQuery, ReplayedLetter,
+    Summaries, Summary,
+};
 pub use orders::{
-    Cancellation, Change, Changed, Expiry, Holdings, MadeChange, MarkPaid, OrderChanges, OrderView, OrderWriter,
-    Orders, UnfinishedSales, WriteOutcome, change_order,
+    Cancellation, Change, Changed, Expiry, Holdings, LookupFiller, MadeChange, MarkPaid, OrderChanges, OrderView,
+    OrderWriter, Orders, UnfinishedSales, WriteOutcome, change_order,
 };
 pub use page::Page;
 pub use payments::{

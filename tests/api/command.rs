@@ -114,6 +114,12 @@ impl Server {
         assert!(sent.success());
     }
 
+    /// Ends it in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// How it ended, which it must within this time.
     pub fn ended(&mut self, patience: Duration) -> ExitStatus {
         let begun = Instant::now();

@@ -2,7 +2,14 @@
 //! for dead letters, which it has put back or deleted.
 
 mod dead_letters;
+mod explorer;
+mod export;
+mod filter;
+mod order_list;
 mod summary;
 
 pub use self::dead_letters::{DeadLetterDesk, DeadLetterPage, ReplayedLetter};
+pub use self::export::{Export, Exports};
+pub use self::filter::{OrderFilter, OrderQuery};
+pub use self::order_list::{MerchantOrder, OrderList};
 pub use self::summary::{Summaries, Summary};

@@ -10,25 +10,25 @@ pub struct OrderView {
     pub(in crate::services) id: OrderId,
     #[serde(skip)]
     pub(in crate::services) user_id: UserId,
-    product_id: ProductId,
+    pub(in crate::services) product_id: ProductId,
     pub(in crate::services) product_name: String,
     pub(in crate::services) price_cents: i64,
     pub(in crate::services) quantity: Quantity,
     pub(in crate::services) total_cents: i64,
     pub(in crate::services) currency: Currency,
-    revision: i64,
+    pub(in crate::services) revision: i64,
     pub(in crate::services) status: OrderStatus,
-    reason: Option<RejectReason>,
-    created_at: Timestamp,
-    updated_at: Timestamp,
+    pub(in crate::services) reason: Option<RejectReason>,
+    pub(in crate::services) created_at: Timestamp,
+    pub(in crate::services) updated_at: Timestamp,
     /// When it must be paid, whatever became of it since; `None`: it need not be.
     pub(in crate::services) expires_at: Option<Timestamp>,
-    paid_at: Option<Timestamp>,
+    pub(in crate::services) paid_at: Option<Timestamp>,
 }
 
 impl OrderView {
     /// `currency`: the shop's own, for orders from before there were others.
-    pub(super) fn of(order: Order, currency: Currency) -> Self {
+    pub(in crate::services) fn of(order: Order, currency: Currency) -> Self {
         Self {
             total_cents: order.total_cents(),
             expires_at: order.expires_at(),

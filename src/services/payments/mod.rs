@@ -227,7 +227,8 @@ impl Payments {
         read.await?.ok_or(Error::PaymentNotFound)
     }
 
-    fn view(&self, payment: Payment) -> PaymentView {
+    /// A payment as it is shown.
+    pub(in crate::services) fn view(&self, payment: Payment) -> PaymentView {
         let currency = payment.currency.unwrap_or(self.currency);
         let provider = self.provider.as_deref().filter(|provider| provider.name() == payment.provider);
         let is_pending = payment.status == PaymentStatus::Pending;

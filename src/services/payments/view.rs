@@ -10,14 +10,14 @@ pub struct PaymentView {
     /// Its id.
     pub id: PaymentId,
     order_id: OrderId,
-    provider: ProviderName,
+    pub(in crate::services) provider: ProviderName,
     /// Where it stands.
     pub status: PaymentStatus,
     /// How much, in minor units.
     pub amount_cents: i64,
     /// Of what.
     pub currency: Currency,
-    reference: Option<String>,
+    pub(in crate::services) reference: Option<String>,
     /// Where the buyer pays; `None`: not any more.
     redirect_url: Option<String>,
     created_at: Timestamp,

@@ -72,6 +72,8 @@ pub struct Readings {
     pub in_flight_oldest_seconds: Reading,
     /// How long ago the oldest deadline was that nobody has looked after.
     pub deadline_overdue_seconds: Reading,
+    /// Orders that the merchant's lookup does not know yet, about.
+    pub orders_in_gaps: Reading,
     /// Messages in the queue.
     pub queue_messages: Reading,
     /// Messages set aside.
@@ -102,6 +104,10 @@ impl Readings {
             deadline_overdue_seconds: reading(
                 "seckill_payment_deadline_overdue_seconds",
                 "How long the oldest payment deadline is over whose orders were not looked at yet",
+            ),
+            orders_in_gaps: reading(
+                "seckill_order_lookup_behind_orders",
+                "Orders that were written or changed, and that the merchant's lookup does not know yet, about",
             ),
             queue_messages: reading("seckill_queue_messages", "Messages in the queue"),
             dead_letters: reading("seckill_dead_letters", "Messages set aside"),

@@ -1,0 +1,3 @@
+DROP TABLE order_lookup;
+DROP TABLE order_lookup_gaps;
+DROP TABLE order_lookup_turn;

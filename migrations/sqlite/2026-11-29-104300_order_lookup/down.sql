@@ -1,0 +1,2 @@
+DROP TABLE order_lookup;
+DROP TABLE order_lookup_gaps;

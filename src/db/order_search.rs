@@ -1,0 +1,117 @@
+//! What finds orders for the merchant beside the lookup, and what is shown with them: whose they are, how they were paid. Each is one
+//! query, however many orders a page has.
+
+use std::collections::HashMap;
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Text};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::conn::{DbConn, on_db};
+use super::error::DbResult;
+use super::order_lookup::OrderPlace;
+use super::payments::{PAYMENTS, payment_columns};
+use super::readable::{Row, one_by_one, readable};
+use super::schema::{external_users, orders, payments, products, users};
+use crate::model::{OrderId, OrderStatus, Payment, PaymentId, ProductId, UserId};
+
+/// Payments that are read for one page.
+const MAX_PAYMENTS: i64 = 10_000;
+
+/// Number and name of an account.
+type NamedUser = (UserId, String);
+/// Number and subject of a user of the shop's directory.
+type NamedSubject = (UserId, Vec<u8>);
+one_by_one!(i64, NamedUser, (BigInt, Text));
+one_by_one!(i64, NamedSubject, (BigInt, Binary));
+
+/// As the index has them: the id, the product and the status.
+type PlaceRow = (Vec<u8>, i64, String);
+
+fn places(found: Vec<PlaceRow>) -> Vec<OrderPlace> {
+    let place = |(id, product, status): PlaceRow| {
+        Some(OrderPlace { id: Uuid::from_slice(&id).ok()?, product, status: status.parse().ok() })
+    };
+    found.into_iter().filter_map(place).collect()
+}
+
+impl DbConn {
+    /// Orders of a user before `before`, of one product or of all, the newest first. Of all it looks sale by sale, as the index of
+    /// buyers begins with the product.
+    pub async fn places_of_user(
+        &mut self,
+        user: UserId,
+        product: Option<ProductId>,
+        statuses: &[OrderStatus],
+        before: Uuid,
+        limit: i64,
+    ) -> DbResult<Vec<OrderPlace>> {
+        let query = orders::table
+            .select((orders::id, orders::product_id, orders::status))
+            .filter(orders::user_id.eq(user))
+            .filter(orders::id.lt(before.as_bytes().to_vec()))
+            .filter(orders::status.eq_any(statuses))
+            .order(orders::id.desc())
+            .limit(limit);
+        let conn = self;
+        let found: Vec<PlaceRow> = match product {
+            Some(product) => on_db!(conn, query.filter(orders::product_id.eq(product)).load(conn).await)?,
+            None => {
+                let query = query.filter(orders::product_id.eq_any(products::table.select(products::id)));
+                on_db!(conn, query.load(conn).await)?
+            }
+        };
+        Ok(places(found))
+    }
+
+    /// Those of these orders that there are.
+    pub async fn places_of(&mut self, ids: &[Uuid]) -> DbResult<Vec<OrderPlace>> {
+        let ids: Vec<&[u8]> = ids.iter().map(|id| id.as_bytes().as_slice()).collect();
+        let conn = self;
+        let query =
+            orders::table.select((orders::id, orders::product_id, orders::status)).filter(orders::id.eq_any(ids));
+        let found: Vec<PlaceRow> = on_db!(conn, query.load(conn).await)?;
+        Ok(places(found))
+    }
+
+    /// Orders before `before` with a payment that has this reference, whoever took it, the newest first, each once.
+    pub async fn orders_with_reference(&mut self, reference: &str, before: Uuid, limit: i64) -> DbResult<Vec<Uuid>> {
+        let conn = self;
+        let query = payments::table
+            .select(payments::order_id)
+            .filter(payments::reference.eq(reference))
+            .filter(payments::order_id.lt(before.as_bytes().to_vec()))
+            .order(payments::order_id.desc())
+            .distinct()
+            .limit(limit);
+        let found: Vec<Vec<u8>> = on_db!(conn, query.load(conn).await)?;
+        Ok(found.iter().filter_map(|id| Uuid::from_slice(id).ok()).collect())
+    }
+
+    /// Payments of these orders, the newest first.
+    pub async fn payments_of(&mut self, ids: &[OrderId]) -> DbResult<Vec<Payment>> {
+        let conn = self;
+        let query = payments::table
+            .select(payment_columns())
+            .filter(payments::order_id.eq_any(ids))
+            .order(payments::id.desc())
+            .limit(MAX_PAYMENTS);
+        let found: Vec<Row<PaymentId, Payment>> = on_db!(conn, query.load(conn).await)?;
+        Ok(readable(PAYMENTS, found).rows)
+    }
+
+    /// What these users are called: accounts by their names, users of the shop's directory by their subjects.
+    pub async fn names_of(&mut self, ids: &[UserId]) -> DbResult<HashMap<UserId, String>> {
+        let conn = self;
+        let query = users::table.select((users::id, users::username)).filter(users::id.eq_any(ids));
+        let named: Vec<Row<i64, NamedUser>> = on_db!(conn, query.load(conn).await)?;
+        let query = external_users::table
+            .select((external_users::id, external_users::subject))
+            .filter(external_users::id.eq_any(ids));
+        let subjects: Vec<Row<i64, NamedSubject>> = on_db!(conn, query.load(conn).await)?;
+        let subject = |(id, subject): NamedSubject| Some((id, String::from_utf8(subject).ok()?));
+        let subjects = readable("external_users", subjects).rows.into_iter().filter_map(subject);
+        Ok(readable("users", named).rows.into_iter().chain(subjects).collect())
+    }
+}

@@ -1,0 +1,107 @@
+//! Which orders a merchant wants to see.
+
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::model::{Order, OrderId, OrderStatus, ProductId, UserId};
+
+/// As long as a reference can be, which is longer than a name or an id.
+const MAX_SEARCH_CHARS: usize = 255;
+
+/// The statuses that an order in the database has.
+pub(super) const WRITTEN: [OrderStatus; 5] =
+    [OrderStatus::Unpaid, OrderStatus::Paid, OrderStatus::Cancelled, OrderStatus::Expired, OrderStatus::Rejected];
+
+/// The query of a list of orders. What is not known is refused: a filter that is mistyped must not show, or export, everything.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderQuery {
+    product_id: Option<String>,
+    status: Option<String>,
+    user_id: Option<String>,
+    q: Option<String>,
+    /// Entries of a page.
+    pub limit: Option<usize>,
+    /// Where a page begins.
+    pub cursor: Option<String>,
+}
+
+/// Which orders a merchant wants to see: those to which all of it applies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OrderFilter {
+    pub(super) product: Option<ProductId>,
+    pub(super) status: Option<OrderStatus>,
+    pub(super) user: Option<UserId>,
+    /// An order's id, a payment's reference or a user's name.
+    pub(super) search: Option<String>,
+}
+
+impl OrderFilter {
+    /// Checks what was asked for.
+    pub fn of(query: &OrderQuery) -> Result<Self> {
+        let status = match query.status.as_deref() {
+            None => None,
+            Some(word) => Some(written(word).ok_or_else(|| {
+                let words: Vec<&str> = WRITTEN.iter().map(|status| status.as_str()).collect();
+                Error::Invalid(format!("status: must be one of {}", words.join(", ")))
+            })?),
+        };
+        let search = query.q.clone();
+        if let Some(search) = &search
+            && (search.trim().is_empty() || search.chars().count() > MAX_SEARCH_CHARS)
+        {
+            return Err(Error::Invalid(format!("q: must be 1 to {MAX_SEARCH_CHARS} characters, and not all spaces")));
+        }
+        let product = parsed("product_id", query.product_id.as_deref())?;
+        Ok(Self { product, status, user: parsed("user_id", query.user_id.as_deref())?, search })
+    }
+
+    /// The order that is searched for by its id.
+    pub(super) fn searched_order(&self) -> Option<OrderId> {
+        self.search.as_ref()?.parse().ok()
+    }
+
+    /// Whether it applies to an order, whatever found it.
+    pub(super) fn admits(&self, order: &Order) -> bool {
+        self.product.is_none_or(|product| product == order.product_id)
+            && self.status.is_none_or(|status| status == order.status)
+            && self.user.is_none_or(|user| user == order.user_id)
+    }
+}
+
+fn written(word: &str) -> Option<OrderStatus> {
+    WRITTEN.into_iter().find(|status| status.as_str() == word)
+}
+
+fn parsed<T: FromStr<Err = &'static str>>(field: &str, text: Option<&str>) -> Result<Option<T>> {
+    text.map(|text| text.parse().map_err(|problem| Error::Invalid(format!("{field}: {problem}")))).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_a_filter_is_refused_by_its_name() {
+        let with = |set: fn(&mut OrderQuery)| {
+            let mut query = OrderQuery::default();
+            set(&mut query);
+            OrderFilter::of(&query)
+        };
+        assert_eq!(with(|_| {}).unwrap(), OrderFilter::default());
+        let refused = [
+            ("product_id", with(|query| query.product_id = Some("0".to_owned()))),
+            ("user_id", with(|query| query.user_id = Some("x".to_owned()))),
+            ("status", with(|query| query.status = Some("queued".to_owned()))),
+            ("status", with(|query| query.status = Some("PAID".to_owned()))),
+            ("q", with(|query| query.q = Some(" ".to_owned()))),
+            ("q", with(|query| query.q = Some("x".repeat(256)))),
+        ];
+        for (field, refused) in refused {
+            assert!(matches!(&refused, Err(Error::Invalid(why)) if why.starts_with(field)), "{field}: {refused:?}");
+        }
+        assert_eq!(with(|query| query.status = Some("paid".to_owned())).unwrap().status, Some(OrderStatus::Paid));
+    }
+}

@@ -1,0 +1,440 @@
+//! Orders as a merchant sees them: whatever the filter, the list is what the orders themselves say, before and after the lookup knows
+//! them, while they are written and change, and whoever fills it dies.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use seckill::app::RunningApp;
+use seckill::config::Backend;
+use seckill::model::{OrderId, Role, Timestamp};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::app::TestApp;
+use crate::client::Client;
+use crate::command::{Folder, Server};
+use crate::on_both_backends;
+use crate::support::{Stores, eventually, eventually_within};
+
+const STATUSES: [&str; 5] = ["unpaid", "paid", "cancelled", "expired", "rejected"];
+/// In milliseconds of Unix time.
+const LONG_AGO: i64 = 1_790_000_000_000;
+
+#[derive(diesel::QueryableByName)]
+struct Number {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    n: i64,
+}
+
+/// An order's id that was drawn then.
+fn drawn(ms: i64, number: i64) -> Uuid {
+    let mut random = [0; 10];
+    random[2..].copy_from_slice(&number.to_be_bytes());
+    uuid::Builder::from_unix_timestamp_millis(ms as u64, &random).into_uuid()
+}
+
+/// A row of `orders`, as SQL.
+fn row(id: Uuid, product: i64, user: i64, status: &str) -> String {
+    let at = Timestamp::from_unix_ms((id.as_u128() >> 80) as i64).unwrap().to_string().replace('T', " ");
+    let at = at.trim_end_matches('Z');
+    let live = if ["unpaid", "paid"].contains(&status) { user.to_string() } else { "NULL".to_owned() };
+    format!("(x'{}', {product}, {user}, {live}, '{status}', 5, '{at}', '{at}', 1, 1)", id.simple())
+}
+
+/// Writes rows past the program.
+async fn insert(stores: &Stores, rows: &[String]) {
+    for rows in rows.chunks(500) {
+        let columns =
+            "id, product_id, user_id, live_user, status, price_cents, created_at, updated_at, revision, quantity";
+        stores.execute(&format!("INSERT INTO orders ({columns}) VALUES {}", rows.join(", "))).await;
+    }
+}
+
+/// What the documents tell an operator who has written to `orders`.
+async fn note_all(stores: &Stores) {
+    stores
+        .execute(
+            "INSERT INTO order_lookup_gaps (first_order, last_order, orders, changed) \
+             SELECT MIN(id), MAX(id), COUNT(*), 1 FROM orders",
+        )
+        .await;
+}
+
+async fn page(client: &Client, query: &str) -> Value {
+    client.get(&format!("/admin/orders?{query}"), Some(&client.admin())).await.is(200)
+}
+
+/// The whole list, page by page.
+async fn list(client: &Client, query: &str) -> Vec<Value> {
+    let (mut items, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = page(client, &format!("{query}{cursor}")).await;
+        items.extend(page["items"].as_array().unwrap().iter().cloned());
+        let Some(next) = page["next_cursor"].as_str() else { return items };
+        cursor = format!("&cursor={next}");
+    }
+}
+
+fn ids(items: &[Value]) -> Vec<String> {
+    items.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn gaps(stores: &Stores) -> i64 {
+    stores.number("SELECT COUNT(*) AS n FROM order_lookup_gaps").await
+}
+
+/// Waits until the lookup is filled, and checks that it says what the orders do and nothing else.
+async fn lookup_is_true(stores: &Stores) {
+    eventually_within(60, "the lookup is filled", || async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        gaps(stores).await == 0
+    })
+    .await;
+    let number = "CASE orders.status WHEN 'unpaid' THEN 1 WHEN 'paid' THEN 2 WHEN 'cancelled' THEN 3 WHEN 'expired' THEN 4 ELSE 5 END";
+    let missing = |list: &str| {
+        format!(
+            "SELECT COUNT(*) AS n FROM orders WHERE NOT EXISTS (SELECT 1 FROM order_lookup \
+             WHERE order_lookup.order_id = orders.id AND order_lookup.list = {list})"
+        )
+    };
+    assert_eq!(stores.number(&missing(number)).await, 0, "orders that are in no list of their status");
+    let of_product = format!("orders.product_id * 8 + {number}");
+    assert_eq!(stores.number(&missing(&of_product)).await, 0, "orders that are in no list of their product");
+    let entries = stores.number("SELECT COUNT(*) AS n FROM order_lookup").await;
+    let orders = stores.number("SELECT COUNT(*) AS n FROM orders").await;
+    assert_eq!(entries, 2 * orders, "each order is in two lists, and in no other");
+}
+
+async fn act(app: &TestApp, order: &str, what: &str, body: Value) {
+    let path = format!("/admin/orders/{order}/{what}");
+    app.client.post(&path, Some(&app.client.admin()), body).await.is(200);
+}
+
+/// Three sales with orders of all kinds, of which the product's number says how many.
+async fn sales(app: &TestApp) -> Vec<i64> {
+    let mut products = Vec::new();
+    for number in 1..=3 {
+        let window =
+            json!({"name": format!("Sale {number}"), "price_cents": 5, "stock": 100, "payment_window_seconds": 5});
+        let id = app.client.post("/products", Some(&app.client.admin()), window).await.is(201)["id"].as_i64().unwrap();
+        let buyers = join_all((10..10 + 4 * number).map(|user| app.client.buy(user, id))).await;
+        app.orders_written(id, 4 * number).await;
+        for (place, reply) in buyers.into_iter().enumerate() {
+            let order = reply.is(202)["order_id"].as_str().unwrap().to_owned();
+            match place % 4 {
+                0 => act(app, &order, "mark-paid", json!({"reference": format!("bill {number}")})).await,
+                1 => act(app, &order, "cancel", json!({})).await,
+                2 => {
+                    act(app, &order, "mark-paid", json!({"reference": "cash"})).await;
+                    act(app, &order, "cancel", json!({})).await;
+                }
+                _ => {}
+            }
+        }
+        products.push(id);
+    }
+    let unpaid = "SELECT COUNT(*) AS n FROM orders WHERE status = 'unpaid'";
+    eventually_within(15, "the others have expired", || async { app.stores.number(unpaid).await == 0 }).await;
+    for id in &products {
+        let live = app.client.buy(20 + id % 2, *id).await;
+        assert!([202, 409].contains(&live.status), "{live:?}");
+    }
+    eventually("these are written", || async { app.stores.number(unpaid).await >= 2 }).await;
+    let rejected = row(drawn(Timestamp::now().unix_ms(), 7), products[0], 11, "rejected");
+    insert(&app.stores, &[rejected]).await;
+    note_all(&app.stores).await;
+    products
+}
+
+/// Every filter and combination against what all the orders say.
+async fn all_filters_are_right(app: &TestApp, products: &[i64]) -> usize {
+    let all = list(&app.client, "limit=100").await;
+    let count = app.stores.number("SELECT COUNT(*) AS n FROM orders").await;
+    assert_eq!(all.len() as i64, count);
+    assert!(ids(&all).is_sorted_by(|newer, older| newer > older), "the newest first");
+    let mut found = 0;
+    let none = |query: &[(&str, String)]| query.is_empty();
+    for product in products.iter().copied().map(Some).chain([None, Some(999)]) {
+        for status in STATUSES.into_iter().map(Some).chain([None]) {
+            for user in [None, Some(10), Some(11), Some(13), Some(4711)] {
+                let mut query = Vec::new();
+                query.extend(product.map(|product: i64| ("product_id", product.to_string())));
+                query.extend(status.map(|status| ("status", status.to_owned())));
+                query.extend(user.map(|user: i64| ("user_id", user.to_string())));
+                if none(&query) {
+                    continue;
+                }
+                let is_meant = |item: &&Value| {
+                    product.is_none_or(|product| item["product_id"] == product)
+                        && status.is_none_or(|status| item["status"] == status)
+                        && user.is_none_or(|user| item["user_id"] == user)
+                };
+                let expected: Vec<Value> = all.iter().filter(is_meant).cloned().collect();
+                let text: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                let listed = list(&app.client, &format!("{}&limit=3", text.join("&"))).await;
+                assert_eq!(ids(&listed), ids(&expected), "{text:?}");
+                assert_eq!(listed, expected, "{text:?}");
+                found += listed.len();
+            }
+        }
+    }
+    found
+}
+
+on_both_backends! {
+    async fn every_filter_finds_what_the_orders_say_before_and_after_the_lookup_knows(app) {
+        let products = sales(app).await;
+        let found = all_filters_are_right(app, &products).await;
+        lookup_is_true(&app.stores).await;
+        assert_eq!(all_filters_are_right(app, &products).await, found);
+        // An order is shown as anywhere else.
+        let shown = list(&app.client, "status=paid").await;
+        let order = shown[0]["id"].as_str().unwrap();
+        let own = app.client.get(&format!("/orders/{order}"), Some(&app.client.admin())).await.is(200);
+        for (field, value) in own.as_object().unwrap() {
+            assert_eq!(&shown[0][field], value, "{field}");
+        }
+        let payments = app.client.get(&format!("/orders/{order}/payments"), Some(&app.client.admin())).await.is(200);
+        assert_eq!(shown[0]["payments"], payments["items"]);
+        assert_eq!((&shown[0]["user_id"], &shown[0]["username"]), (&json!(18), &Value::Null));
+        // What no lookup knows, and no note tells of, is found by its id and in the whole list.
+        let hidden = drawn(LONG_AGO, 1);
+        insert(&app.stores, &[row(hidden, products[0], 12, "expired")]).await;
+        assert_eq!(ids(&list(&app.client, &format!("q={hidden}")).await), [hidden.to_string()]);
+        assert_eq!(ids(&list(&app.client, "").await).last(), Some(&hidden.to_string()));
+    }
+
+    async fn orders_are_found_by_id_reference_and_name(app) {
+        let id = app.client.new_product(100).await;
+        let account = json!({"username": "Ada.Lovelace", "password": "correct horse"});
+        let ada = app.client.post("/register", None, account).await.is(201);
+        let token = ada["access_token"].as_str().unwrap();
+        let hers = app.client.call(Method::POST, &format!("/seckill/{id}"), Some(token), None).await.is(202);
+        let hers = hers["order_id"].as_str().unwrap().to_owned();
+        let other = app.client.buy(7, id).await.is(202)["order_id"].as_str().unwrap().to_owned();
+        app.orders_written(id, 2).await;
+        for order in [&hers, &other] {
+            act(app, order, "mark-paid", json!({"reference": "Bank 4711"})).await;
+        }
+        let found = async |query: &str| ids(&list(&app.client, query).await);
+        assert_eq!(found(&format!("q={hers}")).await, [hers.clone()]);
+        assert_eq!(found("q=Bank%204711").await, [other.clone(), hers.clone()]);
+        assert_eq!(found("q=Bank%204711&limit=1").await, [other.clone(), hers.clone()]);
+        assert_eq!(found(&format!("q=Bank%204711&user_id={}", ada["id"])).await, [hers.clone()]);
+        assert_eq!(found("q=ada.lovelace").await, [hers.clone()]);
+        assert_eq!(found("q=ada.lovelace&status=paid").await, [hers.clone()]);
+        for nothing in ["q=ada", "q=bank%204711", "q=Ada.Lovelace&status=unpaid", "q=%25", "q=Bank%204711&product_id=999"] {
+            assert_eq!(found(nothing).await, [] as [String; 0], "{nothing}");
+        }
+        let shown = &list(&app.client, "q=ada.lovelace").await[0];
+        assert_eq!((&shown["username"], &shown["user_id"]), (&json!("Ada.Lovelace"), &ada["id"]));
+        // One that nobody has written yet.
+        app.stores.execute("ALTER TABLE orders RENAME TO away").await;
+        let queued = app.client.buy(8, id).await;
+        app.stores.execute("ALTER TABLE away RENAME TO orders").await;
+        if queued.status == 202 {
+            let queued = queued.body["order_id"].as_str().unwrap();
+            // Whether it is written by now or not.
+            let listed = list(&app.client, &format!("q={queued}")).await;
+            assert_eq!((ids(&listed), &listed[0]["user_id"]), (vec![queued.to_owned()], &json!(8)));
+        }
+        app.orders_written(id, 3).await;
+    }
+
+    async fn what_is_asked_wrongly_or_by_others_is_refused(app) {
+        let admin = app.client.admin();
+        for path in ["/admin/orders", "/admin/orders.csv"] {
+            app.client.get(path, None).await.is_problem(401, "unauthorized");
+            app.client.get(path, Some(&app.client.token(7, Role::Buyer))).await.is_problem(403, "forbidden");
+            for (query, field) in [
+                ("status=queued", "status"),
+                ("status=PAID", "status"),
+                ("product_id=0", "product_id"),
+                ("user_id=x", "user_id"),
+                ("q=", "q"),
+                ("statuss=paid", "statuss"),
+                ("status=paid&status=unpaid", "status"),
+            ] {
+                app.client.get(&format!("{path}?{query}"), Some(&admin)).await.is_invalid(field);
+            }
+            let head = app.client.request(Method::HEAD, path).bearer_auth(&admin).send().await.unwrap();
+            assert_eq!((head.status().as_u16(), head.headers()["cache-control"].to_str().unwrap()), (200, "no-store"));
+        }
+        app.client.get("/admin/orders?limit=101", Some(&admin)).await.is_invalid("limit");
+        app.client.get("/admin/orders?cursor=x", Some(&admin)).await.is_invalid("cursor");
+        app.client.get("/admin/orders.csv?limit=10", Some(&admin)).await.is_invalid("limit");
+        assert_eq!(page(&app.client, "").await, json!({"items": [], "next_cursor": null}));
+    }
+
+    async fn a_list_that_is_read_while_orders_are_written_and_change_repeats_none_and_loses_none(app) {
+        let id = app.client.new_product(10_000).await;
+        let other = app.client.new_product(10_000).await;
+        let over = AtomicBool::new(false);
+        let buying = async {
+            let mut user = 1_000;
+            while !over.load(Ordering::Relaxed) {
+                let orders = join_all((user..user + 40).map(|user| app.client.buy(user, id))).await;
+                app.client.buy(user, other).await.is(202);
+                user += 40;
+                let bought: Vec<String> = orders
+                    .into_iter()
+                    .map(|order| order.is(202)["order_id"].as_str().unwrap().to_owned())
+                    .collect();
+                for order in bought.iter().step_by(7) {
+                    let path = format!("/admin/orders/{order}/cancel");
+                    // One that is not written yet is not cancelled.
+                    app.client.post(&path, Some(&app.client.admin()), json!({})).await;
+                }
+            }
+            user
+        };
+        let walking = async {
+            eventually("there are some", || async { !list(&app.client, &format!("product_id={id}&limit=100")).await.is_empty() }).await;
+            for walk in 0..6 {
+                let before: HashSet<String> =
+                    ids(&list(&app.client, "limit=100").await).into_iter().collect();
+                let walked = list(&app.client, &format!("product_id={id}&limit={}", 5 + walk)).await;
+                let seen = ids(&walked);
+                assert!(walked.iter().all(|item| item["product_id"] == id));
+                assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), seen.len(), "none is repeated");
+                let seen: HashSet<String> = seen.into_iter().collect();
+                let of_other = ids(&list(&app.client, &format!("product_id={other}&limit=100")).await);
+                let lost: Vec<_> = before.iter().filter(|id| !seen.contains(*id) && !of_other.contains(id)).collect();
+                assert!(lost.is_empty(), "lost {lost:?}");
+            }
+            over.store(true, Ordering::Relaxed);
+        };
+        let (user, ()) = tokio::join!(buying, walking);
+        app.orders_written(id, user - 1_000).await;
+        lookup_is_true(&app.stores).await;
+        let mut by_status = BTreeMap::new();
+        for status in STATUSES {
+            by_status.insert(status, list(&app.client, &format!("product_id={id}&status={status}&limit=100")).await.len() as i64);
+        }
+        assert_eq!(by_status.values().sum::<i64>(), user - 1_000, "{by_status:?}");
+        assert!(by_status["cancelled"] > 0, "{by_status:?}");
+    }
+
+    /// Guards against: a list of a buyer, the unique index or the gate that slow down with what has lapsed (issue 16, 8).
+    async fn a_buyer_with_a_thousand_lapsed_orders_buys_again_and_sees_them_all(app) {
+        let id = app.client.new_product(10).await;
+        let lapsed: Vec<String> = (0..1_000)
+            .map(|number| row(drawn(LONG_AGO + number * 1_000, number), id, 7, if number % 2 == 0 { "expired" } else { "cancelled" }))
+            .collect();
+        insert(&app.stores, &lapsed).await;
+        app.restart().await;
+        let begun = Instant::now();
+        let order = app.client.buy(7, id).await.is(202)["order_id"].as_str().unwrap().to_owned();
+        app.client.buy(7, id).await.is_problem(409, "already_purchased");
+        let bought_within = begun.elapsed();
+        app.orders_written(id, 1_001).await;
+        let live = format!("SELECT COUNT(*) AS n FROM orders WHERE product_id = {id} AND live_user = 7");
+        assert_eq!(app.stores.number(&live).await, 1);
+        let (mut cursor, mut seen, mut slowest) = (String::new(), Vec::new(), Duration::ZERO);
+        loop {
+            // Whoever looks ten times a second is not refused.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let begun = Instant::now();
+            let page = app.client.get(&format!("/orders?limit=100{cursor}"), Some(&app.client.buyer(7))).await.is(200);
+            slowest = slowest.max(begun.elapsed());
+            seen.extend(ids(page["items"].as_array().unwrap()));
+            let Some(next) = page["next_cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!((seen.len(), &seen[0]), (1_001, &order));
+        assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 1_001);
+        assert!(slowest < Duration::from_secs(1) && bought_within < Duration::from_secs(1), "{slowest:?} {bought_within:?}");
+        for query in ["user_id=7&limit=100".to_owned(), format!("user_id=7&product_id={id}&limit=100")] {
+            assert_eq!(ids(&list(&app.client, &query).await), seen, "{query}");
+        }
+        assert_eq!(list(&app.client, "user_id=7&status=expired&limit=100").await.len(), 500);
+        println!("slowest page {slowest:?}, bought within {bought_within:?}");
+    }
+}
+
+/// Guards against: two who fill the lookup and leave an order in a list that is not its own any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_instances_fill_one_lookup_while_orders_change() {
+    TestApp::run(Backend::Distributed, async |app: &mut TestApp| {
+        let id = app.client.new_product(10_000).await;
+        let old: Vec<String> =
+            (0..20_000).map(|number| row(drawn(LONG_AGO + number, number), id, 100_000 + number, "expired")).collect();
+        insert(&app.stores, &old).await;
+        note_all(&app.stores).await;
+        let other = RunningApp::start(&app.config).await.unwrap();
+        let users: Vec<i64> = (1..=400).collect();
+        for users in users.chunks(50) {
+            for reply in join_all(users.iter().map(|user| app.client.buy(*user, id))).await {
+                let order = reply.is(202)["order_id"].as_str().unwrap().to_owned();
+                let id: OrderId = order.parse().unwrap();
+                if Uuid::from(id).as_u128() % 2 == 0 {
+                    // Those that are written by now.
+                    let path = format!("/admin/orders/{order}/cancel");
+                    app.client.post(&path, Some(&app.client.admin()), json!({})).await;
+                }
+            }
+        }
+        app.orders_written(id, 20_400).await;
+        lookup_is_true(&app.stores).await;
+        assert_eq!(list(&app.client, &format!("product_id={id}&status=expired&limit=100")).await.len(), 20_000);
+        other.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lookup_is_filled_to_its_end_whenever_the_process_is_killed() {
+    const ORDERS: i64 = 40_000;
+    let folder = Folder::new();
+    assert!(folder.embedded().arg("migrate").status().unwrap().success());
+    let file = folder.data().join("seckill.db");
+    let run = |sql: &str| {
+        use diesel::Connection;
+        use diesel::connection::SimpleConnection;
+        let mut conn = diesel::SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+        conn.batch_execute(&format!("PRAGMA busy_timeout = 5000; {sql}")).unwrap();
+    };
+    let count = |sql: &str| {
+        use diesel::prelude::*;
+        let mut conn = diesel::SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+        diesel::connection::SimpleConnection::batch_execute(&mut conn, "PRAGMA busy_timeout = 5000").unwrap();
+        diesel::sql_query(sql.replace("COUNT(*)", "COUNT(*) AS n")).get_result::<Number>(&mut conn).unwrap().n
+    };
+    let columns = "id, product_id, user_id, live_user, status, price_cents, created_at, updated_at, revision, quantity";
+    let rows: Vec<String> = (0..ORDERS)
+        .map(|number| row(drawn(LONG_AGO + number, number), 1 + number % 3, number + 1, STATUSES[number as usize % 5]))
+        .collect();
+    for rows in rows.chunks(1_000) {
+        run(&format!("INSERT INTO orders ({columns}) VALUES {}", rows.join(", ")));
+    }
+    run(
+        "INSERT INTO order_lookup_gaps (first_order, last_order, orders, changed) SELECT MIN(id), MAX(id), COUNT(*), 1 FROM orders",
+    );
+    for _ in 0..3 {
+        let mut server = Server::start(&folder, folder.embedded()).await;
+        let before = count("SELECT COUNT(*) FROM order_lookup");
+        let begun = Instant::now();
+        while count("SELECT COUNT(*) FROM order_lookup") < before + 4_000 && begun.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        server.kill();
+    }
+    let filled = count("SELECT COUNT(*) FROM order_lookup");
+    assert!(filled > 0 && filled < 2 * ORDERS, "{filled}: it was killed in the middle");
+    let _server = Server::start(&folder, folder.embedded()).await;
+    let begun = Instant::now();
+    while count("SELECT COUNT(*) FROM order_lookup_gaps") > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is filled");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(count("SELECT COUNT(*) FROM order_lookup"), 2 * ORDERS);
+    let number =
+        "CASE status WHEN 'unpaid' THEN 1 WHEN 'paid' THEN 2 WHEN 'cancelled' THEN 3 WHEN 'expired' THEN 4 ELSE 5 END";
+    let listed = format!(
+        "SELECT COUNT(*) FROM orders JOIN order_lookup ON order_id = id AND list IN ({number}, product_id * 8 + {number})"
+    );
+    assert_eq!(count(&listed), 2 * ORDERS);
+}
