@@ -242,7 +242,6 @@ impl DbConn {
         };
         if changed == ids.len() {
             conn.keep_changes(orders, change).await?;
-            conn.insert_gaps(NewGap::of_changed(ids)).await?;
         }
         Ok(changed)
     }
@@ -287,7 +286,9 @@ impl DbConn {
         Ok(readable(ORDER_CHANGES, found).rows.into_iter().collect())
     }
 
+    /// And that the lookup may be behind.
     async fn keep_changes(&mut self, orders: &[(OrderId, Option<String>)], change: &NewChange) -> DbResult<()> {
+        self.insert_gaps(NewGap::of_changed(orders.iter().map(|(id, _)| *id))).await?;
         let row = |(id, reason): &(OrderId, Option<String>)| ChangeRow {
             order_id: *id,
             from_status: change.from,

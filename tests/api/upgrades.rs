@@ -74,6 +74,7 @@ async fn upgrade(backend: Backend) {
         assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
     }
     assert_eq!(client.product(1).await["remaining"], 5 - sold);
+    merchants_see_old_orders(&client, &stores, sold).await;
     for user in 100..100 + 5 - sold {
         client.buy(user, 1).await.is(202);
     }
@@ -82,6 +83,29 @@ async fn upgrade(backend: Backend) {
     eventually("all are written", || async { stores.number(query).await == 5 }).await;
     running.stop().await;
     stores.remove().await;
+}
+
+/// Counted by a migration, and found before and after the lookup knows them.
+async fn merchants_see_old_orders(client: &Client, stores: &Stores, count: i64) {
+    let admin = client.admin();
+    let summary = client.get("/admin/products/1/summary", Some(&admin)).await.is(200);
+    assert_eq!((&summary["unpaid"], &summary["paid"], &summary["stock"]), (&count.into(), &0.into(), &5.into()));
+    let listed = async |query: &str| {
+        let list = client.get(&format!("/admin/orders?{query}"), Some(&admin)).await.is(200);
+        assert_eq!(list["next_cursor"], serde_json::Value::Null, "{list}");
+        list["items"].as_array().unwrap().len() as i64
+    };
+    for filled in [false, true] {
+        for query in ["", "product_id=1", "status=unpaid", "product_id=1&status=unpaid"] {
+            assert_eq!(listed(query).await, count, "{query}, filled: {filled}");
+        }
+        assert_eq!(listed("status=paid").await, 0);
+        eventually("the lookup is filled", || async {
+            stores.number("SELECT COUNT(*) AS n FROM order_lookup_gaps").await == 0
+        })
+        .await;
+        assert_eq!(stores.number("SELECT COUNT(*) AS n FROM order_lookup").await, 2 * count);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,7 +19,7 @@ const MAX_WIDE_GAPS: usize = 20;
 /// Orders of a gap that are read at a time.
 const CHUNK: i64 = 1_000;
 /// When a step ends although there is more to look through.
-const PATIENCE: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_millis(12);
 
 /// What a step has found.
 #[derive(Debug, Default)]

@@ -19,9 +19,9 @@ use crate::services::page::Page;
 use crate::services::payments::{PaymentView, Payments};
 
 /// A page that is not full by then goes on with the next one.
-const PATIENCE: Duration = Duration::from_millis(25);
+const PATIENCE: Duration = Duration::from_millis(15);
 /// The same of one that is empty.
-const PATIENCE_FOR_ANY: Duration = Duration::from_millis(35);
+const PATIENCE_FOR_ANY: Duration = Duration::from_millis(25);
 /// Payments of an order that are shown, the newest.
 const MAX_PAYMENTS: usize = 20;
 
