@@ -288,7 +288,7 @@ impl DbConn {
 
     /// And that the lookup may be behind.
     async fn keep_changes(&mut self, orders: &[(OrderId, Option<String>)], change: &NewChange) -> DbResult<()> {
-        self.insert_gaps(NewGap::of_changed(orders.iter().map(|(id, _)| *id))).await?;
+        self.insert_gaps(NewGap::of_changed(orders.iter().map(|(id, _)| *id).collect())).await?;
         let row = |(id, reason): &(OrderId, Option<String>)| ChangeRow {
             order_id: *id,
             from_status: change.from,

@@ -2,7 +2,7 @@
 
 use super::redis::{RedisGate, Staging};
 use super::types::{GateError, GateOwner, Inspection};
-use crate::model::{Life, ProductId, Purchase, SaleSettings};
+use crate::model::{Life, ProductId, SaleSettings};
 
 /// The steps of a rebuild, for a gate outside this process.
 #[derive(Clone, Copy)]
