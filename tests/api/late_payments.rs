@@ -128,6 +128,18 @@ on_both_backends! {
         assert_eq!(metric(app, &outcomes[0]).await, Some(1.0));
         assert_eq!(metric(app, &outcomes[3]).await, Some(0.0));
         agree(app, id).await;
+        // The merchant's lists say so before and after they are filled, and the sale's counts.
+        for _ in 0..2 {
+            for (status, count) in [("paid", 1), ("expired", 0)] {
+                let path = format!("/admin/orders?product_id={id}&status={status}");
+                let page = app.client.get(&path, Some(&app.client.admin())).await.is(200);
+                assert_eq!(page["items"].as_array().unwrap().len(), count, "{status}: {page}");
+            }
+            eventually_within(10, "the lists are filled", || async { app.stores.number("SELECT COUNT(*) AS n FROM order_lookup_gaps").await == 0 }).await;
+        }
+        let summary = app.client.get(&format!("/admin/products/{id}/summary"), Some(&app.client.admin())).await.is(200);
+        let counts = ["paid", "expired", "unpaid", "remaining", "revenue_cents"].map(|count| summary[count].as_i64().unwrap());
+        assert_eq!((counts, &summary["balanced"]), ([2, 0, 0, 0, 2 * 1990], &json!(true)), "{summary}");
 
         // What the gate knows of it outlives a start, and of the deadline nothing comes back.
         app.restart().await;
