@@ -44,6 +44,15 @@ pub enum Error {
     /// 404 `dead_letter_not_found`.
     #[error("There is no such dead letter, or not among the oldest.")]
     DeadLetterNotFound,
+    /// 404 `webhook_not_found`.
+    #[error("There is no such webhook.")]
+    WebhookNotFound,
+    /// 404 `delivery_not_found`: of this webhook.
+    #[error("There is no such delivery of this webhook.")]
+    DeliveryNotFound,
+    /// 409 `too_many_webhooks`: each takes threads of its own.
+    #[error("There are {0} webhooks already; delete one first.")]
+    TooManyWebhooks(i64),
     /// 400 `invalid_signature`: a callback that is not its provider's, or too old.
     #[error("{0}")]
     InvalidSignature(&'static str),
@@ -116,6 +125,9 @@ impl Error {
             Self::OrderNotFound => "order_not_found",
             Self::PaymentNotFound => "payment_not_found",
             Self::DeadLetterNotFound => "dead_letter_not_found",
+            Self::WebhookNotFound => "webhook_not_found",
+            Self::DeliveryNotFound => "delivery_not_found",
+            Self::TooManyWebhooks(_) => "too_many_webhooks",
             Self::InvalidSignature(_) => "invalid_signature",
             Self::PaymentsOff => "payments_off",
             Self::MethodNotAllowed => "method_not_allowed",

@@ -18,9 +18,10 @@ use crate::services::{
     Accounts, AdminLog, Authenticator, Checkout, DeadLetterDesk, Deployment, EventExpiry, Expiry, Exports, Gates,
     Health, Holdings, KeyExpiry, KnownProducts, LookupFiller, OpenGate, OrderChanges, OrderList, OrderWriter, Orders,
     PasswordHasher, PaymentTasks, Payments, ProductCommands, ProductQueries, Rebuilder, Reconciler, Replay, Revivals,
-    Summaries, Sweeper, Tokens, UnfinishedSales,
+    Summaries, Sweeper, Tokens, UnfinishedSales, WebhookDispatcher, WebhookFanOut, WebhookPurge, Webhooks,
 };
 use crate::telemetry::Metrics;
+use tokio::sync::Notify;
 
 /// A server that is running.
 pub struct RunningApp {
@@ -51,6 +52,7 @@ impl RunningApp {
         let background = Background::new(&metrics);
         let (accounts, authenticator) = open_accounts(&clients, &config, &metrics).await?;
         let new_admin = first_admin(&accounts, &clients.db, &mut config, clients.data_dir.as_ref()).await?;
+        let webhooks = open_webhooks(&clients, &config, &metrics, &background).await?;
         let recovery = Recovery::start(&clients, &config, &metrics, &background).await?;
         authenticator.keep_fresh(&background.supervisor, &background.tasks, &background.stop);
         let keys = Arc::new(KeyExpiry::new(clients.db.clone()));
@@ -96,6 +98,7 @@ impl RunningApp {
             order_list,
             dead_letters,
             summaries: Summaries::new(clients.db.clone(), clients.gate.clone(), currency),
+            webhooks,
             reconciler,
             health,
             metrics,
@@ -189,6 +192,29 @@ fn open_payments(
     let events = Arc::new(EventExpiry::new(db.clone()));
     background.keep("payment-event-expiry", &events, |events, stop| async move { events.run(stop).await });
     Ok(Arc::new(payments))
+}
+
+/// Who tells the shop what happens. Before the first order is written it is known what is wanted.
+async fn open_webhooks(
+    clients: &Clients,
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    background: &Background,
+) -> Result<Arc<Webhooks>, StartError> {
+    let (db, wake) = (&clients.db, Arc::new(Notify::new()));
+    let webhooks = Arc::new(Webhooks::new(db.clone(), config, wake.clone()));
+    if let Err(error) = webhooks.look_who_listens().await {
+        tracing::debug!(%error, "Could not look who listens; the dispatcher looks again");
+    }
+    let supervisor = background.supervisor.clone();
+    let dispatcher = WebhookDispatcher::new(db.clone(), config, wake.clone(), supervisor, metrics.clone());
+    let dispatcher = Arc::new(dispatcher.map_err(|error| StartError(format!("webhooks: {error}")))?);
+    let fan_out = Arc::new(WebhookFanOut::new(db.clone(), config, wake));
+    let purge = Arc::new(WebhookPurge::new(db.clone()));
+    background.keep("webhooks", &dispatcher, |dispatcher, stop| async move { dispatcher.run(stop).await });
+    background.keep("webhook-fan-out", &fan_out, |fan_out, stop| async move { fan_out.run(stop).await });
+    background.keep("webhook-purge", &purge, |purge, stop| async move { purge.run(stop).await });
+    Ok(webhooks)
 }
 
 /// What writes orders, and opens and repairs gates.

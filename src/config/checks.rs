@@ -12,6 +12,10 @@ const JWT_SECRET_MIN_BYTES: usize = 32;
 /// It is part of each key's name, which is sent with each purchase.
 const MAX_KEY_PREFIX: usize = 64;
 
+/// Tries of a webhook, and the longest pause between two of them: a week.
+const MAX_TRIES: usize = 50;
+const MAX_RETRY_SECONDS: u32 = 604_800;
+
 /// What is wrong with the configuration, in one line that names the key.
 #[derive(Debug, thiserror::Error)]
 #[error("configuration: {0}")]
@@ -54,6 +58,11 @@ impl Config {
             warnings.push(problem.to_owned());
         }
         warnings.extend(self.payment_warning());
+        if self.webhooks.allow_private && !self.is_private() {
+            let problem =
+                "webhooks.allow_private: whoever registers a webhook can have this machine call others of its network";
+            warnings.push(problem.to_owned());
+        }
         if let Some(key) = self.unused {
             warnings.push(format!("{key}: is set, but backend is distributed, which does not use it"));
         }
@@ -81,6 +90,7 @@ impl Config {
         self.validate_secrets()?;
         self.validate_directory()?;
         self.validate_payments()?;
+        self.validate_webhooks()?;
         match self.backend {
             Backend::Embedded if self.embedded.data_dir.as_os_str().is_empty() => {
                 Err(invalid("embedded.data_dir", "must not be empty"))
@@ -119,6 +129,12 @@ impl Config {
             return Err(invalid("rabbitmq.queue", problem));
         }
         Ok(())
+    }
+
+    fn validate_webhooks(&self) -> Result<(), ConfigError> {
+        let (key, pauses) = ("webhooks.retry_seconds", &self.webhooks.retry_seconds);
+        in_range(&format!("{key} (length)"), pauses.len(), 1, MAX_TRIES)?;
+        pauses.iter().try_for_each(|pause| in_range(key, *pause, 0, MAX_RETRY_SECONDS))
     }
 
     /// Only what is used is looked at, so that a directory can be prepared.

@@ -31,7 +31,7 @@ impl Config {
     }
 
     /// Whether this machine alone can connect.
-    fn is_private(&self) -> bool {
+    pub(super) fn is_private(&self) -> bool {
         let host = self.server.host.as_str();
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }

@@ -37,6 +37,8 @@ pub struct Config {
     pub orders: Orders,
     /// Who takes the money.
     pub payments: Payments,
+    /// What the shop is told.
+    pub webhooks: Webhooks,
     /// The log.
     pub log: Log,
     /// What the operator set that the backend does not use.
@@ -276,6 +278,17 @@ pub enum Late {
     Refund,
 }
 
+/// `webhooks`: how the shop is told what happens.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhooks {
+    /// Endpoints may be at addresses that are not public, and need no https.
+    pub allow_private: bool,
+    /// Pauses before the tries of a delivery, in seconds, the first one first.
+    #[serde(deserialize_with = "seconds")]
+    pub retry_seconds: Vec<u32>,
+}
+
 /// `log`: what is written to standard error.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -334,6 +347,23 @@ fn list<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<String>, D::Error> {
         Written::Line(line) => line.split(',').map(str::to_owned).collect(),
     };
     Ok(words.into_iter().map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect())
+}
+
+/// A list of whole seconds; in the environment, with commas between them.
+fn seconds<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<u32>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "must be a list of whole seconds")]
+    enum Written {
+        List(Vec<u32>),
+        Line(String),
+    }
+    match Written::deserialize(value)? {
+        Written::List(list) => Ok(list),
+        Written::Line(line) => {
+            let parsed: Result<Vec<u32>, _> = line.split(',').map(|word| word.trim().parse()).collect();
+            parsed.map_err(|_| serde::de::Error::custom("must be a list of whole seconds"))
+        }
+    }
 }
 
 /// A list of proxies; in the environment, with commas between them.

@@ -1,13 +1,19 @@
 //! A connection to whichever database was configured. The queries are its methods, one file a table.
 
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
 use diesel::{QueryResult, SqliteConnection};
 use diesel_async::pooled_connection::PoolableConnection;
 use diesel_async::pooled_connection::deadpool::Object;
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
-use diesel_async::{AsyncConnection, AsyncMysqlConnection, SimpleAsyncConnection, TransactionManager};
+use diesel_async::{AsyncConnection, AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager};
 use futures_util::future::BoxFuture;
 
+use super::diagnosis::diagnosed;
 use super::error::{DbError, DbResult};
+use super::listening::Listening;
+use crate::model::EventType;
 
 /// Runs one query text on whichever database the connection is to, and has an error diagnosed where it happened. `$conn`
 /// is a `&mut DbConn`.
@@ -35,12 +41,48 @@ pub(super) use on_db;
 
 pub(super) type AsyncSqliteConnection = SyncConnectionWrapper<SqliteConnection>;
 
+diesel::define_sql_function! {
+    /// The id that the last `INSERT` of this session generated (MySQL).
+    fn last_insert_id() -> diesel::sql_types::BigInt;
+}
+
+diesel::define_sql_function! {
+    /// The id that the last `INSERT` of this connection generated (SQLite).
+    fn last_insert_rowid() -> diesel::sql_types::BigInt;
+}
+
 /// A connection from the pool. The queries are its methods.
 pub enum DbConn {
     /// To MySQL or MariaDB.
-    MySql(Object<AsyncMysqlConnection>),
+    MySql(Pooled<Object<AsyncMysqlConnection>>),
     /// To a SQLite file.
-    Sqlite(Object<AsyncSqliteConnection>),
+    Sqlite(Pooled<Object<AsyncSqliteConnection>>),
+}
+
+/// A connection of a pool, which knows what somebody wants to be told of.
+pub struct Pooled<O> {
+    connection: O,
+    listening: Arc<Listening>,
+}
+
+impl<O> Pooled<O> {
+    pub(super) fn new(connection: O, listening: Arc<Listening>) -> Self {
+        Self { connection, listening }
+    }
+}
+
+impl<O: Deref> Deref for Pooled<O> {
+    type Target = O::Target;
+
+    fn deref(&self) -> &O::Target {
+        &self.connection
+    }
+}
+
+impl<O: DerefMut> DerefMut for Pooled<O> {
+    fn deref_mut(&mut self) -> &mut O::Target {
+        &mut self.connection
+    }
 }
 
 impl DbConn {
@@ -66,7 +108,21 @@ impl DbConn {
     /// Whether it answers.
     pub(super) async fn select_one(&mut self) -> DbResult<()> {
         let conn = self;
-        on_db!(conn, conn.batch_execute("SELECT 1").await)
+        on_db!(conn, SimpleAsyncConnection::batch_execute(conn, "SELECT 1").await)
+    }
+
+    /// The number that the last row was given which this connection has inserted.
+    pub(super) async fn last_inserted(&mut self) -> DbResult<i64> {
+        match self {
+            Self::MySql(conn) => {
+                let id = diesel::select(last_insert_id()).get_result(&mut **conn).await;
+                diagnosed(&mut **conn, id).await
+            }
+            Self::Sqlite(conn) => {
+                let id = diesel::select(last_insert_rowid()).get_result(&mut **conn).await;
+                diagnosed(&mut **conn, id).await
+            }
+        }
     }
 
     async fn begin(&mut self) -> DbResult<()> {
@@ -95,8 +151,16 @@ impl DbConn {
     /// Closes the connection instead of giving it back.
     pub(super) fn discard(self) {
         match self {
-            Self::MySql(conn) => drop(Object::take(conn)),
-            Self::Sqlite(conn) => drop(Object::take(conn)),
+            Self::MySql(conn) => drop(Object::take(conn.connection)),
+            Self::Sqlite(conn) => drop(Object::take(conn.connection)),
+        }
+    }
+
+    /// Whether somebody may want to be told of events of this type.
+    pub(super) fn is_wanted(&self, event_type: EventType) -> bool {
+        match self {
+            Self::MySql(conn) => conn.listening.wants(event_type),
+            Self::Sqlite(conn) => conn.listening.wants(event_type),
         }
     }
 }

@@ -19,7 +19,8 @@ use super::orders::ORDERS;
 use super::readable::{Row, all, one, one_by_one, readable};
 use super::schema::{order_changes, orders, products, users};
 use crate::model::{
-    ChangedBy, Life, OrderChange, OrderId, OrderStatus, PaymentId, ProductId, Purchase, Quantity, Timestamp, UserId,
+    ChangedBy, EventType, Life, OrderChange, OrderId, OrderStatus, PaymentId, ProductId, Purchase, Quantity, Timestamp,
+    UserId,
 };
 
 /// Its name where a row of it cannot be read.
@@ -286,9 +287,17 @@ impl DbConn {
         Ok(readable(ORDER_CHANGES, found).rows.into_iter().collect())
     }
 
-    /// And that the lookup may be behind.
+    /// Keeps that these orders have changed, for their history, for the lookup and for who wants to be told.
     async fn keep_changes(&mut self, orders: &[(OrderId, Option<String>)], change: &NewChange) -> DbResult<()> {
-        self.insert_gaps(NewGap::of_changed(orders.iter().map(|(id, _)| *id).collect())).await?;
+        let ids: Vec<OrderId> = orders.iter().map(|(id, _)| *id).collect();
+        self.insert_changes(orders, change).await?;
+        if let Some(event_type) = EventType::of_order(change.to) {
+            self.tell_of_orders(event_type, &ids, change.at).await?;
+        }
+        self.insert_gaps(NewGap::of_changed(ids)).await
+    }
+
+    async fn insert_changes(&mut self, orders: &[(OrderId, Option<String>)], change: &NewChange) -> DbResult<()> {
         let row = |(id, reason): &(OrderId, Option<String>)| ChangeRow {
             order_id: *id,
             from_status: change.from,

@@ -15,7 +15,8 @@ use super::revisions::BEFORE_REVISIONS;
 use super::revisions::RevisionRow;
 use super::schema::{orders, product_revisions, products};
 use crate::model::{
-    Life, Order, OrderId, OrderStatus, PaymentId, ProductId, Purchase, Quantity, RejectReason, Timestamp, UserId,
+    EventType, Life, Order, OrderId, OrderStatus, PaymentId, ProductId, Purchase, Quantity, RejectReason, Timestamp,
+    UserId,
 };
 
 /// Its name where a row of it cannot be read.
@@ -172,6 +173,15 @@ impl DbConn {
                 let inserted = conn.spawn_blocking(insert).await;
                 diagnosed(&mut **conn, inserted).await?;
             }
+        }
+        for status in [OrderStatus::Unpaid, OrderStatus::Rejected] {
+            let ids: Vec<OrderId> = rows.iter().filter(|row| row.status == status).map(|row| row.id).collect();
+            let (Some(event_type), Some(at)) =
+                (EventType::of_order(status), rows.iter().map(|row| row.updated_at).max())
+            else {
+                continue;
+            };
+            self.tell_of_orders(event_type, &ids, at).await?;
         }
         Ok(())
     }

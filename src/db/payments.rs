@@ -12,7 +12,9 @@ use super::diagnosis::diagnosed;
 use super::error::DbResult;
 use super::readable::{Readable, Row, all, one, one_by_one, readable};
 use super::schema::{orders, payment_events, payments};
-use crate::model::{Currency, OrderId, Payment, PaymentId, PaymentStatus, ProductId, ProviderName, Timestamp};
+use crate::model::{
+    Currency, EventType, OrderId, Payment, PaymentId, PaymentStatus, ProductId, ProviderName, Timestamp,
+};
 
 /// Its name where a row of it cannot be read.
 pub(super) const PAYMENTS: &str = "payments";
@@ -236,7 +238,9 @@ impl DbConn {
                 diagnosed(&mut **conn, changed).await?;
             }
         }
-        Ok(())
+        let due = changes.iter().filter(|change| change.to == PaymentStatus::RefundDue);
+        let due: Vec<PaymentId> = due.map(|change| change.id).collect();
+        self.tell_of_payments(EventType::PaymentRefundDue, &due, at).await
     }
 
     /// Notes what became of a late payment. Its reference stays as it is.
@@ -264,10 +268,15 @@ impl DbConn {
         let conn = self;
         let paying =
             payments::table.filter(payments::order_id.eq(order)).filter(payments::status.eq(PaymentStatus::Succeeded));
+        let ids: Vec<PaymentId> = on_db!(conn, paying.select(payments::id).load(conn).await)?;
+        let paying = payments::table.filter(payments::id.eq_any(&ids));
         let asked = (payments::ask_at.eq(ask_at(to, at)), payments::asked.eq(0));
         let set = (payments::status.eq(to), payments::updated_at.eq(at), asked);
         on_db!(conn, diesel::update(paying).set(set).execute(conn).await)?;
-        Ok(())
+        match to {
+            PaymentStatus::RefundDue => conn.tell_of_payments(EventType::PaymentRefundDue, &ids, at).await,
+            _ => Ok(()),
+        }
     }
 
     /// Those of these events that are known.

@@ -17,11 +17,13 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-use super::conn::{AsyncSqliteConnection, DbConn};
+use super::conn::{AsyncSqliteConnection, DbConn, Pooled};
 use super::error::{DbError, DbResult};
+use super::listening::Listening;
 use super::sqlite_writer::SqliteWriter;
 use super::{connect, migrations};
 use crate::config;
+use crate::model::{EventType, EventTypes};
 use crate::telemetry::PoolUse;
 
 /// Wait for a free connection, and for a new one to be made.
@@ -48,6 +50,7 @@ pub struct Db {
     /// for orders. Log-ins, changes and background work find the others.
     products: Arc<Semaphore>,
     orders: Arc<Semaphore>,
+    pub(super) listening: Arc<Listening>,
     runtime: Handle,
 }
 
@@ -105,7 +108,8 @@ impl Db {
 
     fn new(pool: DbPool, probe: DbPool, connections: usize) -> Self {
         let quarter = || Arc::new(Semaphore::new((connections / 4).max(1)));
-        Self { pool, probe, products: quarter(), orders: quarter(), runtime: Handle::current() }
+        let (products, orders, listening) = (quarter(), quarter(), Arc::default());
+        Self { pool, probe, products, orders, listening, runtime: Handle::current() }
     }
 
     /// Brings a schema in MySQL up to date. Safe when several instances do it at once.
@@ -126,6 +130,16 @@ impl Db {
             DbPool::MySql(_) => WriteBatchLimits { max_orders: 2_000, linger: Duration::from_millis(20), max_linger },
             DbPool::Sqlite(..) => WriteBatchLimits { max_orders: 8_000, linger: Duration::from_millis(50), max_linger },
         }
+    }
+
+    /// From now on events of these types are written down, and no others.
+    pub fn listen_for(&self, wanted: EventTypes) {
+        self.listening.set(wanted);
+    }
+
+    /// Whether somebody may want to be told of events of this type.
+    pub(super) fn is_wanted(&self, event_type: EventType) -> bool {
+        self.listening.wants(event_type)
     }
 
     /// Whether the database can be another server than before, one that lags behind. A file cannot.
@@ -183,11 +197,11 @@ impl Db {
         E: From<DbError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
-        let pool = self.pool.clone();
+        let (pool, listening) = (self.pool.clone(), self.listening.clone());
         let task = self.runtime.spawn(async move {
             let _place = place;
             let _turn = if writes { pool.take_turn().await? } else { None };
-            let mut conn = pool.get().await?;
+            let mut conn = pool.get(listening).await?;
             match tokio::time::timeout(QUERY_TIMEOUT, work(&mut conn)).await {
                 Ok(result) => {
                     if conn.is_spoiled() {
@@ -233,9 +247,9 @@ impl Db {
 
     /// Whether the database answers, over a connection that nobody else uses.
     pub async fn ping(&self) -> DbResult<()> {
-        let probe = self.probe.clone();
+        let (probe, listening) = (self.probe.clone(), self.listening.clone());
         let task = self.runtime.spawn(async move {
-            let mut conn = probe.get().await?;
+            let mut conn = probe.get(listening).await?;
             match tokio::time::timeout(PROBE_TIMEOUT, conn.select_one()).await {
                 Ok(answer) => {
                     if conn.is_spoiled() {
@@ -254,10 +268,10 @@ impl Db {
 }
 
 impl DbPool {
-    pub(super) async fn get(&self) -> DbResult<DbConn> {
+    pub(super) async fn get(&self, listening: Arc<Listening>) -> DbResult<DbConn> {
         match self {
-            Self::MySql(pool) => Ok(DbConn::MySql(pool.get().await?)),
-            Self::Sqlite(pool, _) => Ok(DbConn::Sqlite(pool.get().await?)),
+            Self::MySql(pool) => Ok(DbConn::MySql(Pooled::new(pool.get().await?, listening))),
+            Self::Sqlite(pool, _) => Ok(DbConn::Sqlite(Pooled::new(pool.get().await?, listening))),
         }
     }
 

@@ -5,13 +5,12 @@ use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamp as SqlTimestamp}
 use diesel_async::RunQueryDsl;
 
 use super::conn::{DbConn, on_db};
-use super::diagnosis::diagnosed;
-use super::error::DbResult;
+use super::error::{DbError, DbResult};
 use super::gates::RETIRED;
 use super::readable::Readable;
 use super::readable::{Row, one, one_by_one, readable};
 use super::schema::products;
-use crate::model::{Currency, PaymentWindow, Product, ProductId, Quantity, Sale, SaleState, Timestamp};
+use crate::model::{Currency, EventType, PaymentWindow, Product, ProductId, Quantity, Sale, SaleState, Timestamp};
 
 /// Its name where a row of it cannot be read.
 pub(super) const PRODUCTS: &str = "products";
@@ -93,32 +92,18 @@ impl Offer {
     }
 }
 
-diesel::define_sql_function! {
-    /// The id that the last `INSERT` of this session generated (MySQL).
-    fn last_insert_id() -> diesel::sql_types::BigInt;
-}
-
-diesel::define_sql_function! {
-    /// The id that the last `INSERT` of this connection generated (SQLite).
-    fn last_insert_rowid() -> diesel::sql_types::BigInt;
-}
-
 impl DbConn {
     /// Inserts a product whose gate has epoch 1.
     pub async fn insert_product(&mut self, product: &NewProduct) -> DbResult<ProductId> {
         let conn = self;
         on_db!(conn, diesel::insert_into(products::table).values(product).execute(conn).await)?;
-        let id = match conn {
-            DbConn::MySql(conn) => {
-                let id = diesel::select(last_insert_id()).get_result(&mut **conn).await;
-                diagnosed(&mut **conn, id).await?
-            }
-            DbConn::Sqlite(conn) => {
-                let id = diesel::select(last_insert_rowid()).get_result(&mut **conn).await;
-                diagnosed(&mut **conn, id).await?
-            }
-        };
+        let id = ProductId::from_stored(conn.last_inserted().await?).map_err(|problem| DbError::Unreadable {
+            table: PRODUCTS,
+            row: "new".to_owned(),
+            problem,
+        })?;
         conn.keep_revision(id).await?;
+        conn.tell_of_product(EventType::ProductChanged, id).await?;
         Ok(id)
     }
 
@@ -224,6 +209,9 @@ impl DbConn {
             diesel::update(products::table.filter(products::id.eq(id))).set((change, offer, ver)).execute(conn).await
         )?;
         conn.keep_revision(id).await?;
+        if rows == 1 {
+            conn.tell_of_product(EventType::ProductChanged, id).await?;
+        }
         Ok(rows == 1)
     }
 
@@ -235,6 +223,9 @@ impl DbConn {
         let change = (products::stock.eq(products::stock + units), products::ver.eq(products::ver + 1));
         let rows = on_db!(conn, diesel::update(product).set(change).execute(conn).await)?;
         conn.keep_revision(id).await?;
+        if rows == 1 {
+            conn.tell_of_product(EventType::ProductChanged, id).await?;
+        }
         Ok(rows == 1)
     }
 
@@ -253,6 +244,10 @@ impl DbConn {
                 on_db!(conn, diesel::update(known).set(set).execute(conn).await)?
             }
         };
+        if rows == 1 {
+            let event_type = at.map_or(EventType::ProductChanged, |_| EventType::ProductSoldOut);
+            conn.tell_of_product(event_type, id).await?;
+        }
         Ok(rows == 1)
     }
 

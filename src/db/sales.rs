@@ -13,10 +13,11 @@ use super::conn::DbConn;
 use super::diagnosis::diagnosed;
 use super::error::{DbError, DbResult};
 use super::order_gaps::{NewGap, insert_gaps_blocking};
+use super::outbox::{NewEvents, put_in_outbox_blocking};
 use super::payment_deadlines::{NewDeadline, insert_deadline_blocking};
 use super::pool::{Db, DbPool};
 use super::schema::products;
-use crate::model::{Purchase, PurchaseGroup, Quantity, Timestamp};
+use crate::model::{EventType, Purchase, PurchaseGroup, Quantity, Timestamp};
 
 /// Sent when a purchase names no revision. No row has it, so the order gets the product's present revision. The same happens
 /// if the row of a named revision is missing.
@@ -44,9 +45,12 @@ impl Db {
         if !groups.is_sorted_by(|a, b| a.product_id < b.product_id) {
             return Ok(false);
         }
+        let told = self.is_wanted(EventType::OrderCreated).then(|| told_of(&groups)).flatten();
         let sold = match &self.pool {
-            DbPool::MySql(_) => self.transaction(move |conn| Box::pin(sell_together(conn, groups, deadline))).await,
-            DbPool::Sqlite(..) => self.sell_in_one_step(groups, deadline).await,
+            DbPool::MySql(_) => {
+                self.transaction(move |conn| Box::pin(sell_together(conn, groups, deadline, told))).await
+            }
+            DbPool::Sqlite(..) => self.sell_in_one_step(groups, deadline, told).await,
         };
         match sold {
             Ok(()) => Ok(true),
@@ -57,13 +61,19 @@ impl Db {
 
     /// Every step to another thread costs more than a query of a local file, so this runs in the caller's task, which blocks its
     /// thread. The caller must be on the main runtime: an actix worker's does not allow that, and panics.
-    async fn sell_in_one_step(&self, groups: Vec<PurchaseGroup>, deadline: Option<NewDeadline>) -> Result<(), Abort> {
+    async fn sell_in_one_step(
+        &self,
+        groups: Vec<PurchaseGroup>,
+        deadline: Option<NewDeadline>,
+        told: Option<NewEvents>,
+    ) -> Result<(), Abort> {
         let gaps = gaps_of(&groups);
         let Some(mut writer) = self.pool.take_turn().await? else { return Err(Abort::Conflict) };
         let sold = writer.transaction(|conn| {
             groups.iter().try_for_each(|group| sell_group_blocking(conn, group))?;
             insert_gaps_blocking(conn, &gaps)?;
-            deadline.iter().try_for_each(|deadline| insert_deadline_blocking(conn, deadline))
+            deadline.iter().try_for_each(|deadline| insert_deadline_blocking(conn, deadline))?;
+            told.iter().try_for_each(|told| put_in_outbox_blocking(conn, told))
         })?;
         sold.ok_or(Abort::Conflict)
     }
@@ -74,11 +84,19 @@ fn gaps_of(groups: &[PurchaseGroup]) -> Vec<NewGap> {
     NewGap::of_written(groups.iter().flat_map(|group| &group.items).map(|item| item.order_id))
 }
 
-/// Three statements, however many products there are; one more if any of the orders must be paid in time.
+/// One row for all of these orders, since they become what they are together.
+fn told_of(groups: &[PurchaseGroup]) -> Option<NewEvents> {
+    let all = || groups.iter().flat_map(|group| &group.items);
+    NewEvents::of_orders(EventType::OrderCreated, all().map(|item| item.order_id), updated_at(all()))
+}
+
+/// Three statements, however many products there are; one more if any of the orders must be paid in time, and one if somebody wants to
+/// be told of them.
 async fn sell_together(
     db: &mut DbConn,
     groups: Vec<PurchaseGroup>,
     deadline: Option<NewDeadline>,
+    told: Option<NewEvents>,
 ) -> Result<(), Abort> {
     // First, while nobody waits for a row that this transaction has locked.
     db.insert_gaps(gaps_of(&groups)).await?;
@@ -97,6 +115,9 @@ async fn sell_together(
     }
     if let Some(deadline) = deadline {
         db.insert_deadline(&deadline).await?;
+    }
+    if let Some(told) = told {
+        db.put_in_outbox(vec![told]).await?;
     }
     Ok(())
 }

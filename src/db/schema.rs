@@ -196,5 +196,56 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    webhook_endpoints (id) {
+        id -> BigInt,
+        url -> Text,
+        events -> Text,
+        description -> Text,
+        active -> Bool,
+        secret -> Text,
+        old_secret -> Nullable<Text>,
+        old_secret_until -> Nullable<Timestamp>,
+        failing_since -> Nullable<Timestamp>,
+        off_reason -> Nullable<Text>,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    outbox (id) {
+        id -> BigInt,
+        event_type -> Text,
+        event_key -> Binary,
+        objects -> Binary,
+        snapshot -> Nullable<Text>,
+        pending -> Nullable<Bool>,
+        fanned_out -> BigInt,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    webhook_deliveries (id) {
+        id -> BigInt,
+        endpoint_id -> BigInt,
+        outbox_id -> BigInt,
+        event_id -> Binary,
+        event_type -> Text,
+        object -> Binary,
+        status -> Text,
+        tries -> BigInt,
+        due_at -> Nullable<Timestamp>,
+        lease -> Nullable<Binary>,
+        last_status -> Nullable<BigInt>,
+        last_error -> Nullable<Text>,
+        last_try_at -> Nullable<Timestamp>,
+        delivered_at -> Nullable<Timestamp>,
+        created_at -> Timestamp,
+    }
+}
+
 diesel::joinable!(orders -> products (product_id));
 diesel::allow_tables_to_appear_in_same_query!(order_changes, orders, payments, product_revisions, products, users);
+diesel::allow_tables_to_appear_in_same_query!(outbox, webhook_deliveries, webhook_endpoints);

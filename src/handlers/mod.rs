@@ -13,6 +13,7 @@ mod purchases;
 mod routes;
 mod state;
 mod test_payments;
+mod webhooks;
 
 pub use self::extract::body::{Body, UnreadBody};
 pub use self::extract::{Admin, AuthenticatedUser, ClientAddress, Params, PathId, SignedIn};

@@ -63,7 +63,9 @@ impl ResponseError for Error {
             | Self::ProductNotFound
             | Self::OrderNotFound
             | Self::PaymentNotFound
-            | Self::DeadLetterNotFound => StatusCode::NOT_FOUND,
+            | Self::DeadLetterNotFound
+            | Self::WebhookNotFound
+            | Self::DeliveryNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RateLimited(_) | Self::Denied(Denial::RateLimited(_)) => StatusCode::TOO_MANY_REQUESTS,
             Self::UsernameTaken
@@ -74,6 +76,7 @@ impl ResponseError for Error {
             | Self::NotCancellable(_)
             | Self::NotPayable(_)
             | Self::PaymentsOff
+            | Self::TooManyWebhooks(_)
             | Self::Denied(_) => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -7,7 +7,7 @@ use actix_web::{Handler, HttpRequest, HttpResponse, Resource, ResponseError, Sco
 
 use super::extract::body::BODY_MAX_BYTES;
 use super::middleware::request_id::Route;
-use super::{accounts, health, merchant, orders, payments, products, purchases, test_payments};
+use super::{accounts, health, merchant, orders, payments, products, purchases, test_payments, webhooks};
 use crate::error::{Error, Result};
 
 /// Adds every path of the API.
@@ -61,10 +61,31 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(Path::new("/admin/dead-letters/{id}/replay").on(Method::POST, merchant::replay).resource())
         .service(Path::new("/admin/dead-letters/{id}").on(Method::DELETE, merchant::delete_dead_letter).resource())
         .service(Path::new("/admin/log").on(Method::GET, products::log).resource())
+        .configure(webhook_routes)
         .service(Path::new("/metrics").on(Method::GET, health::metrics).resource())
         .service(Path::new("/healthz").on(Method::GET, health::alive).resource())
         .service(Path::new("/readyz").on(Method::GET, health::ready).resource())
         .default_service(web::to(nowhere));
+}
+
+fn webhook_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(
+            Path::new("/admin/webhooks").on(Method::GET, webhooks::list).on(Method::POST, webhooks::create).resource(),
+        )
+        .service(
+            Path::new("/admin/webhooks/{id}")
+                .on(Method::GET, webhooks::get)
+                .on(Method::PATCH, webhooks::patch)
+                .on(Method::DELETE, webhooks::delete)
+                .resource(),
+        )
+        .service(Path::new("/admin/webhooks/{id}/test").on(Method::POST, webhooks::test).resource())
+        .service(Path::new("/admin/webhooks/{id}/rotate-secret").on(Method::POST, webhooks::rotate_secret).resource())
+        .service(Path::new("/admin/webhooks/{id}/deliveries").on(Method::GET, webhooks::deliveries).resource())
+        .service(
+            Path::new("/admin/webhooks/{id}/deliveries/{delivery}/retry").on(Method::POST, webhooks::retry).resource(),
+        );
 }
 
 /// A path that ends with an id and is asked for so often that it is found by comparison: every other path with an id in it

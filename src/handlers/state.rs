@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::model::TrustedProxies;
 use crate::services::{
     Accounts, AdminLog, Authenticator, DeadLetterDesk, Exports, Health, OrderChanges, OrderList, Orders, Payments,
-    ProductCommands, ProductQueries, Reconciler, Summaries,
+    ProductCommands, ProductQueries, Reconciler, Summaries, Webhooks,
 };
 use crate::telemetry::Metrics;
 
@@ -35,6 +35,8 @@ pub struct AppState {
     pub dead_letters: DeadLetterDesk,
     /// What a sale has come to.
     pub summaries: Summaries,
+    /// Where the shop is told what happens.
+    pub webhooks: Arc<Webhooks>,
     /// Whether the stores agree about a product.
     pub reconciler: Arc<Reconciler>,
     /// Whether this instance can sell.

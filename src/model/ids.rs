@@ -107,6 +107,16 @@ integer_id!(
     UserId,
     i64::MAX
 );
+integer_id!(
+    /// Id of an endpoint of webhooks.
+    EndpointId,
+    ID_MAX
+);
+integer_id!(
+    /// Id of a webhook that is sent to an endpoint.
+    DeliveryId,
+    ID_MAX
+);
 
 impl ProductId {
     /// The greatest there can be.

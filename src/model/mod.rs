@@ -3,6 +3,7 @@
 mod account;
 mod amount;
 mod denial;
+mod event;
 mod ids;
 mod life;
 mod network;
@@ -18,7 +19,8 @@ mod time;
 pub use account::{Account, Password, Role, Username};
 pub use amount::AtLeastZero;
 pub use denial::Denial;
-pub use ids::{OrderId, OrderIds, ProductId, UserId};
+pub use event::{DeliveryStatus, EventType, EventTypes};
+pub use ids::{DeliveryId, EndpointId, OrderId, OrderIds, ProductId, UserId};
 pub use life::{Call, LatePayment, Life};
 pub use network::Network;
 pub use order::{ChangedBy, Order, OrderChange, OrderStatus, RejectReason, deadline};

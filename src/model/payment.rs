@@ -9,13 +9,13 @@ use diesel::expression::AsExpression;
 use diesel::prelude::Queryable;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Binary;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{AtLeastZero, Currency, OrderId, Timestamp, text_column};
 
 /// Who takes the money. Stored with each payment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, AsExpression, FromSqlRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 #[serde(rename_all = "lowercase")]
 pub enum ProviderName {
@@ -37,7 +37,7 @@ text_column!(ProviderName {
 });
 
 /// Where a payment stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, AsExpression, FromSqlRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 #[serde(rename_all = "snake_case")]
 pub enum PaymentStatus {
@@ -62,7 +62,7 @@ text_column!(PaymentStatus {
 });
 
 /// A try to pay an order.
-#[derive(Debug, Clone, Queryable)]
+#[derive(Debug, Clone, Queryable, Serialize, Deserialize)]
 pub struct Payment {
     /// Its id.
     pub id: PaymentId,
@@ -92,9 +92,11 @@ pub struct Payment {
 }
 
 /// Id of a payment: a UUIDv7.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, AsExpression, FromSqlRow)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, AsExpression, FromSqlRow,
+)]
 #[diesel(sql_type = Binary)]
-#[serde(into = "Uuid")]
+#[serde(transparent)]
 pub struct PaymentId(Uuid);
 
 impl PaymentId {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{AtLeastZero, Currency, Denial, PaymentWindow, ProductId, Quantity, Terms, Timestamp};
 
-/// A product's row.
-#[derive(Debug, Clone, Queryable)]
+/// A product's row. An event keeps it as JSON, which a later version reads: a field that is added has a default.
+#[derive(Debug, Clone, Queryable, Serialize, Deserialize)]
 pub struct Product {
     /// Its id.
     pub id: ProductId,

@@ -1,7 +1,7 @@
 //! The rules of the sale, a folder a domain. Knows no HTTP, no SQL, no Redis and no AMQP: only `db`, `stock` and `queue`.
 //!
 //! Domains build on each other in this order: accounts, the log of changes, deployment and the known products; orders; payments;
-//! recovery; checkout and catalog.
+//! recovery; checkout and catalog; webhooks, which show what all of them do. Signatures of webhooks know nobody.
 
 mod accounts;
 mod admin_log;
@@ -15,6 +15,8 @@ mod orders;
 mod page;
 mod payments;
 mod recovery;
+mod standard_webhooks;
+mod webhooks;
 
 pub use accounts::{
     Accounts, Authenticator, Credentials, Identification, Identity, Issued, LoggedIn, OwnToken, PasswordChange,
@@ -43,3 +45,6 @@ pub use payments::{
     TestOutcome, TestPage,
 };
 pub use recovery::{Audit, Gates, Rebuilder, Reconciler, Replay, Sweeper};
+pub use webhooks::{
+    CreateEndpoint, DeliveryView, EndpointView, PatchEndpoint, WebhookDispatcher, WebhookFanOut, WebhookPurge, Webhooks,
+};

@@ -8,6 +8,7 @@ mod payments;
 mod process;
 mod reading;
 mod registered;
+mod webhooks;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use self::labels::{CHANGES, LOG_INS, OUTCOMES, PUBLISH_FAILURES, TABLES};
 pub use self::payments::PaymentMetrics;
 pub use self::reading::{Reading, Readings};
 use self::registered::registered;
+pub use self::webhooks::WebhookMetrics;
 use crate::db::ErrorClass;
 
 /// Bounds of the histograms' buckets.
@@ -106,6 +108,8 @@ pub struct Metrics {
     log_ins: IntCounterVec,
     /// Payments and callbacks.
     pub payments: PaymentMetrics,
+    /// What the shop is told.
+    pub webhooks: WebhookMetrics,
 }
 
 /// State of the pool of database connections.
@@ -205,6 +209,7 @@ impl Metrics {
                 &[],
             ),
             payments: PaymentMetrics::register(&registry),
+            webhooks: WebhookMetrics::register(&registry),
             log_ins: labelled("seckill_log_ins_total", "Log-ins by what they came to", "outcome", &LOG_INS),
             registry,
         }

@@ -81,4 +81,19 @@ impl ProductView {
             server_time: None,
         }
     }
+
+    /// As it is shown at that moment.
+    pub(in crate::services) fn at(mut self, time: Timestamp) -> Self {
+        self.server_time = Some(time);
+        self
+    }
+
+    /// As it is shown when the gate has no unit left, which the database learns a moment later.
+    pub(in crate::services) fn sold_out(mut self) -> Self {
+        self.remaining = 0;
+        if self.state == SaleState::Live {
+            self.state = SaleState::SoldOut;
+        }
+        self
+    }
 }

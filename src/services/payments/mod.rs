@@ -14,7 +14,6 @@ mod providers;
 mod revival;
 mod rules;
 mod settling;
-mod signature;
 mod view;
 
 use std::net::SocketAddr;

@@ -25,7 +25,7 @@ pub struct PaymentView {
 }
 
 impl PaymentView {
-    pub(super) fn of(payment: Payment, currency: Currency, redirect_url: Option<String>) -> Self {
+    pub(in crate::services) fn of(payment: Payment, currency: Currency, redirect_url: Option<String>) -> Self {
         Self {
             id: payment.id,
             order_id: payment.order_id,

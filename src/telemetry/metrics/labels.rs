@@ -18,16 +18,20 @@ pub(super) const OUTCOMES: [&str; 10] = [
 pub(super) const PUBLISH_FAILURES: [&str; 3] = ["refused", "unavailable", "unclear"];
 
 /// Tables of which a row may be left out.
-pub(super) const TABLES: [&str; 9] = [
+pub(super) const TABLES: [&str; 13] = [
+    "admin_log",
     "external_users",
     "order_changes",
     "orders",
+    "outbox",
     "payment_deadlines",
     "payments",
     "product_revisions",
     "products",
     "token_withdrawals",
     "users",
+    "webhook_deliveries",
+    "webhook_endpoints",
 ];
 
 /// What becomes of orders that are written.
@@ -49,6 +53,9 @@ pub(super) const CALLBACKS: [&str; 13] = [
     "unchanged",
     "unknown",
 ];
+
+/// What a try of a webhook can come to.
+pub(super) const TRIES: [&str; 4] = ["delivered", "refused", "unanswered", "unsendable"];
 
 /// What a log-in can come to.
 pub(super) const LOG_INS: [&str; 5] = ["success", "invalid_credentials", "rate_limited", "unavailable", "internal"];

@@ -74,6 +74,12 @@ pub struct Readings {
     pub deadline_overdue_seconds: Reading,
     /// Orders that the merchant's lookup does not know yet, about.
     pub orders_in_gaps: Reading,
+    /// How long the oldest webhook is due that nobody is sending.
+    pub webhook_oldest_due_seconds: Reading,
+    /// Webhooks that are due.
+    pub webhook_deliveries_due: Reading,
+    /// Endpoints that were switched off because they failed.
+    pub webhooks_off: Reading,
     /// Messages in the queue.
     pub queue_messages: Reading,
     /// Messages set aside.
@@ -108,6 +114,18 @@ impl Readings {
             orders_in_gaps: reading(
                 "seckill_order_lookup_behind_orders",
                 "Orders that were written or changed, and that the merchant's lookup does not know yet, about",
+            ),
+            webhook_oldest_due_seconds: reading(
+                "seckill_webhook_oldest_due_seconds",
+                "How long the oldest webhook is due that nobody is sending",
+            ),
+            webhook_deliveries_due: reading(
+                "seckill_webhook_deliveries_due",
+                "Webhooks that are due, up to 10,000 an endpoint",
+            ),
+            webhooks_off: reading(
+                "seckill_webhooks_off",
+                "Endpoints of webhooks that were switched off because they failed",
             ),
             queue_messages: reading("seckill_queue_messages", "Messages in the queue"),
             dead_letters: reading("seckill_dead_letters", "Messages set aside"),

@@ -2,10 +2,10 @@
 
 use secrecy::ExposeSecret;
 
-use super::super::signature::WebhookKey;
 use crate::config::{CheckoutUrl, Payments, webhook_key};
 use crate::error::{Error, Result};
 use crate::model::{Currency, Payment};
+use crate::services::standard_webhooks::WebhookKey;
 
 /// See the module.
 pub(in crate::services::payments) struct External {

@@ -11,9 +11,9 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::super::signature::WebhookKey;
 use crate::error::{Error, Result};
 use crate::model::{Currency, Payment, Timestamp};
+use crate::services::standard_webhooks::WebhookKey;
 
 /// What its key is derived for. All instances have the same secret, so they have the same key.
 const KEY_LABEL: &str = "seckill test payments";

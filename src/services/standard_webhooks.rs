@@ -1,4 +1,5 @@
-//! Signatures of callbacks, as [Standard Webhooks](https://www.standardwebhooks.com) has them: HMAC-SHA256 over id, time and body.
+//! Signatures as [Standard Webhooks](https://www.standardwebhooks.com) has them: HMAC-SHA256 over id, time and body. Of callbacks, which are
+//! verified, and of webhooks to the shop, which are signed.
 
 use std::time::Duration;
 
@@ -15,27 +16,27 @@ const TOLERANCE: Duration = Duration::from_secs(300);
 /// Longer ids of callbacks are refused: they are kept.
 const MAX_ID: usize = 255;
 
-/// The key that a provider signs with.
-pub(super) struct WebhookKey(Hmac<Sha256>);
+/// A key that signs.
+pub(in crate::services) struct WebhookKey(Hmac<Sha256>);
 
 impl WebhookKey {
     /// Prepares a key: it is hashed once, not for each callback.
-    pub(super) fn new(key: &[u8]) -> Self {
+    pub(in crate::services) fn new(key: &[u8]) -> Self {
         Self(Hmac::new_from_slice(key).expect("HMAC takes keys of any length"))
     }
 
     /// A key that everybody who knows `secret` can make, and nobody who knows the key can find `secret` by.
-    pub(super) fn derived(secret: &[u8], label: &str) -> Self {
+    pub(in crate::services) fn derived(secret: &[u8], label: &str) -> Self {
         Self::new(&Self::new(secret).0.chain_update(label).finalize().into_bytes())
     }
 
-    /// What `webhook-signature` says of a callback.
-    pub(super) fn sign(&self, id: &str, timestamp: &str, body: &[u8]) -> String {
+    /// What `webhook-signature` says.
+    pub(in crate::services) fn sign(&self, id: &str, timestamp: &str, body: &[u8]) -> String {
         format!("v1,{}", STANDARD.encode(self.over(id, timestamp, body).finalize().into_bytes()))
     }
 
     /// The callback's id, if its signature is right and its time is near. `header` finds a header by its name.
-    pub(super) fn verify<'h>(
+    pub(in crate::services) fn verify<'h>(
         &self,
         header: impl Fn(&str) -> Option<&'h str>,
         body: &[u8],

@@ -1,0 +1,113 @@
+//! What administrators ask of endpoints, and what makes it invalid.
+
+use garde::Validate;
+use serde::{Deserialize, Deserializer};
+
+use crate::model::{EventType, EventTypes, is_plain};
+
+/// As many as the table holds.
+const MAX_DESCRIPTION_CHARS: usize = 255;
+
+/// Body of `POST /admin/webhooks`.
+#[derive(Debug, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct CreateEndpoint {
+    /// Checked by `target`.
+    #[garde(skip)]
+    pub(super) url: String,
+    #[serde(default, deserialize_with = "events")]
+    #[garde(inner(custom(is_some)))]
+    pub(super) events: Option<EventTypes>,
+    #[serde(default)]
+    #[garde(custom(is_description))]
+    pub(super) description: String,
+}
+
+/// Body of `PATCH /admin/webhooks/{id}`: what is absent stays as it is.
+#[derive(Debug, Default, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct PatchEndpoint {
+    #[serde(deserialize_with = "present")]
+    #[garde(skip)]
+    pub(super) url: Option<String>,
+    #[serde(deserialize_with = "events")]
+    #[garde(inner(custom(is_some)))]
+    pub(super) events: Option<EventTypes>,
+    #[serde(deserialize_with = "present")]
+    #[garde(inner(custom(is_description)))]
+    pub(super) description: Option<String>,
+    #[serde(deserialize_with = "present")]
+    #[garde(skip)]
+    pub(super) active: Option<bool>,
+}
+
+/// A field that is there; `null` is a value like any other, and a wrong one.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(field: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
+}
+
+/// Nobody registers for tests: they come anyway.
+fn events<'de, D: Deserializer<'de>>(value: D) -> Result<Option<EventTypes>, D::Error> {
+    let names: Vec<String> = Vec::deserialize(value)?;
+    let parse = |name: &String| {
+        let event_type = name.parse().ok().filter(|event_type| EventType::ALL.contains(event_type));
+        event_type.ok_or_else(|| {
+            let known = EventType::ALL.map(EventType::as_str).join(", ");
+            serde::de::Error::custom(format!("must be some of {known}"))
+        })
+    };
+    names.iter().map(parse).collect::<Result<EventTypes, _>>().map(Some)
+}
+
+fn is_some(events: &EventTypes, (): &()) -> garde::Result {
+    if events.is_empty() { Err(garde::Error::new("must name at least one type of events")) } else { Ok(()) }
+}
+
+fn is_description(text: &str, (): &()) -> garde::Result {
+    if text.chars().count() > MAX_DESCRIPTION_CHARS {
+        return Err(garde::Error::new(format!("must be at most {MAX_DESCRIPTION_CHARS} characters")));
+    }
+    if !text.is_empty() && !crate::model::is_visible(text) {
+        return Err(garde::Error::new("must not be all invisible"));
+    }
+    is_plain(text).map_err(garde::Error::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(json: &str) -> Option<String> {
+        match serde_json::from_str::<CreateEndpoint>(json) {
+            Err(error) => Some(error.to_string()),
+            Ok(request) => request.validate().err().map(|report| report.to_string()),
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_for_types_that_there_are() {
+        for good in [
+            r#"{"url":"https://shop.example"}"#,
+            r#"{"url":"x","events":["order.paid","order.paid"],"description":"Stock"}"#,
+        ] {
+            assert_eq!(problem(good), None, "{good}");
+        }
+        for bad in [
+            r#"{}"#,
+            r#"{"url":null}"#,
+            r#"{"url":"x","events":[]}"#,
+            r#"{"url":"x","events":null}"#,
+            r#"{"url":"x","events":"order.paid"}"#,
+            r#"{"url":"x","events":["order.returned"]}"#,
+            r#"{"url":"x","events":["webhook.test"]}"#,
+            r#"{"url":"x","description":"a\u0000b"}"#,
+            r#"{"url":"x","description":"\u200b"}"#,
+            r#"{"url":"x","secret":"whsec_AAAA"}"#,
+        ] {
+            assert!(problem(bad).is_some(), "{bad}");
+        }
+        for bad in [r#"{"url":null}"#, r#"{"events":null}"#, r#"{"active":"yes"}"#, r#"{"description":null}"#] {
+            assert!(serde_json::from_str::<PatchEndpoint>(bad).is_err(), "{bad}");
+        }
+    }
+}
