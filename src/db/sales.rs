@@ -45,12 +45,13 @@ impl Db {
         if !groups.is_sorted_by(|a, b| a.product_id < b.product_id) {
             return Ok(false);
         }
-        let told = self.is_wanted(EventType::OrderCreated).then(|| told_of(&groups)).flatten();
+        let at = updated_at(groups.iter().flat_map(|group| &group.items));
+        let told = self.is_wanted(EventType::OrderCreated).then(|| told_of(&groups, at)).flatten();
         let sold = match &self.pool {
             DbPool::MySql(_) => {
-                self.transaction(move |conn| Box::pin(sell_together(conn, groups, deadline, told))).await
+                self.transaction(move |conn| Box::pin(sell_together(conn, groups, at, deadline, told))).await
             }
-            DbPool::Sqlite(..) => self.sell_in_one_step(groups, deadline, told).await,
+            DbPool::Sqlite(..) => self.sell_in_one_step(groups, at, deadline, told).await,
         };
         match sold {
             Ok(()) => Ok(true),
@@ -64,13 +65,14 @@ impl Db {
     async fn sell_in_one_step(
         &self,
         groups: Vec<PurchaseGroup>,
+        at: Timestamp,
         deadline: Option<NewDeadline>,
         told: Option<NewEvents>,
     ) -> Result<(), Abort> {
         let gaps = gaps_of(&groups);
         let Some(mut writer) = self.pool.take_turn().await? else { return Err(Abort::Conflict) };
         let sold = writer.transaction(|conn| {
-            groups.iter().try_for_each(|group| sell_group_blocking(conn, group))?;
+            groups.iter().try_for_each(|group| sell_group_blocking(conn, group, at))?;
             insert_gaps_blocking(conn, &gaps)?;
             deadline.iter().try_for_each(|deadline| insert_deadline_blocking(conn, deadline))?;
             told.iter().try_for_each(|told| put_in_outbox_blocking(conn, told))
@@ -85,9 +87,9 @@ fn gaps_of(groups: &[PurchaseGroup]) -> Vec<NewGap> {
 }
 
 /// One row for all of these orders, since they become what they are together.
-fn told_of(groups: &[PurchaseGroup]) -> Option<NewEvents> {
-    let all = || groups.iter().flat_map(|group| &group.items);
-    NewEvents::of_orders(EventType::OrderCreated, all().map(|item| item.order_id), updated_at(all()))
+fn told_of(groups: &[PurchaseGroup], at: Timestamp) -> Option<NewEvents> {
+    let orders = groups.iter().flat_map(|group| &group.items).map(|item| item.order_id);
+    NewEvents::of_orders(EventType::OrderCreated, orders, at)
 }
 
 /// Three statements, however many products there are; one more if any of the orders must be paid in time, and one if somebody wants to
@@ -95,6 +97,7 @@ fn told_of(groups: &[PurchaseGroup]) -> Option<NewEvents> {
 async fn sell_together(
     db: &mut DbConn,
     groups: Vec<PurchaseGroup>,
+    at: Timestamp,
     deadline: Option<NewDeadline>,
     told: Option<NewEvents>,
 ) -> Result<(), Abort> {
@@ -109,7 +112,7 @@ async fn sell_together(
     if diagnosed(conn, taken).await? != groups.len() {
         return Err(Abort::Conflict);
     }
-    let inserted = insert_or_ignore(conn, &groups).await;
+    let inserted = insert_or_ignore(conn, &groups, at).await;
     if diagnosed(conn, inserted).await? != orders {
         return Err(Abort::Conflict);
     }
@@ -155,7 +158,11 @@ const INSERT_OR_IGNORE: &str = "INSERT IGNORE INTO orders \
 
 /// Inserts live orders, leaving out those that a unique key refuses; how many went in. The count is exact, so a
 /// transaction that needs all of them rolls back when it falls short.
-async fn insert_or_ignore(conn: &mut AsyncMysqlConnection, groups: &[PurchaseGroup]) -> QueryResult<usize> {
+async fn insert_or_ignore(
+    conn: &mut AsyncMysqlConnection,
+    groups: &[PurchaseGroup],
+    at: Timestamp,
+) -> QueryResult<usize> {
     let all = || groups.iter().flat_map(|group| &group.items);
     let Some(first) = all().next().map(|item| item.order_id.drawn_at()) else { return Ok(0) };
     let mut list = String::with_capacity(all().count() * 64);
@@ -178,7 +185,7 @@ async fn insert_or_ignore(conn: &mut AsyncMysqlConnection, groups: &[PurchaseGro
     }
     let insert = sql_query(INSERT_OR_IGNORE)
         .bind::<diesel::sql_types::Timestamp, _>(first)
-        .bind::<diesel::sql_types::Timestamp, _>(updated_at(all()))
+        .bind::<diesel::sql_types::Timestamp, _>(at)
         .bind::<Text, _>(json_list(list));
     diesel_async::RunQueryDsl::execute(insert, conn).await
 }
@@ -210,7 +217,7 @@ const INSERT_OR_IGNORE_INTO_FILE: &str = "INSERT OR IGNORE INTO orders \
     FROM json_each(?5)";
 
 /// [`insert_or_ignore`] in the words of synchronous Diesel.
-fn insert_or_ignore_blocking(conn: &mut SqliteConnection, group: &PurchaseGroup) -> QueryResult<usize> {
+fn insert_or_ignore_blocking(conn: &mut SqliteConnection, group: &PurchaseGroup, at: Timestamp) -> QueryResult<usize> {
     let rows = group.items.len();
     let (mut ids, mut times) =
         (Vec::with_capacity(rows * 16), String::with_capacity(rows * Timestamp::SORTABLE_LENGTH));
@@ -233,7 +240,7 @@ fn insert_or_ignore_blocking(conn: &mut SqliteConnection, group: &PurchaseGroup)
         .bind::<Binary, _>(ids)
         .bind::<BigInt, _>(group.product_id)
         .bind::<Binary, _>(times.into_bytes())
-        .bind::<diesel::sql_types::Timestamp, _>(updated_at(&group.items))
+        .bind::<diesel::sql_types::Timestamp, _>(at)
         .bind::<Text, _>(buyers)
         .bind::<BigInt, _>(group.revision.map_or(NO_REVISION, i64::from))
         .bind::<Text, _>(quantities);
@@ -241,14 +248,14 @@ fn insert_or_ignore_blocking(conn: &mut SqliteConnection, group: &PurchaseGroup)
 }
 
 /// [`sell_together`] for one group, in the words of synchronous Diesel.
-fn sell_group_blocking(conn: &mut SqliteConnection, group: &PurchaseGroup) -> QueryResult<()> {
+fn sell_group_blocking(conn: &mut SqliteConnection, group: &PurchaseGroup, at: Timestamp) -> QueryResult<()> {
     let (orders, units) = (group.items.len(), group.units());
     let with_stock = products::table
         .filter(products::id.eq(group.product_id))
         .filter((products::sold + units).le(products::stock))
         .filter(products::gate_fence.le(group.epoch));
     let taken = diesel::update(with_stock).set(products::sold.eq(products::sold + units)).execute(conn)?;
-    if taken == 0 || insert_or_ignore_blocking(conn, group)? != orders {
+    if taken == 0 || insert_or_ignore_blocking(conn, group, at)? != orders {
         return Err(QueryError::RollbackTransaction);
     }
     Ok(())

@@ -26,6 +26,7 @@ mod external_users;
 mod fake_stripe;
 mod http;
 mod late_payments;
+mod listening;
 mod log_ins;
 mod operations;
 mod order_changes;
@@ -37,6 +38,8 @@ mod provider;
 mod purchases;
 mod quantities;
 mod reads;
+#[path = "../support/receiver.rs"]
+mod receiver;
 mod recovery;
 mod revisions;
 #[path = "../support/signing.rs"]
@@ -50,6 +53,9 @@ mod support;
 mod troubleshooting;
 mod unreadable_rows;
 mod upgrades;
+mod webhook_events;
+mod webhook_tries;
+mod webhooks;
 
 use app::TestApp;
 use seckill::config::Backend;

@@ -6,8 +6,10 @@ use std::path::Path;
 use seckill::app::RunningApp;
 use seckill::config::Backend;
 use seckill::model::Role;
+use serde_json::json;
 
 use crate::client::Client;
+use crate::receiver::Receiver;
 use crate::support::{Stores, eventually};
 
 /// Migrations of version 0.1.0; those after them came with this one.
@@ -46,7 +48,8 @@ async fn old_stores(backend: Backend) -> Stores {
 
 async fn upgrade(backend: Backend) {
     let stores = old_stores(backend).await;
-    let config = stores.config();
+    let mut config = stores.config();
+    config.webhooks.allow_private = true;
     let running = RunningApp::start(&config).await.expect("it starts on the data of the version before");
     let client = Client::new(running.address(), &config);
     eventually("it is ready", || async { client.get("/readyz", None).await.status == 200 }).await;
@@ -81,6 +84,18 @@ async fn upgrade(backend: Backend) {
     client.buy(200, 1).await.is_problem(409, "sold_out");
     let query = "SELECT COUNT(*) AS n FROM orders WHERE product_id = 1 AND live_user IS NOT NULL";
     eventually("all are written", || async { stores.number(query).await == 5 }).await;
+    // What becomes of an old order is told as of any other.
+    let receiver = Receiver::start().await;
+    let admin = Some(client.admin());
+    let endpoint = json!({"url": receiver.url(), "events": ["order.cancelled"]});
+    client.post("/admin/webhooks", admin.as_deref(), endpoint).await.is(201);
+    let token = client.token(2, Role::Buyer);
+    let old = client.get("/orders", Some(&token)).await.is(200)["items"][0]["id"].as_str().unwrap().to_owned();
+    let cancelled = client.post(&format!("/orders/{old}/cancel"), Some(&token), json!({})).await.is(200);
+    let told = receiver.got("order.cancelled", 1).await.remove(0);
+    for field in ["id", "status", "product_name", "price_cents", "revision", "updated_at"] {
+        assert_eq!(told.data()[field], cancelled[field], "{field}");
+    }
     running.stop().await;
     stores.remove().await;
 }

@@ -37,6 +37,8 @@ mod process;
 mod proxy;
 mod quiet_log;
 mod rabbitmq;
+#[path = "../support/receiver.rs"]
+mod receiver;
 mod redis;
 mod refusing_database;
 mod refusing_file;
@@ -50,3 +52,4 @@ mod start;
 mod support;
 mod trial;
 mod verdict;
+mod webhooks;

@@ -37,7 +37,6 @@ impl Server {
     }
 
     /// The same, with something more in its environment, also when it is started again.
-    #[cfg(feature = "failpoints")]
     pub async fn start_with(config: &Config, more: &[(&'static str, String)]) -> Self {
         let port = process::free_port();
         let log = std::env::temp_dir().join(format!("seckill-faults-{port}-{}.log", uuid::Uuid::now_v7().simple()));

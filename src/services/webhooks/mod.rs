@@ -244,11 +244,15 @@ impl Webhooks {
             })
         });
         let (mut rows, mut keys) = read.await?;
+        // One that was tried in between is found twice; what was read last is how it stands.
+        rows.reverse();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.id.get()));
+        rows.dedup_by_key(|row| row.id.get());
         keys.sort_unstable_by(|a, b| b.cmp(a));
+        keys.dedup();
         keys.truncate(limit + 1);
         let oldest = if keys.len() > limit { keys.last().copied() } else { None };
         rows.retain(|row| oldest.is_none_or(|oldest| row.id.get() >= oldest));
-        rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.id.get()));
         let items = rows.into_iter().map(DeliveryView::of).collect();
         Ok(Page::cut(items, limit, oldest.map(|id| id.to_string()), |delivery: &DeliveryView| delivery.id.to_string()))
     }
