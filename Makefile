@@ -19,6 +19,7 @@ demo: ## Watch a sale: 100,000 buyers, 1,000 units, some never pay, and the proo
 	cargo run --release -- demo
 
 test: services-up ## Test everything on both backends, with real servers
+	scripts/standard-webhooks
 	. target/services.env && cargo test
 
 test-embedded: ## Test what needs no servers

@@ -45,6 +45,24 @@ fn proxies_are_a_list_in_the_file_and_a_line_in_the_environment() {
 }
 
 #[test]
+fn pauses_between_tries_are_a_list_of_whole_seconds() {
+    let defaults = load("{}", &[]).unwrap().webhooks;
+    assert_eq!(defaults.retry_seconds, [0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]);
+    assert!(!defaults.allow_private);
+    assert_eq!(load("webhooks: { retry_seconds: [0, 1] }", &[]).unwrap().webhooks.retry_seconds, [0, 1]);
+    let line = load("{}", &[("WEBHOOKS__RETRY_SECONDS", "0, 1,2"), ("WEBHOOKS__ALLOW_PRIVATE", "true")]).unwrap();
+    assert_eq!((line.webhooks.retry_seconds.as_slice(), line.webhooks.allow_private), ([0, 1, 2].as_slice(), true));
+    assert_eq!(load("{}", &[("WEBHOOKS__RETRY_SECONDS", "7")]).unwrap().webhooks.retry_seconds, [7]);
+    for bad in ["[]", "[-1]", "[0.5]", "[604801]", "[x]", "{}", "''", "'1,,2'"] {
+        let problem = load(&format!("webhooks: {{ retry_seconds: {bad} }}"), &[]).unwrap_err();
+        assert!(problem.contains("webhooks.retry_seconds"), "{bad}: {problem}");
+    }
+    let open = load("{ webhooks: { allow_private: true }, server: { host: 0.0.0.0 } }", &[]).unwrap();
+    assert!(open.warnings().iter().any(|warning| warning.starts_with("webhooks.allow_private: ")));
+    assert!(line.warnings().iter().all(|warning| !warning.starts_with("webhooks.")), "nobody else reaches it");
+}
+
+#[test]
 fn a_directory_needs_an_issuer_and_one_source_of_keys() {
     const SECRET: &str = "fedcba9876543210fedcba9876543210";
     let load = |settings: &[(&str, &str)]| {

@@ -1,7 +1,7 @@
 //! Copies of the embedded backend's two files, taken while it sells, and what makes a data folder of one again.
 //!
 //! A backup is one SQLite file: the database, and in the table `seckill_backup` the journal's file as it was. It holds no
-//! secret of the data folder; it does hold the users' names and password hashes.
+//! secret of the data folder; it does hold the users' names and password hashes, and the secrets of webhooks.
 //!
 //! **The journal is copied before the database.** A promise is in the journal before its buyer hears of it, and it leaves
 //! the journal only after its order is committed in the database. So for a promise given before the copy of the journal,

@@ -37,6 +37,7 @@ mod token_withdrawals;
 mod users;
 mod webhook_deliveries;
 mod webhook_endpoints;
+mod webhook_leases;
 
 pub use self::admin_log::{AdminAction, NewAdminAction};
 pub use self::conn::DbConn;
@@ -60,5 +61,6 @@ pub use self::provider_checkouts::DueQuestion;
 pub use self::readable::Readable;
 pub use self::revisions::{RevisionRow, RevisionTerms, RevisionWindow};
 pub use self::token_withdrawals::TokenWithdrawal;
-pub use self::webhook_deliveries::{ClaimedDelivery, Delivery, NewDelivery, TryResult};
+pub use self::webhook_deliveries::{NewDelivery, WebhookDelivery};
 pub use self::webhook_endpoints::{Endpoint, EndpointChange, NewEndpoint};
+pub use self::webhook_leases::{ClaimedDelivery, TryResult};

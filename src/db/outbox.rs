@@ -177,7 +177,7 @@ impl DbConn {
                 outbox::fanned_out,
                 outbox::created_at,
             ))
-            .filter(outbox::pending.is_not_null())
+            .filter(outbox::pending.eq(true))
             .order(outbox::id)
             .limit(limit);
         let found: Vec<Row<i64, PendingEvents>> = match self {
@@ -203,7 +203,7 @@ impl DbConn {
     /// Whether there are any.
     pub async fn has_pending_events(&mut self) -> DbResult<bool> {
         let conn = self;
-        let query = outbox::table.select(outbox::id).filter(outbox::pending.is_not_null()).limit(1);
+        let query = outbox::table.select(outbox::id).filter(outbox::pending.eq(true)).limit(1);
         let found: Option<i64> = on_db!(conn, query.get_result(conn).await.optional())?;
         Ok(found.is_some())
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::extract::body::UnreadBody;
 use super::extract::{Admin, Params, PathId};
-use super::products::{LogParams, page_cursor, page_limit};
+use super::products::{PageParams, page_cursor, page_limit};
 use super::state::AppState;
 use crate::error::{Error, Result};
 use crate::model::ProductId;
@@ -62,7 +62,7 @@ pub(super) async fn export(
 
 pub(super) async fn dead_letters(
     _: Admin,
-    Params(params): Params<LogParams>,
+    Params(params): Params<PageParams>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
     let limit = page_limit(params.limit)?;

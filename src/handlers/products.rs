@@ -19,8 +19,9 @@ pub(super) struct ListParams {
     cursor: Option<String>,
 }
 
+/// Of lists without a filter.
 #[derive(Deserialize)]
-pub(super) struct LogParams {
+pub(super) struct PageParams {
     pub(super) limit: Option<usize>,
     pub(super) cursor: Option<String>,
 }
@@ -140,7 +141,7 @@ pub(super) async fn archive(
 /// What administrators changed, for administrators.
 pub(super) async fn log(
     _: Admin,
-    Params(params): Params<LogParams>,
+    Params(params): Params<PageParams>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
     let limit = page_limit(params.limit)?;

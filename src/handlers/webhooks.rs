@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::extract::body::{Body, UnreadBody};
 use super::extract::{Admin, Params, PathId};
-use super::products::{page_cursor, page_limit};
+use super::products::{PageParams, page_cursor, page_limit};
 use super::state::AppState;
 use crate::error::{Error, Result};
 use crate::model::{DeliveryId, DeliveryStatus, EndpointId};
@@ -29,8 +29,13 @@ pub(super) async fn create(
     Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).json(endpoint))
 }
 
-pub(super) async fn list(_: Admin, state: web::Data<AppState>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(state.webhooks.list().await?))
+pub(super) async fn list(
+    _: Admin,
+    Params(params): Params<PageParams>,
+    state: web::Data<AppState>,
+) -> Result<HttpResponse> {
+    let limit = page_limit(params.limit)?;
+    Ok(HttpResponse::Ok().json(state.webhooks.list(page_cursor(params.cursor)?, limit).await?))
 }
 
 pub(super) async fn get(_: Admin, PathId(id): PathId<EndpointId>, state: web::Data<AppState>) -> Result<HttpResponse> {

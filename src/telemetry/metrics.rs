@@ -145,9 +145,7 @@ impl Metrics {
         let gauges = |name: &str, help: &str, labels: &[&str]| {
             registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
         };
-        registered(&registry, Ok(DATABASE_ERRORS.clone()));
-        registered(&registry, Ok(UNREADABLE_ROWS.clone()));
-        process::register(&registry).expect("the names of the process's metrics are well formed");
+        register_of_process(&registry);
         let purchases = labelled("seckill_purchases_total", "Clicks by what they were answered", "outcome", &OUTCOMES);
         Self {
             accepted: purchases.with_label_values(&["accepted"]),
@@ -260,6 +258,13 @@ impl Metrics {
     pub fn render(&self) -> Result<String, String> {
         TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(|error| error.to_string())
     }
+}
+
+/// What all applications of a process have in common.
+fn register_of_process(registry: &Registry) {
+    registered(registry, Ok(DATABASE_ERRORS.clone()));
+    registered(registry, Ok(UNREADABLE_ROWS.clone()));
+    process::register(registry).expect("the names of the process's metrics are well formed");
 }
 
 /// The requests of one HTTP worker: it keeps the histograms it has used, so that it need not find them behind a lock that

@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::listening::{Behaviour, Receiver, deliveries, with_webhooks};
 use crate::on_both_backends;
 use crate::provider::{Callback, begun, begun_again, order, product};
-use crate::support::eventually;
+use crate::support::{eventually, eventually_within};
 
 const TRIES: [u32; 3] = [0, 1, 1];
 
@@ -91,6 +91,36 @@ on_both_backends! {
         assert!(told.iter().all(|delivery| delivery["tries"] == 1 && delivery["last_status"] == 200), "{told:?}");
         assert_eq!(told.iter().map(|delivery| delivery["event_id"].as_str().unwrap().to_owned()).collect::<HashSet<_>>(),
             all.iter().map(|got| got.id().to_owned()).collect());
+    }
+
+    async fn of_all_who_change_an_order_at_once_the_one_who_wins_is_told(app) {
+        with_webhooks(app, &TRIES).await;
+        let receiver = Receiver::start().await;
+        receiver.register(app, &["order.paid", "order.cancelled", "order.expired", "payment.refund_due"]).await;
+        let id = product(app, json!({})).await;
+        let (contested, payment) = begun(app, 7, id).await;
+        let callback = Callback::of(&payment, "succeeded");
+        let (buyer, admin) = (app.client.buyer(7), app.client.admin());
+        let (own, merchants) = (format!("/orders/{contested}/cancel"), format!("/admin/orders/{contested}/cancel"));
+        let cancel = (0..20).map(|number| match number % 2 {
+            0 => app.client.call(Method::POST, &own, Some(&buyer), None),
+            _ => app.client.call(Method::POST, &merchants, Some(&admin), None),
+        });
+        futures_util::join!(join_all(cancel), join_all((0..20).map(|_| callback.send(app))));
+        let order = app.client.order(7, &contested).await.is(200);
+        let changes = app.stores.number("SELECT COUNT(*) AS n FROM order_changes").await as usize;
+        eventually("all changes are told", || async {
+            receiver.all().iter().filter(|got| got.kind().starts_with("order.")).count() >= changes
+        })
+        .await;
+        // The last one tells how it stands.
+        let mut told = receiver.all();
+        told.retain(|got| got.kind().starts_with("order."));
+        told.sort_by_key(|got| got.data()["sequence"].as_i64());
+        assert_eq!(told.len(), changes);
+        assert_eq!(shown(told.last().unwrap().data()), order);
+        let due = app.stores.number("SELECT COUNT(*) AS n FROM payments WHERE status = 'refund_due'").await as usize;
+        receiver.got("payment.refund_due", due).await;
     }
 
     async fn money_that_is_due_back_is_told_with_its_payment(app) {
@@ -223,6 +253,9 @@ on_both_backends! {
             }
         }
         app.orders_written(id, 1500).await;
+        let begun = std::time::Instant::now();
+        eventually_within(60, "both are told", || async { receivers.iter().all(|receiver| receiver.all().len() >= 1500) }).await;
+        eprintln!("two endpoints were told of the rest of 1,500 orders {:?} after the last was written", begun.elapsed());
         for receiver in &receivers {
             let told = receiver.got("order.created", 1500).await;
             assert_eq!(told.iter().map(|got| got.data()["id"].as_str().unwrap().to_owned()).collect::<HashSet<_>>(), orders);

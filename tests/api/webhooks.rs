@@ -150,6 +150,11 @@ on_both_backends! {
             app.client.post(path, Some(&admin), json!({"url": "https://8.8.8.8/", "events": ["order.paid"]})).await.is(201);
         }
         app.client.post(path, Some(&admin), json!({"url": "https://8.8.8.8/"})).await.is_problem(409, "too_many_webhooks");
+        let first = app.client.get(path, Some(&admin)).await.is(200);
+        assert_eq!(first["items"].as_array().unwrap().len(), 20);
+        let next = format!("{path}?limit=100&cursor={}", first["next_cursor"].as_str().unwrap());
+        let rest = app.client.get(&next, Some(&admin)).await.is(200);
+        assert_eq!((rest["items"].as_array().unwrap().len(), &rest["next_cursor"]), (12, &Value::Null));
     }
 
     async fn deliveries_are_listed_page_by_page(app) {

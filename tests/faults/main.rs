@@ -38,6 +38,7 @@ mod proxy;
 mod quiet_log;
 mod rabbitmq;
 #[path = "../support/receiver.rs"]
+#[expect(dead_code, reason = "these tests need a receiver that takes everything")]
 mod receiver;
 mod redis;
 mod refusing_database;

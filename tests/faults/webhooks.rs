@@ -77,7 +77,7 @@ async fn dies_at(backend: Backend, point: &str) {
 
 #[cfg(feature = "failpoints")]
 macro_rules! dies {
-    ($($(#[doc = $doc:literal])+ $point:ident;)+) => {
+    ($($(#[doc = $doc:literal])+ $point:ident,)+) => {
         mod embedded {
             use super::*;
             $($(#[doc = $doc])+
@@ -101,19 +101,19 @@ macro_rules! dies {
 #[cfg(feature = "failpoints")]
 dies! {
     /// It is written down, and no endpoint has a delivery.
-    before_fan_out_commit;
+    before_fan_out_commit,
 
     /// There are deliveries, and nobody sends them.
-    after_fan_out_commit;
+    after_fan_out_commit,
 
     /// It was to be sent.
-    before_webhook_turn_commit;
+    before_webhook_turn_commit,
 
     /// It is held by a process that is no more.
-    after_webhook_claim;
+    after_webhook_claim,
 
     /// It was sent, and nobody knows.
-    after_webhook_sent;
+    after_webhook_sent,
 }
 
 /// Processes are killed while they tell of hundreds of orders.

@@ -101,15 +101,17 @@ impl Webhooks {
         Ok(EndpointView::of(endpoint, now).with_secret(shown))
     }
 
-    /// All endpoints, the newest first.
-    pub async fn list(&self) -> Result<Page<EndpointView>> {
-        let endpoints = self
+    /// Endpoints, the newest first.
+    pub async fn list(&self, cursor: Option<EndpointId>, limit: usize) -> Result<Page<EndpointView>> {
+        let mut endpoints = self
             .db
             .read_page(PageOf::Orders, |conn| Box::pin(async move { Ok::<_, Error>(conn.list_endpoints().await?) }))
             .await?;
+        // There are so few that they are read together.
+        endpoints.retain(|endpoint| cursor.is_none_or(|cursor| endpoint.id < cursor));
         let now = Timestamp::now();
         let items = endpoints.into_iter().map(|endpoint| EndpointView::of(endpoint, now)).collect();
-        Ok(Page { items, next_cursor: None })
+        Ok(Page::cut(items, limit, None, |endpoint: &EndpointView| endpoint.id.to_string()))
     }
 
     /// One endpoint.
@@ -164,7 +166,7 @@ impl Webhooks {
                 let endpoint = conn.lock_endpoint(id).await?.ok_or(Error::WebhookNotFound)?;
                 conn.delete_endpoint(id).await?;
                 let what = format!("url {}", target::origin(&endpoint.url));
-                Ok::<_, Error>(admin_log::note(conn, by, "Deleted a webhook", object(id), what).await?)
+                admin_log::note(conn, by, "Deleted a webhook", object(id), what).await
             })
         });
         let noted = deleted.await?;

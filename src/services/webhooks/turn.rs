@@ -68,6 +68,7 @@ pub(super) async fn take(conn: &mut DbConn, wishes: Wishes, schedule: &Schedule)
     let mut results: Vec<(Uuid, Vec<TryResult>)> = Vec::new();
     let (mut works, mut fails, mut gone, mut given_up) = (false, false, false, 0);
     for Done { id, tries, lease, ended } in done {
+        let is_sendable = !matches!(ended, Ended::Unsendable(_));
         let next = |retry_after| schedule.after(usize::try_from(tries + 1).unwrap_or(usize::MAX), retry_after);
         let (answer, error, pause) = match ended {
             Ended::Answered(Answer::Taken(status)) => (Some(status), None, None),
@@ -85,7 +86,7 @@ pub(super) async fn take(conn: &mut DbConn, wishes: Wishes, schedule: &Schedule)
         };
         works |= status == DeliveryStatus::Delivered;
         // What cannot be sent says nothing of who would have got it.
-        fails |= error.is_some() && (answer.is_some() || pause.is_some());
+        fails |= error.is_some() && is_sendable;
         given_up += usize::from(status == DeliveryStatus::Failed);
         let error = error.map(|error| error.chars().take(MAX_ERROR_CHARS).collect());
         let result = TryResult { id, status, due_at: pause.map(|pause| now.after(pause)), answer, error };

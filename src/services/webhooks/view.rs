@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::payload::{event_name, object_name};
-use crate::db::{Delivery, Endpoint};
+use crate::db::{Endpoint, WebhookDelivery};
 use crate::model::{DeliveryId, DeliveryStatus, EndpointId, EventType, Timestamp};
 
 /// An endpoint.
@@ -74,7 +74,7 @@ pub struct DeliveryView {
 }
 
 impl DeliveryView {
-    pub(super) fn of(delivery: Delivery) -> Self {
+    pub(super) fn of(delivery: WebhookDelivery) -> Self {
         Self {
             id: delivery.id,
             event_id: event_name(delivery.event()),
