@@ -21,6 +21,7 @@ mod order_lookup;
 mod order_search;
 mod orders;
 mod outbox;
+mod packed_ids;
 mod pairing;
 mod passwords;
 mod payment_deadlines;

@@ -12,14 +12,13 @@ use uuid::Uuid;
 use super::conn::{DbConn, on_db};
 use super::diagnosis::diagnosed;
 use super::error::DbResult;
+use super::packed_ids::{pack, unpack};
 use super::readable::{Row, one_by_one, readable};
 use super::schema::outbox;
 use crate::model::{EventType, OrderId, Payment, PaymentId, ProductId, Timestamp};
 
 /// Its name where a row of it cannot be read.
 const OUTBOX: &str = "outbox";
-/// Bytes of an id in a row.
-const ID_BYTES: usize = 16;
 
 /// Events that are about to be written down, of objects to which the same happens.
 #[derive(Debug, Clone, Insertable)]
@@ -34,9 +33,9 @@ pub(super) struct NewEvents {
 }
 
 impl NewEvents {
-    fn new(event_type: EventType, objects: Vec<u8>, at: Timestamp) -> Self {
+    fn new(event_type: EventType, objects: impl IntoIterator<Item = Uuid>, at: Timestamp) -> Self {
         let event_key = Uuid::now_v7().as_bytes().to_vec();
-        Self { event_type, event_key, objects, snapshot: None, pending: Some(true), created_at: at }
+        Self { event_type, event_key, objects: pack(objects), snapshot: None, pending: Some(true), created_at: at }
     }
 
     /// Of orders. `None`: there are none.
@@ -45,10 +44,8 @@ impl NewEvents {
         orders: impl IntoIterator<Item = OrderId>,
         at: Timestamp,
     ) -> Option<Self> {
-        let orders = orders.into_iter();
-        let mut objects = Vec::with_capacity(orders.size_hint().0 * ID_BYTES);
-        orders.for_each(|order| objects.extend_from_slice(Uuid::from(order).as_bytes()));
-        (!objects.is_empty()).then(|| Self::new(event_type, objects, at))
+        let events = Self::new(event_type, orders.into_iter().map(Uuid::from), at);
+        Some(events).filter(|events| !events.objects.is_empty())
     }
 }
 
@@ -61,7 +58,7 @@ pub struct PendingEvents {
     pub event_type: EventType,
     key: Vec<u8>,
     objects: Vec<u8>,
-    /// How many of the objects are done.
+    /// How many of [`PendingEvents::all`] are done.
     pub fanned_out: i64,
     /// When it happened.
     pub at: Timestamp,
@@ -70,17 +67,11 @@ pub struct PendingEvents {
 one_by_one!(i64, PendingEvents, (BigInt, Text, Binary, Binary, BigInt, SqlTimestamp));
 
 impl PendingEvents {
-    /// The objects that are not done: the id of the event, and the object's.
-    pub fn rest(&self) -> impl Iterator<Item = (Uuid, Uuid)> {
+    /// All objects: the id of the event, and the object's.
+    pub fn all(&self) -> Vec<(Uuid, Uuid)> {
         let key = Uuid::from_slice(&self.key).unwrap_or_default();
-        let done = usize::try_from(self.fanned_out).unwrap_or(usize::MAX);
-        let objects = self.objects.chunks_exact(ID_BYTES).enumerate().skip(done);
-        objects.filter_map(move |(place, object)| Some((event_id(key, place), Uuid::from_slice(object).ok()?)))
-    }
-
-    /// How many objects there are.
-    pub fn count(&self) -> i64 {
-        (self.objects.len() / ID_BYTES) as i64
+        let event = |(place, object)| (event_id(key, place), object);
+        unpack(&self.objects).into_iter().enumerate().map(event).collect()
     }
 }
 
@@ -142,9 +133,9 @@ impl DbConn {
         }
         let Some(product) = self.find_product(id).await? else { return Ok(()) };
         let at = self.now().await?;
-        let objects = product_object(id.get()).as_bytes().to_vec();
         let snapshot = serde_json::to_string(&product).ok();
-        self.put_in_outbox(vec![NewEvents { snapshot, ..NewEvents::new(event_type, objects, at) }]).await
+        let events = NewEvents::new(event_type, [product_object(id.get())], at);
+        self.put_in_outbox(vec![NewEvents { snapshot, ..events }]).await
     }
 
     /// The same of payments, as they are now.
@@ -158,9 +149,8 @@ impl DbConn {
             return Ok(());
         }
         let row = |payment: Payment| {
-            let objects = Uuid::from(payment.id).as_bytes().to_vec();
             let snapshot = serde_json::to_string(&payment).ok();
-            NewEvents { snapshot, ..NewEvents::new(event_type, objects, at) }
+            NewEvents { snapshot, ..NewEvents::new(event_type, [Uuid::from(payment.id)], at) }
         };
         let rows = self.payments(ids).await?.into_iter().map(row).collect();
         self.put_in_outbox(rows).await
@@ -241,28 +231,35 @@ impl DbConn {
             event_key: event.as_bytes().to_vec(),
             snapshot: Some(snapshot),
             pending: None,
-            ..NewEvents::new(event_type, object.as_bytes().to_vec(), at)
+            ..NewEvents::new(event_type, [object], at)
         };
         self.put_in_outbox(vec![row]).await?;
         let id = self.last_inserted().await?;
         Ok((id, event, object))
     }
 
-    /// Forgets events of before that time that were told, the oldest first and about `most` of them; how many. Safe on several instances
-    /// at once.
-    pub async fn forget_told_events(&mut self, before: Timestamp, most: i64) -> DbResult<usize> {
+    /// Looks at events with greater ids than `after`, at most so many, and forgets those of before that time that were told: the last
+    /// one that was looked at, and how many were forgotten. `None`: there were no more. An index of times would cost each transaction that writes
+    /// orders a page; ids grow with time, but for clocks that jump.
+    pub async fn forget_told_events(
+        &mut self,
+        before: Timestamp,
+        after: i64,
+        most: i64,
+    ) -> DbResult<Option<(i64, usize)>> {
         let conn = self;
-        let old = outbox::table
-            .filter(outbox::created_at.lt(before))
-            .filter(outbox::pending.is_null())
-            .select(outbox::id)
-            .order(outbox::created_at)
+        let query = outbox::table
+            .select((outbox::id, outbox::created_at.lt(before).and(outbox::pending.is_null())))
+            .filter(outbox::id.gt(after))
+            .order(outbox::id)
             .limit(most);
-        let ids: Vec<i64> = on_db!(conn, old.load(conn).await)?;
-        if ids.is_empty() {
-            return Ok(0);
+        let found: Vec<(i64, bool)> = on_db!(conn, query.load(conn).await)?;
+        let Some((last, _)) = found.last().copied() else { return Ok(None) };
+        let old: Vec<i64> = found.into_iter().filter(|(_, is_old)| *is_old).map(|(id, _)| id).collect();
+        if !old.is_empty() {
+            on_db!(conn, diesel::delete(outbox::table.filter(outbox::id.eq_any(&old))).execute(conn).await)?;
         }
-        on_db!(conn, diesel::delete(outbox::table.filter(outbox::id.eq_any(&ids))).execute(conn).await)
+        Ok(Some((last, old.len())))
     }
 }
 
@@ -272,10 +269,10 @@ mod tests {
 
     #[test]
     fn each_object_of_a_row_is_an_event_with_an_id_of_its_own() {
-        let orders: Vec<OrderId> = (0..3).map(|_| OrderId::draw(7.try_into().unwrap())).collect();
+        let orders = [(); 3].map(|()| OrderId::draw(7.try_into().unwrap()));
         let at = Timestamp::now();
-        let new = NewEvents::of_orders(EventType::OrderCreated, orders.iter().copied(), at).unwrap();
-        let mut row = PendingEvents {
+        let new = NewEvents::of_orders(EventType::OrderCreated, orders, at).unwrap();
+        let row = PendingEvents {
             id: 5,
             event_type: new.event_type,
             key: new.event_key,
@@ -283,17 +280,10 @@ mod tests {
             fanned_out: 0,
             at,
         };
-        let all: Vec<_> = row.rest().collect();
-        assert_eq!(row.count(), 3);
-        assert_eq!(
-            all.iter().map(|(_, object)| *object).collect::<Vec<_>>(),
-            orders.iter().map(|id| Uuid::from(*id)).collect::<Vec<_>>()
-        );
+        let all = row.all();
+        assert_eq!(all.iter().map(|(_, object)| *object).collect::<Vec<_>>(), orders.map(Uuid::from));
         assert!(all.iter().map(|(event, _)| event).is_sorted_by(|a, b| a < b), "{all:?}");
-        row.fanned_out = 2;
-        assert_eq!(row.rest().collect::<Vec<_>>(), all[2..]);
-        row.fanned_out = 3;
-        assert_eq!(row.rest().count(), 0);
+        assert_eq!(row.all(), all, "the same each time");
         assert!(NewEvents::of_orders(EventType::OrderPaid, [], at).is_none());
     }
 }

@@ -137,6 +137,11 @@ impl Db {
         self.listening.set(wanted);
     }
 
+    /// Whether orders are being written here that somebody is to be told of: others who write much wait for that.
+    pub fn sells_now(&self) -> bool {
+        self.listening.sells_now()
+    }
+
     /// Whether somebody may want to be told of events of this type.
     pub(super) fn is_wanted(&self, event_type: EventType) -> bool {
         self.listening.wants(event_type)

@@ -47,6 +47,9 @@ impl Db {
         }
         let at = updated_at(groups.iter().flat_map(|group| &group.items));
         let told = self.is_wanted(EventType::OrderCreated).then(|| told_of(&groups, at)).flatten();
+        if told.is_some() {
+            self.listening.sells(at);
+        }
         let sold = match &self.pool {
             DbPool::MySql(_) => {
                 self.transaction(move |conn| Box::pin(sell_together(conn, groups, at, deadline, told))).await

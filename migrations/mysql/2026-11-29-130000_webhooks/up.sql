@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS webhook_endpoints (
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- What has happened, written in the transaction that made it happen: one row for all objects to which the same happened in it. The id is
--- the `sequence` of their events: whoever changes an object holds its product's row. objects: their ids, 16 bytes each. snapshot: the
+-- the `sequence` of their events: whoever changes an object holds its product's row. objects: their ids, packed. snapshot: the
 -- object's row as it was then, as JSON, where it cannot be read later. pending is 1 until every endpoint that wants it has its
 -- deliveries, then NULL; fanned_out: of how many objects that is done. event_key: what the ids of the events are made of.
 CREATE TABLE IF NOT EXISTS outbox (
@@ -28,8 +28,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     pending BOOLEAN NULL,
     fanned_out BIGINT NOT NULL DEFAULT 0,
     created_at DATETIME(3) NOT NULL,
-    KEY outbox_pending (pending),
-    KEY outbox_created_at (created_at)
+    KEY outbox_pending (pending)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- One event for one endpoint. status: pending, delivered or failed. due_at: when the next try may begin, NULL if there is none; while

@@ -25,7 +25,6 @@ CREATE TABLE outbox (
     created_at TEXT NOT NULL
 ) STRICT;
 CREATE INDEX outbox_pending ON outbox (id) WHERE pending IS NOT NULL;
-CREATE INDEX outbox_created_at ON outbox (created_at);
 
 CREATE TABLE webhook_deliveries (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,

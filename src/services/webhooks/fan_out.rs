@@ -26,9 +26,11 @@ const TOLD_AFTER: Duration = Duration::from_secs(15);
 const MAX_ROWS: i64 = 20;
 /// Deliveries in one transaction.
 const MAX_DELIVERIES: usize = 1_000;
-/// A transaction that made many deliveries is followed by a pause of so many times its length, but not by a longer one than this.
+/// A transaction that made many deliveries is followed by a pause of so many times its length, and of more while orders are being
+/// written here; but not by a longer one than this.
 const PAUSE_TIMES: u32 = 20;
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const PAUSE_TIMES_BUSY: u32 = 100;
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// What is many.
 const MANY: usize = 100;
 
@@ -89,9 +91,12 @@ impl WebhookFanOut {
         if deliveries > 0 {
             self.wake.notify_one();
         }
-        let after_many =
-            if deliveries >= MANY { (begun.elapsed() * PAUSE_TIMES).min(LONGEST_PAUSE) } else { Duration::ZERO };
-        Ok(is_full.then_some(after_many))
+        let times = match self.db.sells_now() {
+            _ if deliveries < MANY => 0,
+            false => PAUSE_TIMES,
+            true => PAUSE_TIMES_BUSY,
+        };
+        Ok(is_full.then_some((begun.elapsed() * times).min(LONGEST_PAUSE)))
     }
 }
 
@@ -106,23 +111,23 @@ async fn fan_out_some(conn: &mut DbConn, schedule: &Schedule) -> Result<Round> {
     for row in &rows {
         let wants = |endpoint: &&Endpoint| endpoint.events().contains(row.event_type);
         let wanting: Vec<EndpointId> = endpoints.iter().filter(wants).map(|endpoint| endpoint.id).collect();
-        let (mut fanned_out, all) = (row.fanned_out, row.count());
         if wanting.is_empty() {
             // Nobody wants it any more.
             done.push(row.id);
             continue;
         }
-        for event in row.rest() {
+        let (all, mut fanned_out) = (row.all(), usize::try_from(row.fanned_out).unwrap_or(usize::MAX));
+        for event in all.iter().skip(fanned_out) {
             if deliveries.len() >= MAX_DELIVERIES {
                 break;
             }
             let delivery =
-                |endpoint: &EndpointId| NewDelivery::new(*endpoint, row.id, row.event_type, event, row.at, due_at);
+                |endpoint: &EndpointId| NewDelivery::new(*endpoint, row.id, row.event_type, *event, row.at, due_at);
             deliveries.extend(wanting.iter().map(delivery));
             fanned_out += 1;
         }
-        if fanned_out < all {
-            advanced = Some((row.id, fanned_out));
+        if fanned_out < all.len() {
+            advanced = Some((row.id, fanned_out as i64));
             is_full = true;
             break;
         }

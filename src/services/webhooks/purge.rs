@@ -57,11 +57,12 @@ impl WebhookPurge {
                 break;
             }
         }
+        let mut after = 0;
         loop {
-            let forgotten =
-                self.db.transaction(move |conn| Box::pin(conn.forget_told_events(before, AT_A_TIME))).await?;
-            if forgotten < AT_A_TIME as usize {
-                return Ok(());
+            let look = self.db.transaction(move |conn| Box::pin(conn.forget_told_events(before, after, AT_A_TIME)));
+            match look.await? {
+                Some((last, 1..)) => after = last,
+                _ => return Ok(()),
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -34,8 +34,8 @@ const BEGUN_WITHIN: Duration = Duration::from_secs(LEASE.as_secs() - TIMEOUT.as_
 const LEAST_CLAIM: f64 = 2.0 * IN_FLIGHT as f64;
 const MOST_CLAIM: f64 = 256.0;
 /// What ended is noted after this at the latest, or when there is so much of it.
-const NOTED_WITHIN: Duration = Duration::from_millis(200);
-const MOST_UNNOTED: usize = 128;
+const NOTED_WITHIN: Duration = Duration::from_millis(500);
+const MOST_UNNOTED: usize = 256;
 /// At a stop what is being sent has so long to end. What does not is sent again by another instance.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two turns of which the first has failed.
