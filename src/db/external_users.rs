@@ -47,17 +47,6 @@ impl DbConn {
         Ok(readable("external_users", found).rows.into_iter().filter_map(named).collect())
     }
 
-    /// The subjects of these users, those that there are.
-    pub async fn subjects(&mut self, ids: &[UserId]) -> DbResult<Vec<(UserId, String)>> {
-        let conn = self;
-        let query = external_users::table
-            .select((external_users::id, external_users::subject))
-            .filter(external_users::id.eq_any(ids));
-        let found: Vec<(UserId, Vec<u8>)> = on_db!(conn, query.load(conn).await)?;
-        let named = |(id, subject)| String::from_utf8(subject).ok().map(|subject| (id, subject));
-        Ok(found.into_iter().filter_map(named).collect())
-    }
-
     /// Gives numbers to those subjects that have none. In the order of the unique index, so that instances that do this
     /// at once wait for each other instead of blocking each other.
     pub async fn insert_external_users(&mut self, issuer: &str, mut subjects: Vec<String>) -> DbResult<()> {

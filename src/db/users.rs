@@ -53,13 +53,6 @@ impl DbConn {
         one(USERS, found)
     }
 
-    /// What these accounts are called, those that there are.
-    pub async fn usernames(&mut self, ids: &[UserId]) -> DbResult<Vec<(UserId, String)>> {
-        let conn = self;
-        let query = users::table.select((users::id, users::username)).filter(users::id.eq_any(ids));
-        on_db!(conn, query.load(conn).await)
-    }
-
     /// Gives an account another password if it still has the old one; says whether it did.
     pub async fn replace_password(&mut self, id: UserId, old_hash: &str, new_hash: &str) -> DbResult<bool> {
         let conn = self;

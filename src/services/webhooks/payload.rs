@@ -16,9 +16,6 @@ use crate::services::catalog::ProductView;
 use crate::services::orders::OrderView;
 use crate::services::payments::PaymentView;
 
-/// Users of the shop's own directory have numbers from here on.
-const FIRST_EXTERNAL_USER: i64 = 1 << 52;
-
 /// What is to be sent, or why that cannot be said any more.
 pub(super) type Body = std::result::Result<String, &'static str>;
 
@@ -103,14 +100,9 @@ async fn read(conn: &mut DbConn, ids: &[OrderId]) -> Result<Facts> {
     let mut users: Vec<UserId> = orders.iter().map(|order| order.user_id).collect();
     users.sort_unstable();
     users.dedup();
-    let (own, external): (Vec<UserId>, Vec<UserId>) =
-        users.into_iter().partition(|user| user.get() < FIRST_EXTERNAL_USER);
-    let mut names = conn.usernames(&own).await?;
-    if !external.is_empty() {
-        names.extend(conn.subjects(&external).await?);
-    }
+    let names = conn.names_of(&users).await?;
     let orders = orders.into_iter().map(|order| (order.id, order)).collect();
-    Ok::<_, Error>(Facts { orders, names: names.into_iter().collect() })
+    Ok::<_, Error>(Facts { orders, names })
 }
 
 /// An order as an event has left it.
