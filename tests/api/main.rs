@@ -31,6 +31,7 @@ mod log_ins;
 mod operations;
 mod order_changes;
 mod order_lists;
+mod order_lookup;
 mod orders;
 mod payments;
 mod protocol;

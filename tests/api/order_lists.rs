@@ -7,37 +7,28 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use reqwest::Method;
-use seckill::app::RunningApp;
-use seckill::config::Backend;
-use seckill::model::{OrderId, Role, Timestamp};
+use seckill::model::{Role, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::app::TestApp;
 use crate::client::Client;
-use crate::command::{Folder, Server};
 use crate::on_both_backends;
 use crate::support::{Stores, eventually, eventually_within};
 
-const STATUSES: [&str; 5] = ["unpaid", "paid", "cancelled", "expired", "rejected"];
+pub const STATUSES: [&str; 5] = ["unpaid", "paid", "cancelled", "expired", "rejected"];
 /// In milliseconds of Unix time.
-const LONG_AGO: i64 = 1_790_000_000_000;
-
-#[derive(diesel::QueryableByName)]
-struct Number {
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
-    n: i64,
-}
+pub const LONG_AGO: i64 = 1_790_000_000_000;
 
 /// An order's id that was drawn then.
-fn drawn(ms: i64, number: i64) -> Uuid {
+pub fn drawn(ms: i64, number: i64) -> Uuid {
     let mut random = [0; 10];
     random[2..].copy_from_slice(&number.to_be_bytes());
     uuid::Builder::from_unix_timestamp_millis(ms as u64, &random).into_uuid()
 }
 
 /// A row of `orders`, as SQL.
-fn row(id: Uuid, product: i64, user: i64, status: &str) -> String {
+pub fn row(id: Uuid, product: i64, user: i64, status: &str) -> String {
     let at = Timestamp::from_unix_ms((id.as_u128() >> 80) as i64).unwrap().to_string().replace('T', " ");
     let at = at.trim_end_matches('Z');
     let live = if ["unpaid", "paid"].contains(&status) { user.to_string() } else { "NULL".to_owned() };
@@ -45,7 +36,7 @@ fn row(id: Uuid, product: i64, user: i64, status: &str) -> String {
 }
 
 /// Writes rows past the program.
-async fn insert(stores: &Stores, rows: &[String]) {
+pub async fn insert(stores: &Stores, rows: &[String]) {
     for rows in rows.chunks(500) {
         let columns =
             "id, product_id, user_id, live_user, status, price_cents, created_at, updated_at, revision, quantity";
@@ -54,7 +45,7 @@ async fn insert(stores: &Stores, rows: &[String]) {
 }
 
 /// What the documents tell an operator who has written to `orders`.
-async fn note_all(stores: &Stores) {
+pub async fn note_all(stores: &Stores) {
     stores
         .execute(
             "INSERT INTO order_lookup_gaps (first_order, last_order, orders, changed) \
@@ -63,12 +54,12 @@ async fn note_all(stores: &Stores) {
         .await;
 }
 
-async fn page(client: &Client, query: &str) -> Value {
+pub async fn page(client: &Client, query: &str) -> Value {
     client.get(&format!("/admin/orders?{query}"), Some(&client.admin())).await.is(200)
 }
 
 /// The whole list, page by page.
-async fn list(client: &Client, query: &str) -> Vec<Value> {
+pub async fn list(client: &Client, query: &str) -> Vec<Value> {
     let (mut items, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = page(client, &format!("{query}{cursor}")).await;
@@ -82,12 +73,12 @@ fn ids(items: &[Value]) -> Vec<String> {
     items.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn gaps(stores: &Stores) -> i64 {
+pub async fn gaps(stores: &Stores) -> i64 {
     stores.number("SELECT COUNT(*) AS n FROM order_lookup_gaps").await
 }
 
 /// Waits until the lookup is filled, and checks that it says what the orders do and nothing else.
-async fn lookup_is_true(stores: &Stores) {
+pub async fn lookup_is_true(stores: &Stores) {
     eventually_within(60, "the lookup is filled", || async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         gaps(stores).await == 0
@@ -353,88 +344,4 @@ on_both_backends! {
         assert_eq!(list(&app.client, "user_id=7&status=expired&limit=100").await.len(), 500);
         println!("slowest page {slowest:?}, bought within {bought_within:?}");
     }
-}
-
-/// Guards against: two who fill the lookup and leave an order in a list that is not its own any more.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_instances_fill_one_lookup_while_orders_change() {
-    TestApp::run(Backend::Distributed, async |app: &mut TestApp| {
-        let id = app.client.new_product(10_000).await;
-        let old: Vec<String> =
-            (0..20_000).map(|number| row(drawn(LONG_AGO + number, number), id, 100_000 + number, "expired")).collect();
-        insert(&app.stores, &old).await;
-        note_all(&app.stores).await;
-        let other = RunningApp::start(&app.config).await.unwrap();
-        let users: Vec<i64> = (1..=400).collect();
-        for users in users.chunks(50) {
-            for reply in join_all(users.iter().map(|user| app.client.buy(*user, id))).await {
-                let order = reply.is(202)["order_id"].as_str().unwrap().to_owned();
-                let id: OrderId = order.parse().unwrap();
-                if Uuid::from(id).as_u128() % 2 == 0 {
-                    // Those that are written by now.
-                    let path = format!("/admin/orders/{order}/cancel");
-                    app.client.post(&path, Some(&app.client.admin()), json!({})).await;
-                }
-            }
-        }
-        app.orders_written(id, 20_400).await;
-        lookup_is_true(&app.stores).await;
-        assert_eq!(list(&app.client, &format!("product_id={id}&status=expired&limit=100")).await.len(), 20_000);
-        other.stop().await;
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_lookup_is_filled_to_its_end_whenever_the_process_is_killed() {
-    const ORDERS: i64 = 40_000;
-    let folder = Folder::new();
-    assert!(folder.embedded().arg("migrate").status().unwrap().success());
-    let file = folder.data().join("seckill.db");
-    let run = |sql: &str| {
-        use diesel::Connection;
-        use diesel::connection::SimpleConnection;
-        let mut conn = diesel::SqliteConnection::establish(file.to_str().unwrap()).unwrap();
-        conn.batch_execute(&format!("PRAGMA busy_timeout = 5000; {sql}")).unwrap();
-    };
-    let count = |sql: &str| {
-        use diesel::prelude::*;
-        let mut conn = diesel::SqliteConnection::establish(file.to_str().unwrap()).unwrap();
-        diesel::connection::SimpleConnection::batch_execute(&mut conn, "PRAGMA busy_timeout = 5000").unwrap();
-        diesel::sql_query(sql.replace("COUNT(*)", "COUNT(*) AS n")).get_result::<Number>(&mut conn).unwrap().n
-    };
-    let columns = "id, product_id, user_id, live_user, status, price_cents, created_at, updated_at, revision, quantity";
-    let rows: Vec<String> = (0..ORDERS)
-        .map(|number| row(drawn(LONG_AGO + number, number), 1 + number % 3, number + 1, STATUSES[number as usize % 5]))
-        .collect();
-    for rows in rows.chunks(1_000) {
-        run(&format!("INSERT INTO orders ({columns}) VALUES {}", rows.join(", ")));
-    }
-    run(
-        "INSERT INTO order_lookup_gaps (first_order, last_order, orders, changed) SELECT MIN(id), MAX(id), COUNT(*), 1 FROM orders",
-    );
-    for _ in 0..3 {
-        let mut server = Server::start(&folder, folder.embedded()).await;
-        let before = count("SELECT COUNT(*) FROM order_lookup");
-        let begun = Instant::now();
-        while count("SELECT COUNT(*) FROM order_lookup") < before + 4_000 && begun.elapsed() < Duration::from_secs(20) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        server.kill();
-    }
-    let filled = count("SELECT COUNT(*) FROM order_lookup");
-    assert!(filled > 0 && filled < 2 * ORDERS, "{filled}: it was killed in the middle");
-    let _server = Server::start(&folder, folder.embedded()).await;
-    let begun = Instant::now();
-    while count("SELECT COUNT(*) FROM order_lookup_gaps") > 0 {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it is filled");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert_eq!(count("SELECT COUNT(*) FROM order_lookup"), 2 * ORDERS);
-    let number =
-        "CASE status WHEN 'unpaid' THEN 1 WHEN 'paid' THEN 2 WHEN 'cancelled' THEN 3 WHEN 'expired' THEN 4 ELSE 5 END";
-    let listed = format!(
-        "SELECT COUNT(*) FROM orders JOIN order_lookup ON order_id = id AND list IN ({number}, product_id * 8 + {number})"
-    );
-    assert_eq!(count(&listed), 2 * ORDERS);
 }
