@@ -194,18 +194,14 @@ async fn two_instances_start_together_and_sell_one_stock() {
     run(async |app: &mut TestApp| {
         // The same stores emptied, so that both bring the schema up to date.
         app.stop().await;
-        for table in [
-            "token_withdrawals",
-            "external_users",
-            "idempotency_keys",
-            "orders",
-            "product_revisions",
-            "products",
-            "users",
-            "__diesel_schema_migrations",
-        ] {
-            app.stores.execute(&format!("DROP TABLE {table}")).await;
-        }
+        // All but whose queue it is. The database has the queue's name.
+        let name = &app.config.rabbitmq.queue;
+        app.stores
+            .execute(&format!(
+                "CREATE DATABASE {name}_kept; RENAME TABLE {name}.deployment TO {name}_kept.deployment; DROP DATABASE {name}; \
+                 CREATE DATABASE {name}; RENAME TABLE {name}_kept.deployment TO {name}.deployment; DROP DATABASE {name}_kept"
+            ))
+            .await;
         let (first, second) = tokio::join!(RunningApp::start(&app.config), RunningApp::start(&app.config));
         let (first, second) = (first.unwrap(), second.unwrap());
         let clients = [Client::new(first.address(), &app.config), Client::new(second.address(), &app.config)];

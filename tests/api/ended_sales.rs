@@ -153,7 +153,7 @@ on_both_backends! {
         end(app, &format!("id = {id}"), LONG_AGO).await;
         app.stores
             .execute(&format!(
-                "UPDATE products SET sold = sold - 1 WHERE id = {id}; \
+                "UPDATE products SET sold = sold - 1, cancelled = cancelled + 1 WHERE id = {id}; \
                  UPDATE orders SET status = 'cancelled', live_user = NULL, release_due = 1 WHERE user_id = 1"
             ))
             .await;

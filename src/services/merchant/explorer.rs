@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::filter::{OrderFilter, WRITTEN};
+use super::filter::OrderFilter;
 use crate::db::{DbConn, DbResult, Gap, OrderPlace, lists_of_product, lists_of_status};
 use crate::model::{OrderId, OrderStatus, ProductId, UserId, Username};
 
@@ -78,11 +78,11 @@ pub(super) async fn explore(
 ) -> DbResult<Explored> {
     let OrderFilter { product, status, user, search } = filter;
     let mut finding = Finding::new(wanted);
-    let statuses = status.map_or(WRITTEN.to_vec(), |status| vec![status]);
+    let statuses = status.as_ref().map(std::slice::from_ref);
     if let Some(text) = search {
-        search_for(conn, &mut finding, (text, issuer), (*product, &statuses), before).await?;
+        search_for(conn, &mut finding, (text, issuer), (*product, statuses), before).await?;
     } else if let Some(user) = user {
-        of_user(conn, &mut finding, *user, (*product, &statuses), before).await?;
+        of_user(conn, &mut finding, *user, (*product, statuses), before).await?;
     } else {
         match (product, status) {
             (None, None) => of_all(conn, &mut finding, before).await?,
@@ -121,7 +121,7 @@ async fn of_user(
     conn: &mut DbConn,
     finding: &mut Finding,
     user: UserId,
-    (product, statuses): (Option<ProductId>, &[OrderStatus]),
+    (product, statuses): (Option<ProductId>, Option<&[OrderStatus]>),
     before: Uuid,
 ) -> DbResult<()> {
     let asked = finding.wanted;
@@ -135,7 +135,7 @@ async fn search_for(
     conn: &mut DbConn,
     finding: &mut Finding,
     (text, issuer): (&str, Option<&str>),
-    which: (Option<ProductId>, &[OrderStatus]),
+    which: (Option<ProductId>, Option<&[OrderStatus]>),
     before: Uuid,
 ) -> DbResult<()> {
     if let Ok(id) = text.parse::<OrderId>()

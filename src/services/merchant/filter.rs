@@ -11,7 +11,7 @@ use crate::model::{Order, OrderId, OrderStatus, ProductId, UserId};
 const MAX_SEARCH_CHARS: usize = 255;
 
 /// The statuses that an order in the database has.
-pub(super) const WRITTEN: [OrderStatus; 5] =
+const WRITTEN: [OrderStatus; 5] =
     [OrderStatus::Unpaid, OrderStatus::Paid, OrderStatus::Cancelled, OrderStatus::Expired, OrderStatus::Rejected];
 
 /// The query of a list of orders. What is not known is refused: a filter that is mistyped must not show, or export, everything.
