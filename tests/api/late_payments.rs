@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use deadpool_redis::redis;
 use futures_util::future::join_all;
 use reqwest::Method;
-use seckill::config::{Backend, Config, Late};
+use seckill::config::Backend;
 use seckill::model::Timestamp;
 use serde_json::{Value, json};
 
@@ -14,29 +13,29 @@ use crate::app::TestApp;
 use crate::client::Reply;
 use crate::on_both_backends;
 use crate::provider::{
-    Callback, begun, begun_again, cancel, events, external, history, metric, payment, product, stand, standing, start,
-    units, with_short_window,
+    Callback, begun, begun_again, cancel, events, history, metric, payment, product, stand, standing, start, units,
+    with_short_window,
 };
 use crate::support::eventually_within;
 
 /// Longer ago than a gate is kept for.
-const LONG_AGO: Duration = Duration::from_secs(80 * 60);
+pub const LONG_AGO: Duration = Duration::from_secs(80 * 60);
 
-fn sql_time(ago: Duration) -> String {
+pub fn sql_time(ago: Duration) -> String {
     let mut text = String::new();
     Timestamp::now().before(ago).push_sortable(&mut text);
     text
 }
 
 /// A dead order, and the payment that is on its way for it.
-async fn cancelled(app: &TestApp, user: i64, product: i64) -> (String, Value) {
+pub async fn cancelled(app: &TestApp, user: i64, product: i64) -> (String, Value) {
     let (order, payment) = begun(app, user, product).await;
     cancel(app, user, &order).await;
     (order, payment)
 }
 
 /// Comes again until it is answered, as a provider's does.
-async fn told(app: &TestApp, callback: &Callback) -> Reply {
+pub async fn told(app: &TestApp, callback: &Callback) -> Reply {
     let begun = std::time::Instant::now();
     loop {
         match callback.send(app).await {
@@ -53,12 +52,12 @@ async fn as_admin(app: &TestApp, path: &str, body: Value) -> Reply {
     app.client.post(path, Some(&app.client.admin()), body).await
 }
 
-async fn audit(app: &TestApp, id: i64) -> Value {
+pub async fn audit(app: &TestApp, id: i64) -> Value {
     app.client.get(&format!("/admin/products/{id}/audit"), Some(&app.client.admin())).await.is(200)
 }
 
 /// Gate and database agree on everything, now or in a moment.
-async fn agree(app: &TestApp, id: i64) {
+pub async fn agree(app: &TestApp, id: i64) {
     eventually_within(15, "gate and database agree", || async {
         let audit = audit(app, id).await;
         audit["balanced"] == true && audit["pending"] == 0 && audit["release_due"] == 0 && audit["drift"] == 0
@@ -88,7 +87,7 @@ async fn reopen(app: &TestApp, id: i64) {
 }
 
 /// Orders of a product by their status.
-async fn count(app: &TestApp, product: i64, which: &str) -> i64 {
+pub async fn count(app: &TestApp, product: i64, which: &str) -> i64 {
     app.stores.number(&format!("SELECT COUNT(*) AS n FROM orders WHERE product_id = {product} AND {which}")).await
 }
 
@@ -166,31 +165,6 @@ on_both_backends! {
         }).await;
         app.client.buy(10, id).await.is_problem(409, "sold_out");
         app.orders_written(id, 2).await;
-        agree(app, id).await;
-    }
-
-    async fn of_two_late_payments_one_pays_and_the_other_is_due_back(app) {
-        const ROUNDS: i64 = 10;
-        let id = product(app, json!({"stock": ROUNDS})).await;
-        let mut pairs = Vec::new();
-        for user in 1..=ROUNDS {
-            let (order, first) = begun(app, user, id).await;
-            let second = begun_again(app, user, &order, &first).await;
-            cancel(app, user, &order).await;
-            pairs.push((order, first, second));
-        }
-        let app: &TestApp = app;
-        // The first one had failed, which was wrong.
-        join_all(pairs.iter().flat_map(|(_, first, second)| [first, second]).map(|payment| async move {
-            told(app, &Callback::of(payment, "succeeded")).await.is(200);
-        })).await;
-        for (order, first, second) in &pairs {
-            let mut ends = [standing(app, order, first).await, standing(app, order, second).await];
-            ends.sort();
-            assert_eq!(ends, [stand("paid", "refund_due"), stand("paid", "succeeded")]);
-            assert_eq!(history(app, order).await.len(), 2);
-        }
-        assert_eq!(units(app, id).await, (ROUNDS, ROUNDS));
         agree(app, id).await;
     }
 
@@ -326,261 +300,4 @@ on_both_backends! {
         app.orders_written(id, 5).await;
         agree(app, id).await;
     }
-
-    /// Whoever clicks gets a promise that is kept, whatever comes late for others. Several rounds.
-    async fn a_crowd_that_buys_everything_and_late_payments_never_get_more_than_there_is(app) {
-        const LATE: i64 = 20;
-        let mut of_all_rounds = (0, 0);
-        for (round, clicks) in [70, 40, 20].into_iter().enumerate() {
-            let id = product(app, json!({"stock": LATE})).await;
-            let mut late = Vec::new();
-            for user in 1..=LATE {
-                late.push(begun(app, user, id).await);
-            }
-            let app: &TestApp = app;
-            // They give up while the crowd is there, and their money comes at once or a moment later.
-            let paying = join_all(late.iter().zip(1..).map(|((order, payment), user)| async move {
-                tokio::time::sleep(Duration::from_millis(30 * user as u64)).await;
-                cancel(app, user, order).await;
-                tokio::time::sleep(Duration::from_millis([0, 5, 150][user as usize % 3])).await;
-                told(app, &Callback::of(payment, "succeeded")).await.is(200);
-            }));
-            let clicking = join_all((0..clicks).map(|click: i64| async move {
-                tokio::time::sleep(Duration::from_millis((840 / clicks * click) as u64)).await;
-                app.client.buy(100 + click, id).await.status == 202
-            }));
-            let (_, answers) = tokio::join!(paying, clicking);
-            let promised = answers.iter().filter(|is_promised| **is_promised).count() as i64;
-            app.orders_written(id, LATE + promised).await;
-            assert_eq!(count(app, id, "status = 'rejected'").await, 0, "somebody's 202 was turned down");
-            assert_eq!(count(app, id, "status = 'unpaid' AND user_id >= 100").await, promised);
-            let mut revived = 0;
-            for (order, payment) in &late {
-                match standing(app, order, payment).await {
-                    end if end == stand("paid", "succeeded") => revived += 1,
-                    end => assert_eq!(end, stand("cancelled", "refund_due")),
-                }
-            }
-            assert_eq!(units(app, id).await, (revived + promised, revived));
-            println!("{:?}, round {round}: {revived} of {LATE} revived, {promised} promised", app.config.backend);
-            of_all_rounds = (of_all_rounds.0 + revived, of_all_rounds.1 + promised);
-            agree(app, id).await;
-        }
-        assert!(of_all_rounds.0 > 0 && of_all_rounds.1 > 0, "the test is about both: {of_all_rounds:?}");
-    }
-
-    /// A buyer gives up at the moment that their money comes.
-    async fn a_cancel_and_a_payment_at_the_same_instant_end_with_a_paid_order(app) {
-        const ROUNDS: i64 = 15;
-        let id = product(app, json!({"stock": ROUNDS})).await;
-        let mut rounds = Vec::new();
-        for user in 1..=ROUNDS {
-            rounds.push(begun(app, user, id).await);
-        }
-        let app: &TestApp = app;
-        join_all(rounds.iter().zip(1..).map(|((order, payment), user)| async move {
-            let callback = Callback::of(payment, "succeeded");
-            let (token, path) = (app.client.buyer(user), format!("/orders/{order}/cancel"));
-            let (paid, cancelled) = tokio::join!(told(app, &callback), app.client.call(Method::POST, &path, Some(&token), None));
-            paid.is(200);
-            assert!([200, 409, 503].contains(&cancelled.status), "{cancelled:?}");
-        })).await;
-        for (order, payment) in &rounds {
-            assert_eq!(standing(app, order, payment).await, stand("paid", "succeeded"));
-        }
-        assert_eq!(units(app, id).await, (ROUNDS, ROUNDS));
-        agree(app, id).await;
-    }
-
-    /// They can wait, and must not make others wait.
-    async fn late_money_holds_up_nobody_s_payment(app) {
-        const LATE: i64 = 30;
-        let id = product(app, json!({"stock": 2 * LATE})).await;
-        let (mut late, mut others) = (Vec::new(), Vec::new());
-        for user in 1..=LATE {
-            late.push(cancelled(app, user, id).await);
-            others.push(begun(app, 100 + user, id).await);
-        }
-        let app: &TestApp = app;
-        let callbacks: Vec<Callback> = late.iter().chain(&others).map(|(_, payment)| Callback::of(payment, "succeeded")).collect();
-        for reply in join_all(callbacks.iter().map(|callback| told(app, callback))).await {
-            reply.is(200);
-        }
-        assert_eq!((units(app, id).await, count(app, id, "status = 'paid'").await), ((2 * LATE, 2 * LATE), 2 * LATE));
-        agree(app, id).await;
-    }
-}
-
-fn refund(config: &mut Config) {
-    external(config);
-    config.payments.late = Late::Refund;
-}
-
-async fn is_due_back(backend: Backend) {
-    TestApp::run_with(backend, refund, async |app| {
-        let id = product(app, json!({})).await;
-        let (order, payment) = cancelled(app, 7, id).await;
-        // Also with a gate that could not say.
-        if app.config.backend == Backend::Distributed {
-            redis::cmd("FLUSHDB").query_async::<()>(&mut app.stores.redis().await).await.unwrap();
-        }
-        Callback::of(&payment, "succeeded").send(app).await.is(200);
-        assert_eq!(standing(app, &order, &payment).await, stand("cancelled", "refund_due"));
-        agree(app, id).await;
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shop_that_wants_no_late_money_gives_all_of_it_back_embedded() {
-    is_due_back(Backend::Embedded).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shop_that_wants_no_late_money_gives_all_of_it_back_distributed() {
-    is_due_back(Backend::Distributed).await;
-}
-
-async fn redis(app: &TestApp, words: &[&str]) {
-    let mut command = redis::cmd(words[0]);
-    command.arg(&words[1..]).query_async::<()>(&mut app.stores.redis().await).await.unwrap();
-}
-
-async fn distributed(test: impl AsyncFnOnce(&mut TestApp)) {
-    TestApp::run(Backend::Distributed, test).await;
-}
-
-/// A gate that is lost or closed knows nothing: the provider is told to come again, and is right then.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_gate_is_rebuilt_the_provider_is_told_to_come_again() {
-    distributed(async |app: &mut TestApp| {
-        let id = product(app, json!({"stock": 2})).await;
-        let (order, payment) = cancelled(app, 7, id).await;
-        app.client.buy(8, id).await.is(202);
-        app.orders_written(id, 2).await;
-        redis(app, &["FLUSHDB"]).await;
-        let callback = Callback::of(&payment, "succeeded");
-        let refused = callback.send(app).await;
-        refused.is_problem(503, "unavailable");
-        assert_eq!((standing(app, &order, &payment).await, events(app).await), (stand("cancelled", "pending"), 0));
-        told(app, &callback).await.is(200);
-        assert_eq!(standing(app, &order, &payment).await, stand("paid", "succeeded"));
-        app.client.buy(9, id).await.is_problem(409, "sold_out");
-        app.client.buy(7, id).await.is_problem(409, "already_purchased");
-        // The next gate knows under what the order is held.
-        redis(app, &["FLUSHDB"]).await;
-        eventually_within(15, "the gate is there", || async { app.client.buy(9, id).await.status == 409 }).await;
-        Callback::of(&payment, "refunded").send(app).await.is(200);
-        eventually_within(5, "the unit is back", || async { app.client.buy(10, id).await.status == 202 }).await;
-        app.client.buy(11, id).await.is_problem(409, "sold_out");
-        app.orders_written(id, 3).await;
-        agree(app, id).await;
-    })
-    .await;
-}
-
-/// Its gate was lost when it was over: what was promised then may only be in the queue, so the gate is rebuilt first.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gate_that_was_lost_after_its_sale_is_rebuilt_for_a_late_payment() {
-    distributed(async |app: &mut TestApp| {
-        let id = product(app, json!({"stock": 1})).await;
-        let (order, payment) = cancelled(app, 7, id).await;
-        let (begun, ended) = (sql_time(LONG_AGO + Duration::from_secs(60)), sql_time(LONG_AGO));
-        app.stores
-            .execute(&format!("UPDATE products SET starts_at = '{begun}', ends_at = '{ended}' WHERE id = {id}"))
-            .await;
-        redis(app, &["FLUSHDB"]).await;
-        let callback = Callback::of(&payment, "succeeded");
-        callback.send(app).await.is_problem(503, "unavailable");
-        told(app, &callback).await.is(200);
-        assert_eq!(standing(app, &order, &payment).await, stand("paid", "succeeded"));
-        assert_eq!(units(app, id).await, (1, 1));
-    })
-    .await;
-}
-
-fn bare(id: &Value) -> String {
-    id.as_str().unwrap().replace('-', "")
-}
-
-/// As a handler leaves it that dies after the gate has admitted its payment.
-async fn leave_in_flight(app: &TestApp, id: i64, user: i64, order: &str, payment: &str, ago: i64) {
-    let mark = format!("{order}@{payment}");
-    redis(app, &["HSET", &format!("seckill:{{{id}}}:buyers"), &user.to_string(), &mark]).await;
-    let since = (Timestamp::now().unix_ms() - ago).to_string();
-    redis(app, &["ZADD", &format!("seckill:{{{id}}}:flight"), &since, &format!("{mark}:{user}:77")]).await;
-}
-
-/// Nobody knows yet whether its buyer holds the unit, so nobody is promised it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_dead_handler_left_is_decided_by_the_payment_s_row() {
-    distributed(async |app: &mut TestApp| {
-        let id = product(app, json!({"stock": 9})).await;
-        let mut late = Vec::new();
-        for user in 1..=4 {
-            late.push(cancelled(app, user, id).await);
-        }
-        eventually_within(5, "they are back", || async { audit(app, id).await["release_due"] == 0 }).await;
-        for ((order, payment), user) in late.iter().zip(1..) {
-            leave_in_flight(app, id, user, order, payment["id"].as_str().unwrap(), 5_000).await;
-        }
-        // Of one nobody knows any more, as after a backup was restored.
-        let (forgotten, _) = cancelled(app, 5, id).await;
-        eventually_within(5, "it is back", || async { audit(app, id).await["release_due"] == 0 }).await;
-        leave_in_flight(app, id, 5, &forgotten, &uuid::Uuid::now_v7().to_string(), 5_000).await;
-        let undecided = audit(app, id).await;
-        assert_eq!(
-            (&undecided["balanced"], &undecided["queued"], &undecided["pending"]),
-            (&json!(true), &json!(5), &json!(5)),
-            "{undecided}"
-        );
-        app.client.buy(1, id).await.is_problem(503, "unavailable");
-        // The second one was given back, and the third one's order has been called off since.
-        Callback::of(&late[1].1, "refunded").send(app).await.is(200);
-        let final_now =
-            format!("UPDATE order_changes SET changed_by = 'admin' WHERE order_id = X'{}'", bare(&json!(late[2].0)));
-        app.stores.execute(&final_now).await;
-        eventually_within(15, "all is decided", || async { audit(app, id).await["pending"] == 0 }).await;
-        let mut ends = Vec::new();
-        for (order, payment) in &late {
-            ends.push(standing(app, order, payment).await);
-        }
-        let paid = stand("paid", "succeeded");
-        let expected = [paid.clone(), stand("cancelled", "refunded"), stand("cancelled", "refund_due"), paid];
-        assert_eq!(ends, expected);
-        let again = app.client.buy(1, id).await;
-        again.is_problem(409, "already_purchased");
-        assert_eq!(again.body["order_id"], late[0].0.as_str());
-        // The provider comes again, and finds it.
-        for (_, payment) in &late {
-            Callback::of(payment, "succeeded").send(app).await.is(200);
-        }
-        assert_eq!(units(app, id).await, (2, 2));
-        agree(app, id).await;
-    })
-    .await;
-}
-
-/// A program of the version before would take a revived order for one in its first life.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_order_is_revived_beside_an_instance_that_does_not_know_how() {
-    distributed(async |app: &mut TestApp| {
-        let id = product(app, json!({})).await;
-        let (order, payment) = cancelled(app, 7, id).await;
-        // As it says so itself.
-        let old =
-            "INSERT INTO instances (id, redis_name, queue_name, seen_at) VALUES ('old', '', '', UTC_TIMESTAMP(3))";
-        app.stores.execute(old).await;
-        let callback = Callback::of(&payment, "succeeded");
-        callback.send(app).await.is_problem(503, "unavailable");
-        assert_eq!(standing(app, &order, &payment).await, stand("cancelled", "pending"));
-        let mut held = redis::cmd("HLEN");
-        held.arg(format!("seckill:{{{id}}}:buyers"));
-        assert_eq!(held.query_async::<i64>(&mut app.stores.redis().await).await.unwrap(), 1, "the gate was not asked");
-        app.stores.execute("DELETE FROM instances WHERE id = 'old'").await;
-        told(app, &callback).await.is(200);
-        assert_eq!(standing(app, &order, &payment).await, stand("paid", "succeeded"));
-        agree(app, id).await;
-    })
-    .await;
 }

@@ -26,6 +26,8 @@ mod external_users;
 mod fake_stripe;
 mod http;
 mod late_payments;
+mod late_payments_races;
+mod late_payments_recovery;
 mod listening;
 mod log_ins;
 mod operations;
