@@ -240,7 +240,7 @@ impl DbConn {
         }
         let due = changes.iter().filter(|change| change.to == PaymentStatus::RefundDue);
         let due: Vec<PaymentId> = due.map(|change| change.id).collect();
-        self.tell_of_payments(EventType::PaymentRefundDue, &due, at).await
+        self.tell_if_due(&due, PaymentStatus::RefundDue, at).await
     }
 
     /// Notes what became of a late payment. Its reference stays as it is.
@@ -250,7 +250,7 @@ impl DbConn {
         let set =
             (payments::status.eq(to), payments::pending_order.eq(None::<OrderId>), payments::updated_at.eq(at), asked);
         on_db!(conn, diesel::update(payments::table.filter(payments::id.eq(id))).set(set).execute(conn).await)?;
-        Ok(())
+        conn.tell_if_due(&[id], to, at).await
     }
 
     /// Notes the provider's own id of a payment of which nothing is decided yet, for itself.
@@ -273,8 +273,13 @@ impl DbConn {
         let asked = (payments::ask_at.eq(ask_at(to, at)), payments::asked.eq(0));
         let set = (payments::status.eq(to), payments::updated_at.eq(at), asked);
         on_db!(conn, diesel::update(paying).set(set).execute(conn).await)?;
+        conn.tell_if_due(&ids, to, at).await
+    }
+
+    /// Whoever brings payments somewhere calls this: money that must be given back is told.
+    async fn tell_if_due(&mut self, ids: &[PaymentId], to: PaymentStatus, at: Timestamp) -> DbResult<()> {
         match to {
-            PaymentStatus::RefundDue => conn.tell_of_payments(EventType::PaymentRefundDue, &ids, at).await,
+            PaymentStatus::RefundDue => self.tell_of_payments(EventType::PaymentRefundDue, ids, at).await,
             _ => Ok(()),
         }
     }

@@ -61,7 +61,7 @@ text_column!(PaymentStatus {
     PaymentStatus::Refunded => "refunded",
 });
 
-/// A try to pay an order.
+/// A try to pay an order. An event keeps it as JSON, which a later version reads: a field that is added has a default.
 #[derive(Debug, Clone, Queryable, Serialize, Deserialize)]
 pub struct Payment {
     /// Its id.

@@ -22,6 +22,11 @@ async fn rows(app: &TestApp) -> i64 {
     app.stores.number("SELECT COUNT(*) AS n FROM outbox").await
 }
 
+async fn payment_status(app: &TestApp, of: &Value) -> String {
+    let path = format!("/payments/{}", of["id"].as_str().unwrap());
+    app.client.get(&path, Some(&app.client.admin())).await.is(200)["status"].as_str().unwrap().to_owned()
+}
+
 async fn cancel(app: &TestApp, user: i64, order: &str) {
     let path = format!("/orders/{order}/cancel");
     app.client.call(Method::POST, &path, Some(&app.client.buyer(user)), None).await.is(200);
@@ -128,10 +133,7 @@ on_both_backends! {
         let receiver = Receiver::start().await;
         receiver.register(app, &["payment.refund_due", "order.cancelled"]).await;
         let id = product(app, json!({})).await;
-        // For an order that is dead, and of one that the merchant calls off.
-        let (dead, late) = begun(app, 7, id).await;
-        cancel(app, 7, &dead).await;
-        app.client.call(Method::POST, &format!("/admin/orders/{dead}/cancel"), Some(&app.client.admin()), None).await;
+        // Of another amount, and of an order that the merchant calls off.
         let (paid, payment) = begun(app, 8, id).await;
         Callback::of(&payment, "succeeded").send(app).await.is(200);
         let wrong = {
@@ -148,8 +150,37 @@ on_both_backends! {
             assert!(data.as_object_mut().unwrap().remove("sequence").unwrap().as_i64().unwrap() > 0);
             assert_eq!(data, app.client.get(&format!("/payments/{id}"), Some(&app.client.admin())).await.is(200));
         }
-        receiver.got("order.cancelled", 2).await;
-        drop(late);
+        receiver.got("order.cancelled", 1).await;
+    }
+
+    async fn a_late_payment_is_told_as_what_it_did(app) {
+        with_webhooks(app, &TRIES).await;
+        let receiver = Receiver::start().await;
+        receiver.register(app, &["order.cancelled", "order.paid", "payment.refund_due"]).await;
+        let id = product(app, json!({"stock": 2})).await;
+        let (revived, payment) = begun(app, 7, id).await;
+        let (lost, late) = begun(app, 8, id).await;
+        cancel(app, 7, &revived).await;
+        cancel(app, 8, &lost).await;
+        // One unit is left, and both pay.
+        order(app, 9, id).await;
+        eventually("the first is paid all the same", || async {
+            Callback::of(&payment, "succeeded").send(app).await;
+            app.client.order(7, &revived).await.body["status"] == "paid"
+        })
+        .await;
+        eventually("the second is due back", || async {
+            Callback::of(&late, "succeeded").send(app).await;
+            payment_status(app, &late).await == "refund_due"
+        })
+        .await;
+        let paid = receiver.got("order.paid", 1).await.remove(0);
+        assert_eq!(shown(paid.data()), app.client.order(7, &revived).await.is(200));
+        let cancelled = receiver.got("order.cancelled", 2).await;
+        let before = cancelled.iter().find(|got| got.data()["id"] == revived).unwrap();
+        assert_eq!((&before.data()["status"], &before.data()["paid_at"]), (&json!("cancelled"), &Value::Null));
+        assert!(before.data()["sequence"].as_i64() < paid.data()["sequence"].as_i64());
+        assert_eq!(receiver.got("payment.refund_due", 1).await[0].data()["id"], late["id"]);
     }
 
     async fn a_double_payment_is_told_as_due_back(app) {
