@@ -95,8 +95,8 @@ fn told_of(groups: &[PurchaseGroup], at: Timestamp) -> Option<NewEvents> {
     NewEvents::of_orders(EventType::OrderCreated, orders, at)
 }
 
-/// Three statements, however many products there are; one more if any of the orders must be paid in time, and one if somebody wants to
-/// be told of them.
+/// Three statements, however many products there are; one more if any of the orders must be paid in time, and one if somebody wants
+/// to be told of them.
 async fn sell_together(
     db: &mut DbConn,
     groups: Vec<PurchaseGroup>,
@@ -106,6 +106,9 @@ async fn sell_together(
 ) -> Result<(), Abort> {
     // First, while nobody waits for a row that this transaction has locked.
     db.insert_gaps(gaps_of(&groups)).await?;
+    if let Some(told) = told {
+        db.put_in_outbox(vec![told]).await?;
+    }
     let DbConn::MySql(conn) = db else {
         return Err(DbError::Unreachable("SQLite sells in one step".to_owned()).into());
     };
@@ -121,9 +124,6 @@ async fn sell_together(
     }
     if let Some(deadline) = deadline {
         db.insert_deadline(&deadline).await?;
-    }
-    if let Some(told) = told {
-        db.put_in_outbox(vec![told]).await?;
     }
     Ok(())
 }
