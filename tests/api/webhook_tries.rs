@@ -30,7 +30,7 @@ async fn happens(app: &TestApp) -> i64 {
 on_both_backends! {
     async fn what_is_not_taken_comes_again_as_configured_and_is_given_up_in_the_end(app) {
         with_webhooks(app, &[0, 1, 2]).await;
-        for (status, error) in [(500, "answered 500"), (301, "answered 301; redirects are not followed"), (404, "answered 404")] {
+        for (status, error) in [(500, "answered 500"), (307, "answered 307; redirects are not followed"), (404, "answered 404")] {
             let elsewhere = Receiver::start().await;
             let to = format!("location: {}\r\n", elsewhere.url());
             let receiver = Receiver::behaving(move |_, _| Behaviour::Answer(status, to.clone())).await;
@@ -241,14 +241,17 @@ on_both_backends! {
         happens(app).await;
         receiver.got("product.changed", 1).await;
         // What was registered while it was allowed is not believed when it is not.
+        let over_tls = url.replace("http:", "https:");
+        let other = app.client.post("/admin/webhooks", Some(&app.client.admin()), json!({"url": over_tls, "events": ["order.created"]})).await.is(201);
+        let before = receiver.connections();
         app.config.webhooks.allow_private = false;
         app.restart().await;
-        happens(app).await;
-        eventually("it has failed", || async { !deliveries(app, &registered, "&status=failed").await.is_empty() }).await;
-        let delivery = deliveries(app, &registered, "&status=failed").await.remove(0);
-        assert_eq!(delivery["last_error"], "its host has an address that is not public");
-        assert_eq!(receiver.all().len(), 1);
-        assert!(receiver.connections() <= 1, "nobody even connected");
+        order(app, 7, happens(app).await).await;
+        for (of, error) in [(&registered, "url: must begin with https://"), (&other, "its host has an address that is not public")] {
+            eventually("it has failed", || async { !deliveries(app, of, "&status=failed").await.is_empty() }).await;
+            assert_eq!(deliveries(app, of, "&status=failed").await[0]["last_error"], error);
+        }
+        assert_eq!((receiver.all().len(), receiver.connections()), (1, before), "nobody even connected");
     }
 }
 

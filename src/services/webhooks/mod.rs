@@ -72,7 +72,7 @@ impl Webhooks {
         let url = target::parse(&request.url, self.allow_private)?;
         target::check_name(&url, self.allow_private).await?;
         let events = request.events.unwrap_or_else(EventTypes::all);
-        let (secret, description) = (new_secret(), request.description);
+        let secret = new_secret();
         let shown = secret.clone();
         let made = self.db.transaction(move |conn| {
             Box::pin(async move {
@@ -81,9 +81,9 @@ impl Webhooks {
                 }
                 let now = conn.now().await?;
                 let endpoint = NewEndpoint {
-                    url: url.into(),
+                    url: request.url,
                     events: events.stored(),
-                    description,
+                    description: request.description,
                     active: true,
                     secret,
                     created_at: now,
@@ -123,22 +123,17 @@ impl Webhooks {
     /// Changes an endpoint.
     pub async fn patch(&self, by: Identity, id: EndpointId, request: PatchEndpoint) -> Result<EndpointView> {
         request.validate()?;
-        let url = match &request.url {
-            None => None,
-            Some(url) => {
-                let url = target::parse(url, self.allow_private)?;
-                target::check_name(&url, self.allow_private).await?;
-                Some(url.to_string())
-            }
-        };
+        if let Some(url) = &request.url {
+            target::check_name(&target::parse(url, self.allow_private)?, self.allow_private).await?;
+        }
         let changed = self.db.transaction(move |conn| {
             Box::pin(async move {
                 let before = conn.lock_endpoint(id).await?.ok_or(Error::WebhookNotFound)?;
                 let now = conn.now().await?;
                 // Whoever switches it on again, or leads it elsewhere, has done something about what was wrong.
-                let is_new_start = (request.active == Some(true) && !before.active) || url.is_some();
+                let is_new_start = (request.active == Some(true) && !before.active) || request.url.is_some();
                 let change = EndpointChange {
-                    url,
+                    url: request.url,
                     events: request.events.map(EventTypes::stored),
                     description: request.description,
                     active: request.active,

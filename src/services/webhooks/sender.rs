@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::exchange::{Answer, Client, Request, TIMEOUT};
 use super::payload::{Facts, event_name};
 use super::retries::Schedule;
+use super::target;
 use super::turn::{self, Done, Ended, Turn, Wishes};
 use crate::config::webhook_key;
 use crate::db::{ClaimedDelivery, Db, Endpoint};
@@ -199,14 +200,19 @@ impl Sender {
     /// Begins a try.
     fn begin(&self, ready: Ready) -> Sending {
         let Ready { delivery, body, lease, .. } = ready;
-        let (client, endpoint) = (self.client.clone(), self.endpoint.clone());
+        let (client, endpoint, allow_private) = (self.client.clone(), self.endpoint.clone(), self.common.allow_private);
         let id = event_name(delivery.event());
         let send = move || {
             let Some(endpoint) = endpoint else { return Answer::Failed("the endpoint is gone".to_owned()) };
+            // Again: what is allowed may have changed. And in the form that was checked, for who connects may read it otherwise.
+            let url = match target::parse(&endpoint.url, allow_private) {
+                Ok(url) => url.to_string(),
+                Err(problem) => return Answer::Failed(problem.to_string()),
+            };
             let now = Timestamp::now();
             let timestamp = (now.unix_ms() / 1000).to_string();
             match signature(&endpoint, now, (&id, &timestamp, &body)) {
-                Ok(signature) => client.send(&Request { url: endpoint.url.clone(), id, timestamp, signature, body }),
+                Ok(signature) => client.send(&Request { url, id, timestamp, signature, body }),
                 Err(problem) => Answer::Failed(format!("its secret in the table: {problem}")),
             }
         };
