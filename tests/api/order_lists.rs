@@ -54,7 +54,7 @@ pub async fn note_all(stores: &Stores) {
         .await;
 }
 
-pub async fn page(client: &Client, query: &str) -> Value {
+async fn page(client: &Client, query: &str) -> Value {
     client.get(&format!("/admin/orders?{query}"), Some(&client.admin())).await.is(200)
 }
 
