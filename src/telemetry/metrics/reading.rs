@@ -117,7 +117,7 @@ impl Readings {
             ),
             webhook_oldest_due_seconds: reading(
                 "seckill_webhook_oldest_due_seconds",
-                "How long the oldest webhook is due that nobody is sending",
+                "How long the oldest webhook is due that is not being sent",
             ),
             webhook_deliveries_due: reading(
                 "seckill_webhook_deliveries_due",
