@@ -129,17 +129,24 @@ async fn an_order_is_looked_for_at_one_gate_over_another_connection_than_purchas
         assert!(!clicks.is_empty() && !clicks.contains(&connection(asked[0])), "{clicks:?} {asked:?}");
 
         // All who ask for what they hold everywhere are answered together, and by those gates alone that have something in flight.
-        swept(app).await;
-        let monitor = Monitor::start(&app.config.redis).await;
-        let lists = (1..=60)
-            .map(|user| app.client.request(reqwest::Method::GET, "/orders").bearer_auth(app.client.buyer(user)));
-        let replies = join_all(lists.map(|list| app.client.send(list))).await;
-        assert!(replies.iter().all(|reply| reply.status == 200));
-        let seen = monitor.end(app).await;
-        let asked = seen.iter().filter(|line| line.contains(":buyers") && line.contains("\"60\"")).count();
+        // On a machine so slow that the last sweep is too long ago all gates are asked, which is right as well: then once more.
+        let mut asked = 0;
+        for _ in 0..5 {
+            swept(app).await;
+            let monitor = Monitor::start(&app.config.redis).await;
+            let lists = (1..=60)
+                .map(|user| app.client.request(reqwest::Method::GET, "/orders").bearer_auth(app.client.buyer(user)));
+            let replies = join_all(lists.map(|list| app.client.send(list))).await;
+            assert!(replies.iter().all(|reply| reply.status == 200));
+            let seen = monitor.end(app).await;
+            asked = seen.iter().filter(|line| line.contains(":buyers") && line.contains("\"60\"")).count();
+            let looks = seen.iter().filter(|line| line.contains(":buyers") && line.contains("HMGET")).count();
+            assert!(looks <= 12 * asked, "{looks} looks for 60 users at {asked} gates");
+            if asked == 1 {
+                break;
+            }
+        }
         assert_eq!(asked, 1, "one gate of twenty");
-        let looks = seen.iter().filter(|line| line.contains(":buyers") && line.contains("HMGET")).count();
-        assert!(looks <= 12, "{looks} looks for 60 users");
     })
     .await;
 }
