@@ -9,6 +9,7 @@ mod catalog;
 mod checkout;
 mod deployment;
 mod health;
+mod http_client;
 mod known_products;
 mod merchant;
 mod orders;

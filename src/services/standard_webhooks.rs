@@ -16,6 +16,16 @@ const TOLERANCE: Duration = Duration::from_secs(300);
 /// Longer ids of callbacks are refused: they are kept.
 const MAX_ID: usize = 255;
 
+/// When a callback was sent, as its seconds since 1970 say.
+pub(in crate::services) fn sent_at(seconds: &str) -> Option<Timestamp> {
+    seconds.parse::<i64>().ok()?.checked_mul(1000).and_then(Timestamp::from_unix_ms)
+}
+
+/// Whether that is near enough to be believed.
+pub(in crate::services) fn is_near(sent: Timestamp, now: Timestamp) -> bool {
+    now.since(sent) <= TOLERANCE && sent.since(now) <= TOLERANCE
+}
+
 /// A key that signs.
 pub(in crate::services) struct WebhookKey(Hmac<Sha256>);
 
@@ -48,10 +58,9 @@ impl WebhookKey {
             return Err(Error::InvalidSignature("webhook-id: must be 1 to 255 visible ASCII characters"));
         }
         let timestamp = find("webhook-timestamp", "webhook-timestamp: is missing")?;
-        let sent = timestamp.parse::<i64>().ok().and_then(|seconds| seconds.checked_mul(1000));
-        let sent = sent.and_then(Timestamp::from_unix_ms);
-        let sent = sent.ok_or(Error::InvalidSignature("webhook-timestamp: must be seconds since 1970"))?;
-        if now.since(sent) > TOLERANCE || sent.since(now) > TOLERANCE {
+        let sent =
+            sent_at(timestamp).ok_or(Error::InvalidSignature("webhook-timestamp: must be seconds since 1970"))?;
+        if !is_near(sent, now) {
             return Err(Error::InvalidSignature("webhook-timestamp: is more than five minutes off"));
         }
         let signatures = find("webhook-signature", "webhook-signature: is missing")?;

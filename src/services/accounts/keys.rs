@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::jwt::SignedToken;
 use super::signature::{SigningKey, VerifyingKey};
+use crate::services::http_client::http_client;
 
 /// A set is read again after this.
 const REREAD_FILE: Duration = Duration::from_secs(2);
@@ -146,7 +147,9 @@ impl Keys {
                     .map_err(|problem| format!("auth.external.jwks_file: {}: {problem}", path.display()))?;
                 (KeySet { version: 1, keys: Arc::new(read) }, None)
             }
-            KeySource::Address(_) => (KeySet::default(), Some(http_client())),
+            KeySource::Address(_) => {
+                (KeySet::default(), Some(http_client(FETCH_TIMEOUT).max_idle_connections(0).build().into()))
+            }
         };
         let version = AtomicU64::new(set.version);
         Ok(Self { source, version, set: watch::Sender::new((set, None)), wanted: Notify::new(), http })
@@ -275,22 +278,6 @@ fn read_file(path: &std::path::Path) -> Result<Vec<u8>, String> {
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut json).map_err(|error| error.to_string())?;
     if json.len() > MAX_BYTES { Err(format!("is larger than {MAX_BYTES} bytes")) } else { Ok(json) }
-}
-
-/// Follows no redirect: whoever answers there is who was configured. Proxies of the environment are used.
-fn http_client() -> ureq::Agent {
-    // The certificates that this machine trusts, a shop's own included.
-    let tls = ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build();
-    ureq::Agent::config_builder()
-        .tls_config(tls)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
-        .timeout_global(Some(FETCH_TIMEOUT))
-        .max_idle_connections(0)
-        .user_agent(concat!("seckill/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into()
 }
 
 fn fetch(http: &ureq::Agent, url: &str) -> Result<Vec<u8>, String> {

@@ -11,9 +11,9 @@ use backon::{BackoffBuilder, ConstantBuilder};
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::GRACE;
 use super::callbacks::Callbacks;
-use super::providers::{Asked, Finding, PaymentProvider, Problem};
+use super::providers::{Asked, Finding, PaymentProvider};
+use super::{GRACE, note_spent};
 use crate::db::{Db, DueQuestion};
 use crate::error::{Error, Result};
 use crate::model::{OrderStatus, Payment, PaymentStatus, Timestamp};
@@ -98,7 +98,7 @@ impl FollowUp {
 
     async fn ask(&self, provider: &PaymentProvider, question: DueQuestion) -> Result<()> {
         let DueQuestion { payment, ask_at, asked } = question;
-        let (id, spent) = (payment.id, payment.spent_tries);
+        let id = payment.id;
         let claim = self.db.transaction(move |conn| {
             Box::pin(async move {
                 let now = conn.now().await?;
@@ -111,9 +111,7 @@ impl FollowUp {
             Ok(Finding::Told(callback)) => self.callbacks.settle(callback).await,
             Ok(Finding::Open | Finding::UnderWay) => Ok(()),
             Err(problem) => {
-                if let Problem::Spent(_) = problem {
-                    self.db.transaction(move |conn| Box::pin(async move { conn.spend_try(id, spent).await })).await?;
-                }
+                note_spent(&self.db, &payment, &problem).await?;
                 Err(problem.into())
             }
         }

@@ -113,10 +113,9 @@ impl Payments {
         let (order, name) = (Arc::new(order), provider.name());
         let last = order.expires_at.map(|expires_at| expires_at.before(GRACE));
         let (begin_for, begin_at) = (order.clone(), self.provider.clone());
-        let begun = self.db.transaction(move |conn| {
-            let (order, provider) = (begin_for.clone(), begin_at.clone());
-            Box::pin(async move { begin(conn, provider.as_deref(), &order, last).await })
-        });
+        let begun = self
+            .db
+            .transaction(move |conn| Box::pin(async move { begin(conn, begin_at.as_deref(), &begin_for, last).await }));
         let (payment, is_new) = begun.await?;
         if is_new {
             self.metrics.payments.came_to(name.as_str(), payment.status.as_str());
@@ -136,15 +135,13 @@ impl Payments {
         if payment.redirect_url.is_some() {
             return Ok(payment);
         }
-        let (id, spent) = (payment.id, payment.spent_tries);
+        let id = payment.id;
         let (price_cents, units) = (order.price_cents, order.quantity.get());
         let item = Item { name: &order.product_name, price_cents, units, currency: order.currency };
         let opened = match stripe.open_checkout(&payment, &item, last).await {
             Ok(opened) => opened,
             Err(problem) => {
-                if let Problem::Spent(_) = problem {
-                    self.db.transaction(move |conn| Box::pin(async move { conn.spend_try(id, spent).await })).await?;
-                }
+                note_spent(&self.db, &payment, &problem).await?;
                 if let Some(untold) = NOT_OPENED.now() {
                     tracing::warn!(payment.id = %id, %problem, untold, "The provider opens no checkout: the buyer is told to come again");
                 }
@@ -152,9 +149,8 @@ impl Payments {
             }
         };
         let noted = self.db.transaction(move |conn| {
-            let (checkout, url) = (opened.id.clone(), opened.url.clone());
             Box::pin(async move {
-                conn.note_checkout(id, &checkout, &url).await?;
+                conn.note_checkout(id, &opened.id, &opened.url).await?;
                 Ok::<_, Error>(conn.find_payment(id).await?)
             })
         });
@@ -235,6 +231,13 @@ impl Payments {
             provider.filter(|_| is_pending).and_then(|provider| provider.redirect_url(&payment, currency));
         PaymentView::of(payment, currency, redirect_url)
     }
+}
+
+/// After an answer that the provider would repeat for ever, the next request about this payment is another one.
+async fn note_spent(db: &Db, payment: &Payment, problem: &Problem) -> Result<()> {
+    let Problem::Spent(_) = problem else { return Ok(()) };
+    let (id, spent) = (payment.id, payment.spent_tries);
+    Ok(db.transaction(move |conn| Box::pin(async move { conn.spend_try(id, spent).await })).await?)
 }
 
 /// In a transaction: the pending payment of an order, or a new one, which must begin before `last`. True: it is new.

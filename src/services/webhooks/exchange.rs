@@ -16,6 +16,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use super::retries;
 use super::target::may_connect;
 use crate::model::Timestamp;
+use crate::services::http_client::http_client;
 
 /// For all of it: finding the address, connecting, sending, and reading the answer to its end.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
@@ -110,15 +111,7 @@ pub(super) struct Client(ureq::Agent);
 
 impl Client {
     pub(super) fn new(allow_private: bool, connections: usize) -> Self {
-        // The certificates that this machine trusts.
-        let tls = ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build();
-        let config = ureq::Agent::config_builder()
-            .tls_config(tls)
-            // Whoever answers may not send us elsewhere.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .timeout_global(Some(TIMEOUT))
+        let config = http_client(TIMEOUT)
             .timeout_resolve(Some(RESOLVE_TIMEOUT))
             .max_idle_connections(connections)
             .max_idle_connections_per_host(connections)
@@ -126,7 +119,6 @@ impl Client {
             .max_response_header_size(MAX_HEADER_BYTES)
             // Its own connection would be to an address that nobody has checked.
             .proxy(None)
-            .user_agent(concat!("seckill/", env!("CARGO_PKG_VERSION")))
             .build();
         Self(ureq::Agent::with_parts(config, DefaultConnector::default(), CheckedResolver { allow_private }))
     }

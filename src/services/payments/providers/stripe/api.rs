@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::error::Error;
+use crate::services::http_client::http_client;
 
 /// One request, from the connection to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,18 +78,8 @@ pub(super) struct Api {
 
 impl Api {
     pub(super) fn new(base: &str, secret_key: &SecretString) -> Self {
-        // The certificates that this machine trusts. Proxies of the environment are used.
-        let tls = ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build();
-        let http = ureq::Agent::config_builder()
-            .tls_config(tls)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .timeout_global(Some(TIMEOUT))
-            .max_idle_connections(MAX_REQUESTS)
-            .max_idle_connections_per_host(MAX_REQUESTS)
-            .user_agent(concat!("seckill/", env!("CARGO_PKG_VERSION")))
-            .build();
+        let http =
+            http_client(TIMEOUT).max_idle_connections(MAX_REQUESTS).max_idle_connections_per_host(MAX_REQUESTS).build();
         let login = STANDARD.encode(format!("{}:", secret_key.expose_secret()));
         let authorization = format!("Basic {login}").into();
         Self { http: http.into(), base: base.into(), authorization, turns: Arc::new(Semaphore::new(MAX_REQUESTS)) }

@@ -1,16 +1,12 @@
 //! Signatures of Stripe's callbacks: `Stripe-Signature: t=SECONDS,v1=HEX`, an HMAC-SHA256 over time and body.
 
-use std::time::Duration;
-
 use hmac::{Hmac, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
 use crate::error::{Error, Result};
 use crate::model::Timestamp;
-
-/// A callback may be this old, or this far ahead. Each repeat is signed anew.
-const TOLERANCE: Duration = Duration::from_secs(300);
+use crate::services::standard_webhooks::{is_near, sent_at};
 
 /// The key of a webhook endpoint at Stripe.
 pub(super) struct EndpointKey(Hmac<Sha256>);
@@ -27,10 +23,8 @@ impl EndpointKey {
         let parts = || header.split(',').filter_map(|part| part.trim().split_once('='));
         let time = parts().find(|(name, _)| *name == "t").map(|(_, time)| time);
         let time = time.ok_or(Error::InvalidSignature("stripe-signature: has no t"))?;
-        let sent = time.parse::<i64>().ok().and_then(|seconds| seconds.checked_mul(1000));
-        let sent = sent.and_then(Timestamp::from_unix_ms);
-        let sent = sent.ok_or(Error::InvalidSignature("stripe-signature: t must be seconds since 1970"))?;
-        if now.since(sent) > TOLERANCE || sent.since(now) > TOLERANCE {
+        let sent = sent_at(time).ok_or(Error::InvalidSignature("stripe-signature: t must be seconds since 1970"))?;
+        if !is_near(sent, now) {
             return Err(Error::InvalidSignature("stripe-signature: t is more than five minutes off"));
         }
         let over = self.0.clone().chain_update(time).chain_update(".").chain_update(body);
