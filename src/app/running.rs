@@ -16,9 +16,10 @@ use crate::model::Timestamp;
 use crate::queue::OrderQueue;
 use crate::services::{
     Accounts, AdminLog, Authenticator, Checkout, DeadLetterDesk, Deployment, EventExpiry, Expiry, Exports, Gates,
-    Health, Holdings, KeyExpiry, KnownProducts, LookupFiller, OpenGate, OrderChanges, OrderList, OrderWriter, Orders,
-    PasswordHasher, PaymentTasks, Payments, ProductCommands, ProductQueries, Rebuilder, Reconciler, Replay, Revivals,
-    Summaries, Sweeper, Tokens, UnfinishedSales, WebhookDispatcher, WebhookFanOut, WebhookPurge, Webhooks,
+    Health, Holdings, KeyExpiry, KnownProducts, LiveFigures, LookupFiller, OpenGate, OrderChanges, OrderEvents,
+    OrderList, OrderWriter, Orders, PasswordHasher, PaymentTasks, Payments, ProductCommands, ProductEvents,
+    ProductQueries, Rebuilder, Reconciler, Replay, Revivals, ShopSettings, Summaries, Sweeper, Tokens, UnfinishedSales,
+    WebhookDispatcher, WebhookFanOut, WebhookPurge, Webhooks,
 };
 use crate::telemetry::Metrics;
 use tokio::sync::Notify;
@@ -30,6 +31,7 @@ pub struct RunningApp {
     clients: Clients,
     background: Background,
     health: Arc<Health>,
+    events: LiveEvents,
     /// How long a stop goes on serving after `/readyz` has said so.
     drain: Duration,
     new_admin: Option<config::Admin>,
@@ -84,6 +86,9 @@ impl RunningApp {
         let order_list = OrderList::new(db.clone(), orders.clone(), payments.clone(), &config.auth, currency);
         let order_list = Arc::new(order_list);
         let dead_letters = DeadLetterDesk::new(db.clone(), queue.clone(), Replay::new(db.clone(), gate.clone()));
+        let events = LiveEvents::start(&config, &products, &orders, &background);
+        let (live, settings) = (events.figures(&metrics), ShopSettings::new(&config));
+        let (product_events, order_events) = (events.products.clone(), events.orders.clone());
         let (trusted_proxies, ready) = (config.server.trusted_proxies.clone(), health.clone());
         let state = AppState {
             accounts,
@@ -99,6 +104,10 @@ impl RunningApp {
             dead_letters,
             summaries: Summaries::new(clients.db.clone(), clients.gate.clone(), currency),
             webhooks,
+            product_events,
+            order_events,
+            live,
+            settings,
             reconciler,
             health,
             metrics,
@@ -108,7 +117,7 @@ impl RunningApp {
         let server = server::serve(&config, state, checkout, &background)?;
         payments.serves_at(server.address);
         let drain = Duration::from_secs(config.server.drain_seconds.into());
-        Ok(Self { server, clients, background, health: ready, drain, new_admin })
+        Ok(Self { server, clients, background, health: ready, events, drain, new_admin })
     }
 
     /// Where HTTP is served.
@@ -140,6 +149,8 @@ impl RunningApp {
         }
         tracing::info!("Stopping");
         self.background.supervisor.stopping();
+        // They would listen for ever.
+        self.events.end();
         self.server.handle.stop(true).await;
         // Ends the workers, and with them their batchers.
         let _ = self.server.serving.await;
@@ -215,6 +226,32 @@ async fn open_webhooks(
     background.keep("webhook-fan-out", &fan_out, |fan_out, stop| async move { fan_out.run(stop).await });
     background.keep("webhook-purge", &purge, |purge, stop| async move { purge.run(stop).await });
     Ok(webhooks)
+}
+
+/// Who is told live what happens.
+struct LiveEvents {
+    products: Arc<ProductEvents>,
+    orders: Arc<OrderEvents>,
+}
+
+impl LiveEvents {
+    fn start(config: &Config, products: &Arc<ProductQueries>, orders: &Arc<Orders>, background: &Background) -> Self {
+        let products = Arc::new(ProductEvents::new(products.clone(), config.limits.listeners));
+        let orders = Arc::new(OrderEvents::new(orders.clone(), config.limits.listeners));
+        background.keep("product-events", &products, |events, stop| async move { events.run(stop).await });
+        background.keep("order-events", &orders, |events, stop| async move { events.run(stop).await });
+        Self { products, orders }
+    }
+
+    fn figures(&self, metrics: &Arc<Metrics>) -> LiveFigures {
+        LiveFigures::new(metrics.clone(), self.products.clone(), self.orders.clone(), Timestamp::now())
+    }
+
+    /// Lets go of what it holds, too: tasks end when nobody asks them any more.
+    fn end(self) {
+        self.products.end();
+        self.orders.end();
+    }
 }
 
 /// What writes orders, and opens and repairs gates.

@@ -25,6 +25,7 @@ mod deadlines;
 mod demo;
 mod generator;
 mod ledger;
+mod listeners;
 mod log_ins;
 mod measures;
 mod own_stores;
@@ -37,6 +38,7 @@ mod scaling;
 mod server;
 mod servers;
 mod target;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -94,6 +96,13 @@ pub struct BenchArgs {
     /// are back. Takes minutes.
     #[arg(long, conflicts_with_all = ["against", "url", "stock", "connections", "rounds", "scaling"])]
     deadlines: bool,
+    /// Measure what it costs a sale that one endpoint is told of each order. Takes minutes.
+    #[arg(long, conflicts_with_all = ["against", "url", "stock", "connections", "rounds", "scaling", "deadlines"])]
+    webhooks: bool,
+    /// Measure what it costs a sale that so many listen to its live events. Each takes a file descriptor of both processes.
+    #[arg(long, value_name = "LISTENERS", conflicts_with_all = ["against", "url", "stock", "connections", "rounds", "scaling", "deadlines", "webhooks"],
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    listeners: Option<u32>,
     /// Folder for report.json, report.md and its pictures.
     #[arg(long, default_value = "target/bench")]
     output: PathBuf,
@@ -137,6 +146,12 @@ async fn measure(config: Config, file: Option<PathBuf>, args: BenchArgs) -> Resu
     }
     if args.deadlines {
         return deadlines::run(&config, file.as_deref()).await;
+    }
+    if args.webhooks {
+        return webhooks::run(&config, file.as_deref()).await;
+    }
+    if let Some(listeners) = args.listeners {
+        return listeners::run(&config, file.as_deref(), listeners as usize).await;
     }
     match &args.against {
         Some(other) => compare::run(config, file, other, &args).await,

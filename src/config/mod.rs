@@ -10,5 +10,5 @@ pub use self::checks::{ConfigError, check_jwt_secret, check_password};
 pub use self::payments::{CheckoutUrl, webhook_key};
 pub use self::schema::{
     Admin, Auth, Backend, Config, Embedded, External, Late, Limits, Log, LogFormat, MySql, OWN_ISSUER, Payments,
-    Provider, RabbitMq, Redis, Registration, Server, Users, Webhooks,
+    Provider, RabbitMq, Redis, Registration, Server, Shop, Users, Webhooks,
 };

@@ -206,14 +206,20 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one address; 0 is no limit.
     pub connections_per_address: usize,
+    /// Those who listen to events of products, and as many of orders.
+    pub listeners: usize,
 }
 
 /// `shop`: whose sales these are.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shop {
+    /// What it is called, on its pages.
+    pub name: String,
     /// Of new products that name none.
     pub currency: Currency,
+    /// In which the merchant's console shows and takes times, by its name in the IANA database.
+    pub time_zone: String,
 }
 
 /// `orders`: what becomes of them.

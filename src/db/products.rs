@@ -115,6 +115,15 @@ impl DbConn {
         one(PRODUCTS, found)
     }
 
+    /// Those of these products that there are.
+    pub async fn find_products(&mut self, ids: &[ProductId]) -> DbResult<Vec<Product>> {
+        let conn = self;
+        let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
+        let query = products::table.select(product_columns()).filter(products::id.eq_any(ids));
+        let found: Vec<Row<i64, Product>> = on_db!(conn, query.load(conn).await)?;
+        Ok(readable(PRODUCTS, found).rows)
+    }
+
     /// Products with a smaller id than `before`, newest first; `state` looks at the window only.
     pub async fn list_products(
         &mut self,

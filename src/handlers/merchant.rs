@@ -3,10 +3,11 @@
 use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::extract::body::UnreadBody;
-use super::extract::{Admin, Params, PathId};
+use super::extract::{Admin, ClientAddress, Params, PathId};
 use super::products::{PageParams, page_cursor, page_limit};
 use super::state::AppState;
 use crate::error::{Error, Result};
@@ -58,6 +59,33 @@ pub(super) async fn export(
         })
     });
     Ok(reply.streaming(pieces))
+}
+
+/// What this instance does, for one who watches.
+pub(super) async fn live(_: Admin, state: web::Data<AppState>) -> HttpResponse {
+    state.health.measure(&state.metrics);
+    HttpResponse::Ok().json(state.live.at(state.products.now()))
+}
+
+/// How a request of the asker's browser looks from here, behind whatever stands in between.
+pub(super) async fn check(
+    _: Admin,
+    ClientAddress(client): ClientAddress,
+    request: HttpRequest,
+    state: web::Data<AppState>,
+) -> HttpResponse {
+    let peer = request.peer_addr().map(|peer| peer.ip().to_canonical());
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    HttpResponse::Ok().json(json!({
+        "client_address": client,
+        "peer_address": peer,
+        "via_proxy": peer != Some(client),
+        "forwarded_for": header("x-forwarded-for"),
+        "scheme": header("x-forwarded-proto"),
+        "host": header("host"),
+        "http_version": format!("{:?}", request.version()),
+        "server_time": state.products.now(),
+    }))
 }
 
 pub(super) async fn dead_letters(

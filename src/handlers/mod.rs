@@ -1,16 +1,19 @@
 //! HTTP: extract, one service call, reply. No SQL, Redis or AMQP.
 
 mod accounts;
+mod events;
 mod extract;
 mod health;
 mod merchant;
 mod middleware;
 mod orders;
+mod pages;
 mod payments;
 mod problem;
 mod products;
 mod purchases;
 mod routes;
+mod shop;
 mod state;
 mod test_payments;
 mod webhooks;

@@ -7,7 +7,9 @@ use actix_web::{Handler, HttpRequest, HttpResponse, Resource, ResponseError, Sco
 
 use super::extract::body::BODY_MAX_BYTES;
 use super::middleware::request_id::Route;
-use super::{accounts, health, merchant, orders, payments, products, purchases, test_payments, webhooks};
+use super::{
+    accounts, events, health, merchant, orders, pages, payments, products, purchases, shop, test_payments, webhooks,
+};
 use crate::error::{Error, Result};
 
 /// Adds every path of the API.
@@ -34,6 +36,9 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(Path::new("/products/{id}/restock").on(Method::POST, products::restock).resource())
         .service(Path::new("/orders").on(Method::GET, orders::list).resource())
         .service(Path::new("/orders/{id}").on(Method::GET, orders::get).resource())
+        .service(Path::new("/orders/{id}/events").on(Method::GET, events::of_order).resource())
+        .service(Path::new("/events").on(Method::GET, events::of_products).resource())
+        .service(Path::new("/time").on(Method::GET, shop::time).resource())
         .service(Path::new("/orders/{id}/cancel").on(Method::POST, orders::cancel).resource())
         .service(
             Path::new("/orders/{id}/payments")
@@ -60,12 +65,26 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(Path::new("/admin/dead-letters").on(Method::GET, merchant::dead_letters).resource())
         .service(Path::new("/admin/dead-letters/{id}/replay").on(Method::POST, merchant::replay).resource())
         .service(Path::new("/admin/dead-letters/{id}").on(Method::DELETE, merchant::delete_dead_letter).resource())
+        .service(Path::new("/admin/live").on(Method::GET, merchant::live).resource())
+        .service(Path::new("/admin/check").on(Method::GET, merchant::check).resource())
         .service(Path::new("/admin/log").on(Method::GET, products::log).resource())
         .configure(webhook_routes)
+        .configure(page_routes)
         .service(Path::new("/metrics").on(Method::GET, health::metrics).resource())
         .service(Path::new("/healthz").on(Method::GET, health::alive).resource())
         .service(Path::new("/readyz").on(Method::GET, health::ready).resource())
         .default_service(web::to(nowhere));
+}
+
+fn page_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(Path::new("/").on(Method::GET, pages::front_door).resource())
+        .service(Path::new("/assets/{hash}/{path:.*}").on(Method::GET, pages::asset).resource())
+        .service(Path::new("/shop/settings").on(Method::GET, shop::settings).resource())
+        .service(Path::new("/shop").on(Method::GET, pages::shop).resource())
+        .service(Path::new("/shop/{rest:.*}").on(Method::GET, pages::shop).resource())
+        .service(Path::new("/console").on(Method::GET, pages::console).resource())
+        .service(Path::new("/console/{rest:.*}").on(Method::GET, pages::console).resource());
 }
 
 fn webhook_routes(config: &mut web::ServiceConfig) {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::model::TrustedProxies;
 use crate::services::{
-    Accounts, AdminLog, Authenticator, DeadLetterDesk, Exports, Health, OrderChanges, OrderList, Orders, Payments,
-    ProductCommands, ProductQueries, Reconciler, Summaries, Webhooks,
+    Accounts, AdminLog, Authenticator, DeadLetterDesk, Exports, Health, LiveFigures, OrderChanges, OrderEvents,
+    OrderList, Orders, Payments, ProductCommands, ProductEvents, ProductQueries, Reconciler, ShopSettings, Summaries,
+    Webhooks,
 };
 use crate::telemetry::Metrics;
 
@@ -37,6 +38,14 @@ pub struct AppState {
     pub summaries: Summaries,
     /// Where the shop is told what happens.
     pub webhooks: Arc<Webhooks>,
+    /// What is left of products, live.
+    pub product_events: Arc<ProductEvents>,
+    /// What becomes of an order, live.
+    pub order_events: Arc<OrderEvents>,
+    /// What this instance does.
+    pub live: LiveFigures,
+    /// What everybody may know of the configuration.
+    pub settings: ShopSettings,
     /// Whether the stores agree about a product.
     pub reconciler: Arc<Reconciler>,
     /// Whether this instance can sell.

@@ -1,13 +1,14 @@
 //! The rules of the sale, a folder a domain. Knows no HTTP, no SQL, no Redis and no AMQP: only `db`, `stock` and `queue`.
 //!
 //! Domains build on each other in this order: accounts, the log of changes, deployment and the known products; orders; payments;
-//! recovery; checkout and catalog; webhooks, which show what all of them do. Signatures of webhooks know nobody.
+//! recovery; checkout and catalog; webhooks and live events, which show what all of them do. Signatures of webhooks know nobody.
 
 mod accounts;
 mod admin_log;
 mod catalog;
 mod checkout;
 mod deployment;
+mod events;
 mod health;
 mod http_client;
 mod known_products;
@@ -16,6 +17,7 @@ mod orders;
 mod page;
 mod payments;
 mod recovery;
+mod shop;
 mod standard_webhooks;
 mod webhooks;
 
@@ -30,11 +32,12 @@ pub use catalog::{
 };
 pub use checkout::{Accepted, Checkout, PurchaseBatcher};
 pub use deployment::Deployment;
+pub use events::{Listener, OrderEvents, ProductEvents};
 pub use health::{Check, Checks, Health};
 pub use known_products::KnownProducts;
 pub use merchant::{
-    DeadLetterDesk, DeadLetterPage, Export, Exports, MerchantOrder, OrderFilter, OrderList, OrderQuery, ReplayedLetter,
-    Summaries, Summary,
+    DeadLetterDesk, DeadLetterPage, Export, Exports, Live, LiveFigures, MerchantOrder, OrderFilter, OrderList,
+    OrderQuery, ReplayedLetter, Summaries, Summary,
 };
 pub use orders::{
     Cancellation, Change, Changed, Expiry, Holdings, LookupFiller, MadeChange, MarkPaid, OrderChanges, OrderView,
@@ -46,6 +49,7 @@ pub use payments::{
     TestOutcome, TestPage,
 };
 pub use recovery::{Audit, Gates, Rebuilder, Reconciler, Replay, Sweeper};
+pub use shop::ShopSettings;
 pub use webhooks::{
     CreateEndpoint, DeliveryView, EndpointView, PatchEndpoint, WebhookDispatcher, WebhookFanOut, WebhookPurge, Webhooks,
 };

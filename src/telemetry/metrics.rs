@@ -11,11 +11,13 @@ mod registered;
 mod webhooks;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use prometheus::core::Collector;
+use prometheus::proto::Metric;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -235,6 +237,17 @@ impl Metrics {
             "sold_out" => self.sold_out.inc(),
             outcome => self.purchases.with_label_values(&[outcome]).inc(),
         }
+    }
+
+    /// Clicks by what they were answered.
+    pub fn clicks(&self) -> BTreeMap<String, u64> {
+        let families = self.purchases.collect();
+        let clicks = families.iter().flat_map(|family| family.get_metric());
+        let click = |metric: &Metric| {
+            let outcome = metric.get_label().first().map(|label| label.value().to_owned());
+            (outcome.unwrap_or_default(), metric.get_counter().get_value() as u64)
+        };
+        clicks.map(click).collect()
     }
 
     /// Notes what runs.

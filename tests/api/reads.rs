@@ -6,54 +6,15 @@ use deadpool_redis::redis;
 use diesel_async::{AsyncConnection, AsyncMysqlConnection, SimpleAsyncConnection};
 use futures_util::future::join_all;
 use seckill::app::RunningApp;
-use seckill::config::{self, Backend};
+use seckill::config::Backend;
 use seckill::model::{OrderId, Timestamp};
 use secrecy::ExposeSecret;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 
 use crate::app::TestApp;
 use crate::client::Client;
+use crate::monitor::Monitor;
 use crate::on_both_backends;
 use crate::support::{eventually, eventually_within};
-
-/// The commands that Redis was sent in this test's database, each with the address of its connection.
-struct Monitor(tokio::task::JoinHandle<Vec<String>>);
-
-impl Monitor {
-    async fn start(settings: &config::Redis) -> Self {
-        let connection = TcpStream::connect(&settings.addr).await.unwrap();
-        let (reader, mut writer) = connection.into_split();
-        let mut lines = BufReader::new(reader).lines();
-        let password = settings.password.expose_secret();
-        if !password.is_empty() {
-            writer.write_all(format!("AUTH {password}\r\n").as_bytes()).await.unwrap();
-            lines.next_line().await.unwrap();
-        }
-        writer.write_all(b"MONITOR\r\n").await.unwrap();
-        assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("+OK"));
-        let of_this_test = format!(" [{} ", settings.db);
-        Self(tokio::spawn(async move {
-            // Kept open until the end.
-            let _writer = writer;
-            let mut seen = Vec::new();
-            while let Ok(Some(line)) = lines.next_line().await {
-                if line.contains("end of this look") {
-                    break;
-                }
-                if line.contains(&of_this_test) {
-                    seen.push(line);
-                }
-            }
-            seen
-        }))
-    }
-
-    async fn end(self, app: &TestApp) -> Vec<String> {
-        redis::cmd("ECHO").arg("end of this look").query_async::<()>(&mut app.stores.redis().await).await.unwrap();
-        self.0.await.unwrap()
-    }
-}
 
 /// Puts a purchase into a gate that nobody has published.
 async fn reserve_unpublished(app: &TestApp, product: i64, user: i64, age: Duration) -> String {

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::{ProductId, Timestamp};
 
 /// `remaining` may be 200 ms old; reading takes some of that.
-const LIFETIME: Duration = Duration::from_millis(100);
+pub(super) const LIFETIME: Duration = Duration::from_millis(100);
 /// All pages together, in bytes: a page of a hundred long descriptions has two million.
 const MAX_BYTES: u64 = 32 << 20;
 /// What an entry takes beside its page.

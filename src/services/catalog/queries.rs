@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
+use moka::future::Cache;
+
 use super::page_cache::{self, PageCache, RenderedPage, Timed};
 use super::requests::SaleFilter;
 use super::view::ProductView;
 use crate::db::{self, Db};
 use crate::error::{Error, Result};
-use crate::model::{Currency, Product, ProductId, SaleState};
+use crate::model::{Currency, Product, ProductId, SaleState, Timestamp};
 use crate::services::known_products::KnownProducts;
 use crate::services::page::Page;
 use crate::stock::StockGate;
+
+/// Products that were just looked at and are kept, at most.
+const MAX_SEEN: u64 = 10_000;
 
 /// Looks at products.
 pub struct ProductQueries {
@@ -18,6 +23,7 @@ pub struct ProductQueries {
     gate: Arc<StockGate>,
     known: Arc<KnownProducts>,
     page_cache: PageCache,
+    seen: Cache<ProductId, Arc<ProductView>>,
     /// Of products from before they had a currency of their own.
     currency: Currency,
 }
@@ -25,7 +31,8 @@ pub struct ProductQueries {
 impl ProductQueries {
     /// Reads `db`, and asks `gate` what remains.
     pub fn new(db: Db, gate: Arc<StockGate>, known: Arc<KnownProducts>, currency: Currency) -> Self {
-        Self { db, gate, known, page_cache: PageCache::new(), currency }
+        let seen = Cache::builder().max_capacity(MAX_SEEN).time_to_live(page_cache::LIFETIME).build();
+        Self { db, gate, known, page_cache: PageCache::new(), seen, currency }
     }
 
     /// One product; what changes elsewhere is seen within 200 ms.
@@ -39,6 +46,19 @@ impl ProductQueries {
             self.known.missed(id);
         }
         page
+    }
+
+    /// The same, not rendered: read once for all who ask within a tenth of a second.
+    pub(in crate::services) async fn seen(&self, id: ProductId) -> Result<Arc<ProductView>> {
+        if !self.known.may_exist(id).await? {
+            return Err(Error::ProductNotFound);
+        }
+        let read = async { self.read(id).await.map(Arc::new) };
+        let seen = self.seen.try_get_with(id, read).await.map_err(|error| (*error).clone());
+        if let Err(Error::ProductNotFound) = seen {
+            self.known.missed(id);
+        }
+        seen
     }
 
     pub(in crate::services) async fn read(&self, id: ProductId) -> Result<ProductView> {
@@ -79,6 +99,19 @@ impl ProductQueries {
         let go_on_after = go_on_after.filter(|id| ProductId::try_from(**id).is_ok()).map(i64::to_string);
         let page = Page::cut(products.rows, limit, go_on_after, |product| product.id.to_string());
         Ok(Page { items: self.views(page.items).await?, next_cursor: page.next_cursor })
+    }
+
+    /// Those of these products that there are, as they are now.
+    pub(in crate::services) async fn read_all(&self, ids: Vec<ProductId>) -> Result<Vec<ProductView>> {
+        let read = self.db.read_page(db::PageOf::Products, move |conn| {
+            Box::pin(async move { Ok::<_, Error>(conn.find_products(&ids).await?) })
+        });
+        self.views(read.await?).await
+    }
+
+    /// The time by which sales begin and end.
+    pub fn now(&self) -> Timestamp {
+        self.gate.now()
     }
 
     /// Something has changed here, which must be seen at once.

@@ -5,11 +5,13 @@ mod dead_letters;
 mod explorer;
 mod export;
 mod filter;
+mod live;
 mod order_list;
 mod summary;
 
 pub use self::dead_letters::{DeadLetterDesk, DeadLetterPage, ReplayedLetter};
 pub use self::export::{Export, Exports};
 pub use self::filter::{OrderFilter, OrderQuery};
+pub use self::live::{Live, LiveFigures};
 pub use self::order_list::{MerchantOrder, OrderList};
 pub use self::summary::{Summaries, Summary};

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::holdings::Holdings;
 use super::read_limit::ReadLimit;
 use super::unfinished_sales::{InFlight, UnfinishedSales};
@@ -20,6 +22,8 @@ use crate::stock::{Holding, StockGate};
 
 /// Products asked for in one call to the gate.
 const PRODUCTS_A_CALL: usize = 200;
+/// Orders that are read together.
+const ORDERS_A_QUERY: usize = 500;
 
 /// See the module.
 pub struct Orders {
@@ -67,6 +71,19 @@ impl Orders {
     /// One that is written, as it is now.
     pub(in crate::services) async fn written(&self, id: OrderId) -> Result<Option<OrderView>> {
         Ok(self.find_written(id).await?.map(|order| self.view(order)))
+    }
+
+    /// Those of these that are written.
+    pub(in crate::services) async fn all_written(&self, ids: &[OrderId]) -> Result<Vec<OrderView>> {
+        let mut written = Vec::new();
+        for ids in ids.chunks(ORDERS_A_QUERY) {
+            let ids: Vec<Uuid> = ids.iter().map(|id| Uuid::from(*id)).collect();
+            let read = self.db.read_page(db::PageOf::Orders, move |conn| {
+                Box::pin(async move { Ok::<_, Error>(conn.find_orders(&ids).await?) })
+            });
+            written.extend(read.await?.into_iter().map(|order| self.view(order)));
+        }
+        Ok(written)
     }
 
     fn view(&self, order: Order) -> OrderView {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::model::{Currency, Order, OrderId, OrderStatus, ProductId, Quantity, RejectReason, Timestamp, UserId};
 
 /// An order as its buyer sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 pub struct OrderView {
     pub(in crate::services) id: OrderId,
     #[serde(skip)]

@@ -38,6 +38,12 @@ impl Reading {
         *self.0.read_at.lock() = None;
     }
 
+    /// What it was, if it was read lately.
+    pub fn get(&self) -> Option<f64> {
+        let read_at = *self.0.read_at.lock();
+        read_at.is_some_and(|at| at.elapsed() < FRESH).then(|| self.0.gauge.get())
+    }
+
     /// [`Reading::set`] or [`Reading::unknown`].
     pub fn note(&self, value: Option<f64>) {
         match value {
@@ -53,8 +59,7 @@ impl Collector for Reading {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let read_at = *self.0.read_at.lock();
-        if read_at.is_some_and(|at| at.elapsed() < FRESH) { self.0.gauge.collect() } else { Vec::new() }
+        if self.get().is_some() { self.0.gauge.collect() } else { Vec::new() }
     }
 }
 

@@ -1,0 +1,88 @@
+//! `seckill bench --webhooks`: what it costs a sale that one endpoint of the shop is told of each order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::generator::{Load, Pace};
+use super::measures::{open_db, target_api};
+use super::own_stores::{Known, OwnStores};
+use super::proof::Proof;
+use super::sale::expect_only;
+use super::server::{Server, migrate, this_program};
+use super::target::fire_with_bar;
+use crate::config::Config;
+
+const PURCHASES: usize = 60_000;
+const CONNECTIONS: usize = 256;
+const ROUNDS: usize = 12;
+
+/// A second of the sale with an endpoint, as a share of one without.
+struct Ratio {
+    accepted: f64,
+    written: f64,
+}
+
+struct Figures {
+    accepted: f64,
+    written: f64,
+}
+
+pub(super) async fn run(config: &Config, file: Option<&Path>) -> Result<(), String> {
+    let mut ratios = Vec::new();
+    for round in 1..=ROUNDS {
+        // In turn, so that a machine whose speed drifts disturbs both alike.
+        let told_first = round % 2 == 0;
+        let first = lend(config, file, told_first, round).await?;
+        let second = lend(config, file, !told_first, round).await?;
+        let (with, without) = if told_first { (first, second) } else { (second, first) };
+        let ratio = Ratio { accepted: with.accepted / without.accepted, written: with.written / without.written };
+        say!(
+            "round {round:>2}: {:.0} and {:.0} accepted a second without and with an endpoint, ratio {:.2}; written {:.2}",
+            without.accepted,
+            with.accepted,
+            ratio.accepted,
+            ratio.written
+        );
+        ratios.push(ratio);
+    }
+    let median = |figure: fn(&Ratio) -> f64| {
+        let mut all: Vec<f64> = ratios.iter().map(figure).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    say!("medians of {ROUNDS} pairs: accepted {:.2}, written {:.2}", median(|r| r.accepted), median(|r| r.written));
+    Ok(())
+}
+
+async fn lend(config: &Config, file: Option<&Path>, is_told: bool, round: usize) -> Result<Figures, String> {
+    OwnStores::lend(config, Known::ByThisBuild, async |stores: &OwnStores| measure(stores, file, is_told, round).await)
+        .await
+}
+
+async fn measure(stores: &OwnStores, file: Option<&Path>, is_told: bool, round: usize) -> Result<Figures, String> {
+    let config = &stores.config;
+    migrate(file, &stores.settings).await?;
+    let mut settings = stores.settings.clone();
+    settings.push(("SECKILL__WEBHOOKS__ALLOW_PRIVATE", "true".to_owned()));
+    let server = Server::start(&this_program()?, Path::new("."), file, &settings).await?;
+    let receiver = Server::start_baseline().await?;
+    let api = target_api(server.address, config);
+    if is_told {
+        api.new_endpoint(&format!("http://{}/baseline", receiver.address), "order.created").await?;
+    }
+    let product = api.new_product(PURCHASES).await?;
+    let requests = api.clicks(product, 0, PURCHASES)?;
+    let count = requests.len();
+    let load = Load { addresses: vec![server.address], requests, count, connections: CONNECTIONS, pace: Pace::Closed };
+    let begun = Instant::now();
+    let title = format!("round {round}, {}", if is_told { "an endpoint is told" } else { "nobody is told" });
+    let run = fire_with_bar(load, &title, &Arc::default()).await?;
+    expect_only(&run, "202", count)?;
+    let proof = Proof::wait(&open_db(config), product, count as u64, |_| ()).await?;
+    proof.check()?;
+    let written_in = proof.written_at.duration_since(begun).as_secs_f64();
+    server.end().await;
+    receiver.end().await;
+    Ok(Figures { accepted: run.per_second(), written: count as f64 / written_in })
+}

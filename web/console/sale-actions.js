@@ -1,0 +1,174 @@
+/** What a merchant can do to a sale, each confirmed. */
+
+import { ApiError, api } from '../lib/api.js';
+import { clock } from '../lib/clock.js';
+import { confirmDialog } from '../lib/dialog.js';
+import { h } from '../lib/dom.js';
+import { count } from '../lib/format.js';
+import { notice } from '../lib/notice.js';
+import { t } from '../lib/text.js';
+import { SaidAtField, field, wholeNumber } from './fields.js';
+import { formDialog } from './form-dialog.js';
+import { newKey } from './parts.js';
+import { timeField } from './time-field.js';
+
+/** @import { Product } from './types.js' */
+
+const MAX_STOCK = 10_000_000;
+
+/**
+ * @param {object} options
+ * @param {() => Product} options.product as it is now
+ * @param {string} options.zone
+ * @param {(product: Product) => void} options.changed
+ */
+export function saleActions({ product, zone, changed }) {
+  const path = () => `/products/${product().id}`;
+  const patch = async (/** @type {object} */ body, /** @type {string} */ said) => {
+    const reply = await api.patch(path(), body);
+    changed(reply.body);
+    notice.say(said);
+  };
+
+  const pauseOrResume = () => {
+    const { name, paused } = product();
+    const verb = paused ? 'resume' : 'pause';
+    void confirmDialog({
+      title: t(`sale.${verb}.title`),
+      body: t(`sale.${verb}.body`, { name }),
+      action: t(`sale.${verb}`),
+      run: () => patch({ paused: !paused }, t(`sale.${verb}.done`)),
+    });
+  };
+
+  const end = () => {
+    void confirmDialog({
+      title: t('sale.end.title'),
+      body: t('sale.end.body', { name: product().name }),
+      action: t('sale.end'),
+      danger: true,
+      run: () => patch({ ends_at: new Date(clock.now()).toISOString() }, t('sale.end.done')),
+    });
+  };
+
+  const extend = () => {
+    const { ends_at } = product();
+    const when = timeField({ label: t('sale.ends'), zone, value: ends_at, optional: true });
+    const from = () => Math.max(clock.now(), ends_at ? Date.parse(ends_at) : 0);
+    const quick = [15, 60, 24 * 60].map((minutes) =>
+      h('button', { type: 'button', class: 'button small', on: { click: () => when.set(Math.ceil((from() + minutes * 60_000) / 60_000) * 60_000) } }, t(`sale.extend.${minutes}`)),
+    );
+    formDialog({
+      title: t('sale.extend.title'),
+      body: t('sale.extend.body'),
+      content: [when.node, h('div', { class: 'quick' }, ...quick)],
+      fields: { ends_at: when },
+      action: t('sale.extend.action'),
+      run: () => {
+        const taken = when.take();
+        return taken && patch({ ends_at: taken.iso }, t('sale.extend.done'));
+      },
+    });
+  };
+
+  const restock = () => {
+    const units = field({ label: t('sale.restock.units'), input: numberInput(''), hint: t('sale.restock.hint', { stock: count(product().stock) }) });
+    // The same wish keeps its key, also when it is sent again.
+    let key = { units: 0, value: '' };
+    formDialog({
+      title: t('sale.restock.title'),
+      body: t('sale.restock.body'),
+      content: [units.node],
+      fields: { units },
+      action: t('sale.restock'),
+      run: () => {
+        const number = wholeNumber(units.input.value);
+        if (number === null || number < 1 || number > MAX_STOCK) {
+          units.complain(t('form.number', { least: '1', most: count(MAX_STOCK) }));
+          return null;
+        }
+        if (key.units !== number) key = { units: number, value: newKey() };
+        return api.post(`${path()}/restock`, { units: number }, { idempotencyKey: key.value }).then(({ body }) => {
+          changed(body);
+          notice.say(t('sale.restock.done', { n: count(number) }));
+        });
+      },
+    });
+  };
+
+  const lower = () => {
+    const { stock, remaining } = product();
+    const least = stock - remaining;
+    const wanted = field({ label: t('sale.lower.stock'), input: numberInput(String(stock)), hint: t('sale.lower.hint', { stock: count(stock), least: count(least) }) });
+    formDialog({
+      title: t('sale.lower.title'),
+      body: t('sale.lower.body'),
+      content: [wanted.node],
+      fields: { stock: wanted },
+      action: t('sale.lower'),
+      danger: true,
+      run: () => {
+        const number = wholeNumber(wanted.input.value);
+        if (number === null || number >= product().stock) {
+          wanted.complain(t('sale.lower.less', { stock: count(product().stock) }));
+          return null;
+        }
+        return patch({ stock: number }, t('sale.lower.done', { n: count(number) })).catch((error) => {
+          if (!(error instanceof ApiError && error.code === 'stock_below_sold')) throw error;
+          wanted.complain(t('sale.lower.too_few', { least: count(error.body.least) }));
+          throw new SaidAtField();
+        });
+      },
+    });
+  };
+
+  const archive = () => {
+    void confirmDialog({
+      title: t('sale.archive.title'),
+      body: t('sale.archive.body', { name: product().name }),
+      action: t('sale.archive'),
+      danger: true,
+      run: async () => {
+        const { body } = await api.post(`/admin${path()}/archive`);
+        changed(body);
+        notice.say(t('sale.archive.done'));
+      },
+    });
+  };
+
+  const button = (/** @type {string} */ name, /** @type {() => void} */ click, kind = '') =>
+    h('button', { type: 'button', class: `button ${kind}`, data: { action: name, key: name }, on: { click } }, t(`sale.${name}`));
+  const buttons = {
+    // One button for both, so that the focus stays where it is when the sale is paused.
+    pause: button('pause', pauseOrResume),
+    extend: button('extend', extend),
+    restock: button('restock', restock),
+    lower: button('lower', lower),
+    end: button('end', end, 'danger'),
+    archive: button('archive', archive, 'danger'),
+  };
+  const node = h('div', { class: 'actions', role: 'group', aria: { label: t('sale.actions') } }, ...Object.values(buttons));
+
+  return {
+    node,
+    /** Shows what can be done now. */
+    update() {
+      const { state, paused, archived_at, starts_at } = product();
+      const isOver = state === 'ended';
+      const hasBegun = Date.parse(starts_at) <= clock.now();
+      buttons.pause.textContent = t(paused ? 'sale.resume' : 'sale.pause');
+      buttons.pause.classList.toggle('primary', paused);
+      buttons.pause.hidden = isOver;
+      buttons.extend.textContent = t(isOver ? 'sale.reopen' : 'sale.extend');
+      buttons.end.hidden = isOver || !hasBegun;
+      // The server archives nothing that can be bought right now.
+      buttons.archive.hidden = state === 'live' || state === 'sold_out';
+      node.hidden = archived_at !== undefined;
+    },
+  };
+}
+
+/** @param {string} value */
+function numberInput(value) {
+  return h('input', { type: 'text', inputmode: 'numeric', autocomplete: 'off', value, class: 'number' });
+}
