@@ -190,7 +190,9 @@ on_both_backends! {
         }
         let payments = app.client.get(&format!("/orders/{order}/payments"), Some(&app.client.admin())).await.is(200);
         assert_eq!(shown[0]["payments"], payments["items"]);
-        assert_eq!((&shown[0]["user_id"], &shown[0]["username"]), (&json!(18), &Value::Null));
+        // They clicked at the same time; so the newest may be of any of those who have paid.
+        assert!([10, 14, 18].contains(&shown[0]["user_id"].as_i64().unwrap()), "{}", shown[0]);
+        assert_eq!(shown[0]["username"], Value::Null);
         // What no lookup knows, and no note tells of, is found by its id and in the whole list.
         let hidden = drawn(LONG_AGO, 1);
         insert(&app.stores, &[row(hidden, products[0], 12, "expired")]).await;
