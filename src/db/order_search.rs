@@ -16,7 +16,7 @@ use super::order_lookup::OrderPlace;
 use super::payments::{PAYMENTS, payment_columns};
 use super::readable::{Row, one_by_one, readable};
 use super::schema::{external_users, orders, payments, products, users};
-use crate::model::{OrderId, OrderStatus, Payment, PaymentId, ProductId, UserId};
+use crate::model::{OrderId, Payment, PaymentId, ProductId, UserId};
 
 /// Payments that are read for one page.
 const MAX_PAYMENTS: i64 = 10_000;
@@ -28,7 +28,7 @@ type NamedSubject = (UserId, Vec<u8>);
 one_by_one!(i64, NamedUser, (BigInt, Text));
 one_by_one!(i64, NamedSubject, (BigInt, Binary));
 
-/// As the index has them: the id, the product and the status.
+/// As the lookup has them: the id, the product and the status.
 type PlaceRow = (Vec<u8>, i64, String);
 
 fn places(found: Vec<PlaceRow>) -> Vec<OrderPlace> {
@@ -39,53 +39,43 @@ fn places(found: Vec<PlaceRow>) -> Vec<OrderPlace> {
 }
 
 #[derive(QueryableByName)]
-struct NamedPlace {
+struct OwnId {
     #[diesel(sql_type = Binary)]
     id: Vec<u8>,
-    #[diesel(sql_type = BigInt)]
-    product_id: i64,
-    #[diesel(sql_type = Text)]
-    status: String,
 }
 
-/// Numbers and words of ours only.
-fn of_user_mysql(product: Option<ProductId>, statuses: Option<&[OrderStatus]>, limit: i64) -> String {
+/// Numbers of ours only.
+fn of_user_mysql(product: Option<ProductId>, limit: i64) -> String {
     let of_product = product.map(|product| format!(" AND products.id = {product}")).unwrap_or_default();
-    let with_status = statuses.map(|statuses| {
-        let words: Vec<String> = statuses.iter().map(|status| format!("'{}'", status.as_str())).collect();
-        format!(" AND orders.status IN ({})", words.join(", "))
-    });
-    let with_status = with_status.unwrap_or_default();
     format!(
-        "SELECT orders.id, orders.product_id, orders.status FROM products STRAIGHT_JOIN orders FORCE INDEX (orders_live) \
-         ON orders.product_id = products.id WHERE orders.user_id = ? AND orders.id < ?{of_product}{with_status} \
-         ORDER BY orders.id DESC LIMIT {limit}"
+        "SELECT orders.id FROM products STRAIGHT_JOIN orders FORCE INDEX (orders_live) ON orders.product_id = products.id \
+         WHERE orders.user_id = ? AND orders.id < ?{of_product} ORDER BY orders.id DESC LIMIT {limit}"
     )
 }
 
 impl DbConn {
     /// Orders of a user before `before`, of one product or of all, the newest first. Of all it looks sale by sale, as the index of
-    /// buyers begins with the product. A server is told so: left to itself, it may rather go through all orders from the newest on.
-    pub async fn places_of_user(
+    /// buyers begins with the product, and reads nothing but that index: what a buyer has let lapse over the years lies all over
+    /// the table. A server is told so: left to itself, it may rather go through all orders from the newest on.
+    pub async fn orders_of_user(
         &mut self,
         user: UserId,
         product: Option<ProductId>,
-        statuses: Option<&[OrderStatus]>,
         before: Uuid,
         limit: i64,
-    ) -> DbResult<Vec<OrderPlace>> {
-        let found = match self {
+    ) -> DbResult<Vec<Uuid>> {
+        let found: Vec<Vec<u8>> = match self {
             DbConn::MySql(conn) => {
-                let query = sql_query(of_user_mysql(product, statuses, limit))
+                let query = sql_query(of_user_mysql(product, limit))
                     .bind::<BigInt, _>(user)
                     .bind::<Binary, _>(before.as_bytes().to_vec());
-                let found = query.load::<NamedPlace>(&mut **conn).await;
+                let found = query.load::<OwnId>(&mut **conn).await;
                 let found = diagnosed(&mut **conn, found).await?;
-                found.into_iter().map(|place| (place.id, place.product_id, place.status)).collect()
+                found.into_iter().map(|order| order.id).collect()
             }
             DbConn::Sqlite(conn) => {
                 let mut query = orders::table
-                    .select((orders::id, orders::product_id, orders::status))
+                    .select(orders::id)
                     .filter(orders::user_id.eq(user))
                     .filter(orders::id.lt(before.as_bytes().to_vec()))
                     .order(orders::id.desc())
@@ -95,14 +85,11 @@ impl DbConn {
                     Some(product) => query.filter(orders::product_id.eq(product)),
                     None => query.filter(orders::product_id.eq_any(products::table.select(products::id))),
                 };
-                if let Some(statuses) = statuses {
-                    query = query.filter(orders::status.eq_any(statuses.to_vec()));
-                }
-                let found = query.load::<PlaceRow>(&mut **conn).await;
+                let found = query.load(&mut **conn).await;
                 diagnosed(&mut **conn, found).await?
             }
         };
-        Ok(places(found))
+        Ok(found.iter().filter_map(|id| Uuid::from_slice(id).ok()).collect())
     }
 
     /// Those of these orders that there are.

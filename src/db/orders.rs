@@ -281,8 +281,7 @@ impl DbConn {
     ) -> DbResult<Readable<Order, OrderId>> {
         // First which, by the index of buyers alone; then what they are, with their products and revisions.
         let before = before.map_or(Uuid::max(), Uuid::from);
-        let ids: Vec<Uuid> =
-            self.places_of_user(user, None, None, before, limit).await?.into_iter().map(|place| place.id).collect();
+        let ids = self.orders_of_user(user, None, before, limit).await?;
         let rows = if ids.is_empty() { Vec::new() } else { self.find_orders(&ids).await? };
         let keys = ids.iter().filter_map(|id| OrderId::try_from(*id).ok()).collect();
         Ok(Readable { rows, keys, count: ids.len() })

@@ -11,13 +11,15 @@ use uuid::Uuid;
 
 use super::filter::OrderFilter;
 use crate::db::{DbConn, DbResult, Gap, OrderPlace, lists_of_product, lists_of_status};
-use crate::model::{OrderId, OrderStatus, ProductId, UserId, Username};
+use crate::model::{OrderId, ProductId, UserId, Username};
 
 /// Gaps that one step looks at, and those of several orders among them.
 const MAX_GAPS: usize = 2_000;
 const MAX_WIDE_GAPS: usize = 20;
 /// Orders of a gap that are read at a time.
 const CHUNK: i64 = 1_000;
+/// Orders of a user that are looked at in one step, if only those of a status are meant.
+const CANDIDATES: usize = 200;
 /// When a step ends although there is more to look through.
 const PATIENCE: Duration = Duration::from_millis(12);
 
@@ -77,12 +79,13 @@ pub(super) async fn explore(
     wanted: usize,
 ) -> DbResult<Explored> {
     let OrderFilter { product, status, user, search } = filter;
-    let mut finding = Finding::new(wanted);
-    let statuses = status.as_ref().map(std::slice::from_ref);
+    let is_of_users = search.is_some() || user.is_some();
+    // Of a user all orders are found, whatever became of them: their rows say which are meant.
+    let mut finding = Finding::new(if is_of_users && status.is_some() { wanted.max(CANDIDATES) } else { wanted });
     if let Some(text) = search {
-        search_for(conn, &mut finding, (text, issuer), (*product, statuses), before).await?;
+        search_for(conn, &mut finding, (text, issuer), *product, before).await?;
     } else if let Some(user) = user {
-        of_user(conn, &mut finding, *user, (*product, statuses), before).await?;
+        of_user(conn, &mut finding, *user, *product, before).await?;
     } else {
         match (product, status) {
             (None, None) => of_all(conn, &mut finding, before).await?,
@@ -121,12 +124,12 @@ async fn of_user(
     conn: &mut DbConn,
     finding: &mut Finding,
     user: UserId,
-    (product, statuses): (Option<ProductId>, Option<&[OrderStatus]>),
+    product: Option<ProductId>,
     before: Uuid,
 ) -> DbResult<()> {
     let asked = finding.wanted;
-    let places = conn.places_of_user(user, product, statuses, before, asked as i64).await?;
-    finding.add(places.iter().map(|place| place.id).collect(), asked);
+    let found = conn.orders_of_user(user, product, before, asked as i64).await?;
+    finding.add(found, asked);
     Ok(())
 }
 
@@ -135,7 +138,7 @@ async fn search_for(
     conn: &mut DbConn,
     finding: &mut Finding,
     (text, issuer): (&str, Option<&str>),
-    which: (Option<ProductId>, Option<&[OrderStatus]>),
+    product: Option<ProductId>,
     before: Uuid,
 ) -> DbResult<()> {
     if let Ok(id) = text.parse::<OrderId>()
@@ -154,7 +157,7 @@ async fn search_for(
         users.extend(conn.find_external_users(issuer, &[text.to_owned()]).await?.into_values().map(|user| user.id));
     }
     for user in users {
-        of_user(conn, finding, user, which, before).await?;
+        of_user(conn, finding, user, product, before).await?;
     }
     Ok(())
 }
