@@ -1,18 +1,21 @@
 //! `seckill demo`: a sale in less than a minute. A server of its own in a folder of its own, a crowd that clicks too often and of
 //! which some never pay, a second crowd for what comes back, and the proof of units and money.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt};
+use secrecy::ExposeSecret;
 
 use super::generator::{Load, Pace, Run};
 use super::ledger::{self, Money};
 use super::proof::Proof;
 use super::target::{BenchFolder, TargetApi, fire_with_bar};
+use super::unless_stopped;
 use crate::app::RunningApp;
-use crate::config::{Backend, Config, Provider};
+use crate::config::{self, Backend, Config, Provider};
 use crate::data_dir::{random_key, random_password};
 use crate::db::{Db, DbError};
 use crate::model::{OrderId, ProductId, Timestamp};
@@ -43,7 +46,41 @@ const PAID_A_SECOND: u64 = 250;
 /// For what comes back, after its deadline.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(super) async fn run(mut config: Config, args: &DemoArgs) -> Result<(), String> {
+/// How long the sale can be looked at, if nobody ends it.
+const SHOWN_FOR: Duration = Duration::from_secs(600);
+
+/// A sale that is over, and its server.
+pub(super) struct Shown {
+    app: RunningApp,
+    admin: config::Admin,
+    /// Gone with it.
+    _folder: BenchFolder,
+}
+
+impl Shown {
+    /// Whoever sits before it may look at the sale, until a signal.
+    pub(super) async fn stay(self) -> Result<(), String> {
+        if std::io::stdout().is_terminal() {
+            say!(
+                "\nLook at the sale: http://{}/console (user {}, password {}). Ctrl-C ends it.",
+                self.app.address(),
+                self.admin.username,
+                self.admin.password.expose_secret()
+            );
+            let shown = async {
+                tokio::time::sleep(SHOWN_FOR).await;
+                Ok(())
+            };
+            // A signal is how one ends it, and no failure.
+            let _ = unless_stopped(shown).await;
+        }
+        self.app.stop().await;
+        Ok(())
+    }
+}
+
+/// Sells, and proves.
+pub(super) async fn run(mut config: Config, args: &DemoArgs) -> Result<Shown, String> {
     let folder = BenchFolder::make()?;
     config.backend = Backend::Embedded;
     config.embedded.data_dir = folder.0.clone();
@@ -59,9 +96,13 @@ pub(super) async fn run(mut config: Config, args: &DemoArgs) -> Result<(), Strin
         db: Db::sqlite(&folder.0.join("seckill.db")),
         window: LEAST_WINDOW + u64::from(args.stock) / PAID_A_SECOND,
     };
-    let done = shown.sell(args).await;
-    app.stop().await;
-    done
+    match shown.sell(args).await {
+        Ok(()) => Ok(Shown { app, admin: config.admin, _folder: folder }),
+        Err(problem) => {
+            app.stop().await;
+            Err(problem)
+        }
+    }
 }
 
 struct Shop {

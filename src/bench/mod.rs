@@ -128,7 +128,7 @@ pub async fn run(
         Command::Demo(args) => {
             let config = load()?;
             keep_to_itself();
-            unless_stopped(demo::run(config, &args)).await
+            unless_stopped(demo::run(config, &args)).await?.stay().await
         }
         // Its report is no secret.
         Command::Bench(args) => measure(load()?, file, args).await,

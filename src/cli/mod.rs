@@ -292,15 +292,14 @@ async fn serve(config: &Config) -> Result<(), String> {
 
 /// What a newcomer needs to go on; the password is shown at this one start only.
 fn greet(app: &RunningApp, config: &Config) {
+    let address = app.address();
+    say!("\nShop     http://{address}/shop\nConsole  http://{address}/console\n");
     let (Some(admin), Backend::Embedded) = (app.new_admin(), config.backend) else { return };
-    let password = admin.password.expose_secret();
     say!(
-        "\nseckill listens on http://{address}\n\n  administrator  {username}\n  password       {password}\n                 \
-         (shown this once; kept in {folder}/admin_password)\n\nTry next:\n  curl http://{address}/readyz\n  \
-         curl http://{address}/login -H 'content-type: application/json' \\\n    \
-         -d '{{\"username\":\"{username}\",\"password\":\"{password}\"}}'\n",
-        address = app.address(),
+        "  administrator  {username}\n  password       {password}\n                 \
+         (shown this once; kept in {folder}/admin_password)\n",
         username = admin.username,
+        password = admin.password.expose_secret(),
         folder = config.embedded.data_dir.display(),
     );
 }
