@@ -5,7 +5,6 @@ import { router } from '../lib/router.js';
 import { text } from '../lib/text.js';
 import { markPlace, startFrame } from './frame.js';
 import { loadLanguage } from './languages.js';
-import { notFoundPage } from './not-found.js';
 import { salePage } from './sale.js';
 
 await loadLanguage(text.language());
@@ -27,7 +26,7 @@ router.start(
     { path: '/shop/orders', page: later(async () => (await import('./orders.js')).ordersPage) },
     { path: '/shop/orders/:id', page: later(async () => (await import('./order.js')).orderPage) },
     { path: '/shop/account', page: later(async () => (await import('./account.js')).accountPage) },
-    { path: '*', page: notFoundPage },
+    { path: '*', page: later(async () => (await import('./not-found.js')).notFoundPage) },
   ],
   root,
   { onPage: markPlace },
