@@ -1,6 +1,6 @@
 # Everything a developer runs, and what CI runs: the same targets.
 .DEFAULT_GOAL := help
-.PHONY: help run run-distributed demo test test-embedded test-faults lint bench bench-compare bench-instructions services-up services-down
+.PHONY: help run run-distributed demo test test-embedded test-web test-deploy test-faults deb lint bench bench-compare bench-instructions services-up services-down
 
 # For `make bench`: embedded or distributed; ARGS are those of `seckill bench --help`.
 BACKEND ?= embedded
@@ -26,6 +26,15 @@ test-embedded: ## Test what needs no servers
 	cargo test --lib --test model
 	cargo test --tests embedded -- --skip distributed
 
+test-web: ## Test the pages in a real browser (installs chromium and node on Debian; minutes)
+	cargo build
+	scripts/web test
+
+test-deploy: ## Try the dashboard, the alerts, nginx and Caddy on a running sale (installs them on Debian)
+	cargo build
+	scripts/test-dashboards
+	scripts/test-proxies
+
 test-faults: services-up ## Break everything under load, and count what was lost (minutes)
 	. target/services.env && cargo test --features failpoints --test faults -- --include-ignored --test-threads=5 --nocapture --skip hostile_sockets
 	@# They compare times: nothing else may run beside them, and a server that is not optimised has none to spare.
@@ -36,6 +45,7 @@ lint: ## Format, clippy and documentation without a warning
 	cargo clippy --all-targets -- -D warnings
 	@# The server alone: nothing of it may need the bench.
 	cargo clippy --no-default-features --lib --bins -- -D warnings
+	scripts/web types
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; else echo 'cargo-deny is not installed: skipped'; fi
 
@@ -60,6 +70,10 @@ bench-instructions: ## Count the instructions of the hot path's pieces (valgrind
 	  cargo install --locked --debug --root target/tools --version "=$$version" gungraun-runner; \
 	fi
 	GUNGRAUN_RUNNER='$(CURDIR)/target/tools/bin/gungraun-runner' cargo bench --bench hot_path
+
+deb: ## Pack a Debian package: target/deb
+	cargo build --release
+	scripts/deb
 
 services-up: ## Start MariaDB, Redis and RabbitMQ on private ports (installs them on Debian)
 	scripts/services up

@@ -18,6 +18,23 @@ pub fn keep_to_itself() {
     }
 }
 
+/// Whoever has started it as a service, such as systemd, learns that it serves.
+pub fn tell_ready() {
+    tell(sd_notify::NotifyState::Ready);
+}
+
+/// The same, that it begins to stop.
+pub fn tell_stopping() {
+    tell(sd_notify::NotifyState::Stopping);
+}
+
+/// Nothing happens where nobody wants to know.
+fn tell(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "Cannot tell the service manager");
+    }
+}
+
 /// SIGTERM, SIGINT (Ctrl-C) and SIGHUP (the terminal was closed).
 ///
 /// The first one is `told`. A second one ends the process at once, whatever it does: what was acknowledged to a

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::model::ProductId;
 
 /// The sale that is measured.
-const PURCHASES: usize = 200_000;
+const PURCHASES: usize = 500_000;
 const CONNECTIONS: usize = 256;
 const ROUNDS: usize = 3;
 /// Connections that are opened at the same time.

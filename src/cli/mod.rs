@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -24,6 +25,8 @@ use crate::process::{self, StopSignals};
 use crate::queue::{Chosen, DeadLetter, DeadLetters, PutBack, Replayed};
 use crate::telemetry;
 
+/// What the program is called.
+const NAME: &str = "seckill";
 /// For a query that is not over when everything else is, such as one of a start that was told to stop.
 const LAST_QUERY: Duration = Duration::from_secs(1);
 
@@ -69,6 +72,15 @@ enum Command {
     Backup {
         /// Must not exist yet. It holds names and password hashes, so only you may read it.
         file: PathBuf,
+    },
+    /// Print the manual page.
+    #[command(hide = true)]
+    Man,
+    /// Print what a shell needs to complete commands.
+    #[command(hide = true)]
+    Completions {
+        /// Which.
+        shell: Shell,
     },
     /// Make an empty data folder (embedded.data_dir) what a backup says it was.
     Restore {
@@ -183,6 +195,11 @@ async fn dispatch(cli: Cli) -> Result<(), String> {
             set_password::run(&config()?, username).await
         }
         Command::CheckConfig => check_config::run(&config()?),
+        Command::Man => print_what(|out| clap_mangen::Man::new(Cli::command()).render(out)),
+        Command::Completions { shell } => print_what(|out| {
+            clap_complete::generate(shell, &mut Cli::command(), NAME, out);
+            Ok(())
+        }),
         Command::Backup { file } => backups::back_up(&config()?, &file).await,
         Command::Restore { file } => backups::restore(&config()?, &file).await,
         #[cfg(feature = "bench")]
@@ -266,6 +283,13 @@ fn described(letter: &DeadLetter) -> String {
     .to_string()
 }
 
+/// What is made for a program to read.
+fn print_what(make: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> Result<(), String> {
+    let mut made = Vec::new();
+    make(&mut made).map_err(|error| error.to_string())?;
+    print_lines(String::from_utf8_lossy(&made).lines().map(str::to_owned))
+}
+
 async fn serve(config: &Config) -> Result<(), String> {
     let signals = StopSignals::catch()?;
     let app = tokio::select! {
@@ -275,6 +299,7 @@ async fn serve(config: &Config) -> Result<(), String> {
             return Ok(());
         }
     };
+    process::tell_ready();
     greet(&app, config);
     let broken = tokio::select! {
         signal = signals.told() => {
@@ -283,6 +308,7 @@ async fn serve(config: &Config) -> Result<(), String> {
         }
         broken = app.broken() => Some(broken),
     };
+    process::tell_stopping();
     app.stop().await;
     match broken {
         None => Ok(()),

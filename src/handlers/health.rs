@@ -23,6 +23,7 @@ pub(super) async fn ready(state: web::Data<AppState>) -> HttpResponse {
 
 pub(super) async fn metrics(state: web::Data<AppState>) -> Result<HttpResponse> {
     state.health.measure(&state.metrics);
+    state.live.measure();
     let text = state.metrics.render().map_err(Error::Internal)?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }

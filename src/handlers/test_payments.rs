@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::LazyLock;
 
 use actix_web::http::header::{self, ContentType};
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA256, digest};
@@ -14,12 +14,17 @@ use super::extract::PathId;
 use super::extract::body::RawBody;
 use super::state::AppState;
 use crate::error::{Error, Result};
-use crate::model::{Currency, OrderStatus, PaymentId, PaymentStatus};
+use crate::model::{Currency, OrderId, OrderStatus, PaymentId, PaymentStatus};
 use crate::services::{TestOutcome, TestPage};
 
-const STYLE: &str = "body{font:18px/1.5 system-ui,sans-serif;max-width:30rem;margin:3rem auto;padding:0 1rem;color:#111;background:#fff}\
-h1{font-size:1.5rem}dt{color:#555}dd{margin:0 0 .75rem}button{font:inherit;padding:.6rem 1.2rem;margin:0 .5rem .5rem 0;border:2px solid #111;\
-border-radius:.4rem;background:#fff;color:#111}button[value=pay]{background:#111;color:#fff}";
+const STYLE: &str = ":root{color-scheme:light dark;--ink:#1d1d1b;--soft:#57564f;--paper:#f7f6f2;--card:#fff;--line:#d8d6cd;--accent:#0b5b4a;--on:#fff}\
+@media (prefers-color-scheme:dark){:root{--ink:#f1f0ec;--soft:#b4b2a9;--paper:#121413;--card:#1b1e1c;--line:#3a3e3b;--accent:#5fcfae;--on:#06231b}}\
+body{font:18px/1.5 system-ui,'Noto Sans','Noto Sans CJK SC',sans-serif;margin:0;color:var(--ink);background:var(--paper)}\
+main{max-width:28rem;margin:3rem auto;padding:0 1rem}h1{font-size:1.9rem;line-height:1.2;margin:0 0 1rem}\
+dl{margin:1rem 0;padding:1rem 1.25rem;background:var(--card);border:1px solid var(--line);border-radius:1rem}dt{color:var(--soft);font-size:.9rem}\
+dd{margin:0 0 .75rem;font-weight:600;overflow-wrap:anywhere}dd:last-child{margin:0}button{font:inherit;font-weight:600;width:100%;min-height:3.25rem;margin:0 0 .75rem;\
+border:1px solid var(--soft);border-radius:.75rem;background:transparent;color:var(--ink);cursor:pointer}button[value=pay]{background:var(--accent);border-color:var(--accent);color:var(--on)}\
+a{color:var(--accent)}:focus-visible{outline:3px solid var(--accent);outline-offset:3px}p{color:var(--soft)}";
 
 /// Nothing is loaded and nothing runs; forms lead here only.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
@@ -28,6 +33,13 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
         "default-src 'none'; style-src 'sha256-{style}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     )
 });
+
+/// The query of those who come from the pages of this program, and want to go back there.
+const FROM_OUR_PAGES: &str = "shop";
+
+fn order_page(order: OrderId) -> String {
+    format!("/shop/orders/{order}")
+}
 
 #[derive(Deserialize)]
 struct Form {
@@ -44,16 +56,22 @@ pub(super) async fn show(PathId(id): PathId<PaymentId>, state: web::Data<AppStat
         .body(render(&page)))
 }
 
-/// `outcome=pay` or `outcome=decline`, as the page's form sends it; then back to the page.
+/// `outcome=pay` or `outcome=decline`, as the page's form sends it; then back to the page, or with `?shop` to the order in our own.
 pub(super) async fn submit(
     PathId(id): PathId<PaymentId>,
+    request: HttpRequest,
     RawBody(body): RawBody,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
     let form: Form = serde_urlencoded::from_bytes(&body)
         .map_err(|_| Error::Invalid("outcome: must be pay or decline, in a form".to_owned()))?;
     state.payments.test(id, form.outcome).await?;
-    Ok(HttpResponse::SeeOther().insert_header((header::LOCATION, format!("/pay/test/{id}"))).finish())
+    let back = if request.query_string() == FROM_OUR_PAGES {
+        order_page(state.payments.test_page(id).await?.payment.order_id)
+    } else {
+        format!("/pay/test/{id}")
+    };
+    Ok(HttpResponse::SeeOther().insert_header((header::LOCATION, back)).finish())
 }
 
 fn render(page: &TestPage) -> String {
@@ -76,6 +94,7 @@ fn render(page: &TestPage) -> String {
         ),
         PaymentStatus::Refunded => ("Refunded".to_owned(), "<p role=\"status\">You got the money back.</p>"),
     };
+    let page = order_page(payment.order_id);
     let order = match order {
         OrderStatus::Unpaid => "waits for its payment",
         other => other.as_str(),
@@ -85,7 +104,7 @@ fn render(page: &TestPage) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title>\
          <style>{STYLE}</style></head><body><main><h1>{title}</h1>\
          <dl><dt>For</dt><dd>{product}</dd><dt>Amount</dt><dd>{amount}</dd><dt>Order</dt><dd>{order}</dd></dl>\
-         {rest}</main></body></html>\n"
+         {rest}<p><a href=\"{page}\">Back to the order</a></p></main></body></html>\n"
     )
 }
 

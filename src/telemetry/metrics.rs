@@ -99,6 +99,7 @@ pub struct Metrics {
     pub consumer_panics: IntCounter,
     /// Gates that this instance is rebuilding.
     pub rebuilding: IntGauge,
+    listeners: IntGaugeVec,
     /// What is looked at now and then.
     pub readings: Readings,
     /// Whether what we depend on can be used.
@@ -190,6 +191,7 @@ impl Metrics {
             ),
             consumer_panics: counter("seckill_consumer_panics_total", "Panics that a consumer survived"),
             rebuilding: gauge("seckill_gates_rebuilding", "Gates that this instance is rebuilding"),
+            listeners: gauges("seckill_listeners", "Connections that listen to live events", &["to"]),
             readings: Readings::register(&registry),
             dependency_up: gauges(
                 "seckill_dependency_up",
@@ -258,6 +260,11 @@ impl Metrics {
     /// Notes whether something we depend on can be used.
     pub fn dependency(&self, name: &str, up: bool) {
         self.dependency_up.with_label_values(&[name]).set(up.into());
+    }
+
+    /// Notes how many listen to events of products or of orders.
+    pub fn listeners(&self, to: &str, listeners: usize) {
+        self.listeners.with_label_values(&[to]).set(listeners as i64);
     }
 
     /// Notes the state of the pool.

@@ -59,7 +59,9 @@ impl Listening {
             if let Some(data) = piece.strip_prefix(&begin) {
                 return serde_json::from_str(data).unwrap();
             }
-            assert!(piece.starts_with("retry: ") || piece == ":\n\n", "{piece:?}");
+            let is_other =
+                ["retry: ", "event: alive\n"].iter().any(|other| piece.starts_with(other)) || piece == ":\n\n";
+            assert!(is_other, "{piece:?}");
         }
     }
 
@@ -192,6 +194,9 @@ on_both_backends! {
         let begun = Instant::now();
         assert_eq!(listening.piece().await.as_deref(), Some(":\n\n"));
         assert!((13..18).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+        // Browsers do not tell a page of a comment.
+        let alive = listening.event("alive").await;
+        assert!(Timestamp::now().since(time(&alive, "server_time")) < Duration::from_secs(2), "{alive}");
         let listeners = || async {
             app.client.get("/admin/live", Some(&app.client.admin())).await.is(200)["listeners"].as_i64().unwrap()
         };

@@ -185,6 +185,12 @@ on_both_backends! {
         assert_ne!(second["id"], first["id"]);
         assert_eq!(submit(app, second["redirect_url"].as_str().unwrap(), "outcome=pay").await.0, 303);
         assert_eq!(standing(app, &order, &second).await, ("paid".to_owned(), "succeeded".to_owned()));
+        // Whoever comes from the shop's own pages goes back there.
+        let (order, third) = begun(app, 9, id).await;
+        let from_the_shop = format!("{}?shop", third["redirect_url"].as_str().unwrap());
+        let back = format!("/shop/orders/{order}");
+        assert!(page(app, &from_the_shop).await.1.contains(&format!("href=\"{back}\"")));
+        assert_eq!(submit(app, &from_the_shop, "outcome=pay").await, (303, back));
         let nobodys = format!("/pay/test/{}", uuid::Uuid::now_v7());
         app.client.get(&nobodys, None).await.is_problem(404, "payment_not_found");
         app.balanced(id).await;

@@ -19,6 +19,8 @@ const HIDDEN_CLOSES_AFTER_MS = 10_000;
 const FIRST_EVENT_WITHIN_MS = 6000;
 const RECONNECT_MS = 6000;
 const RECONNECT_AT_MOST_MS = 30_000;
+/** The server says something every 15 seconds. Whoever hears nothing for longer listens to a connection that is dead. */
+const SILENCE_MS = 40_000;
 const POLL_MS = 3000;
 /** A connection that lived so long was a good one. */
 const GOOD_AFTER_MS = 30_000;
@@ -107,8 +109,12 @@ function hold({ connect, look, onState }) {
       failures += 1;
       later(jitter(upTo), open);
     };
+    let silence = later(SILENCE_MS, again);
     disconnect = connect({
       data: () => {
+        clearTimeout(silence);
+        timers.delete(silence);
+        silence = later(SILENCE_MS, again);
         if (!hasSpoken) {
           hasSpoken = true;
           silences = 0;
@@ -212,11 +218,21 @@ export function listenToProducts(ids, { onProduct, onState = () => {} }) {
     onState,
     connect({ data, lost }) {
       const source = new EventSource(`/events?products=${ids.join(',')}`);
+      /** @type {Map<number, ProductEvent>} */
+      const newest = new Map();
       source.addEventListener('product', (event) => {
         const product = JSON.parse(event.data);
+        newest.set(product.id, product);
         clock.heard(product.server_time);
         data();
         onProduct(product);
+      });
+      // Nothing has changed, and that is known of now.
+      source.addEventListener('alive', (event) => {
+        const { server_time } = JSON.parse(event.data);
+        clock.heard(server_time);
+        data();
+        for (const product of newest.values()) onProduct({ ...product, server_time });
       });
       // By itself it would come back after the same time on every page.
       source.addEventListener('error', () => {
@@ -243,9 +259,8 @@ export function listenToOrder(id, { onOrder, onState = () => {} }) {
     connect(events) {
       const abort = new AbortController();
       void read(`/orders/${id}/events`, abort.signal, (name, json) => {
-        if (name !== 'order') return;
         events.data();
-        onOrder(JSON.parse(json));
+        if (name === 'order') onOrder(JSON.parse(json));
       }).then(
         (isThere) => {
           if (abort.signal.aborted) return;

@@ -119,6 +119,8 @@ impl Deployment {
     /// Compares before anything is sold. An error names the setting that leads elsewhere. Redis and RabbitMQ need not answer.
     pub async fn join(&self) -> std::result::Result<(), String> {
         if self.gate.shared().is_none() {
+            // Nobody else can have another.
+            self.metrics.deployment_agrees.set(1);
             return Ok(());
         }
         let id = self.id().await.map_err(|error| format!("reading the deployment: {error}"))?;

@@ -28,6 +28,8 @@ pub(super) struct Newest<E> {
     pub(super) encoded: Bytes,
     /// Grows with each change; one that has heard this one has heard all.
     pub(super) change: u64,
+    /// What one hears who has.
+    pub(super) alive: Bytes,
     sent: Instant,
 }
 
@@ -60,7 +62,8 @@ impl<K: Copy + Eq + Hash, E: Event> FanOut<K, E> {
             return Ok(feed.subscribe());
         }
         let encoded = event.encoded(now)?;
-        let (feed, listener) = watch::channel(Newest { event, encoded, change: 0, sent: Instant::now() });
+        let (feed, listener) =
+            watch::channel(Newest { event, encoded, change: 0, alive: Bytes::new(), sent: Instant::now() });
         feeds.insert(key, feed);
         self.arrived.notify_one();
         Ok(listener)
@@ -86,12 +89,16 @@ impl<K: Copy + Eq + Hash, E: Event> FanOut<K, E> {
         }
     }
 
-    /// Breaks silences that have become too long.
-    pub(super) fn keep_alive(&self) {
+    /// Breaks silences that have become too long, with what there is to say: what time it is.
+    pub(super) fn keep_alive(&self, now: Timestamp) {
+        let alive = Bytes::from(format!(":\n\nevent: alive\ndata: {{\"server_time\":\"{now}\"}}\n\n"));
         for feed in self.feeds.lock().iter().flat_map(HashMap::values) {
             let is_silent = feed.borrow().sent.elapsed() >= SILENCE;
             if is_silent {
-                feed.send_modify(|newest| newest.sent = Instant::now());
+                feed.send_modify(|newest| {
+                    newest.alive = alive.clone();
+                    newest.sent = Instant::now();
+                });
             }
         }
     }
@@ -106,7 +113,7 @@ fn update<E: Event>(feed: &watch::Sender<Newest<E>>, event: E, now: Timestamp) {
     feed.send_if_modified(|newest| {
         let encoded = if event == newest.event { None } else { event.encoded(now).ok() };
         let Some(encoded) = encoded else { return false };
-        *newest = Newest { event, encoded, change: newest.change + 1, sent: Instant::now() };
+        *newest = Newest { event, encoded, change: newest.change + 1, alive: Bytes::new(), sent: Instant::now() };
         true
     });
 }

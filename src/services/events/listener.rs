@@ -14,9 +14,6 @@ use super::fan_out::{Event, Newest};
 use crate::error::{Error, Result};
 use crate::model::Timestamp;
 
-/// Sent when there is nothing to tell: listeners ignore it.
-const COMMENT: Bytes = Bytes::from_static(b":\n\n");
-
 /// What one who listens hears: events as `text/event-stream` has them. Ends with the process, or when it may not listen any longer.
 pub struct Listener {
     pieces: SelectAll<Pin<Box<dyn Stream<Item = Bytes> + Send>>>,
@@ -64,7 +61,7 @@ impl Listener {
             feed.changed().await.ok()?;
             let (piece, change) = {
                 let newest = feed.borrow_and_update();
-                let piece = if newest.change == heard { COMMENT } else { newest.encoded.clone() };
+                let piece = if newest.change == heard { &newest.alive } else { &newest.encoded }.clone();
                 (piece, newest.change)
             };
             Some((piece, (feed, change)))

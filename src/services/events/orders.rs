@@ -84,7 +84,7 @@ impl OrderEvents {
             }
             Err(error) => tracing::debug!(%error, "Could not look at the orders that people listen to"),
         }
-        self.feeds.keep_alive();
+        self.feeds.keep_alive(Timestamp::now());
     }
 
     /// All who listen are let go, and asked to come back after a while.

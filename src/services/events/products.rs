@@ -131,7 +131,7 @@ impl ProductEvents {
             // The health check has said so; listeners see by its time how old the last event is.
             Err(error) => tracing::debug!(%error, "Could not look at what people listen to"),
         }
-        self.feeds.keep_alive();
+        self.feeds.keep_alive(self.products.now());
     }
 
     /// All who listen are let go, and asked to come back after a while.

@@ -48,6 +48,12 @@ impl LiveFigures {
         Self { metrics, product_events, order_events, started_at: now }
     }
 
+    /// Tells Prometheus who listens.
+    pub fn measure(&self) {
+        self.metrics.listeners("products", self.product_events.listeners());
+        self.metrics.listeners("orders", self.order_events.listeners());
+    }
+
     /// As they are at `now`.
     pub fn at(&self, now: Timestamp) -> Live {
         let readings = &self.metrics.readings;

@@ -9,7 +9,8 @@ use crate::model::{Currency, OrderId, OrderStatus, Payment, PaymentId, PaymentSt
 pub struct PaymentView {
     /// Its id.
     pub id: PaymentId,
-    order_id: OrderId,
+    /// What it pays for.
+    pub order_id: OrderId,
     pub(in crate::services) provider: ProviderName,
     /// Where it stands.
     pub status: PaymentStatus,
