@@ -190,6 +190,12 @@ fn mistakes_are_told_in_words_of_people() {
             Some(("SERVER__CORS_ORIGINS", "https://a.example, https://a.example/")),
             "server.cors_origins: `https://a.example/` is not as https://shop.example",
         ),
+        ("shop: { name: ' ' }", None, "shop.name: must be 1 to 80 characters, not all of them blank"),
+        (
+            "{}",
+            Some(("SHOP__TIME_ZONE", "Europe/Berln")),
+            "shop.time_zone: `Europe/Berln` is no time zone of the IANA database, such as Europe/Berlin",
+        ),
     ] {
         let said = load(yaml, variable.as_slice()).expect_err(yaml);
         assert_eq!(said, format!("configuration: {message}"), "{yaml} {variable:?}");

@@ -37,6 +37,7 @@ mod order_changes;
 mod order_lists;
 mod order_lookup;
 mod orders;
+mod pages;
 mod payments;
 mod protocol;
 mod provider;
