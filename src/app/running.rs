@@ -228,7 +228,7 @@ async fn open_webhooks(
     Ok(webhooks)
 }
 
-/// Who is told live what happens.
+/// Live events of products and of orders. Their listeners never leave by themselves, so a stop ends them first.
 struct LiveEvents {
     products: Arc<ProductEvents>,
     orders: Arc<OrderEvents>,

@@ -8,6 +8,7 @@ use super::generator::{Load, Pace, fire};
 use super::measures::{open_db, target_api};
 use super::own_stores::{Known, OwnStores};
 use super::proof::Proof;
+use super::report::median;
 use super::sale::expect_only;
 use super::server::{Server, migrate, this_program};
 use super::target::{TargetApi, fire_with_bar};
@@ -65,18 +66,13 @@ pub(super) async fn run(config: &Config, file: Option<&Path>) -> Result<(), Stri
             }
         }
     }
-    let (without, with) = (median(without), median(with));
+    let (without, with) = (median(without).unwrap_or(0.0), median(with).unwrap_or(0.0));
     say!("purchases/s, no order falls due              {without:>9.0}");
     say!("purchases/s, {A_SECOND} orders fall due a second    {with:>9.0}   ratio {:.2}", with / without);
     say!("a unit is back on sale after its time within {:>9.1} s", latest.as_secs_f64());
     let figures = lend(config, file, Due::AtOnce, ROUNDS + 1).await?;
     say!("{AT_ONCE} due at one instant, all back within {:>9.1} s", figures.latest.as_secs_f64());
     Ok(())
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }
 
 async fn lend(config: &Config, file: Option<&Path>, due: Due, round: usize) -> Result<Figures, String> {

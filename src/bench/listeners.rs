@@ -1,4 +1,5 @@
-//! `seckill bench --listeners N`: what it costs a sale that so many are told live what is left of it, and what they cost in memory.
+//! `seckill bench --listeners N`: a sale while N connections listen to its live events, and without them. How many purchases a second are
+//! left, and how much memory a listener takes.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,6 +15,7 @@ use super::generator::{Load, Pace};
 use super::measures::{open_db, target_api};
 use super::own_stores::{Known, OwnStores};
 use super::proof::Proof;
+use super::report::median;
 use super::sale::expect_only;
 use super::server::{Server, migrate, this_program};
 use super::target::fire_with_bar;
@@ -65,11 +67,7 @@ pub(super) async fn run(config: &Config, file: Option<&Path>, listeners: usize) 
             if count == 0 { without.push(figures) } else { with.push(figures) }
         }
     }
-    let of = |all: &[Figures], figure: fn(&Figures) -> f64| {
-        let mut all: Vec<f64> = all.iter().map(figure).collect();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
-    };
+    let of = |all: &[Figures], figure: fn(&Figures) -> f64| median(all.iter().map(figure).collect()).unwrap_or(0.0);
     let rate = |all| of(all, |figures| figures.per_second);
     say!("purchases/s, nobody listens              {:>9.0}", rate(&without));
     say!(

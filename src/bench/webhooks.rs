@@ -13,6 +13,7 @@ use super::generator::{Load, Pace};
 use super::measures::{open_db, target_api};
 use super::own_stores::{Known, OwnStores};
 use super::proof::Proof;
+use super::report::median;
 use super::sale::expect_only;
 use super::server::{Server, migrate, this_program};
 use super::target::fire_with_bar;
@@ -24,7 +25,7 @@ const ROUNDS: usize = 12;
 /// How long the endpoint takes to answer.
 const ANSWERED_IN: Duration = Duration::from_millis(20);
 
-/// A second of the sale with an endpoint, as a share of one without.
+/// What a sale with an endpoint does in a second, as a share of one without.
 struct Ratio {
     accepted: f64,
     written: f64,
@@ -53,12 +54,8 @@ pub(super) async fn run(config: &Config, file: Option<&Path>) -> Result<(), Stri
         );
         ratios.push(ratio);
     }
-    let median = |figure: fn(&Ratio) -> f64| {
-        let mut all: Vec<f64> = ratios.iter().map(figure).collect();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
-    };
-    say!("medians of {ROUNDS} pairs: accepted {:.2}, written {:.2}", median(|r| r.accepted), median(|r| r.written));
+    let of = |figure: fn(&Ratio) -> f64| median(ratios.iter().map(figure).collect()).unwrap_or(0.0);
+    say!("medians of {ROUNDS} pairs: accepted {:.2}, written {:.2}", of(|r| r.accepted), of(|r| r.written));
     Ok(())
 }
 

@@ -49,6 +49,16 @@ pub struct OrderPlace {
     pub status: Option<OrderStatus>,
 }
 
+/// The id, the product and the status.
+pub(super) type PlaceRow = (Vec<u8>, i64, String);
+
+pub(super) fn places(found: Vec<PlaceRow>) -> Vec<OrderPlace> {
+    let place = |(id, product, status): PlaceRow| {
+        Some(OrderPlace { id: Uuid::from_slice(&id).ok()?, product, status: status.parse().ok() })
+    };
+    found.into_iter().filter_map(place).collect()
+}
+
 /// An order in a list.
 pub type LookupEntry = (i64, Uuid);
 
@@ -115,12 +125,9 @@ impl DbConn {
             .filter(orders::id.between(first.as_bytes().to_vec(), last.as_bytes().to_vec()))
             .order(orders::id.desc())
             .limit(limit);
-        let found: Vec<(Vec<u8>, i64, String)> = on_db!(conn, query.load(conn).await)?;
-        let place = |(id, product, status): (Vec<u8>, i64, String)| {
-            Some(OrderPlace { id: Uuid::from_slice(&id).ok()?, product, status: status.parse().ok() })
-        };
+        let found: Vec<PlaceRow> = on_db!(conn, query.load(conn).await)?;
         let is_cut = found.len() as i64 >= limit;
-        Ok((found.into_iter().filter_map(place).collect(), is_cut))
+        Ok((places(found), is_cut))
     }
 
     /// Adds entries; those that are there stay.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::conn::{DbConn, on_db};
 use super::diagnosis::diagnosed;
 use super::error::DbResult;
-use super::order_lookup::OrderPlace;
+use super::order_lookup::{OrderPlace, PlaceRow, places};
 use super::payments::{PAYMENTS, payment_columns};
 use super::readable::{Row, one_by_one, readable};
 use super::schema::{external_users, orders, payments, products, users};
@@ -27,16 +27,6 @@ type NamedUser = (UserId, String);
 type NamedSubject = (UserId, Vec<u8>);
 one_by_one!(i64, NamedUser, (BigInt, Text));
 one_by_one!(i64, NamedSubject, (BigInt, Binary));
-
-/// As the lookup has them: the id, the product and the status.
-type PlaceRow = (Vec<u8>, i64, String);
-
-fn places(found: Vec<PlaceRow>) -> Vec<OrderPlace> {
-    let place = |(id, product, status): PlaceRow| {
-        Some(OrderPlace { id: Uuid::from_slice(&id).ok()?, product, status: status.parse().ok() })
-    };
-    found.into_iter().filter_map(place).collect()
-}
 
 #[derive(QueryableByName)]
 struct OwnId {

@@ -4,16 +4,17 @@
 //! a page depends on who asks. A debug build reads the files at each request.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::sync::LazyLock;
 
-use actix_web::http::header::{self, ETag, EntityTag, Header, HeaderName, IfNoneMatch};
+use actix_web::http::header::{self, ETag, EntityTag, HeaderName};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
+use flate2::Compression;
 use rust_embed::Embed;
 use sha2::{Digest, Sha256};
 
-use super::extract::body::accepts_gzip;
+use super::extract::body::{accepts_gzip, gzip};
+use super::extract::has_already;
 use crate::error::{Error, Result};
 
 #[derive(Embed)]
@@ -72,18 +73,15 @@ impl File {
         };
         let mut tag = hex(&Sha256::digest(&bytes));
         tag.truncate(HASH_CHARACTERS);
-        let gzip = is_text.then(|| gzip(&bytes)).flatten().filter(|gzip| gzip.len() < bytes.len());
+        // As small as it gets: it is done once.
+        let gzip = is_text.then(|| gzip(&bytes, Compression::best())).filter(|gzip| gzip.len() < bytes.len());
         Some(Self { content_type, tag, bytes, gzip })
     }
 
     fn reply(&self, request: &HttpRequest, caching: &'static str) -> HttpResponse {
         let gzip = self.gzip.as_ref().filter(|_| accepts_gzip(request));
         let tag = EntityTag::new_weak(if gzip.is_some() { format!("{}-gzip", self.tag) } else { self.tag.clone() });
-        let is_known = match IfNoneMatch::parse(request) {
-            Ok(IfNoneMatch::Any) => true,
-            Ok(IfNoneMatch::Items(known)) => known.iter().any(|known| known.weak_eq(&tag)),
-            Err(_) => false,
-        };
+        let is_known = has_already(request, &tag);
         let mut reply = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
         reply.insert_header(ETag(tag)).insert_header((header::CACHE_CONTROL, caching));
         reply.insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"));
@@ -184,13 +182,6 @@ fn content_type(path: &str) -> (&'static str, bool) {
         Some("woff2") => ("font/woff2", false),
         _ => ("application/octet-stream", false),
     }
-}
-
-/// As small as it gets: it is done once.
-fn gzip(bytes: &[u8]) -> Option<Bytes> {
-    let mut compressed = Vec::new();
-    flate2::read::GzEncoder::new(bytes, flate2::Compression::best()).read_to_end(&mut compressed).ok()?;
-    Some(compressed.into())
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,12 +1,13 @@
 //! `/products`.
 
-use actix_web::http::header::{self, ContentType, ETag, EntityTag, Header, IfNoneMatch};
+use actix_web::http::header::{self, ContentType, ETag, EntityTag};
 use actix_web::{HttpRequest, HttpResponse, web};
+use flate2::Compression;
 use serde::Deserialize;
 
 use super::extract::body::{Body, UnreadBody};
 use super::extract::body::{accepts_gzip, gzip};
-use super::extract::{Admin, Params, PathId};
+use super::extract::{Admin, Params, PathId, has_already};
 use super::state::AppState;
 use crate::error::{Error, Result};
 use crate::model::ProductId;
@@ -48,11 +49,7 @@ fn page(request: &HttpRequest, page: RenderedPage) -> HttpResponse {
     let is_gzip = page.json.len() >= COMPRESSED_FROM_BYTES && accepts_gzip(request);
     // Other bytes, so another tag.
     let tag = EntityTag::new_weak(if is_gzip { format!("{}-gzip", page.tag) } else { page.tag });
-    let known = match IfNoneMatch::parse(request) {
-        Ok(IfNoneMatch::Any) => true,
-        Ok(IfNoneMatch::Items(known)) => known.iter().any(|known| known.weak_eq(&tag)),
-        Err(_) => false,
-    };
+    let known = has_already(request, &tag);
     let mut reply = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     reply.insert_header(ETag(tag)).insert_header((header::CACHE_CONTROL, "no-cache"));
     reply.append_header((header::VARY, "Accept-Encoding"));
@@ -61,7 +58,7 @@ fn page(request: &HttpRequest, page: RenderedPage) -> HttpResponse {
     }
     reply.content_type(ContentType::json());
     if is_gzip {
-        let compressed = page.gzip.get_or_init(|| gzip(&page.json)).clone();
+        let compressed = page.gzip.get_or_init(|| gzip(&page.json, Compression::fast())).clone();
         return reply.insert_header((header::CONTENT_ENCODING, "gzip")).body(compressed);
     }
     reply.body(page.json)

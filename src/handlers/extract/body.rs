@@ -7,6 +7,7 @@ use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest, web};
+use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use futures_util::future::{Either, LocalBoxFuture, Ready, ready};
 use serde::de::DeserializeOwned;
@@ -180,9 +181,9 @@ pub(in crate::handlers) fn accepts_gzip(request: &HttpRequest) -> bool {
     })
 }
 
-/// Compresses quickly rather than well.
-pub(in crate::handlers) fn gzip(bytes: &[u8]) -> Bytes {
+/// Compresses.
+pub(in crate::handlers) fn gzip(bytes: &[u8], level: Compression) -> Bytes {
     let mut compressed = Vec::new();
-    let read = flate2::read::GzEncoder::new(bytes, flate2::Compression::fast()).read_to_end(&mut compressed);
+    let read = flate2::read::GzEncoder::new(bytes, level).read_to_end(&mut compressed);
     if read.is_ok() { compressed.into() } else { Bytes::copy_from_slice(bytes) }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::http::header;
+use actix_web::http::header::{self, EntityTag, Header, IfNoneMatch};
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, Ready, ready};
@@ -114,6 +114,15 @@ impl FromRequest for ClientAddress {
         let forwarded: Vec<&str> =
             request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
         ready(state(request).map(|state| Self(state.trusted_proxies.client(peer, &forwarded))))
+    }
+}
+
+/// Whether the client has what this tag stands for.
+pub(in crate::handlers) fn has_already(request: &HttpRequest, tag: &EntityTag) -> bool {
+    match IfNoneMatch::parse(request) {
+        Ok(IfNoneMatch::Any) => true,
+        Ok(IfNoneMatch::Items(known)) => known.iter().any(|known| known.weak_eq(tag)),
+        Err(_) => false,
     }
 }
 

@@ -37,28 +37,27 @@ impl ProductQueries {
 
     /// One product; what changes elsewhere is seen within 200 ms.
     pub async fn get(&self, id: ProductId) -> Result<RenderedPage> {
-        if !self.known.may_exist(id).await? {
-            return Err(Error::ProductNotFound);
-        }
         let read = async { Ok((self.read(id).await?, self.gate.now())) };
-        let page = self.page_cache.get(page_cache::PageKey::Product(id), read).await;
-        if let Err(Error::ProductNotFound) = page {
-            self.known.missed(id);
-        }
-        page
+        self.if_known(id, self.page_cache.get(page_cache::PageKey::Product(id), read)).await
     }
 
     /// The same, not rendered: read once for all who ask within a tenth of a second.
     pub(in crate::services) async fn seen(&self, id: ProductId) -> Result<Arc<ProductView>> {
+        let read = async { self.read(id).await.map(Arc::new) };
+        let seen = async { self.seen.try_get_with(id, read).await.map_err(|error| (*error).clone()) };
+        self.if_known(id, seen).await
+    }
+
+    /// Looks for a product, unless nobody has given out its id.
+    async fn if_known<T>(&self, id: ProductId, look: impl Future<Output = Result<T>>) -> Result<T> {
         if !self.known.may_exist(id).await? {
             return Err(Error::ProductNotFound);
         }
-        let read = async { self.read(id).await.map(Arc::new) };
-        let seen = self.seen.try_get_with(id, read).await.map_err(|error| (*error).clone());
-        if let Err(Error::ProductNotFound) = seen {
+        let found = look.await;
+        if let Err(Error::ProductNotFound) = found {
             self.known.missed(id);
         }
-        seen
+        found
     }
 
     pub(in crate::services) async fn read(&self, id: ProductId) -> Result<ProductView> {

@@ -69,17 +69,27 @@ impl<K: Copy + Eq + Hash, E: Event> FanOut<K, E> {
         Ok(listener)
     }
 
+    /// What is to be looked at, once it is time: while nobody listens, that is never.
+    pub(super) async fn due(&self, pause: impl Fn() -> Duration) -> Vec<K> {
+        loop {
+            let is_idle = self.listened().is_empty();
+            if is_idle {
+                self.arrived.notified().await;
+            }
+            tokio::time::sleep(pause()).await;
+            let listened = self.listened();
+            if !listened.is_empty() {
+                return listened;
+            }
+        }
+    }
+
     /// What is listened to. The rest is forgotten.
-    pub(super) fn listened(&self) -> Vec<K> {
+    fn listened(&self) -> Vec<K> {
         let mut feeds = self.feeds.lock();
         let Some(feeds) = feeds.as_mut() else { return Vec::new() };
         feeds.retain(|_, feed| feed.receiver_count() > 0);
         feeds.keys().copied().collect()
-    }
-
-    /// Until somebody listens to something new.
-    pub(super) async fn somebody(&self) {
-        self.arrived.notified().await;
     }
 
     /// Tells all who listen, if it is another than before.

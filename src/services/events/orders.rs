@@ -17,8 +17,8 @@ use crate::services::orders::{OrderView, Orders};
 
 /// A token may be withdrawn or end; so a listener shows it again after this time.
 const LIFETIME: Duration = Duration::from_secs(300);
-/// An order changes a few times in its life.
-const LOOKS_PER_PAUSE: u32 = 2;
+/// An order changes a few times in its life, so it is looked at more rarely.
+const PAUSES_A_LOOK: u32 = 2;
 
 impl Event for OrderView {
     fn encoded(&self, _: Timestamp) -> Result<Bytes> {
@@ -56,22 +56,9 @@ impl OrderEvents {
 
     /// Looks while somebody listens, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        loop {
-            let listened = self.feeds.listened();
-            let look = async {
-                if listened.is_empty() {
-                    self.feeds.somebody().await;
-                } else {
-                    tokio::time::sleep(pause(self.listeners()) * LOOKS_PER_PAUSE).await;
-                }
-            };
-            tokio::select! {
-                () = look => {}
-                () = stop.cancelled() => return,
-            }
-            if !listened.is_empty() {
-                self.look(&listened).await;
-            }
+        let due = || self.feeds.due(|| pause(self.listeners()) * PAUSES_A_LOOK);
+        while let Some(ids) = stop.run_until_cancelled(due()).await {
+            self.look(&ids).await;
         }
     }
 

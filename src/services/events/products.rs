@@ -103,22 +103,9 @@ impl ProductEvents {
 
     /// Looks while somebody listens, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        loop {
-            let listened = self.feeds.listened();
-            let look = async {
-                if listened.is_empty() {
-                    self.feeds.somebody().await;
-                } else {
-                    tokio::time::sleep(pause(self.listeners())).await;
-                }
-            };
-            tokio::select! {
-                () = look => {}
-                () = stop.cancelled() => return,
-            }
-            if !listened.is_empty() {
-                self.look(listened).await;
-            }
+        let due = || self.feeds.due(|| pause(self.listeners()));
+        while let Some(ids) = stop.run_until_cancelled(due()).await {
+            self.look(ids).await;
         }
     }
 
