@@ -4,6 +4,7 @@ mod backups;
 mod check_config;
 mod set_password;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::app::{self, RunningApp};
 use crate::bench;
 use crate::config::{Backend, Config};
 use crate::data_dir::DataDir;
+use crate::handlers::openapi;
 use crate::model::ProductId;
 use crate::output::print_lines;
 use crate::process::{self, StopSignals};
@@ -76,6 +78,9 @@ enum Command {
     /// Print the manual page.
     #[command(hide = true)]
     Man,
+    /// Print the HTTP API as an OpenAPI document.
+    #[command(hide = true)]
+    Openapi,
     /// Print what a shell needs to complete commands.
     #[command(hide = true)]
     Completions {
@@ -196,6 +201,7 @@ async fn dispatch(cli: Cli) -> Result<(), String> {
         }
         Command::CheckConfig => check_config::run(&config()?),
         Command::Man => print_what(|out| clap_mangen::Man::new(Cli::command()).render(out)),
+        Command::Openapi => print_what(|out| out.write_all(openapi().as_bytes())),
         Command::Completions { shell } => print_what(|out| {
             clap_complete::generate(shell, &mut Cli::command(), NAME, out);
             Ok(())

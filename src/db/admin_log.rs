@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::conn::{DbConn, on_db};
 use super::error::DbResult;
@@ -30,13 +31,14 @@ pub struct NewAdminAction {
 }
 
 /// Something that an administrator changed.
-#[derive(Debug, Clone, Serialize, Queryable)]
+#[derive(Debug, Clone, Serialize, Queryable, ToSchema)]
 pub struct AdminAction {
     /// Its number.
     pub id: i64,
     /// Who.
     pub user_id: UserId,
     /// What the account was called then.
+    #[schema(required)]
     pub username: Option<String>,
     /// What was done, as a sentence.
     pub action: String,

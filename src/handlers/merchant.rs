@@ -1,9 +1,12 @@
 //! What a merchant looks at: summaries of sales, orders, dead letters.
 
+use std::net::IpAddr;
+
 use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::extract::body::UnreadBody;
@@ -11,9 +14,55 @@ use super::extract::{Admin, ClientAddress, Params, PathId};
 use super::products::{PageParams, page_cursor, page_limit};
 use super::state::AppState;
 use crate::error::{Error, Result};
-use crate::model::ProductId;
-use crate::services::{Export, OrderFilter, OrderQuery};
+use crate::model::{OrderStatus, ProductId, Timestamp, UserId};
+use crate::services::{
+    DeadLetterPage, Export, Live, MerchantOrder, OrderFilter, OrderQuery, Page, ReplayedLetter, Summary,
+};
 
+/// A request, as it looks from here.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SeenRequest {
+    /// The last address on its way that is no trusted proxy.
+    #[schema(value_type = String)]
+    client_address: IpAddr,
+    /// Who is connected.
+    #[schema(value_type = Option<String>, required)]
+    peer_address: Option<IpAddr>,
+    via_proxy: bool,
+    /// `X-Forwarded-For`.
+    #[schema(required)]
+    forwarded_for: Option<String>,
+    /// `X-Forwarded-Proto`.
+    #[schema(required)]
+    scheme: Option<String>,
+    #[schema(required)]
+    host: Option<String>,
+    http_version: String,
+    server_time: Timestamp,
+}
+
+/// Any text: one that names no letter is not found.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read from the path as it is")]
+pub(super) struct LetterId {
+    /// Id of the letter.
+    id: String,
+}
+
+/// What a sale has come to, in units: `remaining + queued + unpaid + paid = stock` when it is balanced.
+#[utoipa::path(
+    get,
+    path = "/admin/products/{id}/summary",
+    operation_id = "get_summary",
+    tag = "Merchant",
+    params(PathId<ProductId>),
+    responses(
+        (status = 200, description = "The counts.", body = Summary),
+    ),
+    security(("bearer" = [])),
+    extensions(("x-codes" = json!(["product_not_found"]))),
+)]
 pub(super) async fn summary(
     _: Admin,
     PathId(id): PathId<ProductId>,
@@ -22,6 +71,19 @@ pub(super) async fn summary(
     Ok(HttpResponse::Ok().json(state.summaries.get(id).await?))
 }
 
+/// Lists orders of everybody, the newest first.
+#[utoipa::path(
+    get,
+    path = "/admin/orders",
+    operation_id = "list_all_orders",
+    tag = "Merchant",
+    params(OrderQuery),
+    responses(
+        (status = 200, description = "A page of orders. It may be shorter than asked although there is a next one.", body = Page<MerchantOrder>),
+    ),
+    security(("bearer" = [])),
+    extensions(("x-codes" = json!(["rate_limited"]))),
+)]
 pub(super) async fn orders(
     Admin(admin): Admin,
     Params(query): Params<OrderQuery>,
@@ -32,6 +94,24 @@ pub(super) async fn orders(
     Ok(HttpResponse::Ok().json(state.order_list.page(admin, &filter, before, limit).await?))
 }
 
+/// The same orders as a file: UTF-8 with a byte order mark, RFC 4180. No cell begins with a character that a spreadsheet would take for a formula.
+#[utoipa::path(
+    get,
+    path = "/admin/orders.csv",
+    operation_id = "export_orders",
+    tag = "Merchant",
+    params(
+        ("product_id" = Option<ProductId>, Query),
+        ("status" = Option<OrderStatus>, Query, description = "A written order is never `queued`."),
+        ("user_id" = Option<UserId>, Query),
+        ("q" = Option<String>, Query, description = "An order's id, a payment's reference or a user's name.", min_length = 1, max_length = 255),
+    ),
+    responses(
+        (status = 200, description = "All orders that fit.", body = String, content_type = "text/csv; charset=utf-8",
+            headers(("Content-Disposition" = String, description = "Names the file."))),
+    ),
+    security(("bearer" = [])),
+)]
 pub(super) async fn export(
     _: Admin,
     request: HttpRequest,
@@ -61,13 +141,33 @@ pub(super) async fn export(
     Ok(reply.streaming(pieces))
 }
 
-/// What this instance does, for one who watches.
+/// What this instance does, for one who watches a sale.
+#[utoipa::path(
+    get,
+    path = "/admin/live",
+    operation_id = "get_live_figures",
+    tag = "Merchant",
+    responses(
+        (status = 200, description = "Counts since it began, and what waits.", body = Live),
+    ),
+    security(("bearer" = [])),
+)]
 pub(super) async fn live(_: Admin, state: web::Data<AppState>) -> HttpResponse {
     state.health.measure(&state.metrics);
     HttpResponse::Ok().json(state.live.at(state.products.now()))
 }
 
-/// How a request of the asker's browser looks from here, behind whatever stands in between.
+/// How a request looks from here, behind whatever stands in between.
+#[utoipa::path(
+    get,
+    path = "/admin/check",
+    operation_id = "check_connection",
+    tag = "Merchant",
+    responses(
+        (status = 200, description = "Addresses, scheme and host as they arrived.", body = SeenRequest),
+    ),
+    security(("bearer" = [])),
+)]
 pub(super) async fn check(
     _: Admin,
     ClientAddress(client): ClientAddress,
@@ -75,19 +175,31 @@ pub(super) async fn check(
     state: web::Data<AppState>,
 ) -> HttpResponse {
     let peer = request.peer_addr().map(|peer| peer.ip().to_canonical());
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    HttpResponse::Ok().json(json!({
-        "client_address": client,
-        "peer_address": peer,
-        "via_proxy": peer != Some(client),
-        "forwarded_for": header("x-forwarded-for"),
-        "scheme": header("x-forwarded-proto"),
-        "host": header("host"),
-        "http_version": format!("{:?}", request.version()),
-        "server_time": state.products.now(),
-    }))
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    HttpResponse::Ok().json(SeenRequest {
+        client_address: client,
+        peer_address: peer,
+        via_proxy: peer != Some(client),
+        forwarded_for: header("x-forwarded-for"),
+        scheme: header("x-forwarded-proto"),
+        host: header("host"),
+        http_version: format!("{:?}", request.version()),
+        server_time: state.products.now(),
+    })
 }
 
+/// Messages that were set aside, the oldest first.
+#[utoipa::path(
+    get,
+    path = "/admin/dead-letters",
+    operation_id = "list_dead_letters",
+    tag = "Merchant",
+    params(PageParams),
+    responses(
+        (status = 200, description = "A page of them.", body = DeadLetterPage),
+    ),
+    security(("bearer" = [])),
+)]
 pub(super) async fn dead_letters(
     _: Admin,
     Params(params): Params<PageParams>,
@@ -97,6 +209,19 @@ pub(super) async fn dead_letters(
     Ok(HttpResponse::Ok().json(state.dead_letters.list(page_cursor(params.cursor)?, limit).await?))
 }
 
+/// Puts a message back, as far as its purchases can still become orders.
+#[utoipa::path(
+    post,
+    path = "/admin/dead-letters/{id}/replay",
+    operation_id = "replay_dead_letter",
+    tag = "Merchant",
+    params(LetterId),
+    responses(
+        (status = 200, description = "What became of each purchase.", body = ReplayedLetter),
+    ),
+    security(("bearer" = [])),
+    extensions(("x-codes" = json!(["dead_letter_not_found", "payload_too_large"]))),
+)]
 pub(super) async fn replay(
     Admin(admin): Admin,
     request: HttpRequest,
@@ -106,6 +231,19 @@ pub(super) async fn replay(
     Ok(HttpResponse::Ok().json(state.dead_letters.replay(admin, letter_id(&request)).await?))
 }
 
+/// Throws a message away for good.
+#[utoipa::path(
+    delete,
+    path = "/admin/dead-letters/{id}",
+    operation_id = "delete_dead_letter",
+    tag = "Merchant",
+    params(LetterId),
+    responses(
+        (status = 204, description = "Gone."),
+    ),
+    security(("bearer" = [])),
+    extensions(("x-codes" = json!(["dead_letter_not_found", "payload_too_large"]))),
+)]
 pub(super) async fn delete_dead_letter(
     Admin(admin): Admin,
     request: HttpRequest,

@@ -8,6 +8,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::Error;
 use crate::model::{Denial, OrderId, OrderStatus, Timestamp};
@@ -33,21 +34,35 @@ fn retry_after(error: &Error) -> Option<Duration> {
 }
 
 /// RFC 9457.
-#[derive(Serialize)]
-struct Problem {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Problem {
+    #[schema(example = "about:blank")]
     r#type: &'static str,
+    #[schema(required)]
     title: Option<&'static str>,
     status: u16,
+    /// Stable, for programs.
     code: &'static str,
+    /// For people.
     detail: String,
+    /// When the sale begins: `not_started`.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     starts_at: Option<Timestamp>,
+    /// The order that the buyer has: `already_purchased`.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     order_id: Option<OrderId>,
+    /// The least that the stock can be: `stock_below_sold`.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     least: Option<i64>,
+    /// Units that are left: `not_enough_left`.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     remaining: Option<i64>,
+    /// Where the order stands: `not_cancellable`, `not_payable`.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     order_status: Option<OrderStatus>,
 }
@@ -116,7 +131,8 @@ fn sold_out() -> HttpResponse {
 static SOLD_OUT: LazyLock<Vec<u8>> = LazyLock::new(|| Error::Denied(Denial::SoldOut).problem());
 
 impl Error {
-    fn problem(&self) -> Vec<u8> {
+    /// The document.
+    pub(super) fn problem(&self) -> Vec<u8> {
         let status = self.status_code();
         let mut problem = Problem {
             r#type: "about:blank",

@@ -4,6 +4,7 @@ use actix_web::http::header::{self, ContentType, ETag, EntityTag};
 use actix_web::{HttpRequest, HttpResponse, web};
 use flate2::Compression;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::extract::body::{Body, UnreadBody};
 use super::extract::body::{accepts_gzip, gzip};
@@ -11,19 +12,30 @@ use super::extract::{Admin, Params, PathId, has_already};
 use super::state::AppState;
 use crate::error::{Error, Result};
 use crate::model::ProductId;
-use crate::services::{Answered, CreateProduct, IdempotencyKey, PatchProduct, RenderedPage, Restock, SaleFilter};
+use crate::services::{
+    AdminAction, Answered, Audit, CreateProduct, IdempotencyKey, Page, PatchProduct, ProductView, RenderedPage,
+    Restock, SaleFilter,
+};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
     state: Option<SaleFilter>,
+    /// Entries of a page: 1 to 100, 20 unless asked otherwise.
+    #[param(minimum = 1, maximum = 100)]
     limit: Option<usize>,
+    /// The `next_cursor` of a page before.
     cursor: Option<String>,
 }
 
 /// Of lists without a filter.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct PageParams {
+    /// Entries of a page: 1 to 100, 20 unless asked otherwise.
+    #[param(minimum = 1, maximum = 100)]
     pub(super) limit: Option<usize>,
+    /// The `next_cursor` of a page before.
     pub(super) cursor: Option<String>,
 }
 
@@ -74,6 +86,21 @@ fn without_condition(request: &HttpRequest) -> Result<()> {
     Ok(())
 }
 
+/// Lists products, the newest first.
+#[utoipa::path(
+    get,
+    path = "/products",
+    operation_id = "list_products",
+    tag = "Products",
+    params(
+        ListParams,
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of what the client has: then 304."),
+    ),
+    responses(
+        (status = 200, description = "A page of products.", body = Page<ProductView>, headers(("ETag" = String, description = "Stands for this version."), ("Vary" = String, description = "`Accept-Encoding`."))),
+        (status = 304, description = "The client has this version.", headers(("ETag" = String, description = "Stands for this version."), ("Vary" = String, description = "`Accept-Encoding`."))),
+    ),
+)]
 pub(super) async fn list(
     Params(params): Params<ListParams>,
     request: HttpRequest,
@@ -83,6 +110,22 @@ pub(super) async fn list(
     Ok(page(&request, state.products.list(params.state, page_cursor(params.cursor)?, limit).await?))
 }
 
+/// A product. `remaining` is at most 200 ms old.
+#[utoipa::path(
+    get,
+    path = "/products/{id}",
+    operation_id = "get_product",
+    tag = "Products",
+    params(
+        PathId<ProductId>,
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of what the client has: then 304."),
+    ),
+    responses(
+        (status = 200, description = "The product.", body = ProductView, headers(("ETag" = String, description = "Stands for this version."), ("Vary" = String, description = "`Accept-Encoding`."))),
+        (status = 304, description = "The client has this version.", headers(("ETag" = String, description = "Stands for this version."), ("Vary" = String, description = "`Accept-Encoding`."))),
+    ),
+    extensions(("x-codes" = json!(["product_not_found"]))),
+)]
 pub(super) async fn get(
     PathId(id): PathId<ProductId>,
     request: HttpRequest,
@@ -91,6 +134,23 @@ pub(super) async fn get(
     Ok(page(&request, state.products.get(id).await?))
 }
 
+/// Makes a product, and with it its sale.
+#[utoipa::path(
+    post,
+    path = "/products",
+    operation_id = "create_product",
+    tag = "Merchant",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key again gives the first answer, for a day.", min_length = 1, max_length = 255, pattern = "^[!-~]+$"),
+    ),
+    request_body = CreateProduct,
+    responses(
+        (status = 201, description = "Made.", body = ProductView, headers(("Location" = String, description = "Path of what was made.")),
+            links(("get" = (operation_id = "get_product", parameters(("id" = "$response.body#/id")))))),
+    ),
+    security(("bearer" = [])),
+    extensions(("x-codes" = json!(["idempotency_conflict"]))),
+)]
 pub(super) async fn create(
     Admin(admin): Admin,
     request: HttpRequest,
@@ -103,6 +163,22 @@ pub(super) async fn create(
     Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).content_type(ContentType::json()).body(json))
 }
 
+/// Changes a product; what is absent stays as it is. In force on every instance within a second.
+///
+/// Lowering the stock never breaks a promise: less than is sold or promised is `stock_below_sold`.
+#[utoipa::path(
+    patch,
+    path = "/products/{id}",
+    operation_id = "change_product",
+    tag = "Merchant",
+    params(PathId<ProductId>),
+    request_body = PatchProduct,
+    responses(
+        (status = 200, description = "The product as it is now.", body = ProductView),
+    ),
+    security(("bearer" = [])),
+    extensions(("x-codes" = json!(["product_not_found", "stock_below_sold", "archived"]))),
+)]
 pub(super) async fn patch(
     Admin(admin): Admin,
     PathId(id): PathId<ProductId>,
@@ -114,6 +190,23 @@ pub(super) async fn patch(
     Ok(HttpResponse::Ok().json(state.catalog.patch(admin, id, change).await?))
 }
 
+/// Adds units to a sale.
+#[utoipa::path(
+    post,
+    path = "/products/{id}/restock",
+    operation_id = "restock_product",
+    tag = "Merchant",
+    params(
+        PathId<ProductId>,
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key again gives the first answer, for a day.", min_length = 1, max_length = 255, pattern = "^[!-~]+$"),
+    ),
+    request_body = Restock,
+    responses(
+        (status = 200, description = "The product as it is now.", body = ProductView),
+    ),
+    security(("bearer" = [])),
+    extensions(("x-codes" = json!(["product_not_found", "idempotency_conflict", "archived"]))),
+)]
 pub(super) async fn restock(
     Admin(admin): Admin,
     PathId(id): PathId<ProductId>,
@@ -126,6 +219,19 @@ pub(super) async fn restock(
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(json))
 }
 
+/// Takes an ended or paused sale out of the lists. Nobody can buy any more; its orders are kept.
+#[utoipa::path(
+    post,
+    path = "/admin/products/{id}/archive",
+    operation_id = "archive_product",
+    tag = "Merchant",
+    params(PathId<ProductId>),
+    responses(
+        (status = 200, description = "Archived, now or before.", body = ProductView),
+    ),
+    security(("bearer" = [])),
+    extensions(("x-codes" = json!(["product_not_found", "still_live", "payload_too_large"]))),
+)]
 pub(super) async fn archive(
     Admin(admin): Admin,
     PathId(id): PathId<ProductId>,
@@ -135,7 +241,18 @@ pub(super) async fn archive(
     Ok(HttpResponse::Ok().json(state.catalog.archive(admin, id).await?))
 }
 
-/// What administrators changed, for administrators.
+/// What administrators changed, the newest first.
+#[utoipa::path(
+    get,
+    path = "/admin/log",
+    operation_id = "list_admin_log",
+    tag = "Merchant",
+    params(PageParams),
+    responses(
+        (status = 200, description = "A page of changes.", body = Page<AdminAction>),
+    ),
+    security(("bearer" = [])),
+)]
 pub(super) async fn log(
     _: Admin,
     Params(params): Params<PageParams>,
@@ -149,6 +266,19 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>> {
     request.headers().get("Idempotency-Key").map(|value| IdempotencyKey::parse(value.as_bytes())).transpose()
 }
 
+/// Compares what the gate and the database say of a sale.
+#[utoipa::path(
+    get,
+    path = "/admin/products/{id}/audit",
+    operation_id = "audit_product",
+    tag = "Merchant",
+    params(PathId<ProductId>),
+    responses(
+        (status = 200, description = "All counts, and what does not fit.", body = Audit),
+    ),
+    security(("bearer" = [])),
+    extensions(("x-codes" = json!(["product_not_found"]))),
+)]
 pub(super) async fn audit(_: Admin, PathId(id): PathId<ProductId>, state: web::Data<AppState>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(state.reconciler.audit(id).await?))
 }

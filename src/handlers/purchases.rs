@@ -6,13 +6,31 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, ResponseError, web};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::extract::body::OptionalBody;
 use super::extract::{AuthenticatedUser, PathId};
 use crate::error::{Error, Result};
-use crate::model::{Denial, OrderId, OrderStatus, ProductId, Quantity};
+use crate::model::{Denial, OrderId, OrderStatus, ProductId, Quantity, Timestamp};
 use crate::services::{Accepted, PurchaseBatcher};
 
+/// Asks for units of a product, one unless the body says more. Granted whole or refused.
+///
+/// A 202 is a promise: whatever breaks from then on, it ends as exactly one order. Who lost the answer asks again: `already_purchased` names the order.
+#[utoipa::path(
+    post,
+    path = "/seckill/{id}",
+    operation_id = "buy",
+    tag = "Purchases",
+    params(PathId<ProductId>),
+    request_body = Option<Buy>,
+    responses(
+        (status = 202, description = "Promised; the order is written a moment later.", body = AcceptedPurchase, headers(("Location" = String, description = "Path of what was made.")),
+            links(("order" = (operation_id = "get_order", parameters(("id" = "$response.body#/order_id")))))),
+    ),
+    security(("bearer" = [])),
+    extensions(("x-codes" = json!(["product_not_found", "not_started", "ended", "paused", "already_purchased", "sold_out", "not_enough_left", "rate_limited"]))),
+)]
 pub(super) async fn buy(
     AuthenticatedUser(identity): AuthenticatedUser,
     PathId(product_id): PathId<ProductId>,
@@ -29,10 +47,27 @@ pub(super) async fn buy(
 }
 
 /// Body of `POST /seckill/{id}`: none, or how many units.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = PurchaseRequest)]
 pub(super) struct Buy {
+    #[serde(default)]
     quantity: Quantity,
+}
+
+/// What a promise is answered with.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "`accepted` writes it by hand")]
+pub(super) struct AcceptedPurchase {
+    order_id: OrderId,
+    product_id: ProductId,
+    /// `queued`.
+    status: OrderStatus,
+    quantity: Quantity,
+    /// What all units cost, in minor units.
+    total_cents: Option<i64>,
+    /// When it must be paid; `null`: it need not be.
+    expires_at: Option<Timestamp>,
 }
 
 /// The reply to a purchase. Put together by hand: nothing in it needs escaping, and there are very many of them.

@@ -8,7 +8,8 @@ use actix_web::{Handler, HttpRequest, HttpResponse, Resource, ResponseError, Sco
 use super::extract::body::BODY_MAX_BYTES;
 use super::middleware::request_id::Route;
 use super::{
-    accounts, events, health, merchant, orders, pages, payments, products, purchases, shop, test_payments, webhooks,
+    accounts, events, health, merchant, openapi, orders, pages, payments, products, purchases, shop, test_payments,
+    webhooks,
 };
 use crate::error::{Error, Result};
 
@@ -18,93 +19,78 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .app_data(web::PayloadConfig::new(BODY_MAX_BYTES))
         // First, for paths are tried in this order.
         .service(frequent("/seckill/{id}", |method| *method == Method::POST, purchases::buy))
-        .service(frequent("/products/{id}", |method| matches!(*method, Method::GET | Method::HEAD), products::get))
-        .service(Path::new("/seckill/{id}").allow(Method::POST).resource())
-        .service(Path::new("/register").on(Method::POST, accounts::register).resource())
-        .service(Path::new("/login").on(Method::POST, accounts::log_in).resource())
-        .service(Path::new("/logout").on(Method::POST, accounts::log_out).resource())
-        .service(Path::new("/me/password").on(Method::POST, accounts::change_password).resource())
-        .service(Path::new("/me").on(Method::GET, accounts::me).resource())
-        .service(Path::new("/products").on(Method::GET, products::list).on(Method::POST, products::create).resource())
-        .service(
-            Path::new("/products/{id}")
-                .allow(Method::GET)
-                .allow(Method::HEAD)
-                .on(Method::PATCH, products::patch)
-                .resource(),
-        )
-        .service(Path::new("/products/{id}/restock").on(Method::POST, products::restock).resource())
-        .service(Path::new("/orders").on(Method::GET, orders::list).resource())
-        .service(Path::new("/orders/{id}").on(Method::GET, orders::get).resource())
-        .service(Path::new("/orders/{id}/events").on(Method::GET, events::of_order).resource())
-        .service(Path::new("/events").on(Method::GET, events::of_products).resource())
-        .service(Path::new("/time").on(Method::GET, shop::time).resource())
-        .service(Path::new("/orders/{id}/cancel").on(Method::POST, orders::cancel).resource())
-        .service(
-            Path::new("/orders/{id}/payments")
-                .on(Method::POST, payments::start)
-                .on(Method::GET, payments::of_order)
-                .resource(),
-        )
-        .service(Path::new("/payments/webhooks/{provider}").on(Method::POST, payments::callback).resource())
-        .service(Path::new("/payments/{id}").on(Method::GET, payments::get).resource())
-        .service(
-            Path::new("/pay/test/{id}")
-                .on(Method::GET, test_payments::show)
-                .on(Method::POST, test_payments::submit)
-                .resource(),
-        )
-        .service(Path::new("/admin/orders").on(Method::GET, merchant::orders).resource())
-        .service(Path::new("/admin/orders.csv").on(Method::GET, merchant::export).resource())
-        .service(Path::new("/admin/orders/{id}/cancel").on(Method::POST, orders::cancel_as_admin).resource())
-        .service(Path::new("/admin/orders/{id}/mark-paid").on(Method::POST, orders::mark_paid).resource())
-        .service(Path::new("/admin/orders/{id}/history").on(Method::GET, orders::history).resource())
-        .service(Path::new("/admin/products/{id}/audit").on(Method::GET, products::audit).resource())
-        .service(Path::new("/admin/products/{id}/summary").on(Method::GET, merchant::summary).resource())
-        .service(Path::new("/admin/products/{id}/archive").on(Method::POST, products::archive).resource())
-        .service(Path::new("/admin/dead-letters").on(Method::GET, merchant::dead_letters).resource())
-        .service(Path::new("/admin/dead-letters/{id}/replay").on(Method::POST, merchant::replay).resource())
-        .service(Path::new("/admin/dead-letters/{id}").on(Method::DELETE, merchant::delete_dead_letter).resource())
-        .service(Path::new("/admin/live").on(Method::GET, merchant::live).resource())
-        .service(Path::new("/admin/check").on(Method::GET, merchant::check).resource())
-        .service(Path::new("/admin/log").on(Method::GET, products::log).resource())
-        .configure(webhook_routes)
-        .configure(page_routes)
-        .service(Path::new("/metrics").on(Method::GET, health::metrics).resource())
-        .service(Path::new("/healthz").on(Method::GET, health::alive).resource())
-        .service(Path::new("/readyz").on(Method::GET, health::ready).resource())
-        .default_service(web::to(nowhere));
+        .service(frequent("/products/{id}", |method| matches!(*method, Method::GET | Method::HEAD), products::get));
+    for path in api_paths().into_iter().chain(page_paths()) {
+        config.service(path.resource());
+    }
+    config.default_service(web::to(nowhere));
 }
 
-fn page_routes(config: &mut web::ServiceConfig) {
-    config
-        .service(Path::new("/").on(Method::GET, pages::front_door).resource())
-        .service(Path::new("/assets/{hash}/{path:.*}").on(Method::GET, pages::asset).resource())
-        .service(Path::new("/shop/settings").on(Method::GET, shop::settings).resource())
-        .service(Path::new("/shop").on(Method::GET, pages::shop).resource())
-        .service(Path::new("/shop/{rest:.*}").on(Method::GET, pages::shop).resource())
-        .service(Path::new("/console").on(Method::GET, pages::console).resource())
-        .service(Path::new("/console/{rest:.*}").on(Method::GET, pages::console).resource());
+/// What `openapi` describes. Tried in this order.
+fn api_paths() -> Vec<Path> {
+    vec![
+        Path::new("/seckill/{id}").allow(Method::POST),
+        Path::new("/register").on(Method::POST, accounts::register),
+        Path::new("/login").on(Method::POST, accounts::log_in),
+        Path::new("/logout").on(Method::POST, accounts::log_out),
+        Path::new("/me/password").on(Method::POST, accounts::change_password),
+        Path::new("/me").on(Method::GET, accounts::me),
+        Path::new("/products").on(Method::GET, products::list).on(Method::POST, products::create),
+        Path::new("/products/{id}").allow(Method::GET).allow(Method::HEAD).on(Method::PATCH, products::patch),
+        Path::new("/products/{id}/restock").on(Method::POST, products::restock),
+        Path::new("/orders").on(Method::GET, orders::list),
+        Path::new("/orders/{id}").on(Method::GET, orders::get),
+        Path::new("/orders/{id}/events").on(Method::GET, events::of_order),
+        Path::new("/events").on(Method::GET, events::of_products),
+        Path::new("/time").on(Method::GET, shop::time),
+        Path::new("/orders/{id}/cancel").on(Method::POST, orders::cancel),
+        Path::new("/orders/{id}/payments").on(Method::POST, payments::start).on(Method::GET, payments::of_order),
+        Path::new("/payments/webhooks/{provider}").on(Method::POST, payments::callback),
+        Path::new("/payments/{id}").on(Method::GET, payments::get),
+        Path::new("/admin/orders").on(Method::GET, merchant::orders),
+        Path::new("/admin/orders.csv").on(Method::GET, merchant::export),
+        Path::new("/admin/orders/{id}/cancel").on(Method::POST, orders::cancel_as_admin),
+        Path::new("/admin/orders/{id}/mark-paid").on(Method::POST, orders::mark_paid),
+        Path::new("/admin/orders/{id}/history").on(Method::GET, orders::history),
+        Path::new("/admin/products/{id}/audit").on(Method::GET, products::audit),
+        Path::new("/admin/products/{id}/summary").on(Method::GET, merchant::summary),
+        Path::new("/admin/products/{id}/archive").on(Method::POST, products::archive),
+        Path::new("/admin/dead-letters").on(Method::GET, merchant::dead_letters),
+        Path::new("/admin/dead-letters/{id}/replay").on(Method::POST, merchant::replay),
+        Path::new("/admin/dead-letters/{id}").on(Method::DELETE, merchant::delete_dead_letter),
+        Path::new("/admin/live").on(Method::GET, merchant::live),
+        Path::new("/admin/check").on(Method::GET, merchant::check),
+        Path::new("/admin/log").on(Method::GET, products::log),
+        Path::new("/openapi.json").on(Method::GET, openapi::document),
+        Path::new("/metrics").on(Method::GET, health::metrics),
+        Path::new("/healthz").on(Method::GET, health::alive),
+        Path::new("/readyz").on(Method::GET, health::ready),
+        Path::new("/shop/settings").on(Method::GET, shop::settings),
+        Path::new("/admin/webhooks").on(Method::GET, webhooks::list).on(Method::POST, webhooks::create),
+        Path::new("/admin/webhooks/{id}")
+            .on(Method::GET, webhooks::get)
+            .on(Method::PATCH, webhooks::patch)
+            .on(Method::DELETE, webhooks::delete),
+        Path::new("/admin/webhooks/{id}/test").on(Method::POST, webhooks::test),
+        Path::new("/admin/webhooks/{id}/rotate-secret").on(Method::POST, webhooks::rotate_secret),
+        Path::new("/admin/webhooks/{id}/deliveries").on(Method::GET, webhooks::deliveries),
+        Path::new("/admin/webhooks/{id}/deliveries/{delivery_id}/retry").on(Method::POST, webhooks::retry),
+    ]
 }
 
-fn webhook_routes(config: &mut web::ServiceConfig) {
-    config
-        .service(
-            Path::new("/admin/webhooks").on(Method::GET, webhooks::list).on(Method::POST, webhooks::create).resource(),
-        )
-        .service(
-            Path::new("/admin/webhooks/{id}")
-                .on(Method::GET, webhooks::get)
-                .on(Method::PATCH, webhooks::patch)
-                .on(Method::DELETE, webhooks::delete)
-                .resource(),
-        )
-        .service(Path::new("/admin/webhooks/{id}/test").on(Method::POST, webhooks::test).resource())
-        .service(Path::new("/admin/webhooks/{id}/rotate-secret").on(Method::POST, webhooks::rotate_secret).resource())
-        .service(Path::new("/admin/webhooks/{id}/deliveries").on(Method::GET, webhooks::deliveries).resource())
-        .service(
-            Path::new("/admin/webhooks/{id}/deliveries/{delivery}/retry").on(Method::POST, webhooks::retry).resource(),
-        );
+/// What people look at.
+fn page_paths() -> Vec<Path> {
+    vec![
+        Path::new("/pay/test/{id}").on(Method::GET, test_payments::show).on(Method::POST, test_payments::submit),
+        Path::new("/").on(Method::GET, pages::front_door),
+        Path::new("/assets/{hash}/{path:.*}").on(Method::GET, pages::asset),
+        Path::new("/shop").on(Method::GET, pages::shop),
+        Path::new("/shop/{rest:.*}").on(Method::GET, pages::shop),
+        Path::new("/docs").on(Method::GET, openapi::front_page),
+        Path::new("/docs/{path:.*}").on(Method::GET, openapi::page_file),
+        Path::new("/console").on(Method::GET, pages::console),
+        Path::new("/console/{rest:.*}").on(Method::GET, pages::console),
+    ]
 }
 
 /// A path that ends with an id and is asked for so often that it is found by comparison: every other path with an id in it
@@ -127,13 +113,14 @@ where
 
 /// A path, and the methods it answers.
 struct Path {
+    pattern: &'static str,
     resource: Resource,
     methods: Vec<Method>,
 }
 
 impl Path {
     fn new(pattern: &'static str) -> Self {
-        Self { resource: web::resource(pattern).app_data(Route(pattern)), methods: Vec::new() }
+        Self { pattern, resource: web::resource(pattern), methods: Vec::new() }
     }
 
     fn on<F, Args>(mut self, method: Method, handler: F) -> Self
@@ -162,7 +149,7 @@ impl Path {
     fn resource(self) -> Resource {
         let names: Vec<&str> = self.methods.iter().chain([&Method::OPTIONS]).map(Method::as_str).collect();
         let allowed = HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""));
-        self.resource.default_service(web::to(move |method: Method| {
+        self.resource.app_data(Route(self.pattern)).default_service(web::to(move |method: Method| {
             let mut reply: HttpResponse = match method {
                 Method::OPTIONS => HttpResponse::NoContent().finish(),
                 _ => Error::MethodNotAllowed.error_response(),
@@ -176,4 +163,29 @@ impl Path {
 async fn nowhere(request: HttpRequest) -> Result<HttpResponse> {
     let is_with_slash = request.path().len() > 1 && request.path().ends_with('/');
     Err(if is_with_slash { Error::NotFoundWithSlash } else { Error::NotFound })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_openapi_document_has_every_path_and_method_and_no_other() {
+        let document: Value = serde_json::from_str(&super::super::openapi::render()).unwrap();
+        let mut described = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            described.extend(item.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())));
+        }
+        let mut answered = BTreeSet::new();
+        for path in api_paths() {
+            // Whatever answers GET answers HEAD: said once, for all.
+            let methods = path.methods.iter().filter(|method| **method != Method::HEAD);
+            answered.extend(methods.map(|method| (method.to_string(), path.pattern.to_owned())));
+        }
+        assert_eq!(described, answered);
+    }
 }

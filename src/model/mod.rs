@@ -29,7 +29,7 @@ pub use product::{Product, Revision, Sale, SaleSettings, SaleState};
 pub use proxies::TrustedProxies;
 pub use purchase::{Purchase, PurchaseGroup};
 pub use terms::{Currency, PaymentWindow, Quantity, Terms};
-pub use text::{is_plain, is_visible};
+pub use text::{is_plain, is_visible, plain_text_schema};
 pub use time::Timestamp;
 
 /// Makes an enum of words storable in a text column, the same words that JSON shows.

@@ -4,11 +4,12 @@ use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
 use diesel::prelude::Queryable;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{AtLeastZero, Currency, OrderId, PaymentWindow, ProductId, Quantity, Timestamp, UserId, text_column};
 
 /// Where an order stands. Live (holds a unit): `unpaid`, `paid`. Dead: the rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, AsExpression, FromSqlRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, AsExpression, FromSqlRow, ToSchema)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 #[serde(rename_all = "lowercase")]
 pub enum OrderStatus {
@@ -36,7 +37,7 @@ text_column!(OrderStatus {
 });
 
 /// Who changes an order. Stored with each change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, AsExpression, FromSqlRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, AsExpression, FromSqlRow, ToSchema)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangedBy {
@@ -97,9 +98,9 @@ impl OrderStatus {
     }
 }
 
-/// Why an admitted purchase could not become an order. Stored with it, so its words stay; a buyer who is not promised anything
-/// gets a [`super::Denial`] instead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, AsExpression, FromSqlRow)]
+/// Why an admitted purchase could not become an order.
+// Stored with it, so its words stay; a buyer who is not promised anything gets a `Denial` instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, AsExpression, FromSqlRow, ToSchema)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectReason {
@@ -171,7 +172,7 @@ pub fn deadline(order: OrderId, revision: i64, window: Option<PaymentWindow>) ->
 }
 
 /// A change of an order that was made.
-#[derive(Debug, Clone, Serialize, Queryable)]
+#[derive(Debug, Clone, Serialize, Queryable, ToSchema)]
 pub struct OrderChange {
     /// Its number.
     #[serde(skip)]
@@ -185,10 +186,13 @@ pub struct OrderChange {
     /// By whom.
     pub by: ChangedBy,
     /// Which buyer or administrator.
+    #[schema(required)]
     pub user_id: Option<UserId>,
     /// The name, of an account of ours.
+    #[schema(required)]
     pub username: Option<String>,
     /// Why; of a payment, its reference.
+    #[schema(required)]
     pub reason: Option<String>,
 }
 

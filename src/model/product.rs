@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use diesel::prelude::Queryable;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{AtLeastZero, Currency, Denial, PaymentWindow, ProductId, Quantity, Terms, Timestamp};
 
@@ -230,8 +231,9 @@ impl SaleSettings {
     }
 }
 
-/// Whether a product can be bought now, as it is shown with the product. What a buyer gets instead of a unit is a [`Denial`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether a product can be bought now, as it is shown with the product.
+// What a buyer gets instead of a unit is a `Denial`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SaleState {
     /// Not yet.

@@ -1,5 +1,17 @@
 //! Texts that people read: a name, a description, a reason.
 
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+
+/// Says of a text what [`is_plain`] checks, as far as a schema can.
+pub fn plain_text_schema(min_chars: usize, max_chars: usize) -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(min_chars))
+        .max_length(Some(max_chars))
+        .pattern(Some(r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"))
+        .build()
+}
+
 /// Checks that a text shows what it holds: no control characters, nothing that turns the direction of what follows.
 pub fn is_plain(text: &str) -> Result<(), &'static str> {
     if text.chars().any(|character| character.is_control() || is_line_separator(character)) {

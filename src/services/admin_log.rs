@@ -1,6 +1,7 @@
 //! What administrators changed: a row beside each change, in its transaction, and a line in the log after it.
 
-use crate::db::{AdminAction, Db, DbConn, NewAdminAction, PageOf};
+pub use crate::db::AdminAction;
+use crate::db::{Db, DbConn, NewAdminAction, PageOf};
 use crate::error::Result;
 use crate::model::Timestamp;
 use crate::services::accounts::Identity;

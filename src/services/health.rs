@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use crate::db::{Db, DbError};
 use crate::model::Timestamp;
@@ -55,7 +56,7 @@ struct Absence {
 }
 
 /// Whether a store answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Check {
     /// It does.
@@ -65,7 +66,7 @@ pub enum Check {
 }
 
 /// One answer a store, one for the tasks behind it all, and one for whether this instance uses the stores of its deployment.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Checks {
     database: Check,
     gate: Check,

@@ -25,14 +25,14 @@ pub use accounts::{
     Accounts, Authenticator, Credentials, Identification, Identity, Issued, LoggedIn, OwnToken, PasswordChange,
     PasswordHasher, Profile, Registered, Session, Tokens,
 };
-pub use admin_log::AdminLog;
+pub use admin_log::{AdminAction, AdminLog};
 pub use catalog::{
     Answered, CreateProduct, IdempotencyKey, KeyExpiry, PatchProduct, ProductCommands, ProductQueries, ProductView,
     RenderedPage, Restock, SaleFilter,
 };
 pub use checkout::{Accepted, Checkout, PurchaseBatcher};
 pub use deployment::Deployment;
-pub use events::{Listener, OrderEvents, ProductEvents};
+pub use events::{Listener, OrderEvents, ProductEvents, TimedProductEvent};
 pub use health::{Check, Checks, Health};
 pub use known_products::KnownProducts;
 pub use merchant::{

@@ -1,13 +1,15 @@
 //! Pages of lists.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// One page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
     /// The entries.
     pub items: Vec<T>,
-    /// Where the next page begins; `None` on the last one.
+    /// Where the next page begins; `null` on the last one.
+    #[schema(required)]
     pub next_cursor: Option<String>,
 }
 

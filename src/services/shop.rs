@@ -1,12 +1,13 @@
 //! What the pages must know of the shop before anybody has logged in.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::config::{Config, Provider, Registration, Users};
 use crate::model::{Currency, PaymentWindow};
 
 /// The part of the configuration that everybody may read.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ShopSettings {
     name: String,
     time_zone: String,
@@ -14,6 +15,7 @@ pub struct ShopSettings {
     users: &'static str,
     registration: &'static str,
     payments: &'static str,
+    #[schema(required)]
     payment_window_seconds: Option<PaymentWindow>,
 }
 

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::described;
+
 pub struct Client {
     address: SocketAddr,
     base: String,
@@ -91,11 +93,15 @@ impl Client {
     }
 
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Reply {
-        let reply = request.send().await.expect("a reply");
+        let request = request.build().expect("a request");
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let reply = self.http.execute(request).await.expect("a reply");
         let (status, headers) = (reply.status().as_u16(), reply.headers().clone());
         let text = reply.text().await.expect("the whole reply");
         let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") };
-        Reply { status, headers, body }
+        let reply = Reply { status, headers, body };
+        described::check(&method, &path, &reply);
+        reply
     }
 
     pub async fn connect(&self) -> TcpStream {

@@ -291,3 +291,10 @@ fn every_direct_dependency_has_its_reason() {
     }
     nothing_is_missing(missing);
 }
+
+/// Who reads `docs/openapi.json` reads what `/openapi.json` says.
+#[test]
+fn the_openapi_document_is_the_one_of_the_code() {
+    let is_same = read("docs/openapi.json") == seckill::handlers::openapi();
+    assert!(is_same, "docs/openapi.json is older than the code: cargo run -- openapi > docs/openapi.json");
+}

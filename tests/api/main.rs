@@ -17,6 +17,7 @@ mod config_errors;
 mod dead_letters;
 mod dead_letters_over_http;
 mod deployment;
+mod described;
 mod distributed_only;
 mod documents;
 mod ended_sales;

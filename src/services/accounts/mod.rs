@@ -37,6 +37,7 @@ use crate::db::{Db, DbError};
 use crate::error::{Error, Result};
 use crate::model::{Account, Password, Role, UserId, Username};
 use crate::telemetry::Metrics;
+use utoipa::ToSchema;
 
 /// See the module.
 pub struct Accounts {
@@ -55,45 +56,53 @@ pub struct Accounts {
 }
 
 /// A name and a password.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
+    #[schema(min_length = 3, max_length = 32, pattern = "^[A-Za-z0-9_.-]+$")]
     username: String,
+    /// 8 to 72 bytes.
+    #[schema(min_length = 8, max_length = 72, format = Password)]
     password: String,
 }
 
 /// A new password, and the one before.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PasswordChange {
+    #[schema(format = Password)]
     current: String,
+    /// 8 to 72 bytes.
+    #[schema(min_length = 8, max_length = 72, format = Password)]
     new: String,
 }
 
 /// Who a user is.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Profile {
     /// The id.
     pub id: UserId,
-    /// The name; `None` for a user of the shop's own directory.
+    /// The name; `null` for a user of the shop's own directory.
+    #[schema(required)]
     pub username: Option<String>,
     /// What they may do.
     pub role: Role,
 }
 
 /// What a log-in yields.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct LoggedIn {
     /// The token.
     pub access_token: String,
     /// Always `Bearer`.
+    #[schema(pattern = "^Bearer$")]
     pub token_type: &'static str,
     /// Seconds.
     pub expires_in: u64,
 }
 
 /// What a registration yields.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Registered {
     /// Who is new.
     #[serde(flatten)]

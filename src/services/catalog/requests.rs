@@ -2,9 +2,11 @@
 
 use garde::Validate;
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Object;
 
 use crate::error::{Error, Result};
-use crate::model::{Currency, PaymentWindow, Quantity, Timestamp, is_plain, is_visible};
+use crate::model::{Currency, PaymentWindow, Quantity, Timestamp, is_plain, is_visible, plain_text_schema};
 
 /// Units a sale can have in all.
 pub(in crate::services) const MAX_STOCK: i64 = 10_000_000;
@@ -14,17 +16,21 @@ const MAX_DESCRIPTION_CHARS: usize = 5_000;
 const MAX_URL_BYTES: usize = 2_048;
 
 /// Body of `POST /products`.
-#[derive(Debug, Deserialize, Serialize, Validate)]
+#[derive(Debug, Deserialize, Serialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateProduct {
     #[garde(custom(is_name))]
+    #[schema(schema_with = name_schema)]
     pub(in crate::services) name: String,
     #[serde(default)]
     #[garde(custom(is_description))]
+    #[schema(schema_with = description_schema)]
     pub(in crate::services) description: String,
     #[garde(custom(within(0, MAX_PRICE_CENTS)))]
+    #[schema(minimum = 0, maximum = 1_000_000_000_000_i64, example = 1990)]
     pub(in crate::services) price_cents: i64,
     #[garde(custom(within(0, MAX_STOCK)))]
+    #[schema(minimum = 0, maximum = 10_000_000, example = 100)]
     pub(in crate::services) stock: i64,
     #[garde(skip)]
     pub(in crate::services) starts_at: Option<Timestamp>,
@@ -37,55 +43,68 @@ pub struct CreateProduct {
     /// `null`: no deadline.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     #[garde(skip)]
+    #[schema(value_type = Option<PaymentWindow>)]
     pub(in crate::services) payment_window_seconds: Option<Option<PaymentWindow>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(skip)]
     pub(in crate::services) max_per_order: Option<Quantity>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(is_image_url)))]
+    #[schema(format = "uri", max_length = 2048, pattern = "^https://.+")]
     pub(in crate::services) image_url: Option<String>,
 }
 
 /// Body of `PATCH /products/{id}`: what is absent stays as it is.
-#[derive(Debug, Default, Deserialize, Validate)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Default, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct PatchProduct {
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     #[garde(inner(custom(is_name)))]
+    #[schema(schema_with = name_schema)]
     pub(in crate::services) name: Option<String>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     #[garde(inner(custom(is_description)))]
+    #[schema(schema_with = description_schema)]
     pub(in crate::services) description: Option<String>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     #[garde(inner(custom(within(0, MAX_PRICE_CENTS))))]
+    #[schema(value_type = i64, minimum = 0, maximum = 1_000_000_000_000_i64, example = 1990)]
     pub(in crate::services) price_cents: Option<i64>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     #[garde(skip)]
+    #[schema(value_type = Timestamp)]
     pub(in crate::services) starts_at: Option<Timestamp>,
     /// `null` makes the sale open-ended.
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     #[garde(skip)]
+    #[schema(value_type = Option<Timestamp>)]
     pub(in crate::services) ends_at: Option<Option<Timestamp>>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     #[garde(skip)]
+    #[schema(value_type = bool)]
     pub(in crate::services) paused: Option<bool>,
     /// Units that are offered in all.
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     #[garde(inner(custom(within(0, MAX_STOCK))))]
+    #[schema(value_type = i64, minimum = 0, maximum = 10_000_000, example = 100)]
     pub(in crate::services) stock: Option<i64>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     #[garde(skip)]
+    #[schema(value_type = Currency)]
     pub(in crate::services) currency: Option<Currency>,
     /// `null`: no deadline.
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     #[garde(skip)]
+    #[schema(value_type = Option<PaymentWindow>)]
     pub(in crate::services) payment_window_seconds: Option<Option<PaymentWindow>>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     #[garde(skip)]
+    #[schema(value_type = Quantity)]
     pub(in crate::services) max_per_order: Option<Quantity>,
     /// `null`: none.
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     #[garde(inner(inner(custom(is_image_url))))]
+    #[schema(value_type = Option<String>, format = "uri", max_length = 2048, pattern = "^https://.+")]
     pub(in crate::services) image_url: Option<Option<String>>,
 }
 
@@ -95,15 +114,16 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(field: D) -> std::res
 }
 
 /// Body of `POST /products/{id}/restock`.
-#[derive(Debug, Deserialize, Serialize, Validate)]
+#[derive(Debug, Deserialize, Serialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Restock {
     #[garde(custom(within(1, MAX_STOCK)))]
+    #[schema(minimum = 1, maximum = 10_000_000, example = 10)]
     pub(in crate::services) units: i64,
 }
 
 /// `?state=` of the product list: looks at the window only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SaleFilter {
     /// Not begun.
@@ -128,6 +148,14 @@ fn within(least: i64, most: i64) -> impl FnOnce(&i64, &()) -> garde::Result {
         true => Ok(()),
         false => Err(garde::Error::new(format!("must be {least} to {most}"))),
     }
+}
+
+fn name_schema() -> Object {
+    plain_text_schema(1, MAX_NAME_CHARS)
+}
+
+fn description_schema() -> Object {
+    plain_text_schema(0, MAX_DESCRIPTION_CHARS)
 }
 
 fn is_name(name: &str, (): &()) -> garde::Result {

@@ -1,6 +1,7 @@
 //! A product as everybody sees it.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::page_cache::Timed;
 use crate::model::{Currency, PaymentWindow, Product, ProductId, Quantity, SaleState, Timestamp};
@@ -8,15 +9,18 @@ use crate::services::page::Page;
 use crate::stock::GateView;
 
 /// A product as everybody sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Product)]
 pub struct ProductView {
     pub(in crate::services) id: ProductId,
     name: String,
     description: String,
     price_cents: i64,
     currency: Currency,
+    #[schema(required)]
     payment_window_seconds: Option<PaymentWindow>,
     max_per_order: Quantity,
+    #[schema(required)]
     image_url: Option<String>,
     pub(in crate::services) revision: i64,
     pub(in crate::services) stock: i64,
@@ -25,8 +29,10 @@ pub struct ProductView {
     pub(in crate::services) held: i64,
     pub(in crate::services) state: SaleState,
     pub(in crate::services) starts_at: Timestamp,
+    #[schema(required)]
     pub(in crate::services) ends_at: Option<Timestamp>,
     paused: bool,
+    #[schema(required)]
     pub(in crate::services) sold_out_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     archived_at: Option<Timestamp>,

@@ -13,7 +13,7 @@ mod products;
 
 pub use self::listener::Listener;
 pub use self::orders::OrderEvents;
-pub use self::products::ProductEvents;
+pub use self::products::{ProductEvents, TimedProductEvent};
 
 use std::time::Duration;
 

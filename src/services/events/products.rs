@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use super::fan_out::{Event, FanOut};
 use super::listener::{Listener, Places, encoded};
@@ -13,22 +14,26 @@ use crate::model::{ProductId, SaleState, Timestamp};
 use crate::services::catalog::{ProductQueries, ProductView};
 
 /// What changes of a product while it is sold. `revision` says when to fetch the rest again.
-#[derive(PartialEq, Serialize)]
-struct ProductEvent {
+#[derive(PartialEq, Serialize, ToSchema)]
+#[schema(as = ProductChange)]
+pub struct ProductEvent {
     id: ProductId,
     remaining: i64,
     held: i64,
     state: SaleState,
     stock: i64,
     starts_at: Timestamp,
+    #[schema(required)]
     ends_at: Option<Timestamp>,
+    #[schema(required)]
     sold_out_at: Option<Timestamp>,
     revision: i64,
 }
 
 /// The same, and when it was so.
-#[derive(Serialize)]
-struct Timed<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProductEvent)]
+pub struct TimedProductEvent<'a> {
     #[serde(flatten)]
     event: &'a ProductEvent,
     server_time: Timestamp,
@@ -52,7 +57,7 @@ impl From<&ProductView> for ProductEvent {
 
 impl Event for ProductEvent {
     fn encoded(&self, now: Timestamp) -> Result<actix_web::web::Bytes> {
-        encoded("product", &Timed { event: self, server_time: now })
+        encoded("product", &TimedProductEvent { event: self, server_time: now })
     }
 }
 

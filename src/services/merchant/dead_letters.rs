@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
+use utoipa::ToSchema;
 
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -44,49 +45,57 @@ pub struct DeadLetterDesk {
 }
 
 /// A message that was set aside.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
 pub struct DeadLetterView {
     id: String,
+    #[schema(required)]
     parked_at: Option<Timestamp>,
+    #[schema(required)]
     reason: Option<String>,
+    #[schema(required)]
     product_id: Option<Value>,
     purchases: usize,
     body: String,
 }
 
 /// A page of them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct DeadLetterPage {
     items: Vec<DeadLetterView>,
+    #[schema(required)]
     next_cursor: Option<String>,
     /// Messages that are set aside, also those that are not looked at yet.
     total: usize,
 }
 
 /// What became of a dead letter.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ReplayedLetter {
     id: String,
     /// Why all of it stays set aside.
+    #[schema(required)]
     reason: Option<&'static str>,
     purchases: Vec<ReplayedPurchase>,
 }
 
 /// What became of one of its purchases.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ReplayedPurchase {
     order_id: OrderId,
     user_id: UserId,
     quantity: Quantity,
     outcome: ReplayOutcome,
-    /// Where its order stands; `None`: it has no row yet.
+    /// Where its order stands; `null`: it has no row yet.
+    #[schema(required)]
     status: Option<OrderStatus>,
     /// Why it stays set aside.
+    #[schema(required)]
     reason: Option<String>,
 }
 
 /// What was done with a purchase.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayOutcome {
     /// It is on its way to become an order.

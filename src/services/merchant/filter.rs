@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::error::{Error, Result};
 use crate::model::{Order, OrderId, OrderStatus, ProductId, UserId};
@@ -15,16 +16,24 @@ const WRITTEN: [OrderStatus; 5] =
     [OrderStatus::Unpaid, OrderStatus::Paid, OrderStatus::Cancelled, OrderStatus::Expired, OrderStatus::Rejected];
 
 /// The query of a list of orders. What is not known is refused: a filter that is mistyped must not show, or export, everything.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct OrderQuery {
+    #[param(value_type = Option<ProductId>)]
     product_id: Option<String>,
+    /// A written order is never `queued`.
+    #[param(value_type = Option<OrderStatus>)]
     status: Option<String>,
+    #[param(value_type = Option<UserId>)]
     user_id: Option<String>,
+    /// An order's id, a payment's reference or a user's name.
+    #[param(min_length = 1, max_length = 255)]
     q: Option<String>,
-    /// Entries of a page.
+    /// Entries of a page: 1 to 100, 20 unless asked otherwise.
+    #[param(minimum = 1, maximum = 100)]
     pub limit: Option<usize>,
-    /// Where a page begins.
+    /// The `next_cursor` of a page before.
     pub cursor: Option<String>,
 }
 

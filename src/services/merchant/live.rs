@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::model::Timestamp;
 use crate::services::events::{OrderEvents, ProductEvents};
@@ -21,7 +22,7 @@ pub struct LiveFigures {
 }
 
 /// Of all sales, on this instance, since it began.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Live {
     server_time: Timestamp,
     instance_started_at: Timestamp,
@@ -29,10 +30,14 @@ pub struct Live {
     /// By code.
     refused: BTreeMap<String, u64>,
     written: u64,
-    /// `None` here and below: it could not be read lately.
+    /// `null` here and below: it could not be read lately.
+    #[schema(required)]
     in_flight: Option<f64>,
+    #[schema(required)]
     oldest_in_flight_seconds: Option<f64>,
+    #[schema(required)]
     queue_messages: Option<f64>,
+    #[schema(required)]
     dead_letters: Option<f64>,
     listeners: usize,
 }

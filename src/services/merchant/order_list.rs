@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::explorer::{Explored, explore};
@@ -37,13 +38,14 @@ pub struct OrderList {
 }
 
 /// An order as a merchant sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct MerchantOrder {
     /// As its buyer sees it.
     #[serde(flatten)]
     pub(super) order: OrderView,
     pub(super) user_id: UserId,
-    /// `None`: a user whom nobody knows here.
+    /// `null`: a user whom nobody knows here.
+    #[schema(required)]
     pub(super) username: Option<String>,
     /// The newest first.
     pub(super) payments: Vec<PaymentView>,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::db::{Db, SaleRow};
 use crate::error::{Error, Result};
@@ -29,14 +30,16 @@ pub struct Summaries {
 }
 
 /// What a sale has come to, in units.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Summary {
     product_id: ProductId,
     /// Offered in all.
     stock: i64,
-    /// What can still be bought; `None`: the gate is being rebuilt and cannot say.
+    /// What can still be bought; `null`: the gate is being rebuilt and cannot say.
+    #[schema(required)]
     remaining: Option<i64>,
-    /// Promised, and not in the database yet; `None`: the gate cannot say.
+    /// Promised, and not in the database yet; `null`: the gate cannot say.
+    #[schema(required)]
     queued: Option<i64>,
     unpaid: i64,
     paid: i64,
@@ -47,7 +50,8 @@ pub struct Summary {
     refund_due: i64,
     /// What the paid orders cost, in minor units.
     revenue_cents: i64,
-    /// Of the revenue; `None`: the product was sold in several currencies, and the sum is of no use.
+    /// Of the revenue; `null`: the product was sold in several currencies, and the sum is of no use.
+    #[schema(required)]
     currency: Option<Currency>,
     /// All of this was true at one moment, and the units add up.
     balanced: bool,

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use garde::Validate;
 use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Object;
 
 use super::order_writer::OrderWriter;
 use super::queries::Orders;
@@ -15,7 +17,7 @@ use crate::db::{Db, DbConn, DbError, Move, NewChange, NewPayment, OrderState};
 use crate::error::{Error, Result};
 use crate::model::{
     ChangedBy, Life, OrderChange, OrderId, OrderStatus, PaymentId, PaymentStatus, ProductId, ProviderName, Timestamp,
-    UserId, is_plain, is_visible,
+    UserId, is_plain, is_visible, plain_text_schema,
 };
 use crate::services::accounts::Identity;
 use crate::services::admin_log;
@@ -26,19 +28,25 @@ use crate::telemetry::Metrics;
 const MAX_REASON_CHARS: usize = 255;
 
 /// Body of `POST /admin/orders/{id}/cancel`.
-#[derive(Debug, Default, Deserialize, Validate)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Default, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Cancellation {
     #[garde(inner(custom(is_reason)))]
+    #[schema(schema_with = reason_schema)]
     reason: Option<String>,
 }
 
 /// Body of `POST /admin/orders/{id}/mark-paid`.
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MarkPaid {
     #[garde(custom(is_reason))]
+    #[schema(schema_with = reason_schema)]
     reference: String,
+}
+
+fn reason_schema() -> Object {
+    plain_text_schema(1, MAX_REASON_CHARS)
 }
 
 fn is_reason(text: &str, (): &()) -> garde::Result {

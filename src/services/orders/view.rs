@@ -1,11 +1,13 @@
 //! Orders as they are shown.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::model::{Currency, Order, OrderId, OrderStatus, ProductId, Quantity, RejectReason, Timestamp, UserId};
 
 /// An order as its buyer sees it.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Order)]
 pub struct OrderView {
     pub(in crate::services) id: OrderId,
     #[serde(skip)]
@@ -18,11 +20,14 @@ pub struct OrderView {
     pub(in crate::services) currency: Currency,
     pub(in crate::services) revision: i64,
     pub(in crate::services) status: OrderStatus,
+    #[schema(required)]
     pub(in crate::services) reason: Option<RejectReason>,
     pub(in crate::services) created_at: Timestamp,
     pub(in crate::services) updated_at: Timestamp,
-    /// When it must be paid, whatever became of it since; `None`: it need not be.
+    /// When it must be paid, whatever became of it since; `null`: it need not be.
+    #[schema(required)]
     pub(in crate::services) expires_at: Option<Timestamp>,
+    #[schema(required)]
     pub(in crate::services) paid_at: Option<Timestamp>,
 }
 

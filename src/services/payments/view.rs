@@ -1,11 +1,13 @@
 //! Payments as they are shown.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::model::{Currency, OrderId, OrderStatus, Payment, PaymentId, PaymentStatus, ProviderName, Timestamp};
 
 /// A payment as its buyer sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Payment)]
 pub struct PaymentView {
     /// Its id.
     pub id: PaymentId,
@@ -18,8 +20,10 @@ pub struct PaymentView {
     pub amount_cents: i64,
     /// Of what.
     pub currency: Currency,
+    #[schema(required)]
     pub(in crate::services) reference: Option<String>,
-    /// Where the buyer pays; `None`: not any more.
+    /// Where the buyer pays; `null`: not any more.
+    #[schema(required)]
     redirect_url: Option<String>,
     created_at: Timestamp,
     updated_at: Timestamp,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use crate::db::{Db, SaleAudit};
 use crate::error::{Error, Result};
@@ -46,7 +47,7 @@ struct Seen {
 }
 
 /// What does not fit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
     /// Nobody can buy; it is being rebuilt, or was never opened.
@@ -75,14 +76,16 @@ pub enum Finding {
 }
 
 /// What gate and database say of one product.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Audit {
     product_id: ProductId,
     /// Units in all.
     stock: i64,
-    /// The same, as the gate says; `None` while it is not open.
+    /// The same, as the gate says; `null` while it is not open.
+    #[schema(required)]
     stock_gate: Option<i64>,
-    /// Units that remain at the gate; `None` while it is not open.
+    /// Units that remain at the gate; `null` while it is not open.
+    #[schema(required)]
     remaining_gate: Option<i64>,
     /// Units that remain in the database.
     remaining_database: i64,
@@ -92,7 +95,8 @@ pub struct Audit {
     live_orders: i64,
     /// Their units.
     live_units: i64,
-    /// Units that are taken in the gate; `None` while it is not open.
+    /// Units that are taken in the gate; `null` while it is not open.
+    #[schema(required)]
     taken: Option<i64>,
     /// Purchases and late payments in flight.
     pending: i64,

@@ -2,42 +2,53 @@
 
 use garde::Validate;
 use serde::{Deserialize, Deserializer};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Object;
 
-use crate::model::{EventType, EventTypes, is_plain};
+use crate::model::{EventType, EventTypes, is_plain, plain_text_schema};
 
 /// As many as the table holds.
 const MAX_DESCRIPTION_CHARS: usize = 255;
 
 /// Body of `POST /admin/webhooks`.
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CreateWebhook)]
 pub struct CreateEndpoint {
     /// Checked by `target`.
     #[garde(skip)]
+    #[schema(format = "uri", min_length = 1, max_length = 2048, example = "https://shop.example/hooks")]
     pub(super) url: String,
     #[serde(default, deserialize_with = "events")]
     #[garde(inner(custom(is_some)))]
+    #[schema(value_type = Vec<EventType>, min_items = 1)]
     pub(super) events: Option<EventTypes>,
     #[serde(default)]
     #[garde(custom(is_description))]
+    #[schema(schema_with = description_schema)]
     pub(super) description: String,
 }
 
 /// Body of `PATCH /admin/webhooks/{id}`: what is absent stays as it is.
-#[derive(Debug, Default, Deserialize, Validate)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Default, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = PatchWebhook)]
 pub struct PatchEndpoint {
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     #[garde(skip)]
+    #[schema(value_type = String, format = "uri", min_length = 1, max_length = 2048)]
     pub(super) url: Option<String>,
-    #[serde(deserialize_with = "events")]
+    #[serde(default, deserialize_with = "events")]
     #[garde(inner(custom(is_some)))]
+    #[schema(value_type = Vec<EventType>, min_items = 1)]
     pub(super) events: Option<EventTypes>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     #[garde(inner(custom(is_description)))]
+    #[schema(schema_with = description_schema)]
     pub(super) description: Option<String>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     #[garde(skip)]
+    #[schema(value_type = bool)]
     pub(super) active: Option<bool>,
 }
 
@@ -57,6 +68,10 @@ fn events<'de, D: Deserializer<'de>>(value: D) -> Result<Option<EventTypes>, D::
         })
     };
     names.iter().map(parse).collect::<Result<EventTypes, _>>().map(Some)
+}
+
+fn description_schema() -> Object {
+    plain_text_schema(0, MAX_DESCRIPTION_CHARS)
 }
 
 fn is_some(events: &EventTypes, (): &()) -> garde::Result {

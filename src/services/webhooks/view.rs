@@ -2,13 +2,15 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::payload::{event_name, object_name};
 use crate::db::{Endpoint, WebhookDelivery};
 use crate::model::{DeliveryId, DeliveryStatus, EndpointId, EventType, Timestamp};
 
 /// An endpoint.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Webhook)]
 pub struct EndpointView {
     /// Its id.
     pub id: EndpointId,
@@ -17,10 +19,13 @@ pub struct EndpointView {
     description: String,
     active: bool,
     /// Of the first failure since the last success.
+    #[schema(required)]
     failing_since: Option<Timestamp>,
     /// Why it was switched off by itself.
+    #[schema(required)]
     off_reason: Option<String>,
     /// Until when the secret of before signs, too.
+    #[schema(required)]
     old_secret_until: Option<Timestamp>,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -54,7 +59,8 @@ impl EndpointView {
 }
 
 /// A delivery.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Delivery)]
 pub struct DeliveryView {
     /// Its id.
     pub id: DeliveryId,
@@ -65,11 +71,16 @@ pub struct DeliveryView {
     object_id: Value,
     status: DeliveryStatus,
     tries: i64,
+    #[schema(required)]
     last_status: Option<i64>,
+    #[schema(required)]
     last_error: Option<String>,
+    #[schema(required)]
     last_try_at: Option<Timestamp>,
+    #[schema(required)]
     next_try_at: Option<Timestamp>,
     created_at: Timestamp,
+    #[schema(required)]
     delivered_at: Option<Timestamp>,
 }
 
