@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::handlers::extract::body::accepts_gzip;
 
 /// Swagger UI sets styles from its script, and has pictures in its style sheet.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// Leads to where relative addresses are right.
