@@ -102,7 +102,8 @@ fn refuse((gate, sales): GateInput) -> usize {
 
 fn group() -> &'static PurchaseGroup {
     let (product_id, items) = purchases(7, TOGETHER);
-    let group = kept(PurchaseGroup { product_id, epoch: 1, revision: Some(Revision::FIRST), items });
+    let group =
+        kept(PurchaseGroup { product_id, epoch: 1, revision: Some(Revision::FIRST), items, traced: Vec::new() });
     assert_eq!(queue::decode(&queue::encode(group)), Ok(Message::Purchases(group.clone())));
     group
 }

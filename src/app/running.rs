@@ -19,9 +19,9 @@ use crate::services::{
     Health, Holdings, KeyExpiry, KnownProducts, LiveFigures, LookupFiller, OpenGate, OrderChanges, OrderEvents,
     OrderList, OrderWriter, Orders, PasswordHasher, PaymentTasks, Payments, ProductCommands, ProductEvents,
     ProductQueries, Rebuilder, Reconciler, Replay, Revivals, ShopSettings, Summaries, Sweeper, Tokens, UnfinishedSales,
-    WebhookDispatcher, WebhookFanOut, WebhookPurge, Webhooks,
+    WebhookDispatcher, WebhookFanOut, WebhookPurge, Webhooks, http_client,
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Traces};
 use tokio::sync::Notify;
 
 /// A server that is running.
@@ -32,6 +32,7 @@ pub struct RunningApp {
     background: Background,
     health: Arc<Health>,
     events: LiveEvents,
+    traces: Option<Arc<Traces>>,
     /// How long a stop goes on serving after `/readyz` has said so.
     drain: Duration,
     new_admin: Option<config::Admin>,
@@ -62,7 +63,8 @@ impl RunningApp {
 
         let Clients { db, gate, queue, .. } = &clients;
         let stores = || (db.clone(), gate.clone(), queue.clone());
-        let Recovery { deployment, rebuilder, unfinished_sales, gates, reconciler, order_writer, revivals } = recovery;
+        let Recovery { deployment, rebuilder, unfinished_sales, gates, reconciler, order_writer, revivals, traces } =
+            recovery;
         let known = Arc::new(KnownProducts::new(db.clone()));
         let currency = config.shop.currency;
         let products = Arc::new(ProductQueries::new(db.clone(), gate.clone(), known.clone(), currency));
@@ -114,10 +116,10 @@ impl RunningApp {
             trusted_proxies,
         };
         // The port opens last, because a client that can connect can buy.
-        let server = server::serve(&config, state, checkout, &background)?;
+        let server = server::serve(&config, state, checkout, traces.clone(), &background)?;
         payments.serves_at(server.address);
         let drain = Duration::from_secs(config.server.drain_seconds.into());
-        Ok(Self { server, clients, background, health: ready, events, drain, new_admin })
+        Ok(Self { server, clients, background, health: ready, events, traces, drain, new_admin })
     }
 
     /// Where HTTP is served.
@@ -155,6 +157,9 @@ impl RunningApp {
         // Ends the workers, and with them their batchers.
         let _ = self.server.serving.await;
         self.background.stop(&self.clients.queue).await;
+        if let Some(traces) = self.traces {
+            traces.stop().await;
+        }
         tracing::info!("Stopped");
     }
 }
@@ -254,6 +259,13 @@ impl LiveEvents {
     }
 }
 
+/// What an OpenTelemetry collector is told, if there is one.
+fn open_traces(config: &Config, deployment: &Deployment, metrics: &Metrics) -> Result<Option<Arc<Traces>>, StartError> {
+    let http = http_client(Traces::TIMEOUT).build().into();
+    let traces = Traces::open(&config.traces, http, deployment.instance(), metrics);
+    traces.map_err(|problem| StartError(format!("traces: {problem}")))
+}
+
 /// What writes orders, and opens and repairs gates.
 struct Recovery {
     deployment: Arc<Deployment>,
@@ -263,6 +275,7 @@ struct Recovery {
     reconciler: Arc<Reconciler>,
     order_writer: Arc<OrderWriter>,
     revivals: Arc<Revivals>,
+    traces: Option<Arc<Traces>>,
 }
 
 impl Recovery {
@@ -280,6 +293,7 @@ impl Recovery {
         let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
         let deployment = Arc::new(Deployment::new(db_, gate_, queue_, metrics.clone(), config.redis.place()));
         deployment.join().await?;
+        let traces = open_traces(config, &deployment, metrics)?;
         let unfinished_sales = Arc::new(UnfinishedSales::new(db.clone(), gate.clone()));
         let (deployment_, sales_) = (deployment.clone(), unfinished_sales.clone());
         let rebuilder = Rebuilder::new(deployment_, sales_, tasks.clone(), stop.clone(), supervisor.clone());
@@ -290,6 +304,7 @@ impl Recovery {
                 order_writer.clone(),
                 rebuilder.clone(),
                 metrics.clone(),
+                traces.clone(),
                 stop.clone(),
             )
         });
@@ -320,7 +335,7 @@ impl Recovery {
         background.keep("lookup-filler", &filler, |filler, stop| async move { filler.run(stop).await });
         background.keep("reconciler", &reconciler, |reconciler, stop| async move { reconciler.run(stop).await });
         background.keep("deployment-watcher", &deployment, |it, stop| async move { it.watch(stop).await });
-        Ok(Self { deployment, rebuilder, unfinished_sales, gates, reconciler, order_writer, revivals })
+        Ok(Self { deployment, rebuilder, unfinished_sales, gates, reconciler, order_writer, revivals, traces })
     }
 }
 

@@ -15,9 +15,10 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::error::StartError;
 use super::tasks::Background;
 use crate::config::{self, Backend, Config};
-use crate::handlers::{AppState, Cors, routes, with_request_id};
+use crate::handlers::{AppState, Cors, RequestTraces, routes, with_request_id};
 use crate::http::{self, Doors};
 use crate::services::{Checkout, PurchaseBatcher};
+use crate::telemetry::Traces;
 
 /// HTTP, served.
 pub(super) struct Server {
@@ -43,6 +44,7 @@ pub(super) fn serve(
     config: &Config,
     state: AppState,
     checkout: Checkout,
+    traces: Option<Arc<Traces>>,
     background: &Background,
 ) -> Result<Server, StartError> {
     let (host, port) = (&config.server.host, config.server.port);
@@ -52,13 +54,15 @@ pub(super) fn serve(
     let state = web::Data::new(state);
     let batchers = Arc::new(Batchers::new(config, checkout, background));
     let cors = Cors::new(&config.server.cors_origins);
+    let proxies = config.server.trusted_proxies.clone();
     let server = http::serve(listeners, workers(config), doors(config), &background.supervisor, move || {
         let cors = cors.clone().map(Rc::new);
+        let traces = traces.clone().map(|traces| Rc::new(RequestTraces::new(traces, proxies.clone())));
         App::new()
             .app_data(state.clone())
             .app_data(web::Data::new(batchers.of_worker()))
             .app_data(state.metrics.of_worker())
-            .wrap(from_fn(move |request, next| with_request_id(cors.clone(), request, next)))
+            .wrap(from_fn(move |request, next| with_request_id(cors.clone(), traces.clone(), request, next)))
             .configure(routes)
     });
     let server = server.map_err(|error| StartError(format!("HTTP server: {error}")))?;

@@ -175,7 +175,13 @@ fn message() -> Result<Vec<u8>, String> {
         Ok(Purchase { order_id: OrderId::draw(any_product()), user_id, quantity: Quantity::ONE })
     };
     let items = (1..=i64::from(PURCHASES)).map(purchase).collect::<Result<_, &str>>()?;
-    Ok(queue::encode(&PurchaseGroup { product_id: any_product(), epoch: 1, revision: Some(Revision::FIRST), items }))
+    Ok(queue::encode(&PurchaseGroup {
+        product_id: any_product(),
+        epoch: 1,
+        revision: Some(Revision::FIRST),
+        items,
+        traced: Vec::new(),
+    }))
 }
 
 /// Passes on the delivery tag of a confirm, and whether it is for all up to it; or why there will be none.

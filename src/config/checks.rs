@@ -59,6 +59,7 @@ impl Config {
             warnings.push(problem.to_owned());
         }
         warnings.extend(self.payment_warning());
+        warnings.extend(self.traces_warning());
         if self.webhooks.allow_private && !self.is_private() {
             let problem =
                 "webhooks.allow_private: whoever registers a webhook can have this machine call others of its network";
@@ -110,6 +111,7 @@ impl Config {
         self.validate_directory()?;
         self.validate_payments()?;
         self.validate_webhooks()?;
+        self.validate_traces()?;
         match self.backend {
             Backend::Embedded if self.embedded.data_dir.as_os_str().is_empty() => {
                 Err(invalid("embedded.data_dir", "must not be empty"))

@@ -21,6 +21,7 @@ const SECRETS: &[&str] = &[
     "payments.webhook_secret",
     "payments.stripe.secret_key",
     "payments.stripe.webhook_secret",
+    "traces.headers",
 ];
 /// What only the distributed backend uses and nobody sets without meaning it.
 const OF_SERVERS: &[&str] = &[

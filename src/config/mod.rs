@@ -5,10 +5,11 @@ mod layers;
 mod load;
 mod payments;
 mod schema;
+mod traces;
 
 pub use self::checks::{ConfigError, check_jwt_secret, check_password};
 pub use self::payments::{CheckoutUrl, webhook_key};
 pub use self::schema::{
     Admin, Auth, Backend, Config, Embedded, External, Late, Limits, Log, LogFormat, MySql, OWN_ISSUER, Payments,
-    Provider, RabbitMq, Redis, Registration, Server, Shop, Users, Webhooks,
+    Provider, RabbitMq, Redis, Registration, Server, Shop, Traces, Users, Webhooks,
 };

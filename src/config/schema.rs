@@ -39,6 +39,8 @@ pub struct Config {
     pub payments: Payments,
     /// What the shop is told.
     pub webhooks: Webhooks,
+    /// Traces.
+    pub traces: Traces,
     /// The log.
     pub log: Log,
     /// What the operator set that the backend does not use.
@@ -293,6 +295,18 @@ pub struct Webhooks {
     /// Pauses before the tries of a delivery, in seconds, the first one first.
     #[serde(deserialize_with = "seconds")]
     pub retry_seconds: Vec<u32>,
+}
+
+/// `traces`: what an OpenTelemetry collector is told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traces {
+    /// Address of a collector that takes OTLP over HTTP; empty: there are no traces.
+    pub endpoint: String,
+    /// Which part of the requests is recorded, from 0 to 1.
+    pub sample_ratio: f64,
+    /// Headers for the collector, `name=value`, with commas between several.
+    pub headers: SecretString,
 }
 
 /// `log`: what is written to standard error.

@@ -26,7 +26,13 @@ pub(super) fn merge<D: AsRef<Message>>(deliveries: Vec<D>) -> Vec<Merged<D>> {
                 merged.group.items.extend_from_slice(&group.items);
                 merged.deliveries.push(delivery);
             }
-            None => all.push(Merged { group: group.clone(), deliveries: vec![delivery] }),
+            None => {
+                // Traces stay with their deliveries.
+                let PurchaseGroup { product_id, epoch, revision, .. } = *group;
+                let (items, traced) = (group.items.clone(), Vec::new());
+                let group = PurchaseGroup { product_id, epoch, revision, items, traced };
+                all.push(Merged { group, deliveries: vec![delivery] });
+            }
         }
     }
     all.sort_by_key(|merged| merged.group.product_id);

@@ -8,6 +8,7 @@ mod merged;
 mod put_off;
 #[cfg(test)]
 mod testing;
+mod traced;
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -23,11 +24,12 @@ use tokio_util::sync::CancellationToken;
 use self::collector::Collector;
 use self::merged::{Merged, alone, merge};
 use self::put_off::PutOff;
+use self::traced::WriteSpans;
 use crate::db::{DbError, ErrorClass};
 use crate::model::ProductId;
 use crate::queue::{Barrier, Delivery, Message};
 use crate::services::{OrderWriter, Rebuilder, WriteOutcome};
-use crate::telemetry::{Metrics, Outage, Seldom, metrics};
+use crate::telemetry::{Metrics, Outage, Seldom, Traces, metrics};
 
 /// Pauses before a failed transaction is tried again: 1 s at most, which jitter may double. Not the same in two instances, so
 /// that they do not ask together.
@@ -54,12 +56,13 @@ pub struct Consumer {
     telling_gate: Option<JoinHandle<()>>,
     put_off: PutOff<Delivery>,
     outage: Outage,
+    spans: WriteSpans,
 }
 
 /// What became of an attempt to have a write batch written.
 enum Attempt {
-    /// One outcome a group; `None`: there is no such product.
-    Written(Vec<Option<WriteOutcome>>),
+    /// One outcome a group; `None`: there is no such product. And how many tries it took.
+    Written(Vec<Option<WriteOutcome>>, u32),
     /// A constraint refuses it each time.
     Refused(String),
     /// It makes us panic each time.
@@ -76,11 +79,13 @@ impl Consumer {
         order_writer: Arc<OrderWriter>,
         rebuilder: Arc<Rebuilder>,
         metrics: Arc<Metrics>,
+        traces: Option<Arc<Traces>>,
         stop: CancellationToken,
     ) -> Self {
         let outage = Outage::new("Could not write orders; the purchases wait in the queue", "Orders are written again");
         let put_off = PutOff::new(consumers, Instant::now());
-        Self { order_writer, rebuilder, metrics, stop, telling_gate: None, put_off, outage }
+        let spans = WriteSpans(traces);
+        Self { order_writer, rebuilder, metrics, stop, telling_gate: None, put_off, outage, spans }
     }
 
     /// Runs until it is asked to stop; what it has begun by then it finishes.
@@ -112,14 +117,17 @@ impl Consumer {
         let mut to_write = VecDeque::from([merge(deliveries)]);
         while let Some(groups) = to_write.pop_front() {
             match self.try_to_write(&groups).await {
-                Attempt::Written(outcomes) => self.finish(groups, outcomes).await,
+                Attempt::Written(outcomes, tries) => {
+                    self.spans.written(&groups, &outcomes, tries);
+                    self.finish(groups, outcomes).await;
+                }
                 Attempt::Stopped => return false,
                 Attempt::Refused(reason) => match alone(groups) {
                     Ok(only) => self.put_off_or_park(only, reason).await,
                     Err(each) => to_write.extend(each),
                 },
                 Attempt::Panics(reason) => match alone(groups) {
-                    Ok(only) => only.park(&reason).await,
+                    Ok(only) => self.set_aside(only, &reason).await,
                     Err(each) => to_write.extend(each),
                 },
             }
@@ -141,22 +149,31 @@ impl Consumer {
     /// everything is not the message's fault: it is parked only after 30 s in which other messages were written.
     async fn put_off_or_park(&mut self, delivery: Delivery, reason: String) {
         if !self.order_writer.may_lag() {
-            return delivery.park(&reason).await;
+            return self.set_aside(delivery, &reason).await;
+        }
+        if !self.put_off.knows(&delivery) {
+            self.spans.put_off(&delivery, &reason);
         }
         for (hopeless, reason) in self.put_off.add(delivery, reason, Instant::now()) {
-            hopeless.park(&reason).await;
+            self.set_aside(hopeless, &reason).await;
         }
+    }
+
+    async fn set_aside(&self, delivery: Delivery, reason: &str) {
+        self.spans.set_aside(&delivery, reason);
+        delivery.park(reason).await;
     }
 
     async fn try_to_write(&mut self, groups: &[Merged<Delivery>]) -> Attempt {
         let mut pauses = RETRIES.build();
-        let mut defects = 0;
+        let (mut tries, mut defects) = (0, 0);
         loop {
+            tries += 1;
             let purchase_groups = groups.iter().map(|merged| merged.group.clone()).collect();
             let error = match AssertUnwindSafe(self.order_writer.write(purchase_groups)).catch_unwind().await {
                 Ok(Ok(outcomes)) => {
                     self.outage.ended();
-                    return Attempt::Written(outcomes);
+                    return Attempt::Written(outcomes, tries);
                 }
                 Ok(Err(error)) => error,
                 Err(_) => DbError::Panicked("a panic".to_owned()),

@@ -91,6 +91,12 @@ impl<D: AsRef<Message>> PutOff<D> {
         vec![(delivery, reason)]
     }
 
+    /// Whether a delivery has failed before.
+    pub(super) fn knows(&self, delivery: &D) -> bool {
+        let order = first_order(delivery);
+        self.known.iter().any(|known| Some(known.order) == order)
+    }
+
     /// A delivery has become orders.
     pub(super) fn forget(&mut self, delivery: &D) {
         if !self.known.is_empty() {

@@ -18,5 +18,6 @@ pub(super) fn purchases(product: i64, epoch: i64, orders: i64) -> Message {
         user_id: user.try_into().unwrap(),
         quantity: Quantity::ONE,
     };
-    Message::Purchases(PurchaseGroup { product_id, epoch, revision: None, items: (1..=orders).map(purchase).collect() })
+    let items = (1..=orders).map(purchase).collect();
+    Message::Purchases(PurchaseGroup { product_id, epoch, revision: None, items, traced: Vec::new() })
 }

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::extract::body::OptionalBody;
 use super::extract::{AuthenticatedUser, PathId};
+use super::middleware::traces::{InTrace, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Denial, OrderId, OrderStatus, ProductId, Quantity, Timestamp};
 use crate::services::{Accepted, PurchaseBatcher};
@@ -35,15 +36,22 @@ pub(super) async fn buy(
     AuthenticatedUser(identity): AuthenticatedUser,
     PathId(product_id): PathId<ProductId>,
     OptionalBody(Buy { quantity }): OptionalBody<Buy>,
+    InTrace(trace): InTrace,
     batcher: web::Data<PurchaseBatcher>,
 ) -> Result<HttpResponse> {
-    let promised = match batcher.buy(identity.user_id, product_id, quantity).await {
-        Ok(accepted) => accepted,
+    let is_traced = trace.is_some();
+    let (mut reply, outcome) = match batcher.buy(identity.user_id, product_id, quantity, trace).await {
+        Ok(promised) => (accepted(promised, product_id), Outcome::Accepted(promised.order_id)),
         // The most frequent answer of all, so it is a reply and not an error: the framework allocates for each error.
-        Err(sold_out @ Error::Denied(Denial::SoldOut)) => return Ok(sold_out.error_response()),
+        Err(sold_out @ Error::Denied(Denial::SoldOut)) => {
+            (sold_out.error_response(), Outcome::Refused(sold_out.code()))
+        }
         Err(error) => return Err(error),
     };
-    Ok(accepted(promised, product_id))
+    if is_traced {
+        reply.extensions_mut().insert(outcome);
+    }
+    Ok(reply)
 }
 
 /// Body of `POST /seckill/{id}`: none, or how many units.

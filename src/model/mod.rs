@@ -15,6 +15,7 @@ mod purchase;
 mod terms;
 mod text;
 mod time;
+mod trace_parent;
 
 pub use account::{Account, Password, Role, Username};
 pub use amount::AtLeastZero;
@@ -31,6 +32,7 @@ pub use purchase::{Purchase, PurchaseGroup};
 pub use terms::{Currency, PaymentWindow, Quantity, Terms};
 pub use text::{is_plain, is_visible, plain_text_schema};
 pub use time::Timestamp;
+pub use trace_parent::TraceParent;
 
 /// Makes an enum of words storable in a text column, the same words that JSON shows.
 macro_rules! text_column {

@@ -43,7 +43,7 @@ impl TrustedProxies {
     /// Without a peer's address the request came through a Unix socket.
     pub fn client(&self, peer: Option<IpAddr>, forwarded: &[&str]) -> IpAddr {
         let mut client = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.to_canonical());
-        let mut trusted = peer.map_or(self.unix, |_| self.trust(client));
+        let mut trusted = self.is_peer(peer);
         let mut hops = forwarded.iter().rev().flat_map(|value| value.rsplit(',')).map(str::trim);
         while trusted && let Some(hop) = hops.next() {
             match address(hop) {
@@ -57,6 +57,11 @@ impl TrustedProxies {
             }
         }
         client
+    }
+
+    /// Whether a request comes from a proxy directly. Without a peer's address it came through a Unix socket.
+    pub fn is_peer(&self, peer: Option<IpAddr>) -> bool {
+        peer.map_or(self.unix, |peer| self.trust(peer))
     }
 
     /// Whether an address is a proxy's.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{OrderId, ProductId, Quantity, Revision, UserId};
+use super::{OrderId, ProductId, Quantity, Revision, TraceParent, UserId};
 
 /// A purchase as the gate and the queue know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub struct PurchaseGroup {
     pub revision: Option<Revision>,
     /// The purchases.
     pub items: Vec<Purchase>,
+    /// Of those that are traced: the span that published them. Nothing depends on it.
+    pub traced: Vec<(OrderId, TraceParent)>,
 }
 
 impl PurchaseGroup {

@@ -1,5 +1,7 @@
 //! A message from the queue of either backend, until it is acknowledged or parked.
 
+use std::time::Instant;
+
 use super::message::Message;
 use super::{embedded, rabbitmq};
 use crate::model::Purchase;
@@ -44,6 +46,22 @@ impl Delivery {
         match self.message() {
             Message::Purchases(group) => &group.items,
             Message::Barrier(_) => &[],
+        }
+    }
+
+    /// What carried it, in the word that traces have for it.
+    pub fn system(&self) -> &'static str {
+        match self {
+            Self::Embedded(_) => super::EMBEDDED,
+            Self::RabbitMq(_) => super::RABBITMQ,
+        }
+    }
+
+    /// When it came, if one of its purchases is traced.
+    pub fn delivered_at(&self) -> Option<Instant> {
+        match self {
+            Self::Embedded(delivery) => delivery.delivered_at(),
+            Self::RabbitMq(delivery) => delivery.delivered_at(),
         }
     }
 

@@ -1,10 +1,13 @@
 //! What travels through the queue: versioned, tagged JSON.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
-use crate::model::{OrderId, ProductId, Purchase, PurchaseGroup, Quantity, Revision};
+use crate::model::{OrderId, ProductId, Purchase, PurchaseGroup, Quantity, Revision, TraceParent};
 
 /// Purchases in one message at most.
 pub const GROUP_MAX: usize = 500;
@@ -55,6 +58,26 @@ struct Wire<'a> {
     revision: Option<Revision>,
     /// Of purchases only.
     items: Option<Vec<Purchase>>,
+    /// Of purchases that are traced only. A version that knew no traces ignores it.
+    #[serde(borrow)]
+    traceparents: Option<TraceParents<'a>>,
+}
+
+/// The spans that published them, by their orders. Whatever is wrong with these, the purchases are read.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TraceParents<'a> {
+    #[serde(borrow)]
+    Known(BTreeMap<Cow<'a, str>, Cow<'a, str>>),
+    Unknown(IgnoredAny),
+}
+
+impl TraceParents<'_> {
+    fn read(self) -> Vec<(OrderId, TraceParent)> {
+        let Self::Known(known) = self else { return Vec::new() };
+        let read = |(order, parent): (&Cow<str>, &Cow<str>)| Some((order.parse().ok()?, parent.parse().ok()?));
+        known.iter().filter_map(read).collect()
+    }
 }
 
 /// What is the same in messages of all versions.
@@ -67,7 +90,7 @@ struct Header<'a> {
 
 /// A purchase group as JSON. Every purchase passes here, and nothing needs escaping: written without a serializer.
 pub fn encode(group: &PurchaseGroup) -> Vec<u8> {
-    let PurchaseGroup { product_id, epoch, revision, items } = group;
+    let PurchaseGroup { product_id, epoch, revision, items, traced } = group;
     let mut json = head(PURCHASES, *product_id, *epoch);
     json.reserve(items.len() * ITEM_BYTES);
     if let Some(revision) = revision {
@@ -86,7 +109,13 @@ pub fn encode(group: &PurchaseGroup) -> Vec<u8> {
         }
         json.push('}');
     }
-    json.push_str("]}");
+    json.push(']');
+    for (place, (order_id, parent)) in traced.iter().enumerate() {
+        json.push_str(if place == 0 { r#","traceparents":{""# } else { r#",""# });
+        json.push_str(order_id.encode(&mut [0; OrderId::LENGTH]));
+        let _ = write!(json, r#"":"{parent}""#);
+    }
+    json.push_str(if traced.is_empty() { "}" } else { "}}" });
     json.into_bytes()
 }
 
@@ -102,7 +131,7 @@ fn head(kind: &str, product_id: ProductId, epoch: i64) -> String {
 
 /// A message from JSON; the error says why it is none of ours.
 pub fn decode(json: &[u8]) -> Result<Message, String> {
-    let Wire { v, kind, product_id, epoch, revision, items } =
+    let Wire { v, kind, product_id, epoch, revision, items, traceparents } =
         serde_json::from_slice(json).map_err(|error| match serde_json::from_slice(json) {
             Ok(Header { v, kind }) if v != VERSION => unknown(v, &kind),
             _ => error.to_string(),
@@ -120,7 +149,8 @@ pub fn decode(json: &[u8]) -> Result<Message, String> {
     if !(1..=GROUP_MAX).contains(&items.len()) {
         return Err(format!("{} items, not 1 to {GROUP_MAX}", items.len()));
     }
-    Ok(Message::Purchases(PurchaseGroup { product_id, epoch, revision, items }))
+    let traced = traceparents.map(TraceParents::read).unwrap_or_default();
+    Ok(Message::Purchases(PurchaseGroup { product_id, epoch, revision, items, traced }))
 }
 
 fn unknown(v: u32, kind: &str) -> String {
@@ -140,7 +170,13 @@ mod tests {
                 quantity: user.try_into().unwrap(),
             })
             .collect();
-        PurchaseGroup { product_id: 7.try_into().unwrap(), epoch: 2, revision: Revision::try_from(3).ok(), items }
+        PurchaseGroup {
+            product_id: 7.try_into().unwrap(),
+            epoch: 2,
+            revision: Revision::try_from(3).ok(),
+            items,
+            traced: Vec::new(),
+        }
     }
 
     #[test]
@@ -167,6 +203,32 @@ mod tests {
         let unknown = ours.replace(r#""revision":3"#, r#""revision":3,"another":{"a":[1]}"#);
         assert!(decode(unknown.as_bytes()).is_ok());
         assert!(decode(ours.replace(r#""revision":3"#, r#""revision":0"#).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn spans_travel_with_the_purchases_that_are_traced_and_with_no_others() {
+        let plain = group();
+        let traced: Vec<_> = [(0, true), (2, true)]
+            .into_iter()
+            .map(|(place, sampled)| {
+                (plain.items[place].order_id, TraceParent { trace_id: 7, span_id: 1 + place as u64, sampled })
+            })
+            .collect();
+        let group = PurchaseGroup { traced, ..plain.clone() };
+        let ours = String::from_utf8(encode(&group)).unwrap();
+        assert_eq!(decode(ours.as_bytes()), Ok(Message::Purchases(group.clone())));
+        let untraced = String::from_utf8(encode(&plain)).unwrap();
+        assert!(!untraced.contains("trace"), "{untraced}");
+        // What comes before is what a version without traces reads; it ignores the rest.
+        assert_eq!(ours.split(r#","traceparents":"#).next(), untraced.strip_suffix('}'));
+        // A trace that cannot be read costs nobody an order.
+        let (_, span) = group.traced[0];
+        let first = span.to_string();
+        for wrong in [ours.replace(&first, "00-nonsense"), ours.replace(&format!(r#""{first}""#), "7")] {
+            let Ok(Message::Purchases(read)) = decode(wrong.as_bytes()) else { panic!("{wrong} is read") };
+            assert_eq!(read.items, plain.items);
+            assert!(!read.traced.contains(&group.traced[0]), "{wrong}");
+        }
     }
 
     #[test]

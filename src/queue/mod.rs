@@ -28,6 +28,10 @@ pub use self::rabbitmq::RabbitMqQueue;
 use self::rabbitmq::Trouble;
 pub use self::report::{Depth, PublishError};
 
+/// What a queue is called in traces.
+const EMBEDDED: &str = "seckill";
+const RABBITMQ: &str = "rabbitmq";
+
 /// The queue of the backend that was configured.
 pub enum OrderQueue {
     /// In this process; durable through a journal beside the database.
@@ -80,6 +84,22 @@ impl OrderQueue {
         match self {
             Self::Embedded(_) => "embedded".to_owned(),
             Self::RabbitMq(queue) => queue.name(),
+        }
+    }
+
+    /// What carries, in the word that traces have for it.
+    pub fn system(&self) -> &'static str {
+        match self {
+            Self::Embedded(_) => EMBEDDED,
+            Self::RabbitMq(_) => RABBITMQ,
+        }
+    }
+
+    /// Where messages go, without the server.
+    pub fn destination(&self) -> &str {
+        match self {
+            Self::Embedded(_) => "journal",
+            Self::RabbitMq(queue) => queue.destination(),
         }
     }
 

@@ -8,7 +8,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::typestate::AgentScope;
 
 /// `timeout`: of one request, from the connection to the last byte.
-pub(super) fn http_client(timeout: Duration) -> ConfigBuilder<AgentScope> {
+pub fn http_client(timeout: Duration) -> ConfigBuilder<AgentScope> {
     ureq::Agent::config_builder()
         .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
         .max_redirects(0)

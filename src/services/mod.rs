@@ -34,6 +34,7 @@ pub use checkout::{Accepted, Checkout, PurchaseBatcher};
 pub use deployment::Deployment;
 pub use events::{Listener, OrderEvents, ProductEvents, TimedProductEvent};
 pub use health::{Check, Checks, Health};
+pub use http_client::http_client;
 pub use known_products::KnownProducts;
 pub use merchant::{
     DeadLetterDesk, DeadLetterPage, Export, Exports, Live, LiveFigures, MerchantOrder, OrderFilter, OrderList,

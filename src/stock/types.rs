@@ -136,6 +136,7 @@ impl Stale {
                     epoch: self.epoch,
                     revision: Some(revision),
                     items: vec![purchase],
+                    traced: Vec::new(),
                 }),
             }
         }

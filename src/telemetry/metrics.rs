@@ -8,6 +8,7 @@ mod payments;
 mod process;
 mod reading;
 mod registered;
+mod spans;
 mod webhooks;
 
 use std::cell::RefCell;
@@ -27,6 +28,7 @@ use self::labels::{CHANGES, LOG_INS, OUTCOMES, PUBLISH_FAILURES, TABLES};
 pub use self::payments::PaymentMetrics;
 pub use self::reading::{Reading, Readings};
 use self::registered::registered;
+pub use self::spans::SpanMetrics;
 pub use self::webhooks::WebhookMetrics;
 use crate::db::ErrorClass;
 
@@ -113,6 +115,8 @@ pub struct Metrics {
     pub payments: PaymentMetrics,
     /// What the shop is told.
     pub webhooks: WebhookMetrics,
+    /// Spans of traces.
+    pub spans: SpanMetrics,
 }
 
 /// State of the pool of database connections.
@@ -212,6 +216,7 @@ impl Metrics {
             ),
             payments: PaymentMetrics::register(&registry),
             webhooks: WebhookMetrics::register(&registry),
+            spans: SpanMetrics::register(&registry),
             log_ins: labelled("seckill_log_ins_total", "Log-ins by what they came to", "outcome", &LOG_INS),
             registry,
         }

@@ -1,7 +1,9 @@
-//! What the operator is told: the log, and the metrics.
+//! What the operator is told: the log, the metrics, and traces.
 
 mod logs;
 pub mod metrics;
+mod traces;
 
 pub use self::logs::{Outage, Seldom, SharedOutage, init};
 pub use self::metrics::{Metrics, PoolUse, Reading, RequestMetrics};
+pub use self::traces::{Span, SpanKind, Trace, Traces};

@@ -45,7 +45,9 @@ pub async fn new_product(db: &Db, stock: i64) -> ProductId {
 }
 
 pub async fn sell(db: &Db, product_id: ProductId, epoch: i64, items: &[Purchase]) -> bool {
-    db.sell(vec![PurchaseGroup { product_id, epoch, revision: None, items: items.to_vec() }], None).await.unwrap()
+    db.sell(vec![PurchaseGroup { product_id, epoch, revision: None, items: items.to_vec(), traced: Vec::new() }], None)
+        .await
+        .unwrap()
 }
 
 /// Units sold by the product's row, live orders, and how many users hold them.
@@ -133,6 +135,7 @@ on_both_backends! {
             epoch: 1,
             revision: None,
             items: users.iter().map(|user| purchase(*user)).collect(),
+            traced: Vec::new(),
         };
         for (groups, why) in [
             (vec![group(one, &[1]), group(other, &[1, 2])], "one of them has too few units"),
@@ -159,7 +162,7 @@ on_both_backends! {
     async fn a_deadline_is_noted_together_with_its_orders(stores) {
         let db = database(stores).await;
         let id = new_product(&db, 2).await;
-        let group = |user| PurchaseGroup { product_id: id, epoch: 1, revision: None, items: vec![purchase(user)] };
+        let group = |user| PurchaseGroup { product_id: id, epoch: 1, revision: None, items: vec![purchase(user)], traced: Vec::new() };
         let noted = "SELECT COUNT(*) AS n FROM payment_deadlines";
         for (user, sells, notes) in [(1, true, 1), (1, false, 1), (2, true, 2), (3, false, 2)] {
             let group = group(user);
@@ -186,7 +189,7 @@ on_both_backends! {
         }
         let buy = |product_id, revision: Option<i64>, buyer| {
             let revision = revision.map(|revision| revision.try_into().unwrap());
-            PurchaseGroup { product_id, epoch: 1, revision, items: vec![purchase(buyer)] }
+            PurchaseGroup { product_id, epoch: 1, revision, items: vec![purchase(buyer)], traced: Vec::new() }
         };
         // No revision: a message of an earlier version. Revision 9 was made by a program that kept none.
         let expected = [(Some(1), PRICE_CENTS, 1), (Some(2), 5, 2), (Some(3), 7, 3), (None, 7, 3), (Some(9), 7, 3)];
@@ -267,7 +270,7 @@ on_both_backends! {
             tokio::spawn(async move {
                 for round in 0..10 {
                     let item = purchase(1 + seller * 10 + round);
-                    let group = PurchaseGroup { product_id: id, epoch: 1, revision: None, items: vec![item] };
+                    let group = PurchaseGroup { product_id: id, epoch: 1, revision: None, items: vec![item], traced: Vec::new() };
                     while let Err(error) = db.sell(vec![group.clone()], None).await {
                         assert!(error.is_transient(), "{error}");
                     }

@@ -44,6 +44,7 @@ fn group(id: i64, purchases: i64) -> PurchaseGroup {
         epoch: 1,
         revision: Some(Revision::FIRST),
         items: (1..=purchases).map(purchase).collect(),
+        traced: Vec::new(),
     }
 }
 

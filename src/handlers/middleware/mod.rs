@@ -2,3 +2,4 @@
 
 pub mod cors;
 pub mod request_id;
+pub mod traces;

@@ -1,5 +1,5 @@
 //! What every reply has: `X-Request-Id`, which is also in the log of what is our fault, `Cache-Control`, and the headers for
-//! pages of other origins. Every reply is counted.
+//! pages of other origins. Every reply is counted, and a request that is sampled has its span.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -14,6 +14,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::cors::Cors;
+use super::traces::RequestTraces;
 use crate::telemetry::RequestMetrics;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -26,20 +27,25 @@ pub(in crate::handlers) struct Route(pub(in crate::handlers) &'static str);
 /// Middleware: takes the caller's id if it sent a sane one, else makes one; counts the request.
 pub async fn with_request_id(
     cors: Option<Rc<Cors>>,
+    traces: Option<Rc<RequestTraces>>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, ActixError> {
     let id = request.headers().get(&X_REQUEST_ID).filter(|id| is_sane(id)).cloned().unwrap_or_else(new_id);
     let origin = cors.as_ref().map(|cors| cors.origin(request.headers()));
+    let span = traces.as_ref().and_then(|traces| traces.begin(&request));
     let begun = Instant::now();
     let mut reply = if tracing::enabled!(tracing::Level::DEBUG) {
         Box::pin(traced(request, next, &id)).await?
     } else {
         next.call(request).await?
     };
+    let route = reply.request().app_data::<Route>().map_or("none", |route| route.0);
     if let Some(metrics) = reply.request().app_data::<RequestMetrics>() {
-        let route = reply.request().app_data::<Route>().map_or("none", |route| route.0);
         metrics.count(label(reply.request().method()), route, reply.status().as_u16(), begun.elapsed());
+    }
+    if let Some(span) = span {
+        span.end(&reply, route, &id);
     }
     if reply.status().is_server_error() {
         let cause = reply.response().error().map(ToString::to_string).unwrap_or_default();
@@ -77,7 +83,7 @@ async fn traced<B: MessageBody + 'static>(
 }
 
 /// The method as a label; a stranger's invention must not become one.
-fn label(method: &Method) -> &'static str {
+pub(super) fn label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::POST => "POST",

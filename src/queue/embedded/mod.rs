@@ -54,6 +54,7 @@ pub struct Delivery {
     message: Message,
     seq: i64,
     state: Arc<State>,
+    delivered_at: Option<Instant>,
 }
 
 enum Entry {
@@ -307,7 +308,8 @@ impl Writer {
     }
 
     fn deliver<D: From<Delivery>>(&self, seq: i64, group: PurchaseGroup, deliveries: &mpsc::Sender<D>) {
-        let delivery = Delivery { message: Message::Purchases(group), seq, state: self.state.clone() };
+        let delivered_at = (!group.traced.is_empty()).then(Instant::now);
+        let delivery = Delivery { message: Message::Purchases(group), seq, state: self.state.clone(), delivered_at };
         // There is room for as many deliveries as purchases. Without a consumer it stays in the journal.
         let _ = deliveries.try_send(delivery.into());
     }
@@ -321,6 +323,10 @@ fn brake(unacked: usize) -> Duration {
 impl Delivery {
     pub(super) fn message(&self) -> &Message {
         &self.message
+    }
+
+    pub(super) fn delivered_at(&self) -> Option<Instant> {
+        self.delivered_at
     }
 
     pub(super) fn ack(self) {

@@ -26,6 +26,7 @@ const PARK_LOGGED_EVERY: Duration = Duration::from_secs(60);
 pub struct Delivery {
     message: Message,
     raw: RawDelivery,
+    delivered_at: Option<Instant>,
 }
 
 /// A delivered message that is not decoded yet, with what is needed to acknowledge or park it.
@@ -48,11 +49,16 @@ pub(super) struct Unacked {
 
 impl Delivery {
     pub(super) fn new(message: Message, raw: RawDelivery) -> Self {
-        Self { message, raw }
+        let is_traced = matches!(&message, Message::Purchases(group) if !group.traced.is_empty());
+        Self { message, raw, delivered_at: is_traced.then(Instant::now) }
     }
 
     pub(in crate::queue) fn message(&self) -> &Message {
         &self.message
+    }
+
+    pub(in crate::queue) fn delivered_at(&self) -> Option<Instant> {
+        self.delivered_at
     }
 
     pub(in crate::queue) fn is_in_order(&self) -> bool {

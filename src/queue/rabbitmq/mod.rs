@@ -148,6 +148,10 @@ impl RabbitMqQueue {
         self.address.name()
     }
 
+    pub(super) fn destination(&self) -> &str {
+        &self.address.orders
+    }
+
     /// What was set aside, over a connection of its own.
     pub(super) async fn dead_letters(&self) -> Result<DeadLetters, String> {
         DeadLetters::connect(self.address.clone()).await

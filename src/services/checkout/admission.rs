@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::pending::{PendingPurchase, answer_all, refuse_all};
 use super::shared::{Checkout, WhyNoGate, may_not_promise};
+use super::traced::record_step;
 use crate::db::PageOf;
 use crate::error::{Error, Result};
 use crate::model::{Denial, OrderId, OrderStatus, ProductId, Purchase, Quantity, Revision, Sale, Terms};
@@ -51,6 +52,7 @@ impl Checkout {
         let purchases: Vec<Purchase> = pending.iter().map(|click| click.purchase).collect();
         let begun = Instant::now();
         let admission = self.gate.reserve(product, &purchases).await;
+        record_step(&pending, begun, &admission);
         match &admission {
             Ok(_) => {
                 self.reserving.worked();

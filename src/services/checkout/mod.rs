@@ -14,6 +14,7 @@ mod pending;
 mod publishing;
 mod purchase_batcher;
 mod shared;
+mod traced;
 
 pub use self::pending::Accepted;
 pub use self::purchase_batcher::PurchaseBatcher;

@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, Purchase, Quantity, Terms};
+use crate::telemetry::Trace;
 
 /// A purchase that became a promise.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +35,8 @@ pub(super) struct PendingPurchase {
     pub(super) reply: Reply,
     /// Of the click's thread, if that is not the batcher's.
     pub(super) dispatcher: Option<ReplyDispatcher>,
+    /// What its steps belong to, if it is traced.
+    pub(super) trace: Option<Box<Trace>>,
 }
 
 impl ReplyDispatcher {
@@ -103,7 +106,7 @@ pub(super) fn pending(
     let user_id = 1_i64.try_into().expect("positive");
     let purchase = Purchase { order_id: OrderId::draw(product), user_id, quantity: Quantity::ONE };
     let dispatcher = dispatcher.cloned();
-    (PendingPurchase { product, purchase, clicked_at: Instant::now(), reply, dispatcher }, answer)
+    (PendingPurchase { product, purchase, clicked_at: Instant::now(), reply, dispatcher, trace: None }, answer)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::admission::{Admitted, Reserved};
 use super::pending::{Accepted, PendingPurchase, answer_all, refuse_all};
 use super::shared::{Checkout, may_not_promise};
+use super::traced::PublishSpans;
 use crate::error::{Error, Result};
 use crate::model::{Denial, OrderId, OrderIds, ProductId, Purchase, PurchaseGroup, Revision, Terms};
 use crate::queue::{GROUP_MAX, PublishError};
@@ -17,9 +18,10 @@ impl Checkout {
     /// Publishes reservations and answers once they are confirmed. Releases nothing, whatever happens: what a failed
     /// publish leaves is decided in the database later (I5).
     pub(super) async fn publish(&self, Admitted { product, epoch, terms, reserved }: Admitted) {
-        let group = message_of(product, epoch, &reserved);
+        let mut group = message_of(product, epoch, &reserved);
+        let spans = PublishSpans::begin(&reserved, &mut group, &self.queue);
         crash_point!("before_publish");
-        match self.publish_and_note(&group).await {
+        match self.publish_and_note(&group, spans).await {
             Ok(()) => {
                 crash_point!("before_reply");
                 self.confirmed.remember(group.items.iter().map(|item| item.order_id));
@@ -33,9 +35,17 @@ impl Checkout {
     }
 
     /// Publishes, and notes at the gate that something of the product is in flight.
-    async fn publish_and_note(&self, group: &PurchaseGroup) -> std::result::Result<(), PublishError> {
+    async fn publish_and_note(
+        &self,
+        group: &PurchaseGroup,
+        spans: PublishSpans,
+    ) -> std::result::Result<(), PublishError> {
         let (product, begun) = (group.product_id, Instant::now());
-        let publish = async { (self.queue.publish(group).await, begun.elapsed()) };
+        let publish = async {
+            let (confirmed, took) = (self.queue.publish(group).await, begun.elapsed());
+            spans.end(&confirmed);
+            (confirmed, took)
+        };
         let note = tokio::time::timeout(NOTE_PATIENCE, self.gate.note_in_flight(product));
         let ((confirmed, took), noted) = tokio::join!(publish, note);
         if !matches!(noted, Ok(Ok(()))) {
@@ -83,7 +93,8 @@ fn message_of(product_id: ProductId, epoch: i64, reserved: &[Reserved]) -> Purch
         })
         .filter(|item| !repeats || seen.insert(item.order_id))
         .collect();
-    PurchaseGroup { product_id, epoch, revision: reserved.first().map(|held| held.revision), items }
+    let revision = reserved.first().map(|held| held.revision);
+    PurchaseGroup { product_id, epoch, revision, items, traced: Vec::new() }
 }
 
 /// The answer to a purchase whose order is confirmed to be in the queue.

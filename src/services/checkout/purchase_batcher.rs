@@ -20,6 +20,7 @@ use super::shared::{Checkout, may_not_promise};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, Purchase, Quantity, UserId};
 use crate::queue::GROUP_MAX;
+use crate::telemetry::Trace;
 
 /// Purchases of one turn at most: what a batcher takes at a time. Four messages of one product can so wait for their confirm at the same time; with
 /// one, each confirm of a slow queue would let only [`GROUP_MAX`] purchases through.
@@ -52,17 +53,29 @@ impl PurchaseBatcher {
         (Self { checkout, clicks, dispatcher: Some(dispatcher) }, handing)
     }
 
-    /// Buys units, all of them or none. `Ok` is a promise: the order exists from here on, whatever crashes (I2).
-    pub async fn buy(&self, user_id: UserId, product: ProductId, quantity: Quantity) -> Result<Accepted> {
+    /// Buys units, all of them or none, as a part of `trace` if that is recorded. `Ok` is a promise: the order exists from here on, whatever crashes (I2).
+    pub async fn buy(
+        &self,
+        user_id: UserId,
+        product: ProductId,
+        quantity: Quantity,
+        trace: Option<Trace>,
+    ) -> Result<Accepted> {
         let answer = match self.checkout.gate.denial(product, user_id) {
             Some(denial) => Err(denial.into()),
-            None => self.enqueue(user_id, product, quantity).await,
+            None => self.enqueue(user_id, product, quantity, trace.map(Box::new)).await,
         };
         self.checkout.metrics.purchase(answer.as_ref().map_or_else(Error::code, |_| "accepted"));
         answer
     }
 
-    async fn enqueue(&self, user_id: UserId, product: ProductId, quantity: Quantity) -> Result<Accepted> {
+    async fn enqueue(
+        &self,
+        user_id: UserId,
+        product: ProductId,
+        quantity: Quantity,
+        trace: Option<Box<Trace>>,
+    ) -> Result<Accepted> {
         if !self.checkout.queue.is_ready() {
             return Err(Error::Unavailable("the queue is not available".to_owned()));
         }
@@ -72,7 +85,8 @@ impl PurchaseBatcher {
         }
         let (reply, answer) = oneshot::channel();
         let purchase = Purchase { order_id: OrderId::draw(product), user_id, quantity };
-        let pending = PendingPurchase { product, purchase, clicked_at, reply, dispatcher: self.dispatcher.clone() };
+        let dispatcher = self.dispatcher.clone();
+        let pending = PendingPurchase { product, purchase, clicked_at, reply, dispatcher, trace };
         self.clicks.try_send(pending).map_err(|_| Error::Unavailable("too many purchases wait".to_owned()))?;
         answer.await.map_err(|_| Error::Unavailable("nobody answered the purchase".to_owned()))?
     }

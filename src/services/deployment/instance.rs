@@ -116,6 +116,11 @@ impl Deployment {
         }
     }
 
+    /// Id of this process among the instances.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
     /// Compares before anything is sold. An error names the setting that leads elsewhere. Redis and RabbitMQ need not answer.
     pub async fn join(&self) -> std::result::Result<(), String> {
         if self.gate.shared().is_none() {

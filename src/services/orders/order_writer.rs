@@ -37,6 +37,8 @@ pub struct WriteOutcome {
     pub live: Vec<Purchase>,
     /// Orders that do not; the gate owes their units back.
     pub dead: Vec<Purchase>,
+    /// Those of both that were there before.
+    pub found: Vec<OrderId>,
     /// How many of the live were not there before.
     pub written: usize,
     /// How many of the dead were not there before.
@@ -45,13 +47,14 @@ pub struct WriteOutcome {
 
 impl WriteOutcome {
     fn all_live(group: PurchaseGroup) -> Self {
-        Self { gate_epoch: group.epoch, written: group.items.len(), live: group.items, dead: Vec::new(), rejected: 0 }
+        Self { gate_epoch: group.epoch, written: group.items.len(), live: group.items, ..Self::default() }
     }
 
     fn add(&mut self, other: Self) {
         self.gate_epoch = self.gate_epoch.max(other.gate_epoch);
         self.live.extend(other.live);
         self.dead.extend(other.dead);
+        self.found.extend(other.found);
         self.written += other.written;
         self.rejected += other.rejected;
     }
@@ -195,7 +198,7 @@ async fn write_each(
     group: PurchaseGroup,
     window: Window,
 ) -> std::result::Result<Option<WriteOutcome>, DbError> {
-    let PurchaseGroup { product_id: product, epoch, revision, items: purchases } = group;
+    let PurchaseGroup { product_id: product, epoch, revision, items: purchases, .. } = group;
     let Some(row) = conn.lock_product(product).await? else { return Ok(None) };
     let Some(bought) = conn.find_revision(product, revision).await? else { return Ok(None) };
     let ids: Vec<OrderId> = purchases.iter().map(|purchase| purchase.order_id).collect();
@@ -212,6 +215,7 @@ async fn write_each(
     let (mut taken, mut turned_down) = (0, 0);
     for purchase in purchases {
         if let Some(is_live) = written.get(&purchase.order_id) {
+            outcome.found.push(purchase.order_id);
             if *is_live {
                 outcome.live.push(purchase)
             } else {

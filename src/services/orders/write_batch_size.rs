@@ -86,7 +86,7 @@ fn cut(piece: Piece, most: usize) -> Vec<Piece> {
                 room = most;
             }
             let (here, later) = items.split_at(items.len().min(room));
-            let part = PurchaseGroup { items: here.to_vec(), ..group };
+            let part = PurchaseGroup { items: here.to_vec(), traced: Vec::new(), ..group };
             if let Some(last) = pieces.last_mut() {
                 last.push((index, part));
             }
@@ -116,6 +116,7 @@ mod tests {
                 epoch: 1,
                 revision: None,
                 items: items(*size, id),
+                traced: Vec::new(),
             })
             .collect()
     }
