@@ -12,6 +12,7 @@ mod callbacks;
 mod catalog;
 mod cleaning;
 mod client;
+mod collector;
 mod command;
 mod config_errors;
 mod dead_letters;
@@ -57,6 +58,7 @@ mod stripe;
 mod summaries;
 #[path = "../support/mod.rs"]
 mod support;
+mod traces;
 mod troubleshooting;
 mod unreadable_rows;
 mod upgrades;
