@@ -146,7 +146,6 @@ impl Metrics {
             values.iter().for_each(|value| drop(counters.with_label_values(&[value])));
             counters
         };
-        let seconds = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
         let histogram = |name, help| registered(&registry, Histogram::with_opts(seconds(name, help)));
         let gauge = |name, help| registered(&registry, IntGauge::new(name, help));
         let gauges = |name: &str, help: &str, labels: &[&str]| {
@@ -158,13 +157,7 @@ impl Metrics {
             accepted: purchases.with_label_values(&["accepted"]),
             sold_out: purchases.with_label_values(&["sold_out"]),
             purchases,
-            requests: registered(
-                &registry,
-                HistogramVec::new(
-                    seconds("http_request_duration_seconds", "Time to answer requests"),
-                    &["method", "route", "status"],
-                ),
-            ),
+            requests: register_requests(&registry),
             gate_seconds: histogram("seckill_gate_step_seconds", "Time of one step at the gate"),
             publish_seconds: histogram("seckill_publish_seconds", "From a publish to its confirm"),
             commit_seconds: histogram("seckill_commit_seconds", "Time to decide one round of purchases"),
@@ -283,6 +276,15 @@ impl Metrics {
     pub fn render(&self) -> Result<String, String> {
         TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(|error| error.to_string())
     }
+}
+
+fn seconds(name: &str, help: &str) -> HistogramOpts {
+    HistogramOpts::new(name, help).buckets(SECONDS.to_vec())
+}
+
+fn register_requests(registry: &Registry) -> HistogramVec {
+    let name = seconds("http_request_duration_seconds", "Time to answer requests");
+    registered(registry, HistogramVec::new(name, &["method", "route", "status"]))
 }
 
 /// What all applications of a process have in common.

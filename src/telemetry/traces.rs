@@ -34,7 +34,7 @@ const MAX_BATCH: usize = 512;
 /// Between two looks for spans to send.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A stop waits so long until the collector has taken what is left.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
+const STOP_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// See the module.
 pub struct Traces {
@@ -163,7 +163,7 @@ impl Traces {
         Span { traces: self.clone(), data, clock }
     }
 
-    /// Sends what is left, for two seconds at most.
+    /// Sends what is left, for a second and a half at most.
     pub async fn stop(self: Arc<Self>) {
         // Whether it succeeded is counted, and said, where it was tried.
         let _ = tokio::task::spawn_blocking(move || self.spans.shutdown_with_timeout(STOP_PATIENCE)).await;

@@ -211,6 +211,7 @@ fn settings_and_metrics_in_documents_exist() {
         "orders.",
         "payments.",
         "shop.",
+        "traces.",
         "webhooks.",
     ];
     let mut missing = Vec::new();

@@ -21,7 +21,7 @@ pub(super) fn record_step(pending: &[PendingPurchase], begun: Instant, admission
         span.set("seckill.gate.waited_seconds", waited.as_secs_f64());
         match admission {
             Ok(Admission::Open { answers, .. }) => span.set("seckill.outcome", answers.get(place).map_or("none", word)),
-            Ok(Admission::Denied(denial)) => span.set("seckill.outcome", Error::from(denial.clone()).code()),
+            Ok(Admission::Denied(denial)) => span.set("seckill.outcome", Error::from(*denial).code()),
             Err(error) => span.fail("gate", error),
         }
         span.end(Instant::now());
@@ -33,7 +33,7 @@ fn word(answer: &Answer) -> &'static str {
         Answer::Reserved => "reserved",
         Answer::InFlight { .. } => "in_flight",
         Answer::Revived(_) => "revived",
-        Answer::Denied(denial) => Error::from(denial.clone()).code(),
+        Answer::Denied(denial) => Error::from(*denial).code(),
         Answer::Unreadable => "unreadable",
     }
 }
