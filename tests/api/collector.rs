@@ -1,6 +1,7 @@
 //! An OpenTelemetry collector, well or badly.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,6 +140,11 @@ async fn serve(socket: TcpStream, got: Arc<Mutex<Got>>, behaviour: Arc<Mutex<Beh
         }
         let mut body = vec![0; headers["content-length"].parse().unwrap()];
         socket.read_exact(&mut body).await?;
+        if headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip") {
+            let mut plain = Vec::new();
+            flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain)?;
+            body = plain;
+        }
         got.lock().requests.push((path, headers));
         let behaviour = *behaviour.lock();
         let status = match behaviour {

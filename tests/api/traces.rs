@@ -262,6 +262,11 @@ async fn a_collector_that_is_away_is_one_line_and_its_return_another() {
     let folder = Folder::new();
     let mut command = folder.embedded();
     command.env("SECKILL__TRACES__ENDPOINT", collector.url()).env("SECKILL__TRACES__SAMPLE_RATIO", "1");
+    // What OpenTelemetry's own variables say of the collector counts less, and what they say of the process is added.
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9").env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");
+    command
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+        .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test");
     let mut server = Server::start(&folder, command).await;
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(4) {
@@ -274,6 +279,7 @@ async fn a_collector_that_is_away_is_one_line_and_its_return_another() {
     assert!(log.contains("503") && log.contains("traces.endpoint"), "{log}");
     collector.behave(Behaviour::Takes);
     eventually_within(10, "spans are taken again", || async { !collector.spans().is_empty() }).await;
+    assert_eq!(collector.spans()[0].resource["deployment.environment.name"], "test");
     // What is left is sent at the stop.
     server.get("/healthz?last").await.unwrap();
     let spans = collector.spans().len();
@@ -285,6 +291,19 @@ async fn a_collector_that_is_away_is_one_line_and_its_return_another() {
         log.contains("takes traces again") && log.lines().filter(|line| line.contains(" WARN ")).count() <= 2,
         "{log}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opentelemetry_s_own_variables_switch_nothing_on() {
+    let collector = Collector::start(Behaviour::Takes).await;
+    let folder = Folder::new();
+    let mut command = folder.embedded();
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url()).env("OTEL_TRACES_SAMPLER", "always_on");
+    let mut server = Server::start(&folder, command).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    server.signal("TERM");
+    assert!(server.ended(Duration::from_secs(10)).success());
+    assert_eq!(collector.connections(), 0);
 }
 
 #[test]
