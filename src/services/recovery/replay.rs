@@ -75,7 +75,9 @@ impl Replay {
             }
         }
         let message = |items: Vec<Purchase>, epoch| {
-            (!items.is_empty()).then(|| encode(&PurchaseGroup { items, epoch, ..group.clone() }))
+            let is_in = |order: &OrderId| items.iter().any(|item| item.order_id == *order);
+            let traced = group.traced.iter().filter(|(order, _)| is_in(order)).copied().collect();
+            (!items.is_empty()).then(|| encode(&PurchaseGroup { items, epoch, traced, ..group.clone() }))
         };
         let kept = message(kept, group.epoch).map(|body| Kept { body, reasons });
         Ok(PutBack { message: message(again, epoch), kept })
