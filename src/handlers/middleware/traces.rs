@@ -21,11 +21,12 @@ pub struct RequestTraces {
     proxies: TrustedProxies,
 }
 
-/// The span of a request. One whose client hangs up before its reply ends there.
-pub(super) struct RequestSpan(Option<Span>);
+/// The span of a request. One whose client hangs up before its reply ends there. A pointer, for each request has room for it, traced or
+/// not.
+pub(super) struct RequestSpan(Option<Box<Span>>);
 
 /// The place of a request in its trace; `None`: it is not recorded.
-pub(in crate::handlers) struct InTrace(pub(in crate::handlers) Option<Trace>);
+pub(in crate::handlers) struct InTrace(pub(in crate::handlers) Option<Box<Trace>>);
 
 /// What came of a purchase, beside its reply, if that is no error.
 pub(in crate::handlers) enum Outcome {
@@ -38,7 +39,7 @@ impl FromRequest for InTrace {
     type Future = Ready<Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Ok(Self(request.extensions().get::<Trace>().cloned())))
+        ready(Ok(Self(request.extensions().get::<Trace>().cloned().map(Box::new))))
     }
 }
 
@@ -63,7 +64,7 @@ impl RequestTraces {
         span.set("url.path", request.path().to_owned());
         span.set("url.scheme", "http");
         request.extensions_mut().insert(span.trace());
-        Some(RequestSpan(Some(span)))
+        Some(RequestSpan(Some(Box::new(span))))
     }
 }
 

@@ -59,11 +59,11 @@ impl PurchaseBatcher {
         user_id: UserId,
         product: ProductId,
         quantity: Quantity,
-        trace: Option<Trace>,
+        trace: Option<Box<Trace>>,
     ) -> Result<Accepted> {
         let answer = match self.checkout.gate.denial(product, user_id) {
             Some(denial) => Err(denial.into()),
-            None => self.enqueue(user_id, product, quantity, trace.map(Box::new)).await,
+            None => self.enqueue(user_id, product, quantity, trace).await,
         };
         self.checkout.metrics.purchase(answer.as_ref().map_or_else(Error::code, |_| "accepted"));
         answer
