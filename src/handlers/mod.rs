@@ -23,7 +23,7 @@ pub use self::extract::body::{Body, UnreadBody};
 pub use self::extract::{Admin, AuthenticatedUser, ClientAddress, Params, PathId, SignedIn};
 pub use self::middleware::cors::Cors;
 pub use self::middleware::request_id::with_request_id;
-pub use self::openapi::render as openapi;
 pub use self::middleware::traces::RequestTraces;
+pub use self::openapi::render as openapi;
 pub use self::routes::routes;
 pub use self::state::AppState;

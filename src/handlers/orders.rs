@@ -83,7 +83,7 @@ pub(super) struct Nothing {}
         (status = 200, description = "The cancelled order.", body = OrderView),
     ),
     security(("bearer" = [])),
-    extensions(("x-codes" = json!(["order_not_found", "not_cancellable"]))),
+    extensions(("x-codes" = json!(["order_not_found", "not_cancellable", "rate_limited"]))),
 )]
 pub(super) async fn cancel(
     AuthenticatedUser(identity): AuthenticatedUser,

@@ -26,7 +26,7 @@ use crate::services::{Page, PaymentView};
         (status = 200, description = "Was begun before.", body = PaymentView, headers(("Location" = String, description = "Path of what was made."))),
     ),
     security(("bearer" = [])),
-    extensions(("x-codes" = json!(["order_not_found", "not_payable", "payments_off"]))),
+    extensions(("x-codes" = json!(["order_not_found", "not_payable", "payments_off", "rate_limited"]))),
 )]
 pub(super) async fn start(
     AuthenticatedUser(buyer): AuthenticatedUser,
@@ -50,7 +50,7 @@ pub(super) async fn start(
         (status = 200, description = "All of them, the newest first.", body = Page<PaymentView>),
     ),
     security(("bearer" = [])),
-    extensions(("x-codes" = json!(["order_not_found"]))),
+    extensions(("x-codes" = json!(["order_not_found", "rate_limited"]))),
 )]
 pub(super) async fn of_order(
     AuthenticatedUser(reader): AuthenticatedUser,
@@ -71,7 +71,7 @@ pub(super) async fn of_order(
         (status = 200, description = "The payment.", body = PaymentView),
     ),
     security(("bearer" = [])),
-    extensions(("x-codes" = json!(["payment_not_found"]))),
+    extensions(("x-codes" = json!(["payment_not_found", "rate_limited"]))),
 )]
 pub(super) async fn get(
     AuthenticatedUser(reader): AuthenticatedUser,

@@ -293,6 +293,40 @@ fn every_direct_dependency_has_its_reason() {
     nothing_is_missing(missing);
 }
 
+/// The table of docs/api.md is for people; what it promises of refusals is in the document for programs, too.
+#[test]
+fn both_descriptions_of_the_api_name_the_same_paths_and_refusals() {
+    let document: serde_json::Value = serde_json::from_str(&read("docs/openapi.json")).unwrap();
+    let (mut missing, mut told) = (Vec::new(), 0);
+    let table = read("docs/api.md");
+    for row in table.lines().filter(|line| line.starts_with("| `") && line.contains(" /")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let (asked, refusals) = (quoted(cells[0]).next().unwrap(), cells.last().unwrap());
+        let (method, path) = asked.split_once(' ').unwrap();
+        let path = path.split('?').next().unwrap();
+        let operation = &document["paths"][path][method.to_lowercase()];
+        let replies = operation["responses"].as_object().into_iter().flatten();
+        let known: Vec<String> = replies
+            .map(|(_, reply)| reply["$ref"].as_str().map_or(reply, |name| document.pointer(&name[1..]).unwrap()))
+            .filter_map(|reply| reply["content"]["application/problem+json"]["examples"].as_object())
+            .flat_map(|examples| examples.keys().cloned())
+            .collect();
+        if operation.is_null() {
+            missing.push(format!("{asked} is not described"));
+        }
+        // `(with `remaining`)` names a field.
+        let fields = &document["components"]["schemas"]["Problem"]["properties"];
+        for code in quoted(refusals).filter(|word| is_word(word) && fields[word].is_null()) {
+            told += 1;
+            if !known.iter().any(|known| known == code) {
+                missing.push(format!("{asked}: {code}"));
+            }
+        }
+    }
+    assert!(told > 50, "the table has been read");
+    nothing_is_missing(missing);
+}
+
 /// Who reads `docs/openapi.json` reads what `/openapi.json` says.
 #[test]
 fn the_openapi_document_is_the_one_of_the_code() {
