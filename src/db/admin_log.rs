@@ -28,6 +28,8 @@ pub struct NewAdminAction {
     pub changes: String,
     /// When.
     pub changed_at: Timestamp,
+    /// Why.
+    pub reason: Option<String>,
 }
 
 /// Something that an administrator changed.
@@ -48,9 +50,12 @@ pub struct AdminAction {
     pub changes: String,
     /// When.
     pub changed_at: Timestamp,
+    /// Why, if they said so.
+    #[schema(required)]
+    pub reason: Option<String>,
 }
 
-one_by_one!(i64, AdminAction, (BigInt, BigInt, Nullable<Text>, Text, Text, Text, SqlTimestamp));
+one_by_one!(i64, AdminAction, (BigInt, BigInt, Nullable<Text>, Text, Text, Text, SqlTimestamp, Nullable<Text>));
 
 impl DbConn {
     /// Notes what an administrator changes, in the transaction that changes it.
@@ -60,10 +65,11 @@ impl DbConn {
         Ok(())
     }
 
-    /// What administrators changed, the newest first; `before`: only what has a smaller number.
+    /// What administrators changed, the newest first; `before`: only what has a smaller number; `object`: only what was done to it.
     pub async fn list_admin_actions(
         &mut self,
         before: Option<i64>,
+        object: Option<String>,
         limit: i64,
     ) -> DbResult<Readable<AdminAction, i64>> {
         let conn = self;
@@ -72,7 +78,13 @@ impl DbConn {
             .filter(admin_log::id.lt(before.unwrap_or(i64::MAX)))
             .order(admin_log::id.desc())
             .limit(limit);
-        let found: Vec<Row<i64, AdminAction>> = on_db!(conn, query.load(conn).await)?;
+        let found: Vec<Row<i64, AdminAction>> = match object {
+            None => on_db!(conn, query.load(conn).await)?,
+            Some(object) => {
+                let query = query.filter(admin_log::object.eq(object));
+                on_db!(conn, query.load(conn).await)?
+            }
+        };
         Ok(readable("admin_log", found))
     }
 }

@@ -115,6 +115,7 @@ diesel::table! {
         object -> Text,
         changes -> Text,
         changed_at -> Timestamp,
+        reason -> Nullable<Text>,
     }
 }
 

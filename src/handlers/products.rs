@@ -6,15 +6,15 @@ use flate2::Compression;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::extract::body::{Body, UnreadBody};
+use super::extract::body::{Body, OptionalBody};
 use super::extract::body::{accepts_gzip, gzip};
 use super::extract::{Admin, Params, PathId, has_already};
 use super::state::AppState;
 use crate::error::{Error, Result};
 use crate::model::ProductId;
 use crate::services::{
-    AdminAction, Answered, Audit, CreateProduct, IdempotencyKey, Page, PatchProduct, ProductView, RenderedPage,
-    Restock, SaleFilter,
+    AdminAction, Answered, Archive, Audit, CreateProduct, IdempotencyKey, Page, PatchProduct, ProductView,
+    RenderedPage, Restock, SaleFilter,
 };
 
 #[derive(Deserialize, IntoParams)]
@@ -37,6 +37,19 @@ pub(super) struct PageParams {
     pub(super) limit: Option<usize>,
     /// The `next_cursor` of a page before.
     pub(super) cursor: Option<String>,
+}
+
+/// Of the log of changes.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LogParams {
+    /// Only what was done to it, such as `product 7` or `webhook 3`.
+    object: Option<String>,
+    /// Entries of a page: 1 to 100, 20 unless asked otherwise.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+    /// The `next_cursor` of a page before.
+    cursor: Option<String>,
 }
 
 /// Entries of a page: 1 to 100, 20 unless asked otherwise.
@@ -226,19 +239,20 @@ pub(super) async fn restock(
     operation_id = "archive_product",
     tag = "Merchant",
     params(PathId<ProductId>),
+    request_body = Option<Archive>,
     responses(
         (status = 200, description = "Archived, now or before.", body = ProductView),
     ),
     security(("bearer" = [])),
-    extensions(("x-codes" = json!(["product_not_found", "still_live", "payload_too_large"]))),
+    extensions(("x-codes" = json!(["product_not_found", "still_live"]))),
 )]
 pub(super) async fn archive(
     Admin(admin): Admin,
     PathId(id): PathId<ProductId>,
-    _: UnreadBody,
+    OptionalBody(request): OptionalBody<Archive>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(state.catalog.archive(admin, id).await?))
+    Ok(HttpResponse::Ok().json(state.catalog.archive(admin, id, request).await?))
 }
 
 /// What administrators changed, the newest first.
@@ -247,7 +261,7 @@ pub(super) async fn archive(
     path = "/admin/log",
     operation_id = "list_admin_log",
     tag = "Merchant",
-    params(PageParams),
+    params(LogParams),
     responses(
         (status = 200, description = "A page of changes.", body = Page<AdminAction>),
     ),
@@ -255,11 +269,11 @@ pub(super) async fn archive(
 )]
 pub(super) async fn log(
     _: Admin,
-    Params(params): Params<PageParams>,
+    Params(params): Params<LogParams>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
     let limit = page_limit(params.limit)?;
-    Ok(HttpResponse::Ok().json(state.admin_log.list(page_cursor(params.cursor)?, limit).await?))
+    Ok(HttpResponse::Ok().json(state.admin_log.list(params.object, page_cursor(params.cursor)?, limit).await?))
 }
 
 fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>> {

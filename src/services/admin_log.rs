@@ -3,9 +3,20 @@
 pub use crate::db::AdminAction;
 use crate::db::{Db, DbConn, NewAdminAction, PageOf};
 use crate::error::Result;
-use crate::model::Timestamp;
+use crate::model::{Timestamp, is_plain, is_visible};
 use crate::services::accounts::Identity;
 use crate::services::page::Page;
+
+/// As many as the tables hold.
+pub(in crate::services) const MAX_REASON_CHARS: usize = 255;
+
+/// Why an administrator changes something.
+pub(in crate::services) fn is_reason(text: &str, (): &()) -> garde::Result {
+    if !is_visible(text) || text.chars().count() > MAX_REASON_CHARS {
+        return Err(garde::Error::new(format!("must be 1 to {MAX_REASON_CHARS} characters, and not all invisible")));
+    }
+    is_plain(text).map_err(garde::Error::new)
+}
 
 /// A change that is noted and, once it is committed, to be logged.
 #[derive(Debug, Clone)]
@@ -13,12 +24,14 @@ use crate::services::page::Page;
 pub(in crate::services) struct Noted(NewAdminAction);
 
 /// Notes a change in the transaction that makes it. `what` is a sentence, `object` what it is about, such as `product 7`.
+/// `reason`: why, if the administrator said so.
 pub(in crate::services) async fn note(
     conn: &mut DbConn,
     by: Identity,
     what: &str,
     object: String,
     changes: String,
+    reason: Option<String>,
 ) -> Result<Noted> {
     // One of the shop's own directory has no name here.
     let user_name = conn.find_user(by.user_id).await?.map(|admin| admin.username);
@@ -29,6 +42,7 @@ pub(in crate::services) async fn note(
         object,
         changes,
         changed_at: Timestamp::now(),
+        reason,
     };
     conn.log_admin_action(&action).await?;
     Ok(Noted(action))
@@ -38,17 +52,26 @@ impl Noted {
     /// A change that was noted before, by somebody whose account is not looked for now.
     pub(in crate::services) fn without_name(by: Identity, what: &str, object: String, changes: String) -> Self {
         let (user_id, changed_at) = (by.user_id, Timestamp::now());
-        Self(NewAdminAction { user_id, user_name: None, action: what.to_owned(), object, changes, changed_at })
+        Self(NewAdminAction {
+            user_id,
+            user_name: None,
+            action: what.to_owned(),
+            object,
+            changes,
+            changed_at,
+            reason: None,
+        })
     }
 
     /// Writes the line. Names and changes are quoted: they are somebody's text.
     pub(in crate::services) fn log(&self) {
-        let NewAdminAction { user_id, user_name, action, object, changes, .. } = &self.0;
+        let NewAdminAction { user_id, user_name, action, object, changes, reason, .. } = &self.0;
         tracing::info!(
             admin.id = %user_id,
             admin.name = user_name.as_deref().unwrap_or("-"),
             object,
             changes,
+            reason,
             "{action}"
         );
     }
@@ -65,12 +88,29 @@ impl AdminLog {
         Self { db }
     }
 
-    /// The newest first.
-    pub async fn list(&self, cursor: Option<i64>, limit: usize) -> Result<Page<AdminAction>> {
+    /// The newest first; with `object`, such as `product 7`, only what was done to it.
+    pub async fn list(&self, object: Option<String>, cursor: Option<i64>, limit: usize) -> Result<Page<AdminAction>> {
         let wanted = limit as i64 + 1;
-        let listed =
-            self.db.read_page(PageOf::Orders, move |conn| Box::pin(conn.list_admin_actions(cursor, wanted))).await?;
+        let listed = self
+            .db
+            .read_page(PageOf::Orders, move |conn| Box::pin(conn.list_admin_actions(cursor, object.clone(), wanted)))
+            .await?;
         let left_out = if listed.count > limit { listed.keys.last().map(i64::to_string) } else { None };
         Ok(Page::cut(listed.rows, limit, left_out, |action| action.id.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_plain_visible_and_short() {
+        for good in ["Bank transfer 4711", "ß", &"x".repeat(255)] {
+            assert!(is_reason(good, &()).is_ok(), "{good:?}");
+        }
+        for bad in ["", "  ", "a\nb", "\u{202e}abc", &"x".repeat(256)] {
+            assert!(is_reason(bad, &()).is_err(), "{bad:?}");
+        }
     }
 }

@@ -27,8 +27,8 @@ pub use accounts::{
 };
 pub use admin_log::{AdminAction, AdminLog};
 pub use catalog::{
-    Answered, CreateProduct, IdempotencyKey, KeyExpiry, PatchProduct, ProductCommands, ProductQueries, ProductView,
-    RenderedPage, Restock, SaleFilter,
+    Answered, Archive, CreateProduct, IdempotencyKey, KeyExpiry, PatchProduct, ProductCommands, ProductQueries,
+    ProductView, RenderedPage, Restock, SaleFilter,
 };
 pub use checkout::{Accepted, Checkout, PurchaseBatcher};
 pub use deployment::Deployment;

@@ -55,4 +55,31 @@ on_both_backends! {
         assert_eq!(said.len(), 3, "what was refused is no change");
         assert_eq!((&all[0]["username"], &all[0]["object"]), (&json!("admin"), &json!(format!("product {id}"))));
     }
+
+    async fn each_change_of_a_sale_takes_a_reason_that_its_log_shows(app) {
+        let (id, other) = (app.client.new_product(5).await, app.client.new_product(5).await);
+        let admin = app.client.log_in_as_admin().await;
+        let (path, restock, archive) =
+            (format!("/products/{id}"), format!("/products/{id}/restock"), format!("/admin/products/{id}/archive"));
+        app.client.patch(&path, Some(&admin), json!({"paused": true, "reason": "Wrong picture"})).await.is(200);
+        app.client.post(&restock, Some(&admin), json!({"units": 2, "reason": "Found a box"})).await.is(200);
+        app.client.patch(&format!("/products/{other}"), Some(&admin), json!({"paused": true})).await.is(200);
+        for bad in [json!(""), json!("a\nb"), json!("x".repeat(256)), json!(null), json!(7)] {
+            app.client.patch(&path, Some(&admin), json!({"paused": false, "reason": bad})).await.is_invalid("reason");
+            app.client.post(&restock, Some(&admin), json!({"units": 2, "reason": bad})).await.is_invalid("reason");
+            app.client.post(&archive, Some(&admin), json!({"reason": bad})).await.is_invalid("reason");
+        }
+        app.client.post(&archive, Some(&admin), json!({"reason": "Over"})).await.is(200);
+        let log = app.client.get(&format!("/admin/log?object=product%20{id}"), Some(&admin)).await.is(200);
+        let said: Vec<_> = log["items"].as_array().unwrap().iter().map(|item| [&item["action"], &item["reason"]]).collect();
+        let expected = json!([
+            ["Archived a product", "Over"],
+            ["Restocked a product", "Found a box"],
+            ["Paused a product", "Wrong picture"],
+            ["Put a product on sale", null],
+        ]);
+        assert_eq!(json!(said), expected, "newest first, and nothing of the other sale");
+        let nothing = app.client.get("/admin/log?object=product%200", Some(&admin)).await.is(200);
+        assert_eq!(nothing["items"], json!([]));
+    }
 }

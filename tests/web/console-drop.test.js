@@ -21,9 +21,10 @@ after(async () => {
 const open = (context, path, more = {}) => browser.page(context, server, { path, width: 1280, height: 900, user: server.admin, role: 'admin', ...more });
 const dialog = (page) => page.getByRole('dialog');
 /** Presses a button of the sale, and then the one of the question that has the same name, unless another is given. */
-async function act(page, action, confirm, fill) {
+async function act(page, action, confirm, fill, reason) {
   await page.locator(`[data-action="${action}"]`).click();
   if (fill !== undefined) await dialog(page).locator('input').first().fill(fill);
+  if (reason !== undefined) await dialog(page).getByLabel('Reason').fill(reason);
   await dialog(page).getByRole('button', { name: confirm, exact: true }).click();
   await dialog(page).waitFor({ state: 'detached' });
 }
@@ -90,14 +91,14 @@ test('pause, resume, restock, lower, extend, end and archive do what they say', 
   const product_ = async () => (await server.api('GET', `/products/${product.id}`)).body;
   const refusal = async () => (await server.api('POST', `/seckill/${product.id}`, { token: (await server.user()).token, refused: true })).body.code;
 
-  await act(page, 'pause', 'Pause');
+  await act(page, 'pause', 'Pause', undefined, 'Wrong picture');
   assert.equal(await refusal(), 'paused');
   await page.locator('.sale-head .badge', { hasText: 'Paused' }).waitFor();
   assert.equal(await page.evaluate(() => document.activeElement?.textContent), 'Resume', 'the focus stays on the button');
   await act(page, 'pause', 'Resume');
   await page.locator('.sale-head .badge', { hasText: 'On sale' }).waitFor();
 
-  await act(page, 'restock', 'Add units', '5');
+  await act(page, 'restock', 'Add units', '5', 'Found a box');
   await until(async () => (await part(page, 'stock')) === 15, 'the bar knows of the units');
 
   await page.locator('[data-action="lower"]').click();
@@ -121,10 +122,11 @@ test('pause, resume, restock, lower, extend, end and archive do what they say', 
   assert.equal(await refusal(), 'ended');
   assert.equal(await page.locator('[data-action="pause"]').isVisible(), false);
 
-  await act(page, 'archive', 'Archive');
+  await act(page, 'archive', 'Archive', undefined, 'All gone');
   await page.locator('.sale-head .badge', { hasText: 'Archived' }).waitFor();
   assert.equal(await page.locator('.actions').isVisible(), false);
   for (const said of ['Made the sale', 'Paused the sale', 'Resumed the sale', 'Added units', 'Archived the sale']) await page.getByRole('cell', { name: said, exact: true }).first().waitFor();
+  for (const reason of ['Wrong picture', 'Found a box', 'All gone']) await page.locator('td q', { hasText: reason }).waitFor();
 });
 
 test('a question that fails stays open and says why', async (context) => {

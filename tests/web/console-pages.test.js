@@ -24,6 +24,7 @@ before(async () => {
   await server.api('POST', `/admin/orders/${order.id}/mark-paid`, { body: { reference: CODE } });
   await server.api('POST', `/admin/orders/${order.id}/cancel`, { body: { reason: CODE } });
   await server.buy(await server.user(), sale.id);
+  for (const paused of [true, false]) await server.api('PATCH', `/products/${sale.id}`, { body: { paused, reason: CODE } });
   hook = (await server.api('POST', '/admin/webhooks', { body: { url: 'http://127.0.0.1:9/%3Cimg%20src=x%3E', description: CODE } })).body;
   await server.api('POST', `/admin/webhooks/${hook.id}/test`);
 });

@@ -47,12 +47,12 @@ export function activityTable(actions, zone, { withObject }) {
   return table({
     label: t('log.title'),
     columns: [{ title: t('log.when') }, { title: t('log.who') }, { title: t('log.what') }, ...(withObject ? [{ title: t('log.object') }] : []), { title: t('log.changes'), class: 'wide' }],
-    rows: actions.map(({ changed_at, user_id, username, action, object, changes }) => [
+    rows: actions.map(({ changed_at, user_id, username, action, object, changes, reason }) => [
       time(changed_at, zone),
       h('span', { translate: 'no' }, username ?? t('user.unknown', { id: user_id })),
       sentence(action),
       ...(withObject ? [objectLink(object)] : []),
-      changes === 'none' ? '–' : code(changes),
+      h('span', {}, changes === 'none' ? '–' : code(changes), reason ? ' ' : null, reason ? h('q', { translate: 'no' }, reason) : null),
     ]),
   });
 }
@@ -60,34 +60,21 @@ export function activityTable(actions, zone, { withObject }) {
 /**
  * @param {string | null} cursor
  * @param {AbortSignal} signal
+ * @param {string} [object] only what was done to it
  * @returns {Promise<Page<AdminAction>>}
  */
-export async function readLog(cursor, signal) {
-  const query = new URLSearchParams({ limit: '100', ...(cursor ? { cursor } : {}) });
+export async function readLog(cursor, signal, object) {
+  const query = new URLSearchParams({ limit: '100', ...(object ? { object } : {}), ...(cursor ? { cursor } : {}) });
   return (await api.get(`/admin/log?${query}`, { signal })).body;
 }
 
-/** Pages that are looked through for one sale's entries. */
-const MOST_PAGES = 5;
-
 /**
- * What was done to one sale, newest first. The server has no such filter, so the newest pages are looked through.
+ * What was done to one sale lately, newest first.
  * @param {number} product
  * @param {AbortSignal} signal
  * @returns {Promise<{ actions: AdminAction[], isWhole: boolean }>}
  */
 export async function readLogOf(product, signal) {
-  /** @type {AdminAction[]} */
-  const actions = [];
-  /** @type {string | null} */
-  let cursor = null;
-  for (let page = 0; page < MOST_PAGES; page += 1) {
-    /** @type {Page<AdminAction>} */
-    const { items, next_cursor } = await readLog(cursor, signal);
-    actions.push(...items.filter(({ object }) => object === `product ${product}`));
-    // A product's first entry is that it was made.
-    if (next_cursor === null || actions.some(({ action }) => action === 'Put a product on sale')) return { actions, isWhole: true };
-    cursor = next_cursor;
-  }
-  return { actions, isWhole: false };
+  const { items, next_cursor } = await readLog(null, signal, `product ${product}`);
+  return { actions: items, isWhole: next_cursor === null };
 }

@@ -15,6 +15,14 @@ import { timeField } from './time-field.js';
 /** @import { Product } from './types.js' */
 
 const MAX_STOCK = 10_000_000;
+const MAX_REASON = 255;
+
+/** What is typed as a reason, as a part of a request; nothing is no reason. */
+const because = (/** @type {string} */ reason) => (reason.trim() ? { reason: reason.trim() } : {});
+
+const askReason = () => ({ label: t('sale.reason'), required: false, maxlength: MAX_REASON });
+
+const reasonField = () => field({ label: t('sale.reason'), input: h('input', { type: 'text', maxlength: MAX_REASON, autocomplete: 'off' }) });
 
 /**
  * @param {object} options
@@ -37,7 +45,8 @@ export function saleActions({ product, zone, changed }) {
       title: t(`sale.${verb}.title`),
       body: t(`sale.${verb}.body`, { name }),
       action: t(`sale.${verb}`),
-      run: () => patch({ paused: !paused }, t(`sale.${verb}.done`)),
+      ask: askReason(),
+      run: (reason) => patch({ paused: !paused, ...because(reason) }, t(`sale.${verb}.done`)),
     });
   };
 
@@ -47,13 +56,15 @@ export function saleActions({ product, zone, changed }) {
       body: t('sale.end.body', { name: product().name }),
       action: t('sale.end'),
       danger: true,
-      run: () => patch({ ends_at: new Date(clock.now()).toISOString() }, t('sale.end.done')),
+      ask: askReason(),
+      run: (reason) => patch({ ends_at: new Date(clock.now()).toISOString(), ...because(reason) }, t('sale.end.done')),
     });
   };
 
   const extend = () => {
     const { ends_at } = product();
     const when = timeField({ label: t('sale.ends'), zone, value: ends_at, optional: true });
+    const why = reasonField();
     const from = () => Math.max(clock.now(), ends_at ? Date.parse(ends_at) : 0);
     const quick = [15, 60, 24 * 60].map((minutes) =>
       h('button', { type: 'button', class: 'button small', on: { click: () => when.set(Math.ceil((from() + minutes * 60_000) / 60_000) * 60_000) } }, t(`sale.extend.${minutes}`)),
@@ -61,25 +72,26 @@ export function saleActions({ product, zone, changed }) {
     formDialog({
       title: t('sale.extend.title'),
       body: t('sale.extend.body'),
-      content: [when.node, h('div', { class: 'quick' }, ...quick)],
-      fields: { ends_at: when },
+      content: [when.node, h('div', { class: 'quick' }, ...quick), why.node],
+      fields: { ends_at: when, reason: why },
       action: t('sale.extend.action'),
       run: () => {
         const taken = when.take();
-        return taken && patch({ ends_at: taken.iso }, t('sale.extend.done'));
+        return taken && patch({ ends_at: taken.iso, ...because(why.input.value) }, t('sale.extend.done'));
       },
     });
   };
 
   const restock = () => {
     const units = field({ label: t('sale.restock.units'), input: numberInput(''), hint: t('sale.restock.hint', { stock: count(product().stock) }) });
+    const why = reasonField();
     // The same wish keeps its key, also when it is sent again.
-    let key = { units: 0, value: '' };
+    let key = { wish: '', value: '' };
     formDialog({
       title: t('sale.restock.title'),
       body: t('sale.restock.body'),
-      content: [units.node],
-      fields: { units },
+      content: [units.node, why.node],
+      fields: { units, reason: why },
       action: t('sale.restock'),
       run: () => {
         const number = wholeNumber(units.input.value);
@@ -87,8 +99,10 @@ export function saleActions({ product, zone, changed }) {
           units.complain(t('form.number', { least: '1', most: count(MAX_STOCK) }));
           return null;
         }
-        if (key.units !== number) key = { units: number, value: newKey() };
-        return api.post(`${path()}/restock`, { units: number }, { idempotencyKey: key.value }).then(({ body }) => {
+        const body = { units: number, ...because(why.input.value) };
+        const wish = JSON.stringify(body);
+        if (key.wish !== wish) key = { wish, value: newKey() };
+        return api.post(`${path()}/restock`, body, { idempotencyKey: key.value }).then(({ body }) => {
           changed(body);
           notice.say(t('sale.restock.done', { n: count(number) }));
         });
@@ -100,11 +114,12 @@ export function saleActions({ product, zone, changed }) {
     const { stock, remaining } = product();
     const least = stock - remaining;
     const wanted = field({ label: t('sale.lower.stock'), input: numberInput(String(stock)), hint: t('sale.lower.hint', { stock: count(stock), least: count(least) }) });
+    const why = reasonField();
     formDialog({
       title: t('sale.lower.title'),
       body: t('sale.lower.body'),
-      content: [wanted.node],
-      fields: { stock: wanted },
+      content: [wanted.node, why.node],
+      fields: { stock: wanted, reason: why },
       action: t('sale.lower'),
       danger: true,
       run: () => {
@@ -113,7 +128,7 @@ export function saleActions({ product, zone, changed }) {
           wanted.complain(t('sale.lower.less', { stock: count(product().stock) }));
           return null;
         }
-        return patch({ stock: number }, t('sale.lower.done', { n: count(number) })).catch((error) => {
+        return patch({ stock: number, ...because(why.input.value) }, t('sale.lower.done', { n: count(number) })).catch((error) => {
           if (!(error instanceof ApiError && error.code === 'stock_below_sold')) throw error;
           wanted.complain(t('sale.lower.too_few', { least: count(error.body.least) }));
           throw new SaidAtField();
@@ -128,8 +143,9 @@ export function saleActions({ product, zone, changed }) {
       body: t('sale.archive.body', { name: product().name }),
       action: t('sale.archive'),
       danger: true,
-      run: async () => {
-        const { body } = await api.post(`/admin${path()}/archive`);
+      ask: askReason(),
+      run: async (reason) => {
+        const { body } = await api.post(`/admin${path()}/archive`, because(reason));
         changed(body);
         notice.say(t('sale.archive.done'));
       },

@@ -124,6 +124,7 @@ export const en = {
   'sale.lower.less': 'Must be a number less than {stock}.',
   'sale.lower.too_few': 'At least {least}: so many are sold or promised.',
   'sale.lower.done': '{n} are offered now.',
+  'sale.reason': 'Reason (optional, noted in the log)',
   'sale.archive': 'Archive',
   'sale.archive.title': 'Archive the sale for good?',
   'sale.archive.body': '“{name}” leaves all lists and can never be sold again. Its orders stay.',

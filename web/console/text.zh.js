@@ -124,6 +124,7 @@ export const zh = {
   'sale.lower.less': '须为小于 {stock} 的数字。',
   'sale.lower.too_few': '至少 {least} 件：这些已售出或已承诺。',
   'sale.lower.done': '现在共 {n} 件。',
+  'sale.reason': '原因（选填，记入日志）',
   'sale.archive': '归档',
   'sale.archive.title': '永久归档活动？',
   'sale.archive.body': '“{name}”将从所有列表中移除，不能再次销售。订单保留。',

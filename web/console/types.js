@@ -99,6 +99,7 @@
  * @property {string} action
  * @property {string} object
  * @property {string} changes
+ * @property {string | null} reason
  * @property {string} changed_at
  *
  * @typedef {object} Audit

@@ -21,7 +21,7 @@ const NEW: &str = "Put a product on sale";
 
 /// A product was made.
 pub(in crate::services) async fn note_new(conn: &mut DbConn, by: Identity, product: &Product) -> Result<Noted> {
-    admin_log::note(conn, by, NEW, object(product), new(product)).await
+    admin_log::note(conn, by, NEW, object(product), new(product), None).await
 }
 
 /// A product that was made by a commit whose result was unknown for a while: it was noted with it.
@@ -35,13 +35,14 @@ pub(in crate::services) async fn note_changed(
     by: Identity,
     old: &Product,
     new: &Product,
+    reason: Option<String>,
 ) -> Result<Noted> {
     let what = match (old.paused, new.paused) {
         (false, true) => "Paused a product",
         (true, false) => "Resumed a product",
         _ => "Changed a product",
     };
-    admin_log::note(conn, by, what, object(new), changes(old, new)).await
+    admin_log::note(conn, by, what, object(new), changes(old, new), reason).await
 }
 
 /// Units were added.
@@ -50,14 +51,21 @@ pub(in crate::services) async fn note_restocked(
     by: Identity,
     product: &Product,
     units: i64,
+    reason: Option<String>,
 ) -> Result<Noted> {
     let what = format!("stock {} -> {}", product.stock - units, product.stock);
-    admin_log::note(conn, by, "Restocked a product", object(product), what).await
+    admin_log::note(conn, by, "Restocked a product", object(product), what, reason).await
 }
 
 /// A product was archived.
-pub(in crate::services) async fn note_archived(conn: &mut DbConn, by: Identity, product: &Product) -> Result<Noted> {
-    admin_log::note(conn, by, "Archived a product", object(product), format!("name {:?}", product.name)).await
+pub(in crate::services) async fn note_archived(
+    conn: &mut DbConn,
+    by: Identity,
+    product: &Product,
+    reason: Option<String>,
+) -> Result<Noted> {
+    let what = format!("name {:?}", product.name);
+    admin_log::note(conn, by, "Archived a product", object(product), what, reason).await
 }
 
 /// What differs between two states of a product, in one line.

@@ -11,7 +11,7 @@ use super::change_log;
 use super::creation;
 use super::idempotency::{Answered, Answers, IdempotencyKey, new_key, use_key};
 use super::queries::ProductQueries;
-use super::requests::{CreateProduct, MAX_STOCK, PatchProduct, Restock, check_window};
+use super::requests::{Archive, CreateProduct, MAX_STOCK, PatchProduct, Restock, check_window};
 use super::view::ProductView;
 use crate::config::Config;
 use crate::db::{Db, DbConn, NewKey, NewProduct, Offer, ProductChange};
@@ -166,7 +166,7 @@ impl ProductCommands {
     /// Changes a product.
     pub async fn patch(&self, by: Identity, id: ProductId, request: PatchProduct) -> Result<ProductView> {
         request.validate()?;
-        let stock = request.stock;
+        let (stock, reason) = (request.stock, request.reason);
         if let Some(stock) = stock {
             // What the gate has promised may not be in the database yet.
             let taken = self.taken(id).await?;
@@ -204,7 +204,7 @@ impl ProductCommands {
                     conn.update_product(id, &change, offer).await?;
                     let product = find(conn, id).await?;
                     check_window(product.starts_at, product.ends_at)?;
-                    let noted = change_log::note_changed(conn, by, &before, &product).await?;
+                    let noted = change_log::note_changed(conn, by, &before, &product, reason).await?;
                     Ok((product, noted))
                 })
             })
@@ -232,7 +232,8 @@ impl ProductCommands {
     }
 
     /// Takes a product whose sale does not go on out of the lists, and off sale for good. Its orders stay.
-    pub async fn archive(&self, by: Identity, id: ProductId) -> Result<ProductView> {
+    pub async fn archive(&self, by: Identity, id: ProductId, request: Archive) -> Result<ProductView> {
+        request.validate()?;
         let now = self.gate.now();
         let archived = self
             .db
@@ -251,7 +252,7 @@ impl ProductCommands {
                         ProductChange { paused: Some(true), archived_at: Some(now), ..ProductChange::default() };
                     conn.update_product(id, &change, None).await?;
                     let product = find(conn, id).await?;
-                    let noted = change_log::note_archived(conn, by, &product).await?;
+                    let noted = change_log::note_archived(conn, by, &product, request.reason).await?;
                     Ok((product, Some(noted)))
                 })
             })
@@ -278,7 +279,7 @@ impl ProductCommands {
         if let Some(first) = self.first_answer(key.as_ref()).await? {
             return Ok(first);
         }
-        let stored_key = key.clone();
+        let (stored_key, reason) = (key.clone(), request.reason);
         let restocked = self
             .db
             .transaction(move |conn| {
@@ -291,7 +292,7 @@ impl ProductCommands {
                     }
                     use_key(conn, stored_key, id).await?;
                     let product = find(conn, id).await?;
-                    let noted = change_log::note_restocked(conn, by, &product, units).await?;
+                    let noted = change_log::note_restocked(conn, by, &product, units, reason).await?;
                     Ok((product, noted))
                 })
             })

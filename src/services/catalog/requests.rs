@@ -7,6 +7,7 @@ use utoipa::openapi::schema::Object;
 
 use crate::error::{Error, Result};
 use crate::model::{Currency, PaymentWindow, Quantity, Timestamp, is_plain, is_visible, plain_text_schema};
+use crate::services::admin_log::{MAX_REASON_CHARS, is_reason};
 
 /// Units a sale can have in all.
 pub(in crate::services) const MAX_STOCK: i64 = 10_000_000;
@@ -106,6 +107,11 @@ pub struct PatchProduct {
     #[garde(inner(inner(custom(is_image_url))))]
     #[schema(value_type = Option<String>, format = "uri", max_length = 2048, pattern = "^https://.+")]
     pub(in crate::services) image_url: Option<Option<String>>,
+    /// Why, for the log of changes.
+    #[serde(default, deserialize_with = "present")]
+    #[garde(inner(custom(is_reason)))]
+    #[schema(schema_with = reason_schema)]
+    pub(in crate::services) reason: Option<String>,
 }
 
 /// A field that is there; `null` is a value like any other, and mostly a wrong one.
@@ -120,6 +126,22 @@ pub struct Restock {
     #[garde(custom(within(1, MAX_STOCK)))]
     #[schema(minimum = 1, maximum = 10_000_000, example = 10)]
     pub(in crate::services) units: i64,
+    /// Why, for the log of changes.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[garde(inner(custom(is_reason)))]
+    #[schema(schema_with = reason_schema)]
+    pub(in crate::services) reason: Option<String>,
+}
+
+/// Body of `POST /admin/products/{id}/archive`, if there is one.
+#[derive(Debug, Default, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Archive {
+    /// Why, for the log of changes.
+    #[serde(default, deserialize_with = "present")]
+    #[garde(inner(custom(is_reason)))]
+    #[schema(schema_with = reason_schema)]
+    pub(in crate::services) reason: Option<String>,
 }
 
 /// `?state=` of the product list: looks at the window only.
@@ -148,6 +170,10 @@ fn within(least: i64, most: i64) -> impl FnOnce(&i64, &()) -> garde::Result {
         true => Ok(()),
         false => Err(garde::Error::new(format!("must be {least} to {most}"))),
     }
+}
+
+fn reason_schema() -> Object {
+    plain_text_schema(1, MAX_REASON_CHARS)
 }
 
 fn name_schema() -> Object {

@@ -214,7 +214,7 @@ impl DeadLetterDesk {
     async fn note(&self, admin: Identity, what: &'static str, id: &str, changes: String) -> Result<()> {
         let object = format!("dead letter {id}");
         let noting = self.db.transaction(move |conn| {
-            Box::pin(async move { admin_log::note(conn, admin, what, object, changes).await })
+            Box::pin(async move { admin_log::note(conn, admin, what, object, changes, None).await })
         });
         noting.await?.log();
         Ok(())

@@ -92,7 +92,7 @@ impl Webhooks {
                 let id = conn.insert_endpoint(&endpoint).await?;
                 let endpoint = find(conn, id).await?;
                 let what = format!("url {}, events {}", target::origin(&endpoint.url), endpoint.events().stored());
-                let noted = admin_log::note(conn, by, "Registered a webhook", object(id), what).await?;
+                let noted = admin_log::note(conn, by, "Registered a webhook", object(id), what, None).await?;
                 Ok((endpoint, noted, now))
             })
         });
@@ -145,7 +145,8 @@ impl Webhooks {
                 conn.change_endpoint(id, &change).await?;
                 let endpoint = find(conn, id).await?;
                 let noted =
-                    admin_log::note(conn, by, "Changed a webhook", object(id), changes(&before, &endpoint)).await?;
+                    admin_log::note(conn, by, "Changed a webhook", object(id), changes(&before, &endpoint), None)
+                        .await?;
                 Ok::<_, Error>((endpoint, noted, now))
             })
         });
@@ -161,7 +162,7 @@ impl Webhooks {
                 let endpoint = conn.lock_endpoint(id).await?.ok_or(Error::WebhookNotFound)?;
                 conn.delete_endpoint(id).await?;
                 let what = format!("url {}", target::origin(&endpoint.url));
-                admin_log::note(conn, by, "Deleted a webhook", object(id), what).await
+                admin_log::note(conn, by, "Deleted a webhook", object(id), what, None).await
             })
         });
         let noted = deleted.await?;
@@ -186,7 +187,7 @@ impl Webhooks {
                 };
                 conn.change_endpoint(id, &change).await?;
                 let what = "the old one signs for a day".to_owned();
-                let noted = admin_log::note(conn, by, "Rotated a webhook's secret", object(id), what).await?;
+                let noted = admin_log::note(conn, by, "Rotated a webhook's secret", object(id), what, None).await?;
                 Ok::<_, Error>((find(conn, id).await?, noted, now))
             })
         });

@@ -1,0 +1,3 @@
+ALTER TABLE admin_log
+    DROP KEY admin_log_object,
+    DROP COLUMN reason;
