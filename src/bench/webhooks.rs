@@ -19,7 +19,7 @@ use super::server::{Server, migrate, this_program};
 use super::target::fire_with_bar;
 use crate::config::Config;
 
-const PURCHASES: usize = 60_000;
+const PURCHASES: usize = 200_000;
 const CONNECTIONS: usize = 256;
 const ROUNDS: usize = 12;
 /// How long the endpoint takes to answer.

@@ -137,9 +137,9 @@ impl Db {
         self.listening.set(wanted);
     }
 
-    /// Whether orders are being written here that somebody is to be told of: others who write much wait for that.
-    pub fn sells_now(&self) -> bool {
-        self.listening.sells_now()
+    /// How long orders have been written here in a rush, of which somebody is to be told. Who tells waits for that.
+    pub fn rush(&self) -> Option<Duration> {
+        self.listening.rush()
     }
 
     /// Whether somebody may want to be told of events of this type.

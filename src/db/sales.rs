@@ -48,7 +48,7 @@ impl Db {
         let at = updated_at(groups.iter().flat_map(|group| &group.items));
         let told = self.is_wanted(EventType::OrderCreated).then(|| told_of(&groups, at)).flatten();
         if told.is_some() {
-            self.listening.sells(at);
+            self.listening.writes(groups.iter().map(|group| group.items.len()).sum());
         }
         let sold = match &self.pool {
             DbPool::MySql(_) => {

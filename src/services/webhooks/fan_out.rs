@@ -1,7 +1,7 @@
 //! Makes of each event a delivery for each endpoint that wants it. Runs in every instance; several do it together.
 //!
-//! Thousands of orders that were written together are one row of the outbox. They are taken apart some at a time, with pauses: a sale
-//! that goes on keeps its speed, and who sends them is slower than this anyway.
+//! Thousands of orders that were written together are one row of the outbox. They are taken apart some at a time, with pauses, and in a
+//! rush not before it has gone on for a while: a sale keeps its speed, and who sends them is slower than this anyway.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,11 +26,10 @@ const TOLD_AFTER: Duration = Duration::from_secs(15);
 const MAX_ROWS: i64 = 20;
 /// Deliveries in one transaction.
 const MAX_DELIVERIES: usize = 1_000;
-/// A transaction that made many deliveries is followed by a pause of so many times its length, and of more while orders are being
-/// written here; but not by a longer one than this.
+/// A transaction that made many deliveries is followed by a pause of so many times its length.
 const PAUSE_TIMES: u32 = 20;
-const PAUSE_TIMES_BUSY: u32 = 100;
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Orders that are written in a rush come first: nobody is told of them before this time, nor again before it is over.
+const PAUSE_IN_A_RUSH: Duration = Duration::from_secs(2);
 /// What is many.
 const MANY: usize = 100;
 
@@ -81,6 +80,9 @@ impl WebhookFanOut {
 
     /// One transaction, if there is anything to do; how long to wait before the next one.
     async fn look(&self) -> Result<Option<Duration>> {
+        if self.db.rush().is_some_and(|lasts| lasts < PAUSE_IN_A_RUSH) {
+            return Ok(None);
+        }
         if !self.db.run_first(|conn| Box::pin(conn.has_pending_events())).await? {
             return Ok(None);
         }
@@ -91,12 +93,12 @@ impl WebhookFanOut {
         if deliveries > 0 {
             self.wake.notify_one();
         }
-        let times = match self.db.sells_now() {
-            _ if deliveries < MANY => 0,
-            false => PAUSE_TIMES,
-            true => PAUSE_TIMES_BUSY,
+        let pause = match self.db.rush() {
+            _ if deliveries < MANY => Duration::ZERO,
+            None => (begun.elapsed() * PAUSE_TIMES).min(PAUSE_IN_A_RUSH),
+            Some(_) => PAUSE_IN_A_RUSH,
         };
-        Ok(is_full.then_some((begun.elapsed() * times).min(LONGEST_PAUSE)))
+        Ok(is_full.then_some(pause))
     }
 }
 

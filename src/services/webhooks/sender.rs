@@ -27,6 +27,8 @@ use crate::telemetry::{Metrics, Outage};
 
 /// Tries of one endpoint at a time.
 pub(super) const IN_FLIGHT: usize = 8;
+/// The same while orders are written in a rush.
+const IN_FLIGHT_IN_A_RUSH: usize = 2;
 /// Nobody else sends what is held for so long. Of a process that died it is sent again after this.
 const LEASE: Duration = Duration::from_secs(30);
 /// What is held is begun within this, so that it ends before the lease does; five seconds are for a busy machine.
@@ -135,13 +137,14 @@ impl Sender {
         let mut sending = FuturesUnordered::new();
         let mut may_be_more = true;
         while !self.stop.is_cancelled() {
-            while sending.len() < IN_FLIGHT
+            let most = if self.common.db.rush().is_some() { IN_FLIGHT_IN_A_RUSH } else { IN_FLIGHT };
+            while sending.len() < most
                 && let Some(next) = self.next_ready()
             {
                 sending.push(self.begin(next).end());
             }
             let is_stale = self.ready.front().is_some_and(|ready| !ready.can_begin());
-            let wants_more = may_be_more && (self.ready.is_empty() || is_stale) && sending.len() < IN_FLIGHT;
+            let wants_more = may_be_more && (self.ready.is_empty() || is_stale) && sending.len() < most;
             if wants_more || is_stale || self.must_note(sending.is_empty()) {
                 match self.turn(wants_more).await {
                     Ok(Some(is_full)) => {
