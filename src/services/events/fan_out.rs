@@ -19,6 +19,9 @@ const SILENCE: Duration = Duration::from_secs(15);
 pub(super) trait Event: PartialEq + Send + Sync + 'static {
     /// As it is sent at that moment.
     fn encoded(&self, now: Timestamp) -> Result<Bytes>;
+
+    /// Whether those who have heard `before` should hear this at once, however many they are.
+    fn is_urgent_after(&self, before: &Self) -> bool;
 }
 
 /// What a listener is to hear next.
@@ -92,10 +95,17 @@ impl<K: Copy + Eq + Hash, E: Event> FanOut<K, E> {
         feeds.keys().copied().collect()
     }
 
-    /// Tells all who listen, if it is another than before.
-    pub(super) fn tell(&self, key: K, event: E, now: Timestamp) {
+    /// Tells all who listen, if it is another than before. What is not urgent waits until they have heard nothing for `pace`: it is
+    /// told then, or what has become of it.
+    pub(super) fn tell(&self, key: K, event: E, now: Timestamp, pace: Duration) {
         if let Some(feed) = self.feeds.lock().as_ref().and_then(|feeds| feeds.get(&key)) {
-            update(feed, event, now);
+            let is_due = {
+                let newest = feed.borrow();
+                newest.sent.elapsed() >= pace || event.is_urgent_after(&newest.event)
+            };
+            if is_due {
+                update(feed, event, now);
+            }
         }
     }
 

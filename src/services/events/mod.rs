@@ -17,17 +17,17 @@ pub use self::products::{ProductEvents, TimedProductEvent};
 
 use std::time::Duration;
 
-/// Something that people listen to is looked at so often at most.
+/// What people listen to is looked at so often, and told at most.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// The same, if very many listen.
-const LOOK_EVERY_IN_A_CROWD: Duration = Duration::from_secs(2);
-/// Events that this process sends in a second at most: when that many listen, looks become rarer.
-const EVENTS_A_SECOND: u32 = 5_000;
+/// What is not urgent is told so rarely at most, however many listen.
+const TELL_EVERY_IN_A_CROWD: Duration = Duration::from_secs(2);
+/// Events that this process sends in a second at most, if none is urgent.
+const EVENTS_A_SECOND: u32 = 10_000;
 
-/// How long to wait before the next look.
-fn pause(listeners: usize) -> Duration {
+/// How long one who listens hears nothing that is not urgent, after an event.
+fn pace(listeners: usize) -> Duration {
     let paced = Duration::from_secs(1) * u32::try_from(listeners).unwrap_or(u32::MAX).min(1_000_000) / EVENTS_A_SECOND;
-    paced.clamp(LOOK_EVERY, LOOK_EVERY_IN_A_CROWD)
+    paced.clamp(LOOK_EVERY, TELL_EVERY_IN_A_CROWD)
 }
 
 #[cfg(test)]
@@ -35,9 +35,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_more_listen_the_rarer_are_the_looks() {
-        let ms = |listeners| pause(listeners).as_millis();
-        assert_eq!([ms(0), ms(1), ms(1_000), ms(2_500), ms(5_000)], [200, 200, 200, 500, 1_000]);
+    fn the_more_listen_the_rarer_they_are_told() {
+        let ms = |listeners| pace(listeners).as_millis();
+        assert_eq!([ms(0), ms(1), ms(2_000), ms(5_000), ms(10_000)], [200, 200, 200, 500, 1_000]);
         assert_eq!(ms(usize::MAX), 2_000);
     }
 }

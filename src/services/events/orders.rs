@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fan_out::{Event, FanOut};
 use super::listener::{Listener, Places, encoded};
-use super::pause;
+use super::pace;
 use crate::error::Result;
 use crate::model::{OrderId, Timestamp};
 use crate::services::accounts::Identity;
@@ -18,11 +18,16 @@ use crate::services::orders::{OrderView, Orders};
 /// A token may be withdrawn or end; so a listener shows it again after this time.
 const LIFETIME: Duration = Duration::from_secs(300);
 /// An order changes a few times in its life, so it is looked at more rarely.
-const PAUSES_A_LOOK: u32 = 2;
+const PACES_A_LOOK: u32 = 2;
 
 impl Event for OrderView {
     fn encoded(&self, _: Timestamp) -> Result<Bytes> {
         encoded("order", self)
+    }
+
+    /// It changes a few times in its life.
+    fn is_urgent_after(&self, _: &Self) -> bool {
+        true
     }
 }
 
@@ -56,7 +61,7 @@ impl OrderEvents {
 
     /// Looks while somebody listens, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        let due = || self.feeds.due(|| pause(self.listeners()) * PAUSES_A_LOOK);
+        let due = || self.feeds.due(|| pace(self.listeners()) * PACES_A_LOOK);
         while let Some(ids) = stop.run_until_cancelled(due()).await {
             self.look(&ids).await;
         }
@@ -67,7 +72,7 @@ impl OrderEvents {
         match self.orders.all_written(ids).await {
             Ok(found) => {
                 let now = Timestamp::now();
-                found.into_iter().for_each(|order| self.feeds.tell(order.id, order, now));
+                found.into_iter().for_each(|order| self.feeds.tell(order.id, order, now, Duration::ZERO));
             }
             Err(error) => tracing::debug!(%error, "Could not look at the orders that people listen to"),
         }

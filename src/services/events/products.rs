@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::fan_out::{Event, FanOut};
 use super::listener::{Listener, Places, encoded};
-use super::pause;
+use super::{LOOK_EVERY, pace};
 use crate::error::{Error, Result};
 use crate::model::{ProductId, SaleState, Timestamp};
 use crate::services::catalog::{ProductQueries, ProductView};
@@ -59,6 +59,11 @@ impl Event for ProductEvent {
     fn encoded(&self, now: Timestamp) -> Result<actix_web::web::Bytes> {
         encoded("product", &TimedProductEvent { event: self, server_time: now })
     }
+
+    /// That a sale has opened, sold out or stopped; how many units are left can wait.
+    fn is_urgent_after(&self, before: &Self) -> bool {
+        self.state != before.state
+    }
 }
 
 /// See the module.
@@ -108,7 +113,7 @@ impl ProductEvents {
 
     /// Looks while somebody listens, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        let due = || self.feeds.due(|| pause(self.listeners()));
+        let due = || self.feeds.due(|| LOOK_EVERY);
         while let Some(ids) = stop.run_until_cancelled(due()).await {
             self.look(ids).await;
         }
@@ -117,8 +122,9 @@ impl ProductEvents {
     async fn look(&self, ids: Vec<ProductId>) {
         match self.products.read_all(ids).await {
             Ok(found) => {
-                let now = self.products.now();
-                found.iter().for_each(|product| self.feeds.tell(product.id, product.into(), now));
+                // What was told at the look before is not too fresh to be followed at this one.
+                let (now, pace) = (self.products.now(), pace(self.listeners()).saturating_sub(LOOK_EVERY / 2));
+                found.iter().for_each(|product| self.feeds.tell(product.id, product.into(), now, pace));
             }
             // The health check has said so; listeners see by its time how old the last event is.
             Err(error) => tracing::debug!(%error, "Could not look at what people listen to"),
