@@ -21,8 +21,8 @@ const MAX_PRODUCTS: usize = 20;
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventParams {
-    /// Ids, separated by commas, 20 at most.
-    #[param(pattern = "^[1-9][0-9]*(,[1-9][0-9]*){0,19}$", example = "1,2")]
+    /// Ids, separated by commas, 20 at most. Of these there must be one.
+    #[param(pattern = "^[1-9][0-9]{0,14}(,[1-9][0-9]{0,14}){0,19}$", example = "1,2")]
     products: String,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct EventParams {
     responses(
         (status = 200, description = "A stream without an end.", body = TimedProductEvent<'static>, content_type = "text/event-stream"),
     ),
-    extensions(("x-codes" = json!(["product_not_found"]))),
+    extensions(("x-event" = json!("product"))),
 )]
 pub(super) async fn of_products(
     Params(params): Params<EventParams>,
@@ -66,7 +66,7 @@ pub(super) async fn of_products(
         (status = 200, description = "A stream that ends after five minutes.", body = OrderView, content_type = "text/event-stream"),
     ),
     security(("bearer" = [])),
-    extensions(("x-codes" = json!(["order_not_found", "rate_limited"]))),
+    extensions(("x-codes" = json!(["order_not_found", "rate_limited"])), ("x-event" = json!("order"))),
 )]
 pub(super) async fn of_order(
     AuthenticatedUser(identity): AuthenticatedUser,

@@ -1,22 +1,23 @@
 //! What a merchant looks at: summaries of sales, orders, dead letters.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::extract::body::UnreadBody;
 use super::extract::{Admin, ClientAddress, Params, PathId};
-use super::products::{PageParams, page_cursor, page_limit};
+use super::products::{page_cursor, page_limit};
 use super::state::AppState;
 use crate::error::{Error, Result};
-use crate::model::{OrderStatus, ProductId, Timestamp, UserId};
+use crate::model::{ProductId, Timestamp, UserId};
 use crate::services::{
-    DeadLetterPage, Export, Live, MerchantOrder, OrderFilter, OrderQuery, Page, ReplayedLetter, Summary,
+    DeadLetterPage, Export, Live, MerchantOrder, OrderFilter, OrderQuery, Page, ReplayedLetter, Summary, WrittenStatus,
 };
 
 /// A request, as it looks from here.
@@ -39,6 +40,17 @@ pub(super) struct SeenRequest {
     host: Option<String>,
     http_version: String,
     server_time: Timestamp,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LetterParams {
+    /// Entries of a page: 1 to 100, 20 unless asked otherwise.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+    /// The `next_cursor` of a page before.
+    #[param(pattern = "^[0-9]{1,15}[.].*$")]
+    cursor: Option<String>,
 }
 
 /// Any text: one that names no letter is not found.
@@ -71,6 +83,18 @@ pub(super) async fn summary(
     Ok(HttpResponse::Ok().json(state.summaries.get(id).await?))
 }
 
+/// Where a page of orders begins: between any two orders. It has one spelling.
+struct Place(Uuid);
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> std::result::Result<Self, ()> {
+        let place = Uuid::try_parse(text).map_err(|_| ())?;
+        if place.to_string() == text { Ok(Self(place)) } else { Err(()) }
+    }
+}
+
 /// Lists orders of everybody, the newest first.
 #[utoipa::path(
     get,
@@ -82,7 +106,6 @@ pub(super) async fn summary(
         (status = 200, description = "A page of orders. It may be shorter than asked although there is a next one.", body = Page<MerchantOrder>),
     ),
     security(("bearer" = [])),
-    extensions(("x-codes" = json!(["rate_limited"]))),
 )]
 pub(super) async fn orders(
     Admin(admin): Admin,
@@ -90,7 +113,7 @@ pub(super) async fn orders(
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
     let (limit, filter) = (page_limit(query.limit)?, OrderFilter::of(&query)?);
-    let before: Option<Uuid> = page_cursor(query.cursor)?;
+    let before = page_cursor(query.cursor)?.map(|Place(before)| before);
     Ok(HttpResponse::Ok().json(state.order_list.page(admin, &filter, before, limit).await?))
 }
 
@@ -102,9 +125,9 @@ pub(super) async fn orders(
     tag = "Merchant",
     params(
         ("product_id" = Option<ProductId>, Query),
-        ("status" = Option<OrderStatus>, Query, description = "A written order is never `queued`."),
+        ("status" = inline(Option<WrittenStatus>), Query),
         ("user_id" = Option<UserId>, Query),
-        ("q" = Option<String>, Query, description = "An order's id, a payment's reference or a user's name.", min_length = 1, max_length = 255),
+        ("q" = Option<String>, Query, description = "An order's id, a payment's reference or a user's name.", min_length = 1, max_length = 255, pattern = r"\S"),
     ),
     responses(
         (status = 200, description = "All orders that fit.", body = String, content_type = "text/csv; charset=utf-8",
@@ -194,7 +217,7 @@ pub(super) async fn check(
     path = "/admin/dead-letters",
     operation_id = "list_dead_letters",
     tag = "Merchant",
-    params(PageParams),
+    params(LetterParams),
     responses(
         (status = 200, description = "A page of them.", body = DeadLetterPage),
     ),
@@ -202,7 +225,7 @@ pub(super) async fn check(
 )]
 pub(super) async fn dead_letters(
     _: Admin,
-    Params(params): Params<PageParams>,
+    Params(params): Params<LetterParams>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
     let limit = page_limit(params.limit)?;

@@ -19,6 +19,7 @@ pub(super) struct ListParams {
     #[param(minimum = 1, maximum = 100)]
     limit: Option<usize>,
     /// The `next_cursor` of a page before.
+    #[param(value_type = Option<OrderId>, inline)]
     cursor: Option<String>,
 }
 

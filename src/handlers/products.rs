@@ -20,11 +20,13 @@ use crate::services::{
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
+    #[param(inline)]
     state: Option<SaleFilter>,
     /// Entries of a page: 1 to 100, 20 unless asked otherwise.
     #[param(minimum = 1, maximum = 100)]
     limit: Option<usize>,
     /// The `next_cursor` of a page before.
+    #[param(pattern = "^[1-9][0-9]{0,14}$")]
     cursor: Option<String>,
 }
 
@@ -36,6 +38,7 @@ pub(super) struct PageParams {
     #[param(minimum = 1, maximum = 100)]
     pub(super) limit: Option<usize>,
     /// The `next_cursor` of a page before.
+    #[param(pattern = "^[1-9][0-9]{0,14}$")]
     pub(super) cursor: Option<String>,
 }
 
@@ -49,6 +52,7 @@ pub(super) struct LogParams {
     #[param(minimum = 1, maximum = 100)]
     limit: Option<usize>,
     /// The `next_cursor` of a page before.
+    #[param(pattern = "^[1-9][0-9]{0,14}$")]
     cursor: Option<String>,
 }
 
@@ -159,7 +163,12 @@ pub(super) async fn get(
     request_body = CreateProduct,
     responses(
         (status = 201, description = "Made.", body = ProductView, headers(("Location" = String, description = "Path of what was made.")),
-            links(("get" = (operation_id = "get_product", parameters(("id" = "$response.body#/id")))))),
+            links(
+                ("get" = (operation_id = "get_product", parameters(("id" = "$response.body#/id")))),
+                ("change" = (operation_id = "change_product", parameters(("id" = "$response.body#/id")))),
+                ("buy" = (operation_id = "buy", parameters(("id" = "$response.body#/id")))),
+                ("summary" = (operation_id = "get_summary", parameters(("id" = "$response.body#/id")))),
+            )),
     ),
     security(("bearer" = [])),
     extensions(("x-codes" = json!(["idempotency_conflict"]))),

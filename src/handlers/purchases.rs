@@ -27,7 +27,11 @@ use crate::services::{Accepted, PurchaseBatcher};
     request_body = Option<Buy>,
     responses(
         (status = 202, description = "Promised; the order is written a moment later.", body = AcceptedPurchase, headers(("Location" = String, description = "Path of what was made.")),
-            links(("order" = (operation_id = "get_order", parameters(("id" = "$response.body#/order_id")))))),
+            links(
+                ("order" = (operation_id = "get_order", parameters(("id" = "$response.body#/order_id")))),
+                ("pay" = (operation_id = "start_payment", parameters(("id" = "$response.body#/order_id")))),
+                ("cancel" = (operation_id = "cancel_order", parameters(("id" = "$response.body#/order_id")))),
+            )),
     ),
     security(("bearer" = [])),
     extensions(("x-codes" = json!(["product_not_found", "not_started", "ended", "paused", "already_purchased", "sold_out", "not_enough_left", "rate_limited"]))),

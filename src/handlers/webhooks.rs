@@ -21,6 +21,7 @@ pub(super) struct DeliveryParams {
     #[param(minimum = 1, maximum = 100)]
     limit: Option<usize>,
     /// The `next_cursor` of a page before.
+    #[param(pattern = "^[1-9][0-9]{0,14}$")]
     cursor: Option<String>,
 }
 

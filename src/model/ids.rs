@@ -113,6 +113,11 @@ integer_id!(
     ID_MAX
 );
 integer_id!(
+    /// Id of an entry of the administrators' log.
+    AdminActionId,
+    ID_MAX
+);
+integer_id!(
     /// Id of a webhook that is sent to an endpoint.
     DeliveryId,
     ID_MAX

@@ -21,7 +21,7 @@ pub use account::{Account, Password, Role, Username};
 pub use amount::AtLeastZero;
 pub use denial::Denial;
 pub use event::{DeliveryStatus, EventType, EventTypes};
-pub use ids::{DeliveryId, EndpointId, OrderId, OrderIds, ProductId, UserId};
+pub use ids::{AdminActionId, DeliveryId, EndpointId, OrderId, OrderIds, ProductId, UserId};
 pub use life::{Call, LatePayment, Life};
 pub use network::Network;
 pub use order::{ChangedBy, Order, OrderChange, OrderStatus, RejectReason, deadline};

@@ -4,13 +4,21 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 /// Says of a text what [`is_plain`] checks, as far as a schema can.
 pub fn plain_text_schema(min_chars: usize, max_chars: usize) -> Object {
+    let visible = format!("[^{NOT_PLAIN}]*[^{NOT_PLAIN}{NOT_VISIBLE}][^{NOT_PLAIN}]*");
+    let pattern = if min_chars == 0 { format!("^({visible})?$") } else { format!("^{visible}$") };
     ObjectBuilder::new()
         .schema_type(Type::String)
         .min_length(Some(min_chars))
         .max_length(Some(max_chars))
-        .pattern(Some(r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"))
+        .pattern(Some(pattern))
         .build()
 }
+
+/// Of `is_plain`, for a class of characters.
+const NOT_PLAIN: &str = r"\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069";
+
+/// Of `is_visible`, as far as a class can say it that every language reads: without what is beyond U+FFFF.
+const NOT_VISIBLE: &str = r" \u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb";
 
 /// Checks that a text shows what it holds: no control characters, nothing that turns the direction of what follows.
 pub fn is_plain(text: &str) -> Result<(), &'static str> {

@@ -3,7 +3,7 @@
 pub use crate::db::AdminAction;
 use crate::db::{Db, DbConn, NewAdminAction, PageOf};
 use crate::error::Result;
-use crate::model::{Timestamp, is_plain, is_visible};
+use crate::model::{AdminActionId, Timestamp, is_plain, is_visible};
 use crate::services::accounts::Identity;
 use crate::services::page::Page;
 
@@ -89,7 +89,13 @@ impl AdminLog {
     }
 
     /// The newest first; with `object`, such as `product 7`, only what was done to it.
-    pub async fn list(&self, object: Option<String>, cursor: Option<i64>, limit: usize) -> Result<Page<AdminAction>> {
+    pub async fn list(
+        &self,
+        object: Option<String>,
+        cursor: Option<AdminActionId>,
+        limit: usize,
+    ) -> Result<Page<AdminAction>> {
+        let cursor = cursor.map(i64::from);
         let wanted = limit as i64 + 1;
         let listed = self
             .db

@@ -38,7 +38,7 @@ pub use http_client::http_client;
 pub use known_products::KnownProducts;
 pub use merchant::{
     DeadLetterDesk, DeadLetterPage, Export, Exports, Live, LiveFigures, MerchantOrder, OrderFilter, OrderList,
-    OrderQuery, ReplayedLetter, Summaries, Summary,
+    OrderQuery, ReplayedLetter, Summaries, Summary, WrittenStatus,
 };
 pub use orders::{
     Cancellation, Change, Changed, Expiry, Holdings, LookupFiller, MadeChange, MarkPaid, OrderChanges, OrderView,

@@ -109,10 +109,11 @@ on_both_backends! {
 
     async fn ids_and_cursors_have_one_spelling_and_fit_a_browser(app) {
         let id = app.client.new_product(1).await;
-        for bad in ["9007199254740992", "9223372036854775807", "18446744073709551615", "01", "+1", "1.0"] {
+        for bad in ["0", "-1", "9007199254740992", "9223372036854775807", "18446744073709551615", "01", "+1", "1.0"] {
             app.client.get(&format!("/products/{bad}"), None).await.is_invalid("9007199254740991");
             app.client.buy_at(7, bad).await.is_invalid("id");
             app.client.get(&format!("/products?cursor={bad}"), None).await.is_invalid("cursor");
+            app.client.get(&format!("/admin/log?cursor={bad}"), Some(&app.client.admin())).await.is_invalid("cursor");
         }
         app.client.get("/products/9007199254740991", None).await.is_problem(404, "product_not_found");
         let digits: String = id.to_string().bytes().map(|digit| format!("%{digit:02x}")).collect();
@@ -122,6 +123,9 @@ on_both_backends! {
         let buyer = app.client.buyer(7);
         app.client.get(&format!("/orders/{loud}"), Some(&buyer)).await.is_invalid("id");
         app.client.get(&format!("/orders?cursor={loud}"), Some(&buyer)).await.is_invalid("cursor");
+        for bad in [loud, "01a222de76b97552acabb84d04b4e19a", "{01a222de-76b9-7552-acab-b84d04b4e19a}"] {
+            app.client.get(&format!("/admin/orders?cursor={bad}"), Some(&app.client.admin())).await.is_invalid("cursor");
+        }
     }
 
     async fn a_query_may_hold_more_but_nothing_twice(app) {

@@ -42,6 +42,26 @@ async fn listed(app: &TestApp, user: i64, order: &str) -> Vec<Value> {
 }
 
 on_both_backends! {
+    async fn a_buyer_who_asks_for_an_order_too_often_is_told_so_however_they_ask(app) {
+        let id = product(app, json!({})).await;
+        let order = order(app, 7, id).await;
+        let buyer = app.client.buyer(7);
+        let payment = start(app, 7, &order).await.body["id"].as_str().unwrap().to_owned();
+        // Each reply is held against the description of its operation.
+        for (method, path) in [
+            (Method::GET, format!("/orders/{order}")),
+            (Method::GET, format!("/orders/{order}/payments")),
+            (Method::POST, format!("/orders/{order}/payments")),
+            (Method::GET, format!("/payments/{payment}")),
+            (Method::POST, format!("/orders/{order}/cancel")),
+        ] {
+            let ask = || app.client.call(method.clone(), &path, Some(&buyer), None);
+            let replies = join_all((0..60).map(|_| ask())).await;
+            let refused = replies.iter().find(|reply| reply.status == 429);
+            refused.unwrap_or_else(|| panic!("{method} {path}: {replies:?}")).is_problem(429, "rate_limited");
+        }
+    }
+
     async fn a_payment_is_begun_once_and_seen_by_its_buyer(app) {
         let id = product(app, json!({"currency": "EUR", "max_per_order": 2})).await;
         let path = format!("/seckill/{id}");

@@ -12,6 +12,8 @@ use crate::model::{Denial, OrderStatus};
 
 /// Of an operation: the codes that it refuses with, beside those that all operations of its kind have. Not shown.
 const CODES: &str = "x-codes";
+/// Of an operation that answers with a stream: the name of its events. Not shown.
+const EVENT: &str = "x-event";
 /// Tags whose operations are for administrators.
 const ADMINISTRATORS: [&str; 2] = ["Merchant", "Webhooks"];
 /// The tag of operations that need no store.
@@ -66,7 +68,17 @@ fn complete_operation(operation: &mut Value, errors: &BTreeMap<&'static str, Err
     {
         *schema = object;
     }
+    // A parameter that may be left out is what it is if it is there: there is no `null` in a query or a header.
+    for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(of_two) = parameter["schema"]["type"].as_array() {
+            parameter["schema"]["type"] = of_two[0].clone();
+        }
+    }
+    let event = operation.as_object_mut().and_then(|operation| operation.remove(EVENT));
     let replies = &mut operation["responses"];
+    if let (Some(name), Some(schema)) = (event, replies.pointer_mut("/200/content/text~1event-stream/schema")) {
+        *schema = one_event(&name, schema);
+    }
     for reply in objects(replies) {
         reply["headers"]["X-Request-Id"] = request_id();
     }
@@ -84,6 +96,23 @@ fn complete_operation(operation: &mut Value, errors: &BTreeMap<&'static str, Err
             };
         }
     }
+}
+
+/// What a stream consists of: events named `name` whose data is JSON, and signs of life.
+fn one_event(name: &Value, data: &Value) -> Value {
+    let event = |name: &Value, data: &Value| {
+        json!({
+            "type": "object",
+            "required": ["event", "data"],
+            "properties": {
+                "event": {"type": "string", "const": name},
+                "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": data},
+            },
+        })
+    };
+    let time = json!({"$ref": "#/components/schemas/Timestamp"});
+    let alive = json!({"type": "object", "required": ["server_time"], "properties": {"server_time": time}});
+    json!({"description": "One event.", "oneOf": [event(name, data), event(&json!("alive"), &alive)]})
 }
 
 fn request_id() -> Value {

@@ -25,6 +25,7 @@ use super::{accounts, events, health, merchant, orders, payments, products, purc
             Errors are problem documents (RFC 9457) whose `code` is stable; every reply has `X-Request-Id`. Whatever answers GET answers \
             HEAD. A body is at most 64 KiB, as it is or compressed by gzip; a field that is not known in it is an error."
     ),
+    servers((url = "/")),
     tags(
         (name = "Purchases", description = "The click."),
         (name = "Products", description = "What is sold, and when."),
@@ -115,4 +116,30 @@ pub(super) async fn document() -> HttpResponse {
         .content_type("application/json")
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .body(DOCUMENT.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(fields.get("$ref").and_then(Value::as_str));
+                fields.values().for_each(|field| references(field, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn whatever_the_document_refers_to_is_in_it() {
+        let document: Value = serde_json::from_str(&super::render()).unwrap();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.len() > 100, "{}", found.len());
+        found.retain(|reference| document.pointer(reference.trim_start_matches('#')).is_none());
+        assert!(found.is_empty(), "{found:?}");
+    }
 }

@@ -44,8 +44,9 @@ fn text(description: &str, format: Option<KnownFormat>, pattern: Option<&str>, e
         .build()
 }
 
+/// The first digit says that it is of the years before 9751: what is later than 9999 is refused.
 fn uuid(description: &str) -> Object {
-    let pattern = "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$";
+    let pattern = "^[0-9a-d][0-9a-f]{7}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$";
     text(description, Some(KnownFormat::Uuid), Some(pattern), EXAMPLE_ID)
 }
 
@@ -62,9 +63,25 @@ schema!(Quantity, whole_number("Units of one order.", 1, 10, 1));
 schema!(PaymentWindow, whole_number("How long an order may stay unpaid, in seconds.", 5, 2_592_000, 900));
 schema!(OrderId, uuid("Id of an order: a UUIDv7 in small letters."));
 schema!(PaymentId, uuid("Id of a payment: a UUIDv7 in small letters."));
-schema!(Timestamp, text("An instant: RFC 3339, UTC.", Some(KnownFormat::DateTime), None, EXAMPLE_TIME));
-schema!(Currency, text("A currency of ISO 4217.", None, Some("^[A-Z]{3}$"), "USD"));
+schema!(
+    Timestamp,
+    text("An instant of the years 1970 to 9999: RFC 3339, UTC.", Some(KnownFormat::DateTime), None, EXAMPLE_TIME)
+);
+schema!(Currency, currency());
 schema!(EventTypes, Array::new(event_type()));
+
+/// Every one that is taken.
+fn currency() -> Object {
+    let letters = || 'A'..='Z';
+    let codes =
+        letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| String::from_iter([a, b, c]))));
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(codes.filter(|code| Currency::try_from(code.as_str()).is_ok())))
+        .description(Some("A currency of ISO 4217."))
+        .examples([json!("USD")])
+        .build()
+}
 
 fn event_type() -> Object {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(EventType::ALL.map(EventType::as_str))).build()

@@ -61,8 +61,8 @@ pub struct Accounts {
 pub struct Credentials {
     #[schema(min_length = 3, max_length = 32, pattern = "^[A-Za-z0-9_.-]+$")]
     username: String,
-    /// 8 to 72 bytes.
-    #[schema(min_length = 8, max_length = 72, format = Password)]
+    /// 8 to 72 bytes of UTF-8, none of them zero.
+    #[schema(min_length = 8, max_length = 72, pattern = r"^[^\u0000]*$", format = Password)]
     password: String,
 }
 
@@ -72,8 +72,8 @@ pub struct Credentials {
 pub struct PasswordChange {
     #[schema(format = Password)]
     current: String,
-    /// 8 to 72 bytes.
-    #[schema(min_length = 8, max_length = 72, format = Password)]
+    /// 8 to 72 bytes of UTF-8, none of them zero.
+    #[schema(min_length = 8, max_length = 72, pattern = r"^[^\u0000]*$", format = Password)]
     new: String,
 }
 

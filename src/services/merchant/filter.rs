@@ -3,7 +3,9 @@
 use std::str::FromStr;
 
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::error::{Error, Result};
 use crate::model::{Order, OrderId, OrderStatus, ProductId, UserId};
@@ -15,6 +17,19 @@ const MAX_SEARCH_CHARS: usize = 255;
 const WRITTEN: [OrderStatus; 5] =
     [OrderStatus::Unpaid, OrderStatus::Paid, OrderStatus::Cancelled, OrderStatus::Expired, OrderStatus::Rejected];
 
+/// As the API's document describes them.
+pub struct WrittenStatus;
+
+impl PartialSchema for WrittenStatus {
+    fn schema() -> RefOr<Schema> {
+        let words = WRITTEN.map(OrderStatus::as_str);
+        let status = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words));
+        status.description(Some("Where an order stands. None that is written is `queued`.")).into()
+    }
+}
+
+impl ToSchema for WrittenStatus {}
+
 /// The query of a list of orders. What is not known is refused: a filter that is mistyped must not show, or export, everything.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -22,18 +37,18 @@ const WRITTEN: [OrderStatus; 5] =
 pub struct OrderQuery {
     #[param(value_type = Option<ProductId>)]
     product_id: Option<String>,
-    /// A written order is never `queued`.
-    #[param(value_type = Option<OrderStatus>)]
+    #[param(value_type = Option<WrittenStatus>, inline)]
     status: Option<String>,
     #[param(value_type = Option<UserId>)]
     user_id: Option<String>,
     /// An order's id, a payment's reference or a user's name.
-    #[param(min_length = 1, max_length = 255)]
+    #[param(min_length = 1, max_length = 255, pattern = r"\S")]
     q: Option<String>,
     /// Entries of a page: 1 to 100, 20 unless asked otherwise.
     #[param(minimum = 1, maximum = 100)]
     pub limit: Option<usize>,
     /// The `next_cursor` of a page before.
+    #[param(pattern = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
     pub cursor: Option<String>,
 }
 

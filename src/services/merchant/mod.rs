@@ -11,7 +11,7 @@ mod summary;
 
 pub use self::dead_letters::{DeadLetterDesk, DeadLetterPage, ReplayedLetter};
 pub use self::export::{Export, Exports};
-pub use self::filter::{OrderFilter, OrderQuery};
+pub use self::filter::{OrderFilter, OrderQuery, WrittenStatus};
 pub use self::live::{Live, LiveFigures};
 pub use self::order_list::{MerchantOrder, OrderList};
 pub use self::summary::{Summaries, Summary};

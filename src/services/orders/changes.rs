@@ -8,7 +8,7 @@ use std::sync::Arc;
 use garde::Validate;
 use serde::Deserialize;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::Object;
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
 use super::order_writer::OrderWriter;
 use super::queries::Orders;
@@ -29,7 +29,7 @@ use crate::telemetry::Metrics;
 #[serde(deny_unknown_fields)]
 pub struct Cancellation {
     #[garde(inner(custom(is_reason)))]
-    #[schema(schema_with = reason_schema)]
+    #[schema(schema_with = optional_reason_schema)]
     reason: Option<String>,
 }
 
@@ -40,6 +40,10 @@ pub struct MarkPaid {
     #[garde(custom(is_reason))]
     #[schema(schema_with = reason_schema)]
     reference: String,
+}
+
+fn optional_reason_schema() -> Object {
+    ObjectBuilder::from(reason_schema()).schema_type(SchemaType::from_iter([Type::String, Type::Null])).build()
 }
 
 fn reason_schema() -> Object {

@@ -3,7 +3,7 @@
 use garde::Validate;
 use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
-use utoipa::openapi::schema::Object;
+use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, Type};
 
 use crate::model::{EventType, EventTypes, is_plain, plain_text_schema};
 
@@ -15,13 +15,14 @@ const MAX_DESCRIPTION_CHARS: usize = 255;
 #[serde(deny_unknown_fields)]
 #[schema(as = CreateWebhook)]
 pub struct CreateEndpoint {
-    /// Checked by `target`.
+    /// Begins with `https://`, or `http://` where private addresses are allowed.
+    // Checked by `target`.
     #[garde(skip)]
-    #[schema(format = "uri", min_length = 1, max_length = 2048, example = "https://shop.example/hooks")]
+    #[schema(format = "uri", max_length = 2048, pattern = "^https?://.+", example = "https://shop.example/hooks")]
     pub(super) url: String,
     #[serde(default, deserialize_with = "events")]
     #[garde(inner(custom(is_some)))]
-    #[schema(value_type = Vec<EventType>, min_items = 1)]
+    #[schema(schema_with = events_schema)]
     pub(super) events: Option<EventTypes>,
     #[serde(default)]
     #[garde(custom(is_description))]
@@ -36,11 +37,11 @@ pub struct CreateEndpoint {
 pub struct PatchEndpoint {
     #[serde(default, deserialize_with = "present")]
     #[garde(skip)]
-    #[schema(value_type = String, format = "uri", min_length = 1, max_length = 2048)]
+    #[schema(value_type = String, format = "uri", max_length = 2048, pattern = "^https?://.+")]
     pub(super) url: Option<String>,
     #[serde(default, deserialize_with = "events")]
     #[garde(inner(custom(is_some)))]
-    #[schema(value_type = Vec<EventType>, min_items = 1)]
+    #[schema(schema_with = events_schema)]
     pub(super) events: Option<EventTypes>,
     #[serde(default, deserialize_with = "present")]
     #[garde(inner(custom(is_description)))]
@@ -68,6 +69,11 @@ fn events<'de, D: Deserializer<'de>>(value: D) -> Result<Option<EventTypes>, D::
         })
     };
     names.iter().map(parse).collect::<Result<EventTypes, _>>().map(Some)
+}
+
+fn events_schema() -> Array {
+    let names = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(EventType::ALL.map(EventType::as_str)));
+    ArrayBuilder::new().items(names).min_items(Some(1)).build()
 }
 
 fn description_schema() -> Object {

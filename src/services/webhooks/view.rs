@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
 use super::payload::{event_name, object_name};
 use crate::db::{Endpoint, WebhookDelivery};
@@ -58,6 +59,10 @@ impl EndpointView {
     }
 }
 
+fn object_id_schema() -> Object {
+    ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Integer, Type::String])).build()
+}
+
 /// A delivery.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Delivery)]
@@ -68,6 +73,7 @@ pub struct DeliveryView {
     event_id: String,
     r#type: EventType,
     /// What it is about: the id of an order, a payment or a product.
+    #[schema(schema_with = object_id_schema)]
     object_id: Value,
     status: DeliveryStatus,
     tries: i64,
