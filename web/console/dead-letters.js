@@ -33,7 +33,7 @@ export function deadLetters(zone, changed) {
 
   const rows = (/** @type {DeadLetter} */ letter) => [
     time(letter.parked_at, zone),
-    code(letter.product_id ?? '–'),
+    code(letter.product_id === null ? '–' : String(letter.product_id)),
     code(letter.purchases),
     h('span', {}, letter.reason ?? '–', h('details', {}, h('summary', {}, t('letters.body')), h('pre', { class: 'body', translate: 'no' }, letter.body))),
     h(

@@ -50,14 +50,15 @@ async function clocks({ signal, show }) {
 /** @param {Task} task */
 async function address({ signal, show }) {
   const seen = await check(signal);
+  const peer = seen.peer_address ?? '–';
   const facts = [
     t('check.address.client', { address: seen.client_address }),
-    t('check.address.peer', { address: seen.peer_address }),
+    t('check.address.peer', { address: peer }),
     t('check.address.forwarded', { value: seen.forwarded_for ?? '–' }),
   ];
   if (seen.via_proxy) show({ verdict: 'good', words: t('check.address.proxy'), facts });
-  else if (seen.forwarded_for !== null) show({ verdict: 'bad', words: t('check.address.untrusted', { address: seen.peer_address }), facts });
-  else show({ verdict: isLocal(location.hostname) || !isPrivate(seen.peer_address) ? 'good' : 'warn', words: t(isPrivate(seen.peer_address) && !isLocal(location.hostname) ? 'check.address.silent' : 'check.address.direct'), facts });
+  else if (seen.forwarded_for !== null) show({ verdict: 'bad', words: t('check.address.untrusted', { address: peer }), facts });
+  else show({ verdict: isLocal(location.hostname) || !isPrivate(peer) ? 'good' : 'warn', words: t(isPrivate(peer) && !isLocal(location.hostname) ? 'check.address.silent' : 'check.address.direct'), facts });
 }
 
 /** @param {string} host */
@@ -70,7 +71,7 @@ const isPrivate = (address) => /^(10\.|127\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\
 async function secure({ signal, show }) {
   const seen = await check(signal);
   const here = location.protocol.replace(':', '');
-  const facts = [t('check.secure.browser', { scheme: here, host: location.host }), t('check.secure.server', { scheme: seen.scheme ?? '–', host: seen.host })];
+  const facts = [t('check.secure.browser', { scheme: here, host: location.host }), t('check.secure.server', { scheme: seen.scheme ?? '–', host: seen.host ?? '–' })];
   if (seen.host !== location.host) return show({ verdict: 'warn', words: t('check.secure.host'), facts });
   if (here === 'https') return show({ verdict: 'good', words: t('check.secure.good'), facts });
   show(isLocal(location.hostname) ? { verdict: 'note', words: t('check.secure.local'), facts } : { verdict: 'bad', words: t('check.secure.bad'), facts });

@@ -145,9 +145,9 @@ function show(root, first, zone) {
   };
 
   const showLive = (/** @type {Live} */ live) => {
-    setText(pipe.in_flight.value, count(live.in_flight));
-    const waits = live.in_flight > 0 ? live.oldest_in_flight_seconds : 0;
-    setText(pipe.oldest.value, live.in_flight > 0 ? t('seconds', { n: waits < 10 ? waits.toFixed(1) : String(Math.floor(waits)) }) : '–');
+    setText(pipe.in_flight.value, live.in_flight === null ? '–' : count(live.in_flight));
+    const waits = live.in_flight ? (live.oldest_in_flight_seconds ?? 0) : 0;
+    setText(pipe.oldest.value, live.in_flight ? t('seconds', { n: waits < 10 ? waits.toFixed(1) : String(Math.floor(waits)) }) : '–');
     setText(pipe.queue.value, live.queue_messages === null ? '–' : count(live.queue_messages));
     setText(pipe.dead.value, live.dead_letters === null ? '–' : count(live.dead_letters));
     setText(pipe.listeners.value, count(live.listeners));

@@ -169,7 +169,7 @@ function deliveriesPart(path, page, zone, again) {
         columns: ['event', 'about', 'status', 'tries', 'answer', 'when', 'next', 'action'].map((name) => ({ title: t(`deliveries.${name}`), class: name === 'tries' ? 'number' : '' })),
         rows: items.map((delivery) => [
           code(delivery.type),
-          code(delivery.object_id ?? '–'),
+          code(delivery.object_id),
           badge(delivery.status, t(`delivery.${delivery.status}`)),
           String(delivery.tries),
           delivery.last_error ?? (delivery.last_status === null ? '–' : String(delivery.last_status)),

@@ -13,6 +13,7 @@ import { showSecret } from './secret.js';
 
 /** @import { Endpoint, Page } from './types.js' */
 
+/** @type {import('./types.js').EventType[]} */
 const EVENTS = ['order.created', 'order.paid', 'order.cancelled', 'order.expired', 'order.rejected', 'payment.refund_due', 'product.changed', 'product.sold_out'];
 
 /** @param {HTMLElement} root */

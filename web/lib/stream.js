@@ -200,10 +200,7 @@ function hold({ connect, look, onState }) {
 
 /**
  * What a product's event says; `held` units are in unpaid orders and may come back.
- * @typedef {{
- *   id: number, remaining: number, held: number, state: 'upcoming' | 'live' | 'paused' | 'sold_out' | 'ended', stock: number,
- *   starts_at: string, ends_at: string | null, sold_out_at: string | null, revision: number, server_time: string,
- * }} ProductEvent
+ * @typedef {import('../../target/openapi-types/api').components['schemas']['ProductEvent']} ProductEvent
  */
 
 /**

@@ -4,15 +4,10 @@ import { api, ApiError, Offline } from '../lib/api.js';
 import { session } from '../lib/session.js';
 
 /**
- * @typedef {'queued' | 'unpaid' | 'paid' | 'cancelled' | 'expired' | 'rejected'} OrderStatus
- * @typedef {{
- *   id: string, product_id: number, product_name: string, price_cents: number, quantity: number, total_cents: number, currency: string,
- *   status: OrderStatus, reason: string | null, created_at: string, updated_at: string, expires_at: string | null, paid_at: string | null,
- * }} Order
- * @typedef {{
- *   id: string, order_id: string, provider: string, status: 'pending' | 'succeeded' | 'failed' | 'refund_due' | 'refunded',
- *   amount_cents: number, currency: string, reference: string | null, redirect_url: string | null, created_at: string, updated_at: string,
- * }} Payment
+ * @typedef {import('../../target/openapi-types/api').components['schemas']} Schemas
+ * @typedef {Schemas['OrderStatus']} OrderStatus
+ * @typedef {Schemas['Order']} Order
+ * @typedef {Schemas['Payment']} Payment
  */
 
 /** @param {Order} order whether it holds its units, or may come to hold them */
@@ -72,6 +67,7 @@ export function orderOf(accepted, product, now) {
     quantity: accepted.quantity,
     total_cents: accepted.total_cents ?? product.price_cents * accepted.quantity,
     currency: product.currency,
+    revision: product.revision,
     status: 'queued',
     reason: null,
     created_at: at,

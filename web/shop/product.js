@@ -1,12 +1,9 @@
 // What a product is at a moment.
 
 /**
- * @typedef {'upcoming' | 'live' | 'paused' | 'sold_out' | 'ended'} SaleState
- * @typedef {{
- *   id: number, name: string, description: string, price_cents: number, currency: string, payment_window_seconds: number | null,
- *   max_per_order: number, image_url: string | null, revision: number, stock: number, remaining: number, held: number, state: SaleState,
- *   starts_at: string, ends_at: string | null, paused: boolean, sold_out_at: string | null, archived_at?: string, server_time?: string,
- * }} Product
+ * @typedef {import('../../target/openapi-types/api').components['schemas']} Schemas
+ * @typedef {Schemas['SaleState']} SaleState
+ * @typedef {Schemas['Product']} Product
  */
 
 /**

@@ -5,7 +5,7 @@ import { api, ApiError, Offline } from '../lib/api.js';
 import { clock } from '../lib/clock.js';
 
 /**
- * @typedef {{order_id: string, product_id: number, status: 'queued', quantity: number, total_cents?: number, expires_at?: string | null}} Accepted
+ * @typedef {import('../../target/openapi-types/api').components['schemas']['AcceptedPurchase']} Accepted
  * @typedef {'busy' | 'rate_limited' | 'offline' | 'not_started'} Why
  * @typedef {{is: 'asking'}
  *   | {is: 'waiting', why: Why, until: number}

@@ -2,12 +2,7 @@
 
 import { api } from '../lib/api.js';
 
-/**
- * @typedef {{
- *   name: string, time_zone: string, currency: string, users: 'local' | 'external', registration: 'open' | 'closed',
- *   payments: 'none' | 'test' | 'external' | 'stripe', payment_window_seconds: number | null,
- * }} Settings
- */
+/** @typedef {import('../../target/openapi-types/api').components['schemas']['ShopSettings']} Settings */
 
 /** @type {Promise<Settings> | null} */
 let asked = null;
