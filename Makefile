@@ -1,6 +1,6 @@
 # Everything a developer runs, and what CI runs: the same targets.
 .DEFAULT_GOAL := help
-.PHONY: help run run-distributed demo test test-embedded test-web test-deploy test-faults deb lint bench bench-compare bench-instructions services-up services-down
+.PHONY: help run run-distributed demo test test-embedded test-web test-openapi test-deploy test-faults deb lint bench bench-compare bench-instructions services-up services-down
 
 # For `make bench`: embedded or distributed; ARGS are those of `seckill bench --help`.
 BACKEND ?= embedded
@@ -29,6 +29,10 @@ test-embedded: ## Test what needs no servers
 test-web: ## Test the pages in a real browser (installs chromium and node on Debian; minutes)
 	cargo build
 	scripts/web test
+
+test-openapi: services-up ## Test that the API does what its description says, on both backends (schemathesis, a generated client)
+	cargo build
+	scripts/test-openapi
 
 test-deploy: ## Try the dashboard, the alerts, nginx and Caddy on a running sale (installs them on Debian)
 	cargo build

@@ -11,6 +11,8 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.parse
+import uuid
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,6 +68,75 @@ def install(packages):
 
 def program_path(program):
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+
+
+def environment(name, packages):
+    """The folder of a virtual environment with these versions from PyPI, made once for each list of them."""
+    folder = ROOT / "target" / name
+    stamp = folder / "installed"
+    if not stamp.is_file() or stamp.read_text() != "\n".join(packages):
+        print(f"installing {', '.join(packages)}", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([folder / "bin/pip", "install", "-q", "--disable-pip-version-check", *packages], check=True)
+        stamp.write_text("\n".join(packages))
+    return folder
+
+
+class Distributed:
+    """A database, a prefix in Redis and a queue of one's own at the servers of `scripts/services`; gone at the end."""
+
+    def __init__(self, name):
+        self.name = f"seckill_{name}_{uuid.uuid4().hex[:8]}"
+        file = ROOT / "target/services.env"
+        if not file.is_file():
+            sys.exit("target/services.env is missing: make services-up")
+        exports = (line.removeprefix("export ").split("=", 1) for line in file.read_text().splitlines())
+        self.settings = {name: value.strip("'") for name, value in exports}
+        # Known to whoever tests.
+        self.settings.pop("SECKILL__ADMIN__PASSWORD", None)
+        dsn = urllib.parse.urlsplit(self.settings["SECKILL__MYSQL__DSN"])
+        self.settings |= {
+            "SECKILL__MYSQL__DSN": dsn._replace(path=f"/{self.name}").geturl(),
+            "SECKILL__REDIS__KEY_PREFIX": f"{self.name}:",
+            "SECKILL__RABBITMQ__QUEUE": self.name,
+        }
+        self.mysql = ["mariadb", f"--host={dsn.hostname}", f"--port={dsn.port}", f"--user={dsn.username}"]
+        self.mysql_password = dsn.password
+        host, port = self.settings["SECKILL__REDIS__ADDR"].rsplit(":", 1)
+        self.redis = ["redis-cli", "-h", host, "-p", port]
+
+    def __enter__(self):
+        self.sql(f"CREATE DATABASE {self.name}")
+        return self.settings
+
+    def __exit__(self, *_):
+        self.sql(f"DROP DATABASE {self.name}")
+        keys = self.ask_redis("--scan", "--pattern", f"{self.name}:*").splitlines()
+        if keys:
+            self.ask_redis("DEL", *keys)
+        self.delete_queues()
+
+    def sql(self, statement):
+        secret = os.environ | {"MYSQL_PWD": self.mysql_password}
+        subprocess.run([*self.mysql, "-e", statement], env=secret, stdout=subprocess.DEVNULL, check=True, timeout=60)
+
+    def ask_redis(self, *command):
+        secret = os.environ | {"REDISCLI_AUTH": self.settings["SECKILL__REDIS__PASSWORD"]}
+        done = subprocess.run([*self.redis, *command], env=secret, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout
+
+    def delete_queues(self):
+        """Needs `pika` in the environment that runs the script."""
+        import pika
+
+        parameters = pika.URLParameters(self.settings["SECKILL__RABBITMQ__URL"])
+        parameters.socket_timeout = parameters.blocked_connection_timeout = 10
+        connection = pika.BlockingConnection(parameters)
+        channel = connection.channel()
+        for queue in (self.name, f"{self.name}.dead"):
+            channel.queue_delete(queue)
+        connection.close()
 
 
 def free_port():
