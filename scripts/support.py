@@ -1,6 +1,7 @@
 """What the tests of deploy/ have in common: Debian's packages, a server in a folder of its own, requests, and a list of checks."""
 
 import http.client
+import importlib.util
 import json
 import os
 import shutil
@@ -75,6 +76,9 @@ def environment(name, packages):
     folder = ROOT / "target" / name
     stamp = folder / "installed"
     if not stamp.is_file() or stamp.read_text() != "\n".join(packages):
+        if importlib.util.find_spec("ensurepip") is None:
+            # No program has this name, so the package is always taken for missing.
+            install({"python3-venv": "python3-venv"})
         print(f"installing {', '.join(packages)}", flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)

@@ -138,8 +138,8 @@ impl RunningApp {
     }
 
     /// Says on `/readyz` that it is about to stop, and serves on for `server.drain_seconds`. Then stops accepting, finishes
-    /// the replies that are begun, then the consumers' write batches, then gives the rest back to the queue, which takes less
-    /// than 15 seconds.
+    /// the replies that are begun, then the consumers' write batches, then gives the rest back to the queue, then sends the spans
+    /// that are left, which takes less than 15 seconds.
     pub async fn stop(self) {
         self.health.begin_stopping();
         if !self.drain.is_zero() && !self.background.supervisor.is_broken() {
@@ -261,7 +261,10 @@ impl LiveEvents {
 
 /// What an OpenTelemetry collector is told, if there is one.
 fn open_traces(config: &Config, deployment: &Deployment, metrics: &Metrics) -> Result<Option<Arc<Traces>>, StartError> {
-    let http = http_client(Traces::TIMEOUT).build().into();
+    // What is on this machine is not asked through a proxy.
+    let http = http_client(Traces::TIMEOUT);
+    let http = if config.traces.is_local() { http.proxy(None) } else { http };
+    let http = http.build().into();
     let traces = Traces::open(&config.traces, http, deployment.instance(), metrics);
     traces.map_err(|problem| StartError(format!("traces: {problem}")))
 }

@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 use secrecy::ExposeSecret;
-use ureq::http::{HeaderName, HeaderValue};
+use ureq::http::{HeaderName, HeaderValue, Uri};
 
 use super::checks::{ConfigError, invalid, is_loopback};
 use super::schema::{Config, Traces};
@@ -15,6 +15,11 @@ impl Traces {
     pub fn url(&self) -> Option<String> {
         let base = self.endpoint.trim_end_matches('/');
         (!base.is_empty()).then(|| format!("{base}{PATH}"))
+    }
+
+    /// Whether the collector is on this machine.
+    pub fn is_local(&self) -> bool {
+        url::Url::parse(&self.endpoint).is_ok_and(|url| is_loopback(&url))
     }
 
     /// Headers of each request, as `name=value,name=value` says. The problem does not repeat them: they are secret.
@@ -52,6 +57,10 @@ impl Config {
         }
         let is_base = matches!(url.scheme(), "http" | "https") && url.has_host();
         if !is_base || url.query().is_some() || url.fragment().is_some() {
+            return Err(invalid("traces.endpoint", shape));
+        }
+        // The exporter reads it by a stricter rule.
+        if self.traces.url().is_some_and(|url| url.parse::<Uri>().is_err()) {
             return Err(invalid("traces.endpoint", shape));
         }
         Ok(())

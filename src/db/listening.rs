@@ -12,7 +12,7 @@ use crate::model::{EventType, EventTypes};
 
 /// Orders are counted for so long.
 const COUNTED_FOR: Duration = Duration::from_millis(100);
-/// So many within that time are a rush: 5,000 a second.
+/// So many within that time, or in one transaction, are a rush.
 const RUSH: usize = 500;
 /// It is over when there were fewer for so long.
 const OVER_AFTER: Duration = Duration::from_millis(500);
@@ -61,7 +61,7 @@ impl Listening {
         self.wanted.store(wanted.bits(), Ordering::Relaxed);
     }
 
-    /// Orders are written that somebody is to be told of.
+    /// Orders were written that somebody is to be told of.
     pub(super) fn writes(&self, orders: usize) {
         self.rush.lock().writes(orders, Instant::now());
     }

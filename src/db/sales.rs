@@ -47,9 +47,7 @@ impl Db {
         }
         let at = updated_at(groups.iter().flat_map(|group| &group.items));
         let told = self.is_wanted(EventType::OrderCreated).then(|| told_of(&groups, at)).flatten();
-        if told.is_some() {
-            self.listening.writes(groups.iter().map(|group| group.items.len()).sum());
-        }
+        let told_orders = told.as_ref().map(|_| groups.iter().map(|group| group.items.len()).sum());
         let sold = match &self.pool {
             DbPool::MySql(_) => {
                 self.transaction(move |conn| Box::pin(sell_together(conn, groups, at, deadline, told))).await
@@ -57,7 +55,12 @@ impl Db {
             DbPool::Sqlite(..) => self.sell_in_one_step(groups, at, deadline, told).await,
         };
         match sold {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                if let Some(orders) = told_orders {
+                    self.listening.writes(orders);
+                }
+                Ok(true)
+            }
             Err(Abort::Conflict) => Ok(false),
             Err(Abort::Failed(error)) => Err(error),
         }

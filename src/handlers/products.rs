@@ -74,7 +74,7 @@ pub(super) fn page_cursor<T: std::str::FromStr>(cursor: Option<String>) -> Resul
 const COMPRESSED_FROM_BYTES: usize = 1024;
 
 /// A page, or 304 to a client that has it already.
-fn page(request: &HttpRequest, page: RenderedPage) -> HttpResponse {
+pub(super) fn page(request: &HttpRequest, page: RenderedPage) -> HttpResponse {
     let is_gzip = page.json.len() >= COMPRESSED_FROM_BYTES && accepts_gzip(request);
     // Other bytes, so another tag.
     let tag = EntityTag::new_weak(if is_gzip { format!("{}-gzip", page.tag) } else { page.tag });

@@ -1,10 +1,11 @@
 // A crowd in a process of its own: people who listen, and people who click, each once. Says how they were answered.
-// Usage: node crowd.js '{"port":…,"product":…,"token":…,"secret":…,"listeners":…,"clicks":…,"connections":…,"at":…}'
+// Usage: node crowd.js '{"port":…,"product":…,"token":…,"secret":…,"listeners":…,"clicks":…,"connections":…}'
+// It clicks at the time that its parent sends.
 import { createHmac } from 'node:crypto';
 import { connect } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 
-const { port, product, token, secret, listeners, clicks, connections, at } = JSON.parse(process.argv[2]);
+const { port, product, token, secret, listeners, clicks, connections } = JSON.parse(process.argv[2]);
 
 /** A token like one that the server has made, of another user. */
 const [head, claims] = token.split('.');
@@ -53,8 +54,9 @@ function click(requests) {
 
 const all = Array.from({ length: clicks }, (_, user) => `POST /seckill/${product} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${tokenOf(1_000_000 + user)}\r\n\r\n`);
 for (let done = 0; done < listeners; done += 250) await Promise.all(Array.from({ length: Math.min(250, listeners - done) }, listen));
+const begins = new Promise((resolve) => process.once('message', resolve));
 process.send?.('listening');
-await pause(Math.max(0, at - Date.now()));
+await pause(Math.max(0, Number(await begins) - Date.now()));
 const share = Math.ceil(clicks / connections);
 await Promise.all(Array.from({ length: connections }, (_, place) => click(all.slice(place * share, (place + 1) * share))));
 process.send?.(answers);

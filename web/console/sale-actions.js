@@ -85,8 +85,8 @@ export function saleActions({ product, zone, changed }) {
   const restock = () => {
     const units = field({ label: t('sale.restock.units'), input: numberInput(''), hint: t('sale.restock.hint', { stock: count(product().stock) }) });
     const why = reasonField();
-    // The same wish keeps its key, also when it is sent again.
-    let key = { wish: '', value: '' };
+    // The same number keeps its key, also when it is sent again with another reason: then the server says so, and adds nothing twice.
+    let key = { units: 0, value: '' };
     formDialog({
       title: t('sale.restock.title'),
       body: t('sale.restock.body'),
@@ -100,8 +100,7 @@ export function saleActions({ product, zone, changed }) {
           return null;
         }
         const body = { units: number, ...because(why.input.value) };
-        const wish = JSON.stringify(body);
-        if (key.wish !== wish) key = { wish, value: newKey() };
+        if (key.units !== number) key = { units: number, value: newKey() };
         return api.post(`${path()}/restock`, body, { idempotencyKey: key.value }).then(({ body }) => {
           changed(body);
           notice.say(t('sale.restock.done', { n: count(number) }));

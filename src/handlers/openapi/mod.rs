@@ -5,16 +5,19 @@ mod common;
 mod pages;
 mod schemas;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use actix_web::web::Bytes;
-use actix_web::{HttpResponse, http::header};
+use actix_web::{HttpRequest, HttpResponse};
+use sha2::{Digest, Sha256};
 use utoipa::OpenApi;
 
 pub(super) use self::pages::{front_page, page_file};
 pub(super) use self::schemas::{Callback, CallbackHeaders};
 use super::problem::Problem;
+use super::products::page;
 use super::{accounts, events, health, merchant, orders, payments, products, purchases, shop, webhooks};
+use crate::services::RenderedPage;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -93,8 +96,12 @@ use super::{accounts, events, health, merchant, orders, payments, products, purc
 )]
 struct Api;
 
-/// The document, ready to be sent.
-static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| render().into());
+/// The document as it was rendered when it was last committed: a test compares it with what the code says.
+static DOCUMENT: LazyLock<RenderedPage> = LazyLock::new(|| {
+    let json = include_bytes!("../../../docs/openapi.json");
+    let tag = Sha256::digest(json).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    RenderedPage { json: Bytes::from_static(json), tag, gzip: Arc::default() }
+});
 
 /// The document as text, which ends with a line's end.
 pub fn render() -> String {
@@ -109,13 +116,14 @@ pub fn render() -> String {
     path = "/openapi.json",
     operation_id = "get_openapi",
     tag = "Operation",
-    responses((status = 200, description = "The whole API as OpenAPI 3.1.", body = Object)),
+    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of what the client has: then 304.")),
+    responses(
+        (status = 200, description = "The whole API as OpenAPI 3.1.", body = Object),
+        (status = 304, description = "The client has this version."),
+    ),
 )]
-pub(super) async fn document() -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("application/json")
-        .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .body(DOCUMENT.clone())
+pub(super) async fn document(request: HttpRequest) -> HttpResponse {
+    page(&request, DOCUMENT.clone())
 }
 
 #[cfg(test)]

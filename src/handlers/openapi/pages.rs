@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, web};
 use flate2::read::GzDecoder;
 use utoipa_swagger_ui::{Config, serve};
 
@@ -35,11 +35,15 @@ pub(in crate::handlers) async fn page_file(request: HttpRequest) -> Result<HttpR
         true if accepts_gzip(&request) => {
             reply.insert_header((header::CONTENT_ENCODING, "gzip")).body(file.bytes.into_owned())
         }
+        // It takes a while, so it is done where it holds up no click.
         true => {
-            let mut plain = Vec::new();
-            let read = GzDecoder::new(&*file.bytes).read_to_end(&mut plain);
-            read.map_err(|error| Error::Internal(error.to_string()))?;
-            reply.body(plain)
+            let compressed = file.bytes.into_owned();
+            let unpack = move || {
+                let mut plain = Vec::new();
+                GzDecoder::new(&*compressed).read_to_end(&mut plain).map(|_| plain)
+            };
+            let plain = web::block(unpack).await.map_err(|error| Error::Internal(error.to_string()))?;
+            reply.body(plain.map_err(|error| Error::Internal(error.to_string()))?)
         }
         false => reply.body(file.bytes.into_owned()),
     })
