@@ -9,8 +9,8 @@ import { Browser, Server, inSeconds, pause, until } from './support.js';
 const SECRET = 'a secret of tests, of thirty-two bytes or more';
 const STOCK = 1000;
 const CLICKS = 50_000;
-/** A page may be behind by so much. */
-const BEHIND_MS = 1000;
+/** A page may be behind by so much. A machine of CI has other things to do, too. */
+const BEHIND_MS = process.env.CI ? 2000 : 1000;
 
 let server;
 let browser;
