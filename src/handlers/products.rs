@@ -9,6 +9,7 @@ use utoipa::IntoParams;
 use super::extract::body::{Body, OptionalBody};
 use super::extract::body::{accepts_gzip, gzip};
 use super::extract::{Admin, Params, PathId, has_already};
+use super::openapi::{Conditional, Idempotent};
 use super::state::AppState;
 use crate::error::{Error, Result};
 use crate::model::ProductId;
@@ -111,7 +112,7 @@ fn without_condition(request: &HttpRequest) -> Result<()> {
     tag = "Products",
     params(
         ListParams,
-        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of what the client has: then 304."),
+        Conditional,
     ),
     responses(
         (status = 200, description = "A page of products.", body = Page<ProductView>, headers(("ETag" = String, description = "Stands for this version."), ("Vary" = String, description = "`Accept-Encoding`."))),
@@ -135,7 +136,7 @@ pub(super) async fn list(
     tag = "Products",
     params(
         PathId<ProductId>,
-        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of what the client has: then 304."),
+        Conditional,
     ),
     responses(
         (status = 200, description = "The product.", body = ProductView, headers(("ETag" = String, description = "Stands for this version."), ("Vary" = String, description = "`Accept-Encoding`."))),
@@ -158,7 +159,7 @@ pub(super) async fn get(
     operation_id = "create_product",
     tag = "Merchant",
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key again gives the first answer, for a day.", min_length = 1, max_length = 255, pattern = "^[!-~]+$"),
+        Idempotent,
     ),
     request_body = CreateProduct,
     responses(
@@ -220,7 +221,7 @@ pub(super) async fn patch(
     tag = "Merchant",
     params(
         PathId<ProductId>,
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key again gives the first answer, for a day.", min_length = 1, max_length = 255, pattern = "^[!-~]+$"),
+        Idempotent,
     ),
     request_body = Restock,
     responses(

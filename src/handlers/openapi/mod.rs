@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use utoipa::OpenApi;
 
 pub(super) use self::pages::{front_page, page_file};
-pub(super) use self::schemas::{Callback, CallbackHeaders};
+pub(super) use self::schemas::{Callback, CallbackHeaders, Conditional, Idempotent};
 use super::problem::Problem;
 use super::products::page;
 use super::{accounts, events, health, merchant, orders, payments, products, purchases, shop, webhooks};
@@ -116,7 +116,7 @@ pub fn render() -> String {
     path = "/openapi.json",
     operation_id = "get_openapi",
     tag = "Operation",
-    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of what the client has: then 304.")),
+    params(Conditional),
     responses(
         (status = 200, description = "The whole API as OpenAPI 3.1.", body = Object),
         (status = 304, description = "The client has this version."),

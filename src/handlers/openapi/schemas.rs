@@ -127,6 +127,26 @@ struct CallbackData {
     currency: Currency,
 }
 
+/// Of replies with an `ETag`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "handlers read it")]
+pub(in crate::handlers) struct Conditional {
+    /// The `ETag` of what the client has: then 304.
+    #[param(rename = "If-None-Match")]
+    tag: Option<String>,
+}
+
+/// Of requests that are safe to repeat with a key.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "handlers read it")]
+pub(in crate::handlers) struct Idempotent {
+    /// The same key again gives the first answer, for a day.
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
+    key: Option<String>,
+}
+
 /// Of Standard Webhooks.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
