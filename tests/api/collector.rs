@@ -11,10 +11,11 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::receiver::read_request;
 use crate::support::eventually_within;
 
 /// What it does with spans.
@@ -125,21 +126,7 @@ impl Drop for Collector {
 
 async fn serve(socket: TcpStream, got: Arc<Mutex<Got>>, behaviour: Arc<Mutex<Behaviour>>) -> std::io::Result<()> {
     let mut socket = BufReader::new(socket);
-    loop {
-        let mut line = String::new();
-        if socket.read_line(&mut line).await? == 0 {
-            return Ok(());
-        }
-        let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-        let mut headers = HashMap::new();
-        loop {
-            let mut line = String::new();
-            socket.read_line(&mut line).await?;
-            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
-            headers.insert(name.to_ascii_lowercase(), value.to_owned());
-        }
-        let mut body = vec![0; headers["content-length"].parse().unwrap()];
-        socket.read_exact(&mut body).await?;
+    while let Some((path, headers, mut body)) = read_request(&mut socket).await? {
         if headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip") {
             let mut plain = Vec::new();
             flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain)?;
@@ -157,6 +144,7 @@ async fn serve(socket: TcpStream, got: Arc<Mutex<Got>>, behaviour: Arc<Mutex<Beh
         }
         socket.write_all(format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n").as_bytes()).await?;
     }
+    Ok(())
 }
 
 fn spans(body: &[u8]) -> Vec<Span> {

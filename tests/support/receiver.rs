@@ -131,24 +131,31 @@ impl Drop for Receiver {
     }
 }
 
-async fn serve(socket: TcpStream, got: Arc<Mutex<Vec<Got>>>, script: Arc<Mutex<Arc<Script>>>) -> std::io::Result<()> {
-    let mut socket = BufReader::new(socket);
+/// The next request of a connection: its path, its headers by their names in small letters, its body. `None`: there is none.
+pub async fn read_request(
+    socket: &mut BufReader<TcpStream>,
+) -> std::io::Result<Option<(String, HashMap<String, String>, Vec<u8>)>> {
+    let mut line = String::new();
+    if socket.read_line(&mut line).await? == 0 {
+        return Ok(None);
+    }
+    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut headers = HashMap::new();
     loop {
         let mut line = String::new();
-        if socket.read_line(&mut line).await? == 0 {
-            return Ok(());
-        }
-        let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-        let mut headers = HashMap::new();
-        loop {
-            let mut line = String::new();
-            socket.read_line(&mut line).await?;
-            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
-            headers.insert(name.to_ascii_lowercase(), value.to_owned());
-        }
-        let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-        let mut body = vec![0; length];
-        socket.read_exact(&mut body).await?;
+        socket.read_line(&mut line).await?;
+        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+        headers.insert(name.to_ascii_lowercase(), value.to_owned());
+    }
+    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; length];
+    socket.read_exact(&mut body).await?;
+    Ok(Some((path, headers, body)))
+}
+
+async fn serve(socket: TcpStream, got: Arc<Mutex<Vec<Got>>>, script: Arc<Mutex<Arc<Script>>>) -> std::io::Result<()> {
+    let mut socket = BufReader::new(socket);
+    while let Some((path, headers, body)) = read_request(&mut socket).await? {
         let raw = String::from_utf8(body).unwrap();
         let body = serde_json::from_str(&raw).unwrap();
         let request = Got { at: Instant::now(), path, headers, raw, body };
@@ -185,4 +192,5 @@ async fn serve(socket: TcpStream, got: Arc<Mutex<Vec<Got>>>, script: Arc<Mutex<A
         };
         socket.write_all(answer.as_bytes()).await?;
     }
+    Ok(())
 }
