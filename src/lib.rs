@@ -66,3 +66,4 @@ pub mod services;
 pub mod stock;
 pub mod supervision;
 pub mod telemetry;
+pub mod tls;

@@ -114,7 +114,7 @@ async fn migrate_server(config: &Config) -> Result<(), StartError> {
         "The database answers",
     );
     loop {
-        match Db::migrate_mysql(&config.mysql.dsn).await {
+        match Db::migrate_mysql(&config.mysql).await {
             Err(error) if is_starting(&error) && begun.elapsed() < DATABASE_PATIENCE => {
                 outage.failed(error.class().as_str(), &error, error.advice());
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -136,7 +136,8 @@ fn is_starting(error: &DbError) -> bool {
 /// One line that names the setting, without what is secret in it.
 fn database_problem(error: &DbError) -> String {
     match error {
-        DbError::Misconfigured(problem) | DbError::Migration(problem) => format!("mysql.dsn: {problem}"),
+        DbError::Misconfigured(problem) => problem.clone(),
+        DbError::Migration(problem) => format!("mysql.dsn: {problem}"),
         error => format!("mysql.dsn: {error}; {}", error.advice()),
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diesel::sql_query;
-use diesel_async::{AsyncConnection, AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection};
-use secrecy::ExposeSecret;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 
 use super::generator::{Load, Pace};
 use super::proof::Proof;
 use super::sale::{Target, expect_only};
 use super::target::fire_with_bar;
 use crate::config::Config;
+use crate::db::connect_mysql;
 
 const CONNECTIONS: usize = 256;
 const DATABASE_PATIENCE: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ pub(super) async fn drain(target: &Target<'_>, config: &Config, stock: usize) ->
     let product = target.api.new_product(stock).await?;
     let requests = target.api.clicks(product, 0, stock)?;
     let locking = async {
-        let mut conn = AsyncMysqlConnection::establish(config.mysql.dsn.expose_secret()).await.map_err(text)?;
+        let mut conn = connect_mysql(&config.mysql).await.map_err(text)?;
         conn.batch_execute("BEGIN").await.map_err(text)?;
         let lock = format!("SELECT id FROM products WHERE id = {product} FOR UPDATE");
         sql_query(lock).execute(&mut conn).await.map_err(text)?;

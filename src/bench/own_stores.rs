@@ -10,11 +10,10 @@ use diesel::SqliteConnection;
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection, SimpleAsyncConnection};
 use secrecy::ExposeSecret;
-use url::Url;
 use uuid::Uuid;
 
 use super::log_ins;
-use super::servers::{self, RABBITMQ, REDIS, delete_queue, within};
+use super::servers::{self, RABBITMQ, REDIS, delete_queue, first_server, within};
 use super::target::BenchFolder;
 use super::unless_stopped;
 use crate::config::{self, Backend, Config};
@@ -91,10 +90,9 @@ impl OwnStores {
                 }
             }
             config.rabbitmq.queue = name.clone();
-            let mut dsn =
-                Url::parse(config.mysql.dsn.expose_secret()).map_err(|error| format!("mysql.dsn: {error}"))?;
+            let mut dsn = first_server(&config.mysql)?;
             dsn.set_path(&name);
-            servers::mysql(&config.mysql.dsn, &format!("CREATE DATABASE {name}")).await?;
+            servers::mysql(&config.mysql, &format!("CREATE DATABASE {name}")).await?;
             config.mysql.dsn = dsn.to_string().into();
             settings.extend([("SECKILL__MYSQL__DSN", dsn.to_string()), ("SECKILL__RABBITMQ__QUEUE", name.clone())]);
         }
@@ -105,7 +103,7 @@ impl OwnStores {
     pub(super) async fn execute(&self, statements: &str) -> Result<(), String> {
         let failed = |error: &dyn std::fmt::Display| format!("SQLite: {error}");
         match self.config.backend {
-            Backend::Distributed => servers::mysql(&self.config.mysql.dsn, statements).await,
+            Backend::Distributed => servers::mysql(&self.config.mysql, statements).await,
             Backend::Embedded => {
                 let file = self.config.embedded.data_dir.join("seckill.db");
                 let opened = SyncConnectionWrapper::<SqliteConnection>::establish(&file.to_string_lossy()).await;
@@ -148,7 +146,7 @@ impl OwnStores {
         if self.config.backend == Backend::Embedded {
             return Ok(());
         }
-        servers::mysql(&self.outer.mysql.dsn, &format!("DROP DATABASE {}", self.name)).await?;
+        servers::mysql(&self.outer.mysql, &format!("DROP DATABASE {}", self.name)).await?;
         let mut conn = servers::redis(&self.config.redis).await?;
         delete_keys(&mut conn, &self.config.redis.key_prefix).await?;
         let connection = servers::rabbitmq(&self.config.rabbitmq).await?;

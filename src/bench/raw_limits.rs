@@ -251,12 +251,17 @@ fn insert_script() -> String {
 
 /// Lets the command line client carry out a script.
 async fn run_client(address: &Address, script: &str) -> Result<(), String> {
-    let Address { host, port, user, password, path: database } = address;
+    let Address { host, port, user, password, database, tls } = address;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    // Unencrypted as the server's own connections are; the client of MySQL has no such option.
-    for (program, unencrypted) in [("mariadb", Some("--skip-ssl")), ("mysql", None)] {
+    // Encrypted if the server's own connections are; the client of MySQL has no option for "not".
+    let (of_mariadb, of_mysql): (&[&str], &[&str]) = match tls {
+        None => (&["--skip-ssl"], &[]),
+        Some(_) => (&["--ssl", "--ssl-verify-server-cert"], &["--ssl-mode=VERIFY_IDENTITY"]),
+    };
+    let ca_file = tls.as_ref().and_then(|tls| tls.0.as_ref()).map(|file| format!("--ssl-ca={}", file.display()));
+    for (program, options) in [("mariadb", of_mariadb), ("mysql", of_mysql)] {
         let mut command = Command::new(program);
-        command.args(["--no-defaults", "--batch", "--protocol=TCP"]).args(unencrypted);
+        command.args(["--no-defaults", "--batch", "--protocol=TCP"]).args(options).args(&ca_file);
         command.args([format!("--host={host}"), format!("--port={port}"), format!("--user={user}")]);
         command.arg(format!("--database={database}")).env("MYSQL_PWD", password);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);

@@ -2,17 +2,18 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use amqprs::channel::QueueDeleteArguments;
-use amqprs::connection::{Connection, OpenConnectionArguments};
+use amqprs::connection::Connection;
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{self, AsyncConnectionConfig, IntoConnectionInfo, RedisConnectionInfo};
-use diesel_async::{AsyncConnection, AsyncMysqlConnection, SimpleAsyncConnection};
-use secrecy::{ExposeSecret, SecretString};
+use deadpool_redis::redis::{self, AsyncConnectionConfig};
+use diesel_async::SimpleAsyncConnection;
 use url::Url;
 
-use crate::config;
+use crate::config::{self, Tls};
+use crate::{db, queue, stock};
 
 pub(super) const REDIS: &str = "Redis";
 pub(super) const RABBITMQ: &str = "RabbitMQ";
@@ -30,29 +31,15 @@ pub(super) async fn within<T, E: Display>(server: &str, step: impl Future<Output
 }
 
 pub(super) async fn redis(settings: &config::Redis) -> Result<MultiplexedConnection, String> {
-    let mut login = RedisConnectionInfo::default().set_db(settings.db.into());
-    let password = settings.password.expose_secret();
-    if !password.is_empty() {
-        login = login.set_password(password);
-    }
-    if !settings.username.is_empty() {
-        login = login.set_username(&settings.username);
-    }
-    let address = format!("redis://{}", settings.addr).into_connection_info();
-    let address = address.map_err(|error| format!("redis.addr: {error}"))?.set_redis_settings(login);
-    let client = redis::Client::open(address).map_err(|error| format!("{REDIS}: {error}"))?;
+    let address = stock::redis_address(settings)?;
+    let login = address.redis_settings().clone().set_db(settings.db.into());
+    let client = redis::Client::open(address.set_redis_settings(login)).map_err(|error| format!("{REDIS}: {error}"))?;
     let timeouts = AsyncConnectionConfig::new().set_connection_timeout(Some(STEP)).set_response_timeout(Some(STEP));
     within(REDIS, client.get_multiplexed_async_connection_with_config(&timeouts)).await
 }
 
 pub(super) async fn rabbitmq(settings: &config::RabbitMq) -> Result<Connection, String> {
-    let Address { host, port, user, password, path } = Address::parse("rabbitmq.url", &settings.url, 5672)?;
-    let mut arguments = OpenConnectionArguments::new(&host, port, &user, &password);
-    if !path.is_empty() {
-        arguments.virtual_host(&path);
-    }
-    arguments.connection_name("seckill bench");
-    within(RABBITMQ, Connection::open(&arguments)).await
+    within(RABBITMQ, queue::connect_rabbitmq(settings, "seckill bench")).await
 }
 
 /// On a channel of its own: an error closes the one it happened on.
@@ -64,39 +51,50 @@ pub(super) async fn delete_queue(connection: &Connection, queue: &str) -> Result
 }
 
 /// Carries out statements on a connection of its own, however long the database takes.
-pub(super) async fn mysql(dsn: &SecretString, statements: &str) -> Result<(), String> {
+pub(super) async fn mysql(settings: &config::MySql, statements: &str) -> Result<(), String> {
     let failed = |error: &dyn Display| format!("{MARIADB}: {error}");
-    let mut conn = within(MARIADB, AsyncMysqlConnection::establish(dsn.expose_secret())).await?;
+    let mut conn = within(MARIADB, db::connect_mysql(settings)).await?;
     conn.batch_execute(statements).await.map_err(|error| failed(&error))
 }
 
-/// What the URL of a server says.
+/// What `mysql.dsn` says of the first server.
 pub(super) struct Address {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) user: String,
     pub(super) password: String,
-    /// Database or vhost.
-    pub(super) path: String,
+    pub(super) database: String,
+    /// What a command line client is told of TLS.
+    pub(super) tls: Option<Verified>,
 }
+
+/// The file of a CA, or whom the system trusts.
+pub(super) struct Verified(pub(super) Option<PathBuf>);
 
 impl Address {
     pub(super) fn mysql(settings: &config::MySql) -> Result<Self, String> {
-        Self::parse("mysql.dsn", &settings.dsn, 3306)
-    }
-
-    fn parse(key: &str, url: &SecretString, port: u16) -> Result<Self, String> {
-        let url = Url::parse(url.expose_secret()).map_err(|error| format!("{key}: {error}"))?;
+        let url = first_server(settings)?;
         let decode = |text: &str| {
             let text = percent_encoding::percent_decode_str(text).decode_utf8();
-            text.map(|text| text.into_owned()).map_err(|_| format!("{key}: not UTF-8"))
+            text.map(|text| text.into_owned()).map_err(|_| "mysql.dsn: not UTF-8".to_owned())
         };
+        let ca_file = &settings.tls_ca_file;
         Ok(Self {
             host: url.host_str().unwrap_or("localhost").to_owned(),
-            port: url.port().unwrap_or(port),
+            port: url.port().unwrap_or(3306),
             user: decode(url.username())?,
             password: decode(url.password().unwrap_or_default())?,
-            path: decode(url.path().strip_prefix('/').unwrap_or_default())?,
+            database: decode(url.path().strip_prefix('/').unwrap_or_default())?,
+            tls: match settings.tls {
+                Tls::Off => None,
+                Tls::Verify => Some(Verified((!ca_file.as_os_str().is_empty()).then(|| ca_file.clone()))),
+            },
         })
     }
+}
+
+/// The only server of `mysql.dsn`, or the first of several.
+pub(super) fn first_server(settings: &config::MySql) -> Result<Url, String> {
+    let servers = settings.servers().map_err(|error| format!("mysql.dsn: {error}"))?;
+    servers.into_iter().next().ok_or_else(|| "mysql.dsn: is missing".to_owned())
 }

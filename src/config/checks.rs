@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
 use super::schema::{Backend, Config, External, OWN_ISSUER, Shop, Users};
 use crate::model::{Password, Username, is_plain, is_visible};
@@ -51,7 +52,7 @@ impl Config {
             warnings.push(format!("auth.bcrypt_cost: {} is for tests; 10 or more", self.auth.bcrypt_cost));
         }
         if self.auth.users == Users::External
-            && let Ok(url) = url::Url::parse(&self.auth.external.jwks_url)
+            && let Ok(url) = Url::parse(&self.auth.external.jwks_url)
             && url.scheme() == "http"
             && !is_loopback(&url)
         {
@@ -93,7 +94,7 @@ impl Config {
             return Err(invalid("server.host", "must not be empty"));
         }
         for origin in &self.server.cors_origins {
-            let is_origin = url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
+            let is_origin = Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
             if !is_origin {
                 return Err(invalid("server.cors_origins", format!("`{origin}` is not as https://shop.example")));
             }
@@ -126,8 +127,8 @@ impl Config {
         in_range("rabbitmq.consumers", self.rabbitmq.consumers, 1, 64)?;
         // Every consumer holds a connection while it writes; the rest of the service needs some too.
         in_range("mysql.pool_size", self.mysql.pool_size, self.rabbitmq.consumers + 2, 10_000)?;
-        has_scheme("mysql.dsn", &self.mysql.dsn, "mysql")?;
-        has_scheme("rabbitmq.url", &self.rabbitmq.url, "amqp")?;
+        has_scheme("mysql.dsn", &self.mysql.dsn, self.mysql.servers(), "mysql")?;
+        has_scheme("rabbitmq.url", &self.rabbitmq.url, self.rabbitmq.nodes(), "amqp")?;
         let port = self.redis.addr.rsplit_once(':').map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
         if !matches!(port, Some((false, Ok(_)))) {
             return Err(invalid("redis.addr", "must be host:port"));
@@ -139,6 +140,10 @@ impl Config {
         }
         if !self.redis.username.is_empty() && self.redis.password.expose_secret().is_empty() {
             return Err(invalid("redis.password", "is missing; redis.username needs it"));
+        }
+        // Also for `check-config`: a certificate that cannot be read is a mistake before anything is connected to.
+        for trust in [self.mysql.trust(), self.redis.trust(), self.rabbitmq.trust()] {
+            trust.map_err(ConfigError)?;
         }
         // A queue's name is at most 255 bytes, and ours gets `.dead` appended.
         in_range("rabbitmq.queue (length)", self.rabbitmq.queue.len(), 1, 200)?;
@@ -182,7 +187,7 @@ impl Config {
         ];
         match sources.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| *name).collect::<Vec<_>>()[..] {
             ["secret"] => self.validate_directory_secret(secret.expose_secret()),
-            ["jwks_url"] => match url::Url::parse(jwks_url) {
+            ["jwks_url"] => match Url::parse(jwks_url) {
                 Ok(url) if matches!(url.scheme(), "https" | "http") && url.has_host() => Ok(()),
                 _ => Err(invalid(&key("jwks_url"), "must be https://host/path")),
             },
@@ -227,7 +232,7 @@ impl Config {
 }
 
 /// Whether nobody can be on the way.
-pub(super) fn is_loopback(url: &url::Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
@@ -256,14 +261,23 @@ fn in_range<T: PartialOrd + std::fmt::Display>(key: &str, value: T, least: T, mo
     Ok(())
 }
 
-fn has_scheme(key: &str, url: &SecretString, scheme: &str) -> Result<(), ConfigError> {
-    let url = url.expose_secret();
-    if url.is_empty() {
+fn has_scheme(
+    key: &str,
+    given: &SecretString,
+    servers: Result<Vec<Url>, url::ParseError>,
+    scheme: &str,
+) -> Result<(), ConfigError> {
+    if given.expose_secret().is_empty() {
         return Err(invalid(key, "is missing"));
     }
-    match url::Url::parse(url) {
-        Ok(parsed) if parsed.scheme() == scheme && parsed.has_host() => Ok(()),
-        // The value holds a password: never print it.
-        _ => Err(invalid(key, format!("must be {scheme}://user:password@host:port/..."))),
+    let servers = servers.unwrap_or_default();
+    if scheme == "amqp" && servers.iter().any(|url| url.scheme() == "amqps") {
+        return Err(invalid(key, "must begin with amqp://; with TLS, too, which rabbitmq.tls: verify says"));
     }
+    if servers.is_empty() || servers.iter().any(|url| url.scheme() != scheme || !url.has_host()) {
+        // The value holds a password: never print it.
+        let form = format!("{scheme}://user:password@host:port/...; several servers: host:port,host:port");
+        return Err(invalid(key, format!("must be {form}")));
+    }
+    Ok(())
 }

@@ -33,6 +33,9 @@ const OF_SERVERS: &[&str] = &[
     "redis.password_file",
     "rabbitmq.url",
     "rabbitmq.url_file",
+    "mysql.tls",
+    "redis.tls",
+    "rabbitmq.tls",
 ];
 /// What only the embedded backend uses.
 const OF_EMBEDDED: &[&str] = &["embedded.data_dir"];

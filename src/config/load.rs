@@ -52,8 +52,8 @@ impl Config {
                 _ => invalid(&path, complaint.problem),
             }
         })?;
+        config.resolve(base);
         config.validate().map_err(|error| error.naming(&files))?;
-        config.embedded.data_dir = base.join(&config.embedded.data_dir);
         let (given, defaults) = (given.try_deserialize(), defaults.try_deserialize());
         let (given, defaults) = (given.map_err(unreadable)?, defaults.map_err(unreadable)?);
         config.unused = layers::of_other_backend(config.backend, &given, &defaults);
@@ -64,6 +64,22 @@ impl Config {
                 Err(invalid(key, problem))
             }
             _ => Ok(config),
+        }
+    }
+}
+
+impl Config {
+    /// Relative paths begin at `base`. One that is empty says nothing.
+    fn resolve(&mut self, base: &Path) {
+        let paths = [
+            &mut self.embedded.data_dir,
+            &mut self.auth.external.jwks_file,
+            &mut self.mysql.tls_ca_file,
+            &mut self.redis.tls_ca_file,
+            &mut self.rabbitmq.tls_ca_file,
+        ];
+        for path in paths.into_iter().filter(|path| !path.as_os_str().is_empty()) {
+            *path = base.join(&path);
         }
     }
 }

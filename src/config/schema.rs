@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 
+use super::servers::{MySql, RabbitMq, Redis};
 use crate::model::{Currency, PaymentWindow, TrustedProxies};
 
 /// `iss` of the tokens that we issue.
@@ -83,53 +84,6 @@ pub struct Server {
 pub struct Embedded {
     /// Folder of the database and of the secrets made at the first start.
     pub data_dir: PathBuf,
-}
-
-/// `mysql`: the database.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MySql {
-    /// `mysql://user:password@host:port/database`.
-    pub dsn: SecretString,
-    /// Connections at most.
-    pub pool_size: usize,
-}
-
-/// `redis`: the gate's store.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Redis {
-    /// `host:port`.
-    pub addr: String,
-    /// User of Redis' ACL; empty: its default user.
-    pub username: String,
-    /// Empty: no `AUTH`.
-    pub password: SecretString,
-    /// What the names of all our keys begin with.
-    pub key_prefix: String,
-    /// Logical database.
-    pub db: u16,
-    /// Connections at most.
-    pub pool_size: usize,
-}
-
-impl Redis {
-    /// Where the gates are, for people and to be compared: address, database, key prefix.
-    pub fn place(&self) -> String {
-        format!("{}/{}/{}", self.addr, self.db, self.key_prefix)
-    }
-}
-
-/// `rabbitmq`: the queue.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RabbitMq {
-    /// `amqp://user:password@host:port/vhost`.
-    pub url: SecretString,
-    /// Name of the queue of accepted purchases.
-    pub queue: String,
-    /// Consumer tasks.
-    pub consumers: usize,
 }
 
 /// `auth`: tokens and password hashes.
@@ -325,22 +279,6 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
-macro_rules! words {
-    ($type:ty { $($word:literal => $variant:path),+ }) => {
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
-                let word = String::deserialize(value)?;
-                match word.as_str() {
-                    $($word => Ok($variant),)+
-                    _ => {
-                        let known = [$($word),+].join(" or ");
-                        Err(serde::de::Error::custom(format!("must be {known}, not `{word}`")))
-                    }
-                }
-            }
-        }
-    };
-}
 
 words!(Backend { "embedded" => Backend::Embedded, "distributed" => Backend::Distributed });
 words!(Users { "local" => Users::Local, "external" => Users::External });
@@ -390,20 +328,4 @@ fn seconds<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<u32>, D::Error> {
 fn proxies<'de, D: Deserializer<'de>>(value: D) -> Result<TrustedProxies, D::Error> {
     let parsed = TrustedProxies::parse(list(value)?.iter().map(String::as_str));
     parsed.map_err(serde::de::Error::custom)
-}
-
-impl Config {
-    /// Where the servers of the distributed backend are: MySQL, Redis, RabbitMQ. No secrets.
-    pub fn servers(&self) -> (String, String, String) {
-        let place = |url: &SecretString, port: u16| match url::Url::parse(url.expose_secret()) {
-            Ok(url) => {
-                let host = url.host_str().unwrap_or_default();
-                format!("{host}:{}{}", url.port().unwrap_or(port), url.path())
-            }
-            Err(_) => String::new(),
-        };
-        let redis = format!("{}/{} {}*", self.redis.addr, self.redis.db, self.redis.key_prefix);
-        let rabbitmq = format!("{} {}", place(&self.rabbitmq.url, 5672), self.rabbitmq.queue);
-        (place(&self.mysql.dsn, 3306), redis, rabbitmq)
-    }
 }

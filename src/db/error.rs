@@ -14,8 +14,8 @@ pub enum DbError {
     /// No connection could be had; nothing was done.
     #[error("database unreachable: {0}")]
     Unreachable(String),
-    /// The address of the database, or what client and server agree on, cannot work.
-    #[error("cannot be used: {0}")]
+    /// The address of the database, or what client and server agree on, cannot work. Names the setting.
+    #[error("database cannot be used: {0}")]
     Misconfigured(String),
     /// Too many wait for a connection already; nothing was done.
     #[error("database overloaded: {0}")]
@@ -74,16 +74,14 @@ pub struct Refused {
 const ADVICE: &[(&[u16], &str)] = &[
     (
         &[1045, 1131, 1132, 1251, 1524, 1698, 1873],
-        "correct the user and the password in mysql.dsn; the account may also be made for another host than this one",
+        "correct the user and the password in mysql.dsn; the account may also be made for another host than this one, or want \
+         TLS (mysql.tls)",
     ),
     (&[1044], "correct the database's name at the end of mysql.dsn, or grant its account the rights on that database"),
     (&[1049], "create this database, or correct its name at the end of mysql.dsn"),
     (&[1820, 1862], "the password of the account has expired: renew it at the database"),
     (&[3118, 3955, 4151], "the account is locked: unlock it at the database, or name another one in mysql.dsn"),
-    (
-        &[3159],
-        "the server wants TLS from this account, which seckill does not speak to a database: ALTER USER … REQUIRE NONE",
-    ),
+    (&[3159], "the server wants TLS: set mysql.tls: verify, and mysql.tls_ca_file if its CA is your own"),
 ];
 
 impl Refused {
@@ -254,7 +252,7 @@ impl DbError {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Refused(refused) => refused.advice(),
-            Self::Misconfigured(_) => "correct mysql.dsn",
+            Self::Misconfigured(_) => "correct the setting that the message names",
             other => other.class().advice(),
         }
     }

@@ -20,7 +20,9 @@ use super::conn::AsyncSqliteConnection;
 use super::diagnosis::diagnosed;
 use super::error::ErrorClass;
 use super::error::{DbError, DbResult};
+use super::mysql_servers::MySqlServers;
 use super::{connect, schema};
+use crate::config;
 
 const MYSQL: EmbeddedMigrations = embed_migrations!("migrations/mysql");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -54,8 +56,8 @@ macro_rules! check_tables {
 
 /// Applies what is missing. MySQL commits each statement of a schema change by itself, so a lock of the server, not a
 /// transaction, keeps instances that start together apart. It ends with the connection.
-pub(super) async fn run_mysql(dsn: &str) -> DbResult<()> {
-    let mut conn = connect::mysql(dsn).await?;
+pub(super) async fn run_mysql(settings: &config::MySql) -> DbResult<()> {
+    let mut conn = MySqlServers::new(settings).connect().await?;
     let applied = sql_query(APPLIED).load(&mut conn).await;
     let missing = missing::<Mysql>(&MYSQL, diagnosed(&mut conn, applied).await)?;
     if !missing.is_empty() {

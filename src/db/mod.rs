@@ -14,6 +14,7 @@ mod gates;
 mod idempotency;
 mod listening;
 mod migrations;
+mod mysql_servers;
 mod named_lock;
 mod order_changes;
 mod order_gaps;
@@ -47,6 +48,8 @@ pub use self::error::{DbError, DbResult, ErrorClass, Refused};
 pub use self::external_users::ExternalUser;
 pub use self::gates::{GateRow, ProductLock, SaleAudit, SaleCounts, SaleRow};
 pub use self::idempotency::{NewKey, StoredKey};
+#[cfg(feature = "bench")]
+pub use self::mysql_servers::connect_mysql;
 pub use self::named_lock::NamedLock;
 pub use self::order_changes::{Move, NewChange, OrderState};
 pub use self::order_gaps::{Gap, NewGap};

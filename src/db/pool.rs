@@ -13,13 +13,13 @@ use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::conn::{AsyncSqliteConnection, DbConn, Pooled};
 use super::error::{DbError, DbResult};
 use super::listening::Listening;
+use super::mysql_servers::MySqlServers;
 use super::sqlite_writer::SqliteWriter;
 use super::{connect, migrations};
 use crate::config;
@@ -84,10 +84,12 @@ pub struct WriteBatchLimits {
 impl Db {
     /// Makes the pool; connects only when the first query asks for it. Must be called on the main runtime.
     pub fn mysql(settings: &config::MySql) -> Self {
+        let servers = Arc::new(MySqlServers::new(settings));
         let connections = |most| {
             let mut manager = ManagerConfig::default();
-            manager.custom_setup = Box::new(|dsn| connect::pooled_mysql(dsn).boxed());
-            let manager = AsyncDieselConnectionManager::new_with_config(settings.dsn.expose_secret(), manager);
+            let servers = servers.clone();
+            manager.custom_setup = Box::new(move |_| connect::pooled_mysql(servers.clone()).boxed());
+            let manager = AsyncDieselConnectionManager::new_with_config("", manager);
             DbPool::MySql(pool(manager, most))
         };
         Self::new(connections(settings.pool_size), connections(1), settings.pool_size)
@@ -113,8 +115,8 @@ impl Db {
     }
 
     /// Brings a schema in MySQL up to date. Safe when several instances do it at once.
-    pub async fn migrate_mysql(dsn: &SecretString) -> DbResult<()> {
-        migrations::run_mysql(dsn.expose_secret()).await
+    pub async fn migrate_mysql(settings: &config::MySql) -> DbResult<()> {
+        migrations::run_mysql(settings).await
     }
 
     /// Makes a SQLite file if there is none, and brings its schema up to date.

@@ -93,7 +93,12 @@ mod tests {
     async fn who_waits_for_a_database_that_does_not_answer_waits_once() {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let dsn = format!("mysql://user:password@{}/shop", silent.local_addr().unwrap());
-        let known = KnownProducts::new(Db::mysql(&config::MySql { dsn: dsn.into(), pool_size: 1 }));
+        let known = KnownProducts::new(Db::mysql(&config::MySql {
+            dsn: dsn.into(),
+            pool_size: 1,
+            tls: config::Tls::Off,
+            tls_ca_file: "".into(),
+        }));
         let begun = Instant::now();
         let answers = join_all((1..=5).map(|id| known.may_exist(ProductId::try_from(id).unwrap()))).await;
         assert!(answers.iter().all(Result::is_err));

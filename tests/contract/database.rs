@@ -20,7 +20,7 @@ pub async fn database(stores: &Stores) -> Db {
             Db::sqlite(&file)
         }
         Backend::Distributed => {
-            Db::migrate_mysql(&config.mysql.dsn).await.unwrap();
+            Db::migrate_mysql(&config.mysql).await.unwrap();
             Db::mysql(&config.mysql)
         }
     }

@@ -13,6 +13,7 @@ use secrecy::ExposeSecret;
 use tokio::process::{Child, Command};
 use url::Url;
 
+use crate::certificates::ServerCertificate;
 use crate::link::Link;
 use crate::process::{self, free_port};
 
@@ -32,6 +33,8 @@ pub struct Daemon {
     name_server: Option<Child>,
     /// More for its command line, at its next start.
     pub arguments: Vec<String>,
+    /// It speaks TLS, and nothing else.
+    certificate: Option<ServerCertificate>,
 }
 
 impl Daemon {
@@ -42,6 +45,20 @@ impl Daemon {
 
     /// The same with more on its command line.
     pub async fn start_with(link: Link, config: &mut Config, arguments: &[&str]) -> Self {
+        Self::start_as(link, config, arguments, None).await
+    }
+
+    /// The same where it refuses whoever does not speak TLS. `config` is not told.
+    pub async fn start_with_tls(link: Link, config: &mut Config, certificate: ServerCertificate) -> Self {
+        Self::start_as(link, config, &[], Some(certificate)).await
+    }
+
+    async fn start_as(
+        link: Link,
+        config: &mut Config,
+        arguments: &[&str],
+        certificate: Option<ServerCertificate>,
+    ) -> Self {
         let port = free_port();
         link.redirect(config, port);
         let folder = std::env::temp_dir().join(format!("seckill-faults-{}", uuid::Uuid::now_v7().simple()));
@@ -49,7 +66,8 @@ impl Daemon {
         let cluster_ports = [free_port(), free_port()];
         let config = config.clone();
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut daemon = Self { link, config, folder, port, cluster_ports, child: None, name_server: None, arguments };
+        let (child, name_server) = (None, None);
+        let mut daemon = Self { link, config, folder, port, cluster_ports, child, name_server, arguments, certificate };
         match link {
             Link::MariaDb => daemon.install_mariadb().await,
             Link::Redis => {}
@@ -76,11 +94,19 @@ impl Daemon {
     /// Waits until the server can be used; returns when that was.
     pub async fn usable(&self) -> Instant {
         let begun = Instant::now();
-        while !self.link.answers(&self.config).await {
+        while !self.answers().await {
             assert!(begun.elapsed() < START_PATIENCE, "{:?} did not come up:\n{}", self.link, self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Instant::now()
+    }
+
+    async fn answers(&self) -> bool {
+        match &self.certificate {
+            None => self.link.answers(&self.config).await,
+            // The program that is tested is what speaks TLS here.
+            Some(_) => tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok(),
+        }
     }
 
     pub async fn kill(&mut self) {
@@ -131,7 +157,15 @@ impl Daemon {
 
     fn redis(&self) -> Command {
         let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--port"]).arg(self.port.to_string()).arg("--dir").arg(&self.folder);
+        match &self.certificate {
+            None => command.arg("--port").arg(self.port.to_string()),
+            Some(ServerCertificate { ca, certificate, key }) => {
+                command.args(["--port", "0", "--tls-port"]).arg(self.port.to_string());
+                command.args(["--tls-auth-clients", "no", "--tls-ca-cert-file"]).arg(ca);
+                command.arg("--tls-cert-file").arg(certificate).arg("--tls-key-file").arg(key)
+            }
+        };
+        command.args(["--bind", "127.0.0.1", "--dir"]).arg(&self.folder);
         command.args(["--databases", "4096", "--maxmemory-policy", "noeviction", "--save", ""]);
         command.args(["--appendonly", "yes", "--appendfsync", "everysec"]);
         let password = self.config.redis.password.expose_secret();
@@ -172,17 +206,31 @@ impl Daemon {
         command.arg(format!("--user={}", user())).arg(format!("--port={}", self.port));
         command.arg(format!("--datadir={}", file("data"))).arg(format!("--socket={}", file("socket")));
         command.arg(format!("--pid-file={}", file("pid"))).arg(format!("--init-file={}", file("access.sql")));
+        if let Some(ServerCertificate { ca, certificate, key }) = &self.certificate {
+            command.arg("--require-secure-transport=ON").arg(format!("--ssl-ca={}", ca.display()));
+            command.arg(format!("--ssl-cert={}", certificate.display())).arg(format!("--ssl-key={}", key.display()));
+        }
         command.args(&self.arguments);
         command
     }
 
     fn prepare_rabbitmq(&mut self) {
         let url = Url::parse(self.config.rabbitmq.url.expose_secret()).unwrap();
+        let listener = match &self.certificate {
+            None => format!("listeners.tcp.default = 127.0.0.1:{}\n", self.port),
+            Some(ServerCertificate { ca, certificate, key }) => format!(
+                "listeners.tcp = none\nlisteners.ssl.default = 127.0.0.1:{}\nssl_options.cacertfile = {}\n\
+                 ssl_options.certfile = {}\nssl_options.keyfile = {}\n",
+                self.port,
+                ca.display(),
+                certificate.display(),
+                key.display()
+            ),
+        };
         let settings = format!(
-            "default_user = {}\ndefault_pass = {}\nlisteners.tcp.default = 127.0.0.1:{}\nlog.console = false\n",
+            "default_user = {}\ndefault_pass = {}\n{listener}log.console = false\n",
             url.username(),
             url.password().unwrap_or_default(),
-            self.port
         );
         fs::write(self.folder.join("rabbitmq.conf"), settings).unwrap();
         fs::write(self.folder.join("enabled_plugins"), "[].\n").unwrap();
@@ -210,7 +258,9 @@ impl Daemon {
 
     fn set_rabbitmq_env(&self, command: &mut Command) {
         command.env("HOME", &self.folder).env("RABBITMQ_NODENAME", "seckill@localhost");
-        command.env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1").env("RABBITMQ_NODE_PORT", self.port.to_string());
+        if self.certificate.is_none() {
+            command.env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1").env("RABBITMQ_NODE_PORT", self.port.to_string());
+        }
         command.env("RABBITMQ_DIST_PORT", self.cluster_ports[0].to_string());
         command.env("ERL_EPMD_PORT", self.cluster_ports[1].to_string()).env("ERL_EPMD_ADDRESS", "127.0.0.1");
         // Its distribution port, too, is for this machine alone.

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod books;
+mod certificates;
 mod client;
 #[cfg(feature = "failpoints")]
 mod clocks;
@@ -45,12 +46,14 @@ mod refusing_database;
 mod refusing_file;
 mod refusing_redis;
 mod server;
+mod several_addresses;
 #[path = "../support/signing.rs"]
 mod signing;
 mod start;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "these tests read the stores by themselves")]
 mod support;
+mod tls;
 mod trial;
 mod verdict;
 mod webhooks;

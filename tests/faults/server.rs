@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use seckill::config::{Backend, Config};
+use seckill::config::{Backend, Config, Tls};
 use secrecy::ExposeSecret;
 use tokio::process::{Child, Command};
 
@@ -179,6 +179,15 @@ pub async fn run_with(config: &Config, more: &[(&'static str, String)]) -> (Exit
     (output.status, String::from_utf8(output.stderr).unwrap())
 }
 
+/// Runs another command to its end; whether it succeeded, and what it said.
+pub async fn run_command(config: &Config, subcommand: &str, arguments: &[&str]) -> (bool, String) {
+    let mut command = command_of(subcommand, &settings(config, 0));
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = tokio::time::timeout(START_PATIENCE, command.output()).await.expect("it ends by itself").unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
 /// Brings the schema up to date; how that ended.
 pub async fn migrate(config: &Config, arguments: &[&str]) -> ExitStatus {
     let mut command = command_of("migrate", &settings(config, 0));
@@ -224,7 +233,21 @@ fn settings(config: &Config, port: u16) -> Vec<(&'static str, String)> {
             ("SECKILL__REDIS__DB", config.redis.db.to_string()),
             ("SECKILL__RABBITMQ__URL", config.rabbitmq.url.expose_secret().to_owned()),
             ("SECKILL__RABBITMQ__QUEUE", config.rabbitmq.queue.clone()),
+            ("SECKILL__MYSQL__TLS", tls(config.mysql.tls)),
+            ("SECKILL__MYSQL__TLS_CA_FILE", config.mysql.tls_ca_file.display().to_string()),
+            ("SECKILL__REDIS__TLS", tls(config.redis.tls)),
+            ("SECKILL__REDIS__TLS_CA_FILE", config.redis.tls_ca_file.display().to_string()),
+            ("SECKILL__RABBITMQ__TLS", tls(config.rabbitmq.tls)),
+            ("SECKILL__RABBITMQ__TLS_CA_FILE", config.rabbitmq.tls_ca_file.display().to_string()),
         ],
     });
     settings
+}
+
+fn tls(tls: Tls) -> String {
+    match tls {
+        Tls::Off => "off",
+        Tls::Verify => "verify",
+    }
+    .to_owned()
 }

@@ -18,7 +18,7 @@ use crate::trial::Trial;
 const AT_ONCE: Duration = Duration::from_secs(8);
 
 /// The last line of a start that is refused. It must come at once.
-async fn refused(config: &Config) -> String {
+pub async fn refused(config: &Config) -> String {
     let begun = Instant::now();
     let (status, said) = server::run(config).await;
     let line = said.lines().last().unwrap_or_default().to_owned();

@@ -6,13 +6,14 @@ use std::time::Duration;
 use amqprs::channel::Channel;
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use amqprs::error::Error as AmqpError;
-use secrecy::{ExposeSecret, SecretString};
-use url::Url;
+use amqprs::tls::TlsAdaptor;
 
 use super::failure::Failure;
 use super::identity::Identity;
 use super::login::{self, Login};
+use super::nodes::Nodes;
 use super::problem::Problem;
+use crate::{config, tls};
 
 /// To open a connection, its channel and its queues.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,37 +26,21 @@ pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Where the queues are: the broker and how one logs in there, and their names.
 #[derive(Clone)]
 pub(super) struct QueueAddress {
-    login: Login,
+    nodes: Arc<Nodes>,
     pub(super) orders: String,
     pub(super) dead: String,
     pub(super) identity: Arc<Identity>,
 }
 
 impl QueueAddress {
-    /// Reads the connection's address. The default vhost is `%2f` or nothing.
-    pub(super) fn new(url: &SecretString, queue: &str) -> Result<Self, String> {
-        let parsed = Url::parse(url.expose_secret()).map_err(|error| format!("rabbitmq.url: {error}"))?;
-        let decode = |text: &str| {
-            percent_encoding::percent_decode_str(text)
-                .decode_utf8()
-                .map(|text| text.into_owned())
-                .map_err(|_| "rabbitmq.url: not UTF-8".to_owned())
-        };
-        let vhost = decode(parsed.path().strip_prefix('/').unwrap_or_default())?;
-        let login = Login {
-            host: parsed.host_str().unwrap_or("localhost").to_owned(),
-            port: parsed.port().unwrap_or(5672),
-            user: decode(parsed.username())?,
-            password: decode(parsed.password().unwrap_or_default())?,
-            vhost: if vhost.is_empty() { "/".to_owned() } else { vhost },
-        };
-        Ok(Self { login, orders: queue.to_owned(), dead: format!("{queue}.dead"), identity: Arc::default() })
+    pub(super) fn new(settings: &config::RabbitMq) -> Result<Self, String> {
+        let (nodes, orders) = (Arc::new(Nodes::new(settings)?), settings.queue.clone());
+        Ok(Self { nodes, dead: format!("{orders}.dead"), orders, identity: Arc::default() })
     }
 
     /// Where the queue is, for people: `host:port/vhost/queue`.
     pub(super) fn name(&self) -> String {
-        let Login { host, port, vhost, .. } = &self.login;
-        format!("{host}:{port}/{}/{}", if vhost == "/" { "%2f" } else { vhost }, self.orders)
+        format!("{}/{}", self.nodes.place(), self.orders)
     }
 
     /// Reads over a connection of its own whose queue this is; `take`: it is ours from now on.
@@ -80,20 +65,47 @@ impl QueueAddress {
         tokio::time::timeout(OPEN_TIMEOUT, checking).await.unwrap_or_else(|_| Err(no_answer()))
     }
 
-    /// Logs in; `name` is what the broker's own pages call the connection.
-    pub(super) async fn connect(&self, name: &str) -> Result<Connection, Problem> {
-        let Login { host, port, user, password, vhost } = &self.login;
-        let mut arguments = OpenConnectionArguments::new(host, *port, user, password);
-        arguments.virtual_host(vhost).heartbeat(HEARTBEAT_SECONDS).connection_name(name);
-        match tokio::time::timeout(OPEN_TIMEOUT, Connection::open(&arguments)).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => {
-                let unreachable = || Problem::unreachable(format!("cannot connect to {host}:{port}: {error}"));
-                Err(login::refusal(&self.login).await.unwrap_or_else(unreachable))
+    /// Logs in, at the first node that lets us; `name` is what the broker's own pages call the connection.
+    pub(super) async fn connect(&self, name: &'static str) -> Result<Connection, Problem> {
+        let mut problems = Vec::new();
+        for (node, login) in self.nodes.in_turn(name) {
+            match open(login, name).await {
+                Ok(connection) => {
+                    self.nodes.reached(name, node);
+                    return Ok(connection);
+                }
+                Err(problem) => problems.push(problem),
             }
-            Err(_) => Err(Problem::unreachable(format!("{host}:{port} gives no answer within {OPEN_TIMEOUT:?}"))),
+        }
+        Err(Problem::of_all(problems))
+    }
+}
+
+async fn open(login: &Login, name: &str) -> Result<Connection, Problem> {
+    let Login { host, port, user, password, vhost, trust } = login;
+    let mut arguments = OpenConnectionArguments::new(host, *port, user, password);
+    arguments.virtual_host(vhost).heartbeat(HEARTBEAT_SECONDS).connection_name(name);
+    if let Some(trust) = trust {
+        arguments.tls_adaptor(TlsAdaptor::new(trust.connector(), tls::bare(host).to_owned()));
+    }
+    match tokio::time::timeout(OPEN_TIMEOUT, Connection::open(&arguments)).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => {
+            let unreachable = || Problem::unreachable(format!("cannot connect to {}: {error}", login.server()));
+            Err(login::refusal(login).await.unwrap_or_else(unreachable))
+        }
+        Err(_) => {
+            let over_tls = if trust.is_some() { ", over TLS, as rabbitmq.tls says" } else { "" };
+            let server = login.server();
+            Err(Problem::unreachable(format!("{server} gives no answer within {OPEN_TIMEOUT:?}{over_tls}")))
         }
     }
+}
+
+/// A connection for those who use no queue of ours.
+#[cfg(feature = "bench")]
+pub async fn connect_rabbitmq(settings: &config::RabbitMq, name: &'static str) -> Result<Connection, String> {
+    QueueAddress::new(settings)?.connect(name).await.map_err(|problem| problem.text)
 }
 
 fn no_answer() -> Problem {

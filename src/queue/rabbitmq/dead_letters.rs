@@ -36,7 +36,7 @@ pub struct DeadLetters {
 
 impl DeadLetters {
     pub(in crate::queue) async fn open(settings: &config::RabbitMq) -> Result<Self, String> {
-        Self::connect(QueueAddress::new(&settings.url, &settings.queue)?).await
+        Self::connect(QueueAddress::new(settings)?).await
     }
 
     /// Those of the queue at this address.

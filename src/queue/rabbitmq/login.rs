@@ -4,12 +4,14 @@
 //! logs in once more with that one word more, reads the explanation, and hangs up.
 
 use std::io::{Error, ErrorKind, Result};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::problem::Problem;
+use super::problem::{Problem, Trouble};
+use crate::tls::{self, Trust};
 
 /// For all of it.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -37,15 +39,52 @@ pub(super) struct Login {
     pub(super) user: String,
     pub(super) password: String,
     pub(super) vhost: String,
+    pub(super) trust: Option<Arc<Trust>>,
 }
+
+impl Login {
+    /// Host and port.
+    pub(super) fn server(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// What the broker says when one logs in; `None` if it lets us in, says nothing, or cannot be reached.
 pub(super) async fn refusal(login: &Login) -> Option<Problem> {
-    tokio::time::timeout(TIMEOUT, log_in(login)).await.ok()?.ok()?
+    tokio::time::timeout(TIMEOUT, refused(login)).await.ok()?
+}
+
+async fn refused(login: &Login) -> Option<Problem> {
+    if let Some(trust) = &login.trust
+        && let Some(problem) = trust.why_refused(&login.host, login.port).await
+    {
+        return Some(Problem::new(Trouble::Misconfigured, problem));
+    }
+    match log_in(login).await {
+        Ok(problem) => problem,
+        // It hung up, or said what is not AMQP.
+        Err(error) if login.trust.is_none() && error.kind() != ErrorKind::ConnectionRefused => {
+            let wants_tls = || format!("rabbitmq.tls: {} wants TLS: set rabbitmq.tls: verify", login.server());
+            let speaks_tls = tls::speaks_tls(&login.host, login.port).await;
+            speaks_tls.then(|| Problem::new(Trouble::Misconfigured, wants_tls()))
+        }
+        Err(_) => None,
+    }
+}
+
+async fn connect(login: &Login) -> Result<Box<dyn Stream>> {
+    Ok(match &login.trust {
+        Some(trust) => Box::new(trust.connect(&login.host, login.port).await?),
+        None => Box::new(TcpStream::connect((tls::bare(&login.host), login.port)).await?),
+    })
 }
 
 async fn log_in(login: &Login) -> Result<Option<Problem>> {
-    let mut stream = TcpStream::connect((login.host.as_str(), login.port)).await?;
+    let mut stream = connect(login).await?;
     stream.write_all(PROTOCOL_HEADER).await?;
     loop {
         let (method, arguments) = read_method(&mut stream).await?;
@@ -71,7 +110,7 @@ async fn log_in(login: &Login) -> Result<Option<Problem>> {
 }
 
 /// The next method of the class `connection`: its number and its arguments.
-async fn read_method(stream: &mut TcpStream) -> Result<(u16, Vec<u8>)> {
+async fn read_method(stream: &mut impl Stream) -> Result<(u16, Vec<u8>)> {
     loop {
         let kind = stream.read_u8().await?;
         let _channel = stream.read_u16().await?;
@@ -93,7 +132,7 @@ async fn read_method(stream: &mut TcpStream) -> Result<(u16, Vec<u8>)> {
     }
 }
 
-async fn send(stream: &mut TcpStream, method: u16, arguments: &[u8]) -> Result<()> {
+async fn send(stream: &mut impl Stream, method: u16, arguments: &[u8]) -> Result<()> {
     let mut frame = vec![METHOD_FRAME, 0, 0];
     frame.extend_from_slice(&(4 + arguments.len() as u32).to_be_bytes());
     frame.extend_from_slice(&CONNECTION.to_be_bytes());

@@ -13,6 +13,7 @@ mod depth;
 mod failure;
 mod identity;
 mod login;
+mod nodes;
 mod problem;
 mod publisher;
 mod topology;
@@ -28,6 +29,8 @@ use tokio_util::task::TaskTracker;
 
 use self::condition::Condition;
 use self::connection::QueueAddress;
+#[cfg(feature = "bench")]
+pub use self::connection::connect_rabbitmq;
 use self::consumer::{Router, Subscriber};
 pub(super) use self::dead_letters::DeadLetters;
 pub(super) use self::delivery::Delivery;
@@ -67,7 +70,7 @@ pub struct RabbitMqQueue {
 impl RabbitMqQueue {
     pub(super) fn new(settings: &config::RabbitMq) -> Result<Self, String> {
         Ok(Self {
-            address: QueueAddress::new(&settings.url, &settings.queue)?,
+            address: QueueAddress::new(settings)?,
             unconfirmed: Arc::new(Unconfirmed::new()),
             publishing: Condition::new("publish"),
             consuming: Condition::new("consume"),

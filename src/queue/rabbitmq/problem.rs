@@ -73,6 +73,17 @@ impl Problem {
         Self { is_broken_link: true, ..Self::unreachable(text) }
     }
 
+    /// What is wrong with one node, or with several of which none can be used. That one can come back by itself counts more than
+    /// what somebody must change at another.
+    pub(super) fn of_all(mut problems: Vec<Self>) -> Self {
+        if problems.len() == 1 {
+            return problems.remove(0);
+        }
+        let trouble = problems.iter().map(|problem| problem.trouble).min().unwrap_or(Trouble::Unreachable);
+        let all: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
+        Self::new(trouble, all.join("; "))
+    }
+
     /// It takes messages and says nothing of them.
     pub(super) fn blocked() -> Self {
         let text = "RabbitMQ confirms nothing. Has it a memory or disk alarm? `rabbitmqctl status` shows alarms; \
@@ -133,6 +144,15 @@ impl From<AmqpError> for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_nodes_the_one_that_can_come_back_counts() {
+        let wrong = Problem::new(Trouble::Misconfigured, "a: a certificate");
+        let away = Problem::unreachable("b: away");
+        assert_eq!(Problem::of_all(vec![wrong.clone()]), wrong);
+        let both = Problem::of_all(vec![wrong, away]);
+        assert_eq!((both.trouble, both.text.as_str()), (Trouble::Unreachable, "a: a certificate; b: away"));
+    }
 
     #[test]
     fn a_refusal_names_the_setting() {

@@ -8,7 +8,7 @@ use deadpool_redis::redis::{
 };
 
 use super::clock::{Asked, ServerClock};
-use super::connection::{ConnectionCell, Link, pool};
+use super::connection::{ConnectionCell, Link, RedisServer};
 use super::failure::{Failure, WRONG_TYPE, sort};
 use super::keys::{GATE_FIELDS, Keys, SENTINEL};
 use super::replies::{GateReply, OpenGate, nonsense, parse};
@@ -36,15 +36,15 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(settings: &config::Redis, links: usize) -> Result<Self, String> {
-        let own = |cells| Ok::<_, String>(ConnectionCell::new(pool(settings, cells)?, settings.db));
-        let (reader, prober, owner_asker) = (own(1)?, own(1)?, own(1)?);
-        let pool = pool(settings, settings.pool_size)?;
+        let server = Arc::new(RedisServer::new(settings)?);
+        let cell = |pool| ConnectionCell::new(server.clone(), pool, settings.db);
+        let own = || server.pool(1).map(&cell);
+        let (reader, prober, owner_asker) = (own()?, own()?, own()?);
+        let pool = server.pool(settings.pool_size)?;
         Ok(Self {
             keys: Keys::new(&settings.key_prefix),
             scripts: Scripts::default(),
-            cells: (0..links.clamp(1, settings.pool_size))
-                .map(|_| ConnectionCell::new(pool.clone(), settings.db))
-                .collect(),
+            cells: (0..links.clamp(1, settings.pool_size)).map(|_| cell(pool.clone())).collect(),
             reader,
             prober,
             owner_asker,
