@@ -74,8 +74,8 @@ pub struct Refused {
 const ADVICE: &[(&[u16], &str)] = &[
     (
         &[1045, 1131, 1132, 1251, 1524, 1698, 1873],
-        "correct the user and the password in mysql.dsn; the account may also be made for another host than this one, or want \
-         TLS (mysql.tls)",
+        "correct the user and the password in mysql.dsn; the account may also be made for another host than this one, or the \
+         server take nobody without TLS (mysql.tls: verify)",
     ),
     (&[1044], "correct the database's name at the end of mysql.dsn, or grant its account the rights on that database"),
     (&[1049], "create this database, or correct its name at the end of mysql.dsn"),
