@@ -133,7 +133,8 @@ impl Trust {
         let server = format!("{host}:{port}");
         match error {
             rustls::Error::InvalidCertificate(problem) => match problem {
-                CertificateError::UnknownIssuer => {
+                // The second: by another CA of the same name, such as one that was made anew.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                     let source = &self.source;
                     format!(
                         "{ca_file}: the certificate of {server} is signed by nobody whom {source} names; name its CA's file"

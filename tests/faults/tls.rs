@@ -2,6 +2,7 @@
 //! the setting.
 
 use seckill::config::{Backend, Config, Tls};
+use secrecy::ExposeSecret;
 
 use crate::certificates::Authority;
 use crate::client::{Answer, Client};
@@ -39,7 +40,6 @@ fn with_tls(config: &Config, link: Link, tls: Tls, authority: &Authority) -> Con
 fn by_name(config: &Config, link: Link) -> Config {
     let mut config = config.clone();
     let renamed = |text: &str| text.replace("127.0.0.1", "localhost");
-    use secrecy::ExposeSecret;
     match link {
         Link::MariaDb => config.mysql.dsn = renamed(config.mysql.dsn.expose_secret()).into(),
         Link::Redis => config.redis.addr = renamed(&config.redis.addr),
@@ -58,12 +58,13 @@ async fn refused_with(config: &Config, words: &[&str]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sale_over_tls_and_whatever_is_refused() {
     let stores = Stores::new(Backend::Distributed).await;
-    let (authority, stranger) = (Authority::new(), Authority::new());
+    let authority = Authority::new("a CA");
+    // One has its name, as a CA has that was made anew.
+    let strangers = [Authority::new("another CA"), Authority::new("a CA")];
     let certificate = authority.sign();
     let plain = stores.config();
     let mut config = plain.clone();
-    let rabbitmq = Daemon::start_with_tls(Link::RabbitMq, &mut config, certificate.clone());
-    let mut rabbitmq = rabbitmq.await;
+    let rabbitmq = Daemon::start_with_tls(Link::RabbitMq, &mut config, certificate.clone()).await;
     let mut mariadb = Daemon::start_with_tls(Link::MariaDb, &mut config, certificate.clone()).await;
     let mut redis = Daemon::start_with_tls(Link::Redis, &mut config, certificate.clone()).await;
     for link in LINKS {
@@ -90,7 +91,9 @@ async fn a_sale_over_tls_and_whatever_is_refused() {
         let tls = format!("{section}.tls");
         refused_with(&with_tls(&config, link, Tls::Off, &authority), &[&tls, "verify"]).await;
         let ca_file = format!("{section}.tls_ca_file");
-        refused_with(&with_tls(&config, link, Tls::Verify, &stranger), &[&ca_file, "signed by nobody"]).await;
+        for stranger in &strangers {
+            refused_with(&with_tls(&config, link, Tls::Verify, stranger), &[&ca_file, "signed by nobody"]).await;
+        }
         refused_with(&by_name(&config, link), &[&tls, "localhost", "made out for", address]).await;
         // The servers of the other tests have no TLS.
         let without = with_tls(&plain, link, Tls::Verify, &authority);
@@ -115,15 +118,13 @@ async fn a_sale_over_tls_and_whatever_is_refused() {
         refused_with(&of_one, &[&format!("{}.tls", keys(link).0), "has expired"]).await;
     }
     drop(server);
-    rabbitmq.kill().await;
     stores.remove().await;
 }
 
-/// A file that is none, and a server that answers nothing to a handshake.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_cannot_be_read_is_refused_before_anything_is_connected_to() {
     let stores = Stores::new(Backend::Distributed).await;
-    let authority = Authority::new();
+    let authority = Authority::new("a CA");
     let file = authority.folder().join("empty.pem");
     std::fs::write(&file, "nothing\n").unwrap();
     for link in LINKS {
