@@ -43,7 +43,8 @@ class Checks:
 
 
 def install(packages):
-    """Installs Debian packages whose program is missing, without starting a service. `packages`: program to package."""
+    """Installs Debian packages whose program is missing, without starting a service. `packages`: program, or the path of any
+    file, to package."""
     missing = [package for program, package in packages.items() if not program_path(program)]
     if not missing:
         return
@@ -68,6 +69,8 @@ def install(packages):
 
 
 def program_path(program):
+    if program.startswith("/"):
+        return program if os.path.exists(program) else None
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
