@@ -90,6 +90,13 @@ def environment(name, packages):
     return folder
 
 
+def run_here(folder):
+    """Goes on in the virtual environment."""
+    if Path(sys.prefix) != folder:
+        python = folder / "bin/python"
+        os.execv(python, [python, *sys.argv])
+
+
 class Distributed:
     """A database, a prefix in Redis and a queue of one's own at the servers of `scripts/services`; gone at the end."""
 
