@@ -109,6 +109,8 @@ class Rabbit(Node):
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_MNESIA_BASE": str(self.dir / "mnesia"),
             "RABBITMQ_LOG_BASE": str(self.dir / "log"),
+            # Else a shell waits for the server, and it would be the shell that is killed.
+            "RUNNING_UNDER_SYSTEMD": "1",
             "RABBITMQ_PID_FILE": str(self.dir / "rabbitmq.pid"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.dir / "enabled_plugins"),
             "RABBITMQ_CONFIG_FILE": str(self.dir / "rabbitmq.conf"),
