@@ -205,6 +205,14 @@ class Folder:
             process.wait()
 
 
+def cluster(*arguments, check=True):
+    """A verb of scripts/cluster."""
+    done = subprocess.run([ROOT / "scripts/cluster", *arguments], capture_output=True, text=True, timeout=600)
+    if check and done.returncode:
+        sys.exit(f"scripts/cluster {' '.join(arguments)}: {done.stdout}{done.stderr}")
+    return done
+
+
 class Reply:
     def __init__(self, status, headers, body):
         self.status, self.headers, self.body = status, headers, body
