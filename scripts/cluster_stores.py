@@ -1,14 +1,12 @@
 """The servers of `scripts/cluster`: how each is set up, how it is asked, and when each cluster is whole."""
 
 import json
-import os
 import pwd
 import secrets
 import shutil
-import time
 from concurrent.futures import ThreadPoolExecutor
 
-from cluster_nodes import DIR, NETWORK, Node, program, run
+from cluster_nodes import DIR, Node, program, run
 
 # How long a Redis must be silent until the others take its place.
 REDIS_SILENT_MS = 1500
