@@ -1,6 +1,6 @@
 # Everything a developer runs, and what CI runs: the same targets.
 .DEFAULT_GOAL := help
-.PHONY: help run run-distributed demo test test-embedded test-web test-openapi test-deploy test-faults deb lint bench bench-compare bench-instructions services-up services-down
+.PHONY: help run run-distributed demo test test-embedded test-web test-openapi test-deploy test-faults deb lint bench bench-compare bench-instructions services-up services-down cluster-up cluster-down test-cluster run-cluster
 
 # For `make bench`: embedded or distributed; ARGS are those of `seckill bench --help`.
 BACKEND ?= embedded
@@ -14,6 +14,9 @@ run: ## Serve with nothing installed: everything in one process, data in ./data
 
 run-distributed: services-up ## Serve with MariaDB, Redis and RabbitMQ, started here on private ports
 	. target/services.env && cargo run --release
+
+run-cluster: cluster-up ## Serve with clusters of all three, started here as root; break them with scripts/cluster
+	. target/cluster.env && cargo run --release
 
 demo: ## Watch a sale: 100,000 buyers, 1,000 units, some never pay, and the proof
 	cargo run --release -- demo
@@ -43,6 +46,12 @@ test-faults: services-up ## Break everything under load, and count what was lost
 	. target/services.env && cargo test --features failpoints --test faults -- --include-ignored --test-threads=5 --nocapture --skip hostile_sockets
 	@# They compare times: nothing else may run beside them, and a server that is not optimised has none to spare.
 	. target/services.env && cargo test --release --features failpoints --test faults hostile_sockets -- --include-ignored --test-threads=1 --nocapture
+
+test-cluster: ## Break the nodes of Redis, RabbitMQ and Galera clusters, by themselves and under a sale (root; a quarter of an hour)
+	cargo build
+	scripts/test-cluster
+	scripts/test-cluster-sale
+	scripts/cluster down
 
 lint: ## Format, clippy and documentation without a warning
 	cargo fmt --check
@@ -84,3 +93,9 @@ services-up: ## Start MariaDB, Redis and RabbitMQ on private ports (installs the
 
 services-down: ## Stop them
 	scripts/services down
+
+cluster-up: ## Start clusters of the three on this machine, each node in a network namespace (installs them on Debian; root)
+	scripts/cluster up
+
+cluster-down: ## Stop them, and remove their data
+	scripts/cluster down

@@ -43,7 +43,8 @@ class Checks:
 
 
 def install(packages):
-    """Installs Debian packages whose program is missing, without starting a service. `packages`: program to package."""
+    """Installs Debian packages whose program is missing, without starting a service. `packages`: program, or the path of any
+    file, to package."""
     missing = [package for program, package in packages.items() if not program_path(program)]
     if not missing:
         return
@@ -68,6 +69,8 @@ def install(packages):
 
 
 def program_path(program):
+    if program.startswith("/"):
+        return program if os.path.exists(program) else None
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
@@ -85,6 +88,13 @@ def environment(name, packages):
         subprocess.run([folder / "bin/pip", "install", "-q", "--disable-pip-version-check", *packages], check=True)
         stamp.write_text("\n".join(packages))
     return folder
+
+
+def run_here(folder):
+    """Goes on in the virtual environment."""
+    if Path(sys.prefix) != folder:
+        python = folder / "bin/python"
+        os.execv(python, [python, *sys.argv])
 
 
 class Distributed:
@@ -193,6 +203,14 @@ class Folder:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def cluster(*arguments, check=True):
+    """A verb of scripts/cluster."""
+    done = subprocess.run([ROOT / "scripts/cluster", *arguments], capture_output=True, text=True, timeout=600)
+    if check and done.returncode:
+        sys.exit(f"scripts/cluster {' '.join(arguments)}: {done.stdout}{done.stderr}")
+    return done
 
 
 class Reply:

@@ -25,7 +25,7 @@ use crate::model::ProductId;
 /// The sale that is measured.
 const PURCHASES: usize = 500_000;
 const CONNECTIONS: usize = 256;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 7;
 /// Connections that are opened at the same time.
 const OPENED_TOGETHER: usize = 64;
 /// How long listeners of a sale at rest are watched.
@@ -55,26 +55,25 @@ struct Heard {
 }
 
 pub(super) async fn run(config: &Config, file: Option<&Path>, listeners: usize) -> Result<(), String> {
-    let (mut without, mut with) = (Vec::new(), Vec::new());
+    let (mut without, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
         // In turn, so that a machine whose speed drifts disturbs both alike.
-        let order = if round % 2 == 1 { [0, listeners] } else { [listeners, 0] };
-        for count in order {
-            let measured = OwnStores::lend(config, Known::ByThisBuild, async |stores: &OwnStores| {
-                measure(stores, file, count, round).await
-            });
-            let figures = measured.await?;
-            if count == 0 { without.push(figures) } else { with.push(figures) }
-        }
+        let listened_first = round % 2 == 0;
+        let first = lend(config, file, if listened_first { listeners } else { 0 }, round).await?;
+        let second = lend(config, file, if listened_first { 0 } else { listeners }, round).await?;
+        let (heard, alone) = if listened_first { (first, second) } else { (second, first) };
+        let ratio = heard.per_second / alone.per_second;
+        say!(
+            "round {round}: {:.0} and {:.0} purchases a second without and with listeners, ratio {ratio:.2}",
+            alone.per_second,
+            heard.per_second
+        );
+        ratios.push(ratio);
+        without.push(alone);
+        with.push(heard);
     }
     let of = |all: &[Figures], figure: fn(&Figures) -> f64| median(all.iter().map(figure).collect()).unwrap_or(0.0);
-    let rate = |all| of(all, |figures| figures.per_second);
-    say!("purchases/s, nobody listens              {:>9.0}", rate(&without));
-    say!(
-        "purchases/s, {listeners:>6} listen             {:>9.0}   ratio {:.2}",
-        rate(&with),
-        rate(&with) / rate(&without)
-    );
+    say!("purchases, median of {ROUNDS} pairs          {:>9.2}", median(ratios).unwrap_or(0.0));
     let memory = |all| of(all, |figures| figures.memory_mib);
     say!(
         "memory at its peak, nobody / {listeners} listen {:>5.0} / {:.0} MiB, {:.1} KiB a listener",
@@ -87,6 +86,11 @@ pub(super) async fn run(config: &Config, file: Option<&Path>, listeners: usize) 
     let slowest = with.iter().map(|figures| figures.told_after).max().unwrap_or_default();
     say!("all know that nothing is left within     {:>9.2} s of the last answer", slowest.as_secs_f64());
     Ok(())
+}
+
+async fn lend(config: &Config, file: Option<&Path>, listeners: usize, round: usize) -> Result<Figures, String> {
+    let measured = async |stores: &OwnStores| measure(stores, file, listeners, round).await;
+    OwnStores::lend(config, Known::ByThisBuild, measured).await
 }
 
 async fn measure(stores: &OwnStores, file: Option<&Path>, listeners: usize, round: usize) -> Result<Figures, String> {

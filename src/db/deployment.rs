@@ -43,9 +43,17 @@ pub struct InstanceUse {
     pub queue_name: String,
 }
 
-/// What this program knows of the protocol: late payments are known from [`KNOWS_LATE_PAYMENTS`] on.
-const PROTOCOL: i64 = KNOWS_LATE_PAYMENTS;
-const KNOWS_LATE_PAYMENTS: i64 = 2;
+/// What an instance knows of the protocol; each knows what those with a smaller number know.
+#[derive(Debug, Clone, Copy)]
+pub enum Knows {
+    /// Late payments at the gate.
+    LatePayments = 2,
+    /// Messages with purchases of several products.
+    Bundles = 3,
+}
+
+/// What this program knows.
+const PROTOCOL: i64 = Knows::Bundles as i64;
 
 /// An instance that has not said for so many seconds that it runs counts for nothing.
 const SEEN_WITHIN_SECONDS: u32 = 3;
@@ -112,15 +120,15 @@ impl DbConn {
         Ok(others.bind::<Text, _>(id).load(mysql(self)?).await?)
     }
 
-    /// Whether every instance knows late payments that has run within `DEAD_AFTER_MINUTES`. Once it is so, it stays so: a program of a
+    /// Whether every instance knows this that has run within `DEAD_AFTER_MINUTES`. Once it is so, it stays so: a program of a
     /// version before does not start on this schema. Always in a file, which has one process.
-    pub async fn all_know_late_payments(&mut self) -> DbResult<bool> {
+    pub async fn all_instances_know(&mut self, what: Knows) -> DbResult<bool> {
         let Self::MySql(conn) = self else { return Ok(true) };
         let old = sql_query(format!(
-            "SELECT id FROM instances WHERE protocol < {KNOWS_LATE_PAYMENTS} \
+            "SELECT id FROM instances WHERE protocol < ? \
              AND seen_at > UTC_TIMESTAMP(3) - INTERVAL {DEAD_AFTER_MINUTES} MINUTE LIMIT 1"
         ));
-        let old: Vec<InstanceId> = old.load(&mut **conn).await?;
+        let old: Vec<InstanceId> = old.bind::<BigInt, _>(what as i64).load(&mut **conn).await?;
         Ok(old.is_empty())
     }
 

@@ -1,4 +1,5 @@
-//! The pages of buyers and of merchants: the files of `web/`, which are in the program.
+//! The pages of buyers and of merchants: the files of `web/built/`, which are in the program. `scripts/web build` makes them of the rest
+//! of `web/`.
 //!
 //! A page names what it loads by a hash of all files together, so a browser keeps that for good and never mixes two versions. Nothing in
 //! a page depends on who asks. A debug build reads the files at each request.
@@ -18,7 +19,7 @@ use super::extract::has_already;
 use crate::error::{Error, Result};
 
 #[derive(Embed)]
-#[folder = "web/"]
+#[folder = "web/built/"]
 struct Web;
 
 /// What the hash replaces in a page.
@@ -68,7 +69,6 @@ impl File {
         let (content_type, is_text) = content_type(path);
         let bytes: Bytes = match std::str::from_utf8(&found.data) {
             Ok(page) if is_page(path) => page.replace(PLACEHOLDER, hash).into(),
-            Ok(module) if path.ends_with(".js") => without_comments(module).into(),
             _ => found.data.into_owned().into(),
         };
         let mut tag = hex(&Sha256::digest(&bytes));
@@ -147,25 +147,6 @@ fn page(request: &HttpRequest, path: &str) -> Result<HttpResponse> {
     Ok(reply)
 }
 
-/// A module without the lines that are nothing but comment, and without indentation: a quarter less to load. Line breaks stay, and so
-/// does every line that has something else on it; no text in a module goes over several lines.
-fn without_comments(module: &str) -> String {
-    let mut is_comment = false;
-    let mut kept = String::with_capacity(module.len());
-    for line in module.lines().map(str::trim) {
-        // A type may stand before an expression on the same line; that stays.
-        let is_before_code = line.contains("*/") && !line.ends_with("*/");
-        let begins = !is_comment && line.starts_with("/*") && !is_before_code;
-        if begins || is_comment {
-            is_comment = !line.ends_with("*/");
-        } else if !line.is_empty() && !line.starts_with("//") {
-            kept.push_str(line);
-            kept.push('\n');
-        }
-    }
-    kept
-}
-
 fn is_page(path: &str) -> bool {
     path.ends_with(".html")
 }
@@ -207,23 +188,6 @@ mod tests {
             }
         }
         assert!(named > 4, "{named}");
-    }
-
-    #[test]
-    fn a_module_is_sent_without_its_comments() {
-        let module = "// Why.\n\n/** A number.\n * @type {number} */\nexport const a = 1; // one\n/* x */\n  if (a) {\n    b('//');\n  }\n/** @type {T} */ (c).d();\n";
-        assert_eq!(
-            without_comments(module),
-            "export const a = 1; // one\nif (a) {\nb('//');\n}\n/** @type {T} */ (c).d();\n"
-        );
-        for path in Web::iter().filter(|path| path.ends_with(".js")) {
-            let file = Web::get(&path).unwrap();
-            let module = std::str::from_utf8(&file.data).unwrap();
-            assert!(module.lines().all(|line| line.matches('`').count() % 2 == 0), "{path}: a text over several lines");
-            let after =
-                |line: &str| line.trim().starts_with('*') && line.contains("*/") && !line.trim().ends_with("*/");
-            assert!(!module.lines().any(after), "{path}: code behind a comment of several lines");
-        }
     }
 
     #[test]

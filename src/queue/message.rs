@@ -9,16 +9,19 @@ use serde::de::IgnoredAny;
 
 use crate::model::{OrderId, ProductId, Purchase, PurchaseGroup, Quantity, Revision, TraceParent};
 
-/// Purchases in one message at most.
+/// Purchases in one message at most, of all its products.
 pub const GROUP_MAX: usize = 500;
-/// Room for one of them.
+/// Room for one of them, and for what is before those of a product.
 const ITEM_BYTES: usize = 80;
+const HEAD_BYTES: usize = 96;
 const VERSION: u32 = 1;
 /// `kind` of a message.
 const PURCHASES: &str = "purchases";
+/// Purchases of several products. Not sent while an instance runs that does not read it.
+const BUNDLE: &str = "bundle";
 const BARRIER: &str = "barrier";
 
-/// What travels through the queue.
+/// What travels through the queue, of one product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// Purchases that were admitted.
@@ -52,6 +55,20 @@ struct Wire<'a> {
     v: u32,
     #[serde(borrow)]
     kind: Cow<'a, str>,
+    /// Of a bundle only, which has none of the rest.
+    #[serde(borrow)]
+    groups: Option<Vec<WireGroup<'a>>>,
+    product_id: Option<ProductId>,
+    epoch: Option<i64>,
+    revision: Option<Revision>,
+    items: Option<Vec<Purchase>>,
+    #[serde(borrow)]
+    traceparents: Option<TraceParents<'a>>,
+}
+
+/// What is of one product.
+#[derive(Deserialize)]
+struct WireGroup<'a> {
     product_id: ProductId,
     epoch: i64,
     /// Of purchases only, and there not in messages of a version that knew no revisions. That version ignores it.
@@ -90,9 +107,32 @@ struct Header<'a> {
 
 /// A purchase group as JSON. Every purchase passes here, and nothing needs escaping: written without a serializer.
 pub fn encode(group: &PurchaseGroup) -> Vec<u8> {
+    let mut json = head(PURCHASES);
+    json.push(',');
+    push_group(&mut json, group);
+    json.push('}');
+    json.into_bytes()
+}
+
+/// Groups of several products as one message. One alone is a message that every version reads.
+pub(super) fn encode_bundle(groups: &[PurchaseGroup]) -> Vec<u8> {
+    if let [group] = groups {
+        return encode(group);
+    }
+    let mut json = head(BUNDLE) + r#","groups":["#;
+    for (place, group) in groups.iter().enumerate() {
+        json.push_str(if place == 0 { "{" } else { ",{" });
+        push_group(&mut json, group);
+        json.push('}');
+    }
+    json.push_str("]}");
+    json.into_bytes()
+}
+
+fn push_group(json: &mut String, group: &PurchaseGroup) {
     let PurchaseGroup { product_id, epoch, revision, items, traced } = group;
-    let mut json = head(PURCHASES, *product_id, *epoch);
-    json.reserve(items.len() * ITEM_BYTES);
+    json.reserve(HEAD_BYTES + items.len() * ITEM_BYTES);
+    push_place(json, *product_id, *epoch);
     if let Some(revision) = revision {
         json.push_str(r#","revision":"#);
         json.push_str(itoa::Buffer::new().format(i64::from(*revision)));
@@ -115,42 +155,86 @@ pub fn encode(group: &PurchaseGroup) -> Vec<u8> {
         json.push_str(order_id.encode(&mut [0; OrderId::LENGTH]));
         let _ = write!(json, r#"":"{parent}""#);
     }
-    json.push_str(if traced.is_empty() { "}" } else { "}}" });
-    json.into_bytes()
+    if !traced.is_empty() {
+        json.push('}');
+    }
 }
 
 /// A barrier as JSON.
 pub(super) fn encode_barrier(Barrier { product_id, epoch }: Barrier) -> Vec<u8> {
-    (head(BARRIER, product_id, epoch) + "}").into_bytes()
+    let mut json = head(BARRIER);
+    json.push(',');
+    push_place(&mut json, product_id, epoch);
+    json.push('}');
+    json.into_bytes()
 }
 
 /// What messages of all kinds begin with.
-fn head(kind: &str, product_id: ProductId, epoch: i64) -> String {
-    format!(r#"{{"v":{VERSION},"kind":"{kind}","product_id":{product_id},"epoch":{epoch}"#)
+fn head(kind: &str) -> String {
+    let mut json = String::with_capacity(HEAD_BYTES);
+    let _ = write!(json, r#"{{"v":{VERSION},"kind":"{kind}""#);
+    json
 }
 
-/// A message from JSON; the error says why it is none of ours.
+fn push_place(json: &mut String, product_id: ProductId, epoch: i64) {
+    json.push_str(r#""product_id":"#);
+    json.push_str(itoa::Buffer::new().format(product_id.get()));
+    json.push_str(r#","epoch":"#);
+    json.push_str(itoa::Buffer::new().format(epoch));
+}
+
+/// A message of one product from JSON; the error says why it is none of ours.
 pub fn decode(json: &[u8]) -> Result<Message, String> {
-    let Wire { v, kind, product_id, epoch, revision, items, traceparents } =
-        serde_json::from_slice(json).map_err(|error| match serde_json::from_slice(json) {
-            Ok(Header { v, kind }) if v != VERSION => unknown(v, &kind),
-            _ => error.to_string(),
-        })?;
-    if v != VERSION || ![PURCHASES, BARRIER].contains(&&*kind) {
+    match <[Message; 1]>::try_from(decode_all(json)?) {
+        Ok([message]) => Ok(message),
+        Err(several) => Err(format!("a message of {} products", several.len())),
+    }
+}
+
+/// What is in a message, product by product; the error says why it is none of ours.
+pub(super) fn decode_all(json: &[u8]) -> Result<Vec<Message>, String> {
+    let wire: Wire = serde_json::from_slice(json).map_err(|error| match serde_json::from_slice(json) {
+        Ok(Header { v, kind }) if v != VERSION => unknown(v, &kind),
+        _ => error.to_string(),
+    })?;
+    let Wire { v, kind, groups, product_id, epoch, revision, items, traceparents } = wire;
+    if v != VERSION || ![PURCHASES, BUNDLE, BARRIER].contains(&&*kind) {
         return Err(unknown(v, &kind));
     }
-    if epoch < 1 {
-        return Err("epoch must be positive".to_owned());
+    if kind == BUNDLE {
+        let groups = groups.unwrap_or_default();
+        let purchases = groups.iter().flat_map(|group| &group.items).map(Vec::len).sum::<usize>();
+        if groups.len() < 2 || purchases > GROUP_MAX {
+            return Err(format!("a bundle of {} groups, {purchases} items", groups.len()));
+        }
+        return groups.into_iter().map(|group| group.purchases().map(Message::Purchases)).collect();
     }
-    if kind == BARRIER {
-        return Ok(Message::Barrier(Barrier { product_id, epoch }));
+    let product_id = product_id.ok_or("missing field `product_id`")?;
+    let epoch = epoch.ok_or("missing field `epoch`")?;
+    let group = WireGroup { product_id, epoch, revision, items, traceparents };
+    let message = if kind == BARRIER {
+        group.check_epoch().map(|()| Message::Barrier(Barrier { product_id, epoch }))
+    } else {
+        group.purchases().map(Message::Purchases)
+    };
+    Ok(vec![message?])
+}
+
+impl WireGroup<'_> {
+    fn check_epoch(&self) -> Result<(), String> {
+        if self.epoch < 1 { Err("epoch must be positive".to_owned()) } else { Ok(()) }
     }
-    let items = items.unwrap_or_default();
-    if !(1..=GROUP_MAX).contains(&items.len()) {
-        return Err(format!("{} items, not 1 to {GROUP_MAX}", items.len()));
+
+    fn purchases(self) -> Result<PurchaseGroup, String> {
+        self.check_epoch()?;
+        let Self { product_id, epoch, revision, items, traceparents } = self;
+        let items = items.unwrap_or_default();
+        if !(1..=GROUP_MAX).contains(&items.len()) {
+            return Err(format!("{} items, not 1 to {GROUP_MAX}", items.len()));
+        }
+        let traced = traceparents.map(TraceParents::read).unwrap_or_default();
+        Ok(PurchaseGroup { product_id, epoch, revision, items, traced })
     }
-    let traced = traceparents.map(TraceParents::read).unwrap_or_default();
-    Ok(Message::Purchases(PurchaseGroup { product_id, epoch, revision, items, traced }))
 }
 
 fn unknown(v: u32, kind: &str) -> String {
@@ -185,6 +269,40 @@ mod tests {
         assert_eq!(decode(&encode(&group)), Ok(Message::Purchases(group)));
         let barrier = Barrier { product_id: 7.try_into().unwrap(), epoch: 2 };
         assert_eq!(decode(&encode_barrier(barrier)), Ok(Message::Barrier(barrier)));
+    }
+
+    #[test]
+    fn a_bundle_is_taken_apart_into_what_was_put_in() {
+        let first = group();
+        let order_id = OrderId::draw(8.try_into().unwrap());
+        let purchase = Purchase { order_id, user_id: 1_i64.try_into().unwrap(), quantity: Quantity::ONE };
+        let parent = TraceParent { trace_id: 7, span_id: 1, sampled: true };
+        let second = PurchaseGroup {
+            product_id: 8.try_into().unwrap(),
+            epoch: 5,
+            revision: None,
+            items: vec![purchase],
+            traced: vec![(order_id, parent)],
+        };
+        let bundle = encode_bundle(&[first.clone(), second.clone()]);
+        assert_eq!(decode_all(&bundle), Ok(vec![Message::Purchases(first.clone()), Message::Purchases(second)]));
+        // Who can do with one product only says so instead of forgetting the others.
+        assert!(decode(&bundle).is_err());
+        assert_eq!(
+            encode_bundle(std::slice::from_ref(&first)),
+            encode(&first),
+            "one alone is what every version reads"
+        );
+        let text = String::from_utf8(bundle).unwrap();
+        for bad in [
+            text.replace(r#""epoch":5"#, r#""epoch":0"#),
+            text.replace(r#""product_id":8,"#, ""),
+            text.replace("groups", "others"),
+            text.replace(r#""kind":"bundle""#, r#""kind":"purchases""#),
+        ] {
+            assert_ne!(bad, text);
+            assert!(decode_all(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     /// In both directions: an upgrade goes from instance to instance, and one may be taken back.

@@ -131,11 +131,33 @@ impl OrderQueue {
         }
     }
 
-    /// Publishes a purchase group as one message; returns once it is confirmed to be durable.
-    pub async fn publish(&self, group: &PurchaseGroup) -> Result<(), PublishError> {
+    /// Whether one message may hold the purchases of several products. A record in a journal gains nothing by that.
+    pub fn bundles(&self) -> bool {
         match self {
-            Self::Embedded(queue) => queue.publish(group).await,
-            Self::RabbitMq(queue) => queue.publish(group).await,
+            Self::Embedded(_) => false,
+            Self::RabbitMq(queue) => queue.bundles(),
+        }
+    }
+
+    /// All instances that run read such messages, or not.
+    pub fn set_bundles(&self, all_read_them: bool) {
+        match self {
+            Self::Embedded(_) => {}
+            Self::RabbitMq(queue) => queue.set_bundles(all_read_them),
+        }
+    }
+
+    /// Publishes purchase groups as one message; returns once it is confirmed to be durable. Several only if the queue
+    /// [bundles](Self::bundles), and [`GROUP_MAX`] purchases at most.
+    pub async fn publish(&self, groups: &[PurchaseGroup]) -> Result<(), PublishError> {
+        match self {
+            Self::Embedded(queue) => {
+                for group in groups {
+                    queue.publish(group).await?;
+                }
+                Ok(())
+            }
+            Self::RabbitMq(queue) => queue.publish(groups).await,
         }
     }
 

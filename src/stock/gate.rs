@@ -185,11 +185,11 @@ impl StockGate {
         }
     }
 
-    /// Notes that of this product something is in flight, before anybody is promised it.
-    pub async fn note_in_flight(&self, product: ProductId) -> Result<(), GateError> {
+    /// Notes that of these products something is in flight, before anybody is promised it.
+    pub async fn note_in_flight(&self, products: impl Iterator<Item = ProductId>) -> Result<(), GateError> {
         match self {
             Self::Memory(_) => Ok(()),
-            Self::Redis(gate) => gate.note_in_flight(product).await,
+            Self::Redis(gate) => gate.note_in_flight(products).await,
         }
     }
 

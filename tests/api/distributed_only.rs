@@ -76,6 +76,68 @@ async fn what_nobody_can_read_is_parked_and_the_rest_goes_on() {
     .await;
 }
 
+/// What is put together for the queue is apart again when it is written: the culprit is set aside alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_product_of_a_bundle_that_cannot_be_written_does_not_hold_up_the_others() {
+    run(async |app: &mut TestApp| {
+        let (one, other) = (app.client.new_product(10).await, app.client.new_product(10).await);
+        let broker = Broker::connect(&app.config.rabbitmq).await;
+        let absent = 999_999;
+        let groups = [(one, 7), (absent, 8), (other, 9)];
+        let groups = groups.map(
+            |(id, user)| json!({"product_id": id, "epoch": 1, "items": [{"order_id": order_id(), "user_id": user}]}),
+        );
+        let bundle = json!({"v": 1, "kind": "bundle", "groups": groups}).to_string();
+        broker.publish(&app.config.rabbitmq.queue, bundle).await;
+        app.orders_written(one, 1).await;
+        app.orders_written(other, 1).await;
+        let dead = format!("{}.dead", app.config.rabbitmq.queue);
+        let parked = tokio::sync::Mutex::new(None);
+        // It is looked for for half a minute, while others are written.
+        eventually_within(45, "the product that is not there is set aside", || async {
+            app.client.buy(100, one).await;
+            *parked.lock().await = broker.take(&dead).await;
+            parked.lock().await.is_some()
+        })
+        .await;
+        let (_, body) = parked.into_inner().unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["kind"], &body["product_id"]), (&json!("purchases"), &json!(absent)), "{body}");
+        assert_eq!(body["items"], groups[1]["items"]);
+    })
+    .await;
+}
+
+/// Also while one of the version before runs, which reads no bundles.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_products_are_sold_together_and_each_buyer_gets_one_order() {
+    run(async |app: &mut TestApp| {
+        const PRODUCTS: i64 = 10;
+        let mut products = Vec::new();
+        for _ in 0..PRODUCTS {
+            products.push(app.client.new_product(2 * PRODUCTS).await);
+        }
+        let crowd = async |users: std::ops::Range<i64>| {
+            let buy = |user: i64| app.client.buy(user, products[(user % PRODUCTS) as usize]);
+            for reply in futures_util::future::join_all(users.map(buy)).await {
+                reply.is(202);
+            }
+        };
+        crowd(1..101).await;
+        let older = "INSERT INTO instances (id, redis_name, queue_name, protocol, seen_at) \
+                     VALUES ('older', 'x', 'x', 2, UTC_TIMESTAMP(3))";
+        app.stores.execute(older).await;
+        // It is noticed within a second.
+        tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+        crowd(101..201).await;
+        for product in &products {
+            app.orders_written(*product, 20).await;
+            app.balanced(*product).await;
+        }
+    })
+    .await;
+}
+
 /// As after a failover to a replica that lags: the purchase is there before its product. Guards against: parking it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_purchase_that_comes_before_its_product_waits_for_it() {

@@ -51,7 +51,7 @@ async fn a_page_may_lie_on_a_cdn_and_runs_nothing_of_others() {
 async fn files_are_sent_compressed_and_nothing_else_of_the_disk_is() {
     TestApp::run(Backend::Embedded, async |app: &mut TestApp| {
         let (http, base) = (browser(), app.client.base().to_owned());
-        let path = format!("{base}/assets/0123456789ab/lib/clock.js");
+        let path = format!("{base}/assets/0123456789ab/shop/main.js");
         let plain = http.get(&path).send().await.unwrap();
         assert_eq!(
             (plain.status().as_u16(), header(&plain, "content-type").as_str()),

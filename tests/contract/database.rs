@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use seckill::config::Backend;
-use seckill::db::{Db, DbError, NewDeadline, NewKey, NewProduct, ProductChange};
+use seckill::db::{Db, DbError, Knows, NewDeadline, NewKey, NewProduct, ProductChange};
 use seckill::model::{Life, ProductId, Purchase, PurchaseGroup, Quantity, Role, Timestamp, Username};
 use seckill::services::KnownProducts;
 
@@ -360,5 +360,24 @@ on_both_backends! {
         let of = |listed: seckill::db::Readable<seckill::model::Order, _>| listed.rows.into_iter().map(|order| order.id).collect::<Vec<_>>();
         assert_eq!(of(list(None, 2).await.unwrap()), ids[..2]);
         assert_eq!(of(list(Some(ids[1]), 2).await.unwrap()), ids[2..]);
+    }
+
+    /// A file has one process. Guards against: messages of a form that the instance which consumes sets aside.
+    async fn what_an_instance_of_the_version_before_does_not_know_is_not_used_while_it_runs(stores) {
+        let db = database(stores).await;
+        let all_know = async |what| {
+            db.read(move |conn| Box::pin(async move { conn.all_instances_know(what).await })).await.unwrap()
+        };
+        assert!(all_know(Knows::Bundles).await);
+        if stores.config().backend == Backend::Embedded {
+            return;
+        }
+        let older = "INSERT INTO instances (id, redis_name, queue_name, protocol, seen_at) \
+                     VALUES ('older', 'x', 'x', 2, UTC_TIMESTAMP(3) - INTERVAL 9 MINUTE)";
+        stores.execute(older).await;
+        assert!(!all_know(Knows::Bundles).await);
+        assert!(all_know(Knows::LatePayments).await);
+        stores.execute("UPDATE instances SET seen_at = UTC_TIMESTAMP(3) - INTERVAL 11 MINUTE").await;
+        assert!(all_know(Knows::Bundles).await, "it has died");
     }
 }

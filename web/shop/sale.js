@@ -13,6 +13,7 @@ import { rich, t } from '../lib/text.js';
 import { saleBadge } from './badges.js';
 import { titled } from './frame.js';
 import { intent, logInAddress } from './intent.js';
+import { notFoundPage } from './not-found.js';
 import { findOrderSurely, isLive, isOpen, orderOf } from './own-orders.js';
 import { ownPanel } from './own-panel.js';
 import { picture } from './picture.js';
@@ -37,13 +38,13 @@ const LOST_SAID_AFTER_MS = 2000;
 /** @type {import('../lib/router.js').Page} */
 export async function salePage(root, params) {
   const id = Number(params.id);
-  if (!Number.isSafeInteger(id) || id < 1) return nothing(root);
+  if (!Number.isSafeInteger(id) || id < 1) return notFoundPage(root);
   const abort = new AbortController();
   root.replaceChildren(skeleton());
   titled(t('sale.loading'));
   // The page is left while this is loaded: then it is stopped at once, and nothing was begun.
   const [product] = await Promise.all([load(id, abort.signal, root), clock.ready()]);
-  if (!product) return nothing(root);
+  if (!product) return notFoundPage(root);
   const page = new SalePage(product);
   root.replaceChildren(page.element);
   page.start();
@@ -51,12 +52,6 @@ export async function salePage(root, params) {
     abort.abort();
     page.stop();
   };
-}
-
-/** @param {HTMLElement} root */
-async function nothing(root) {
-  const { notFoundPage } = await import('./not-found.js');
-  notFoundPage(root);
 }
 
 /**

@@ -19,8 +19,7 @@ use super::topology::declare_queues;
 use super::unconfirmed::Unconfirmed;
 use crate::queue::message;
 
-/// Unacknowledged messages at most: the only bound on what the library buffers, some 40 MiB if all are full. When many
-/// sales run at once a message holds one or two purchases.
+/// Unacknowledged messages at most: the only bound on what the library buffers, some 40 MiB if all are full.
 const PREFETCH: u16 = 1024;
 /// Checks from one count of the queues' messages to the next.
 const DEPTH_TICKS: u32 = 10;
@@ -156,8 +155,12 @@ async fn consume<D: From<Delivery> + Send + 'static>(
     let reading = async move {
         while let Some(message) = messages.recv().await {
             let Some(raw) = RawDelivery::open(message, &unacked, &unconfirmed).await else { continue };
-            match message::decode(raw.body()) {
-                Ok(message) => router.route(Delivery::new(message, raw)).await,
+            match message::decode_all(raw.body()) {
+                Ok(messages) => {
+                    for delivery in Delivery::of(messages, raw) {
+                        router.route(delivery).await;
+                    }
+                }
                 Err(problem) => raw.park(&problem).await,
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use amqprs::channel::{BasicAckArguments, Channel, ConsumerMessage};
@@ -10,7 +11,7 @@ use tokio::sync::Mutex;
 use super::depth::DepthKept;
 use super::failure::Failure;
 use super::unconfirmed::{Destination, Unconfirmed};
-use crate::queue::message::Message;
+use crate::queue::message::{self, Message};
 use crate::telemetry::Seldom;
 
 /// Lines about messages that are set aside.
@@ -22,16 +23,19 @@ const PARK_PATIENCE: Duration = Duration::from_secs(1);
 /// How often the log says that a message cannot be parked.
 const PARK_LOGGED_EVERY: Duration = Duration::from_secs(60);
 
-/// A message as it was delivered on one connection. After that has failed it comes again on the next one.
+/// A message as it was delivered on one connection, or what is of one product in it. After that has failed it comes again on the
+/// next one.
 pub struct Delivery {
     message: Message,
-    raw: RawDelivery,
+    raw: Arc<RawDelivery>,
     delivered_at: Option<Instant>,
 }
 
 /// A delivered message that is not decoded yet, with what is needed to acknowledge or park it.
 pub(super) struct RawDelivery {
     body: Vec<u8>,
+    /// Its products that are neither written nor parked. It is acknowledged with the last of them.
+    unfinished: AtomicUsize,
     tag: u64,
     redelivered: bool,
     unacked: Arc<Unacked>,
@@ -48,9 +52,18 @@ pub(super) struct Unacked {
 }
 
 impl Delivery {
-    pub(super) fn new(message: Message, raw: RawDelivery) -> Self {
-        let is_traced = matches!(&message, Message::Purchases(group) if !group.traced.is_empty());
-        Self { message, raw, delivered_at: is_traced.then(Instant::now) }
+    /// What is in a message, product by product.
+    pub(super) fn of(messages: Vec<Message>, mut raw: RawDelivery) -> impl Iterator<Item = Self> {
+        if messages.len() > 1 {
+            // Each product has what is its own.
+            raw.body = Vec::new();
+        }
+        raw.unfinished = messages.len().into();
+        let raw = Arc::new(raw);
+        messages.into_iter().map(move |message| {
+            let is_traced = matches!(&message, Message::Purchases(group) if !group.traced.is_empty());
+            Self { message, raw: raw.clone(), delivered_at: is_traced.then(Instant::now) }
+        })
     }
 
     pub(in crate::queue) fn message(&self) -> &Message {
@@ -68,13 +81,19 @@ impl Delivery {
     pub(in crate::queue) async fn ack_all(deliveries: &[Self]) {
         // After a connection has failed, a write batch may hold deliveries of two.
         for of_one_connection in deliveries.chunk_by(|a, b| Arc::ptr_eq(&a.raw.unacked, &b.raw.unacked)) {
-            let tags = of_one_connection.iter().map(|delivery| delivery.raw.tag).collect();
+            let done = of_one_connection.iter().filter(|delivery| delivery.raw.finish_one());
+            let tags = done.map(|delivery| delivery.raw.tag).collect();
             of_one_connection[0].raw.unacked.ack(tags).await;
         }
     }
 
     pub(in crate::queue) async fn park(self, reason: &str) {
-        self.raw.park(reason).await;
+        let body = match self.message {
+            Message::Purchases(group) if self.raw.body.is_empty() => message::encode(&group),
+            // As it came: it may hold what this program does not know.
+            _ => self.raw.body.clone(),
+        };
+        self.raw.park_body(body, reason).await;
     }
 }
 
@@ -124,30 +143,41 @@ impl RawDelivery {
         crash_point!("consume");
         let (tag, redelivered) = (deliver.delivery_tag(), deliver.redelivered());
         unacked.add(tag).await;
-        Some(Self { body, tag, redelivered, unacked: unacked.clone(), unconfirmed: unconfirmed.clone() })
+        let (unacked, unconfirmed) = (unacked.clone(), unconfirmed.clone());
+        Some(Self { body, unfinished: AtomicUsize::new(1), tag, redelivered, unacked, unconfirmed })
     }
 
     pub(super) fn body(&self) -> &[u8] {
         &self.body
     }
 
+    /// One of its products is finished; whether it was the last.
+    fn finish_one(&self) -> bool {
+        self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Parks a message that cannot be read.
+    pub(super) async fn park(self, reason: &str) {
+        let body = self.body.clone();
+        Arc::new(self).park_body(body, reason).await;
+    }
+
     /// Copied with a confirm first, acknowledged afterwards: a crash in between leaves two copies, never none.
     ///
     /// Where that does not succeed, because the dead-letter queue is full or no message is taken, it goes on by itself:
     /// the message stays unacknowledged, so it is not lost, and others are written meanwhile.
-    pub(super) async fn park(self, reason: &str) {
+    async fn park_body(self: Arc<Self>, body: Vec<u8>, reason: &str) {
         let failed = self.unacked.failure.token().clone();
         let reason = reason.to_owned();
-        let parking = tokio::spawn(async move { failed.run_until_cancelled(self.parked(reason)).await });
+        let parking = tokio::spawn(async move { failed.run_until_cancelled(self.parked(body, reason)).await });
         let _ = tokio::time::timeout(PARK_PATIENCE, parking).await;
     }
 
-    async fn parked(self, reason: String) {
+    async fn parked(&self, body: Vec<u8>, reason: String) {
         let depth = self.unacked.depth.clone();
         let _unparked = depth.parking();
         let mut logged_at: Option<Instant> = None;
-        while let Err(problem) = self.unconfirmed.send(Destination::Dead, self.body.clone(), Some(reason.clone())).await
-        {
+        while let Err(problem) = self.unconfirmed.send(Destination::Dead, body.clone(), Some(reason.clone())).await {
             if logged_at.is_none_or(|at| at.elapsed() > PARK_LOGGED_EVERY) && depth.may_log(PARK_LOGGED_EVERY) {
                 logged_at = Some(Instant::now());
                 tracing::error!(
@@ -159,7 +189,7 @@ impl RawDelivery {
             tokio::time::sleep(PARK_PAUSE).await;
         }
         if let Some(untold) = PARKED.now() {
-            let bytes = self.body.len();
+            let bytes = body.len();
             tracing::error!(
                 reason,
                 bytes,
@@ -167,6 +197,8 @@ impl RawDelivery {
                 "Set a message aside in the dead-letter queue; see `seckill dead-letters list`"
             );
         }
-        self.unacked.ack(vec![self.tag]).await;
+        if self.finish_one() {
+            self.unacked.ack(vec![self.tag]).await;
+        }
     }
 }

@@ -20,6 +20,7 @@ mod topology;
 mod unconfirmed;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder};
@@ -63,6 +64,8 @@ pub struct RabbitMqQueue {
     publishing: Condition,
     consuming: Condition,
     depth: Arc<DepthKept>,
+    /// Not before it is known that all instances read them.
+    bundles: AtomicBool,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -75,6 +78,7 @@ impl RabbitMqQueue {
             publishing: Condition::new("publish"),
             consuming: Condition::new("consume"),
             depth: Arc::default(),
+            bundles: AtomicBool::new(false),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         })
@@ -113,8 +117,16 @@ impl RabbitMqQueue {
         self.depth.read()
     }
 
-    pub(super) async fn publish(&self, group: &PurchaseGroup) -> Result<(), PublishError> {
-        self.send(message::encode(group)).await
+    pub(super) fn bundles(&self) -> bool {
+        self.bundles.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_bundles(&self, all_read_them: bool) {
+        self.bundles.store(all_read_them, Ordering::Relaxed);
+    }
+
+    pub(super) async fn publish(&self, groups: &[PurchaseGroup]) -> Result<(), PublishError> {
+        self.send(message::encode_bundle(groups)).await
     }
 
     pub(super) async fn publish_barrier(&self, barrier: Barrier) -> Result<(), PublishError> {

@@ -84,15 +84,15 @@ pub(super) fn refuse_all(pending: impl IntoIterator<Item = PendingPurchase>, why
 }
 
 /// Purchases, product by product; within a product they keep their order.
-pub(super) fn by_product(pending: impl Iterator<Item = PendingPurchase>) -> Vec<(ProductId, Vec<PendingPurchase>)> {
-    let mut products: Vec<(ProductId, Vec<PendingPurchase>)> = Vec::new();
-    for pending in pending {
-        match products.iter_mut().find(|(product, _)| *product == pending.product) {
-            Some((_, together)) => together.push(pending),
-            None => products.push((pending.product, vec![pending])),
-        }
-    }
-    products
+pub(super) fn by_product(mut pending: Vec<PendingPurchase>) -> impl Iterator<Item = (ProductId, Vec<PendingPurchase>)> {
+    // Nothing to do if there is one product. A stable sort keeps their order.
+    pending.sort_by_key(|click| click.product);
+    let mut pending = pending.into_iter();
+    std::iter::from_fn(move || {
+        let product = pending.as_slice().first()?.product;
+        let count = pending.as_slice().partition_point(|click| click.product == product);
+        Some((product, pending.by_ref().take(count).collect()))
+    })
 }
 
 /// One to test with, and where its answer comes.
@@ -135,8 +135,7 @@ mod tests {
     fn purchases_of_a_product_go_together_in_the_order_they_came() {
         let clicks: Vec<_> = [7, 8, 7, 9, 8].map(|product| pending(product, None).0).into_iter().collect();
         let orders: Vec<OrderId> = clicks.iter().map(|pending| pending.purchase.order_id).collect();
-        let products = by_product(clicks.into_iter()).into_iter();
-        let products: Vec<(i64, Vec<OrderId>)> = products
+        let products: Vec<(i64, Vec<OrderId>)> = by_product(clicks)
             .map(|(product, together)| {
                 (product.get(), together.iter().map(|pending| pending.purchase.order_id).collect())
             })

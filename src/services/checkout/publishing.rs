@@ -7,7 +7,7 @@ use super::pending::{Accepted, PendingPurchase, answer_all, refuse_all};
 use super::shared::{Checkout, may_not_promise};
 use super::traced::PublishSpans;
 use crate::error::{Error, Result};
-use crate::model::{Denial, OrderId, OrderIds, ProductId, Purchase, PurchaseGroup, Revision, Terms};
+use crate::model::{Denial, OrderId, OrderIds, Purchase, PurchaseGroup, Terms};
 use crate::queue::{GROUP_MAX, PublishError};
 use crate::services::deployment::PROMISE_MAX_AGE;
 
@@ -15,42 +15,44 @@ use crate::services::deployment::PROMISE_MAX_AGE;
 const NOTE_PATIENCE: Duration = Duration::from_millis(200);
 
 impl Checkout {
-    /// Publishes reservations and answers once they are confirmed. Releases nothing, whatever happens: what a failed
+    /// Publishes reservations as one message and answers once it is confirmed. Releases nothing, whatever happens: what a failed
     /// publish leaves is decided in the database later (I5).
-    pub(super) async fn publish(&self, Admitted { product, epoch, terms, reserved }: Admitted) {
-        let mut group = message_of(product, epoch, &reserved);
-        let spans = PublishSpans::begin(&reserved, &mut group, &self.queue);
+    pub(super) async fn publish(&self, message: Vec<Admitted>) {
+        let mut groups: Vec<PurchaseGroup> = message.iter().map(group_of).collect();
+        let spans = PublishSpans::begin(&message, &mut groups, &self.queue);
         crash_point!("before_publish");
-        match self.publish_and_note(&group, spans).await {
+        match self.publish_and_note(&groups, spans).await {
             Ok(()) => {
                 crash_point!("before_reply");
-                self.confirmed.remember(group.items.iter().map(|item| item.order_id));
-                self.promise(product, epoch, terms, reserved);
+                self.confirmed.remember(groups.iter().flat_map(|group| &group.items).map(|item| item.order_id));
+                self.promise(message);
             }
             Err(error) => {
                 self.publishing.failed(error.as_str(), &error, "another line says what is wrong with the queue");
-                refuse_all(reserved.into_iter().map(|held| held.pending), || error.into());
+                let reserved = message.into_iter().flat_map(|admitted| admitted.reserved);
+                refuse_all(reserved.map(|held| held.pending), || error.into());
             }
         }
     }
 
-    /// Publishes, and notes at the gate that something of the product is in flight.
+    /// Publishes, and notes at the gate that something of the products is in flight.
     async fn publish_and_note(
         &self,
-        group: &PurchaseGroup,
+        groups: &[PurchaseGroup],
         spans: PublishSpans,
     ) -> std::result::Result<(), PublishError> {
-        let (product, begun) = (group.product_id, Instant::now());
+        let begun = Instant::now();
         let publish = async {
-            let (confirmed, took) = (self.queue.publish(group).await, begun.elapsed());
+            let (confirmed, took) = (self.queue.publish(groups).await, begun.elapsed());
             spans.end(&confirmed);
             (confirmed, took)
         };
-        let note = tokio::time::timeout(NOTE_PATIENCE, self.gate.note_in_flight(product));
+        let products = groups.iter().map(|group| group.product_id);
+        let note = tokio::time::timeout(NOTE_PATIENCE, self.gate.note_in_flight(products));
         let ((confirmed, took), noted) = tokio::join!(publish, note);
         if !matches!(noted, Ok(Ok(()))) {
             // The next sweep notes it: until then the list of a buyer who asks another instance may lack an order.
-            tracing::debug!(product.id = %product, ?noted, "Could not note what is in flight");
+            tracing::debug!(product.id = %groups[0].product_id, ?noted, "Could not note what is in flight");
         }
         match &confirmed {
             Ok(()) => {
@@ -62,25 +64,45 @@ impl Checkout {
         confirmed
     }
 
-    /// Answers purchases whose message is confirmed.
-    fn promise(&self, product: ProductId, epoch: i64, terms: Option<(Revision, Terms)>, reserved: Vec<Reserved>) {
+    /// Answers purchases whose message is confirmed, all of them at once.
+    fn promise(&self, message: Vec<Admitted>) {
         // Checked after the confirm: a rebuild that began during the publish may have read the live orders before these are
         // written. Its gate then does not know them.
         let now = Instant::now();
         let deployment = self.rebuilder.deployment();
-        if !deployment.may_promise(now) || !deployment.is_current(product, epoch) {
-            refuse_all(reserved.into_iter().map(|held| held.pending), may_not_promise);
-            return;
-        }
-        answer_all(reserved.into_iter().map(|Reserved { pending, order_id, .. }| {
-            let answer = promised(&pending, order_id, terms.map(|(_, terms)| terms), now);
-            (pending, answer)
+        let may_promise = deployment.may_promise(now);
+        answer_all(message.into_iter().flat_map(|Admitted { product, epoch, terms, reserved }| {
+            let is_promised = may_promise && deployment.is_current(product, epoch);
+            let terms = terms.map(|(_, terms)| terms);
+            reserved.into_iter().map(move |Reserved { pending, order_id, .. }| {
+                let answer =
+                    if is_promised { promised(&pending, order_id, terms, now) } else { Err(may_not_promise()) };
+                (pending, answer)
+            })
         }));
     }
 }
 
-/// The message that takes reservations to the consumers, each order once.
-fn message_of(product_id: ProductId, epoch: i64, reserved: &[Reserved]) -> PurchaseGroup {
+/// What is published together: everything that fits, if the queue `bundles`; else what is of one product and one revision.
+pub(super) fn into_messages(admitted: impl Iterator<Item = Admitted>, bundles: bool) -> Vec<Vec<Admitted>> {
+    let mut messages: Vec<Vec<Admitted>> = Vec::new();
+    let mut last = 0;
+    for part in admitted.flat_map(Admitted::into_parts) {
+        last += part.reserved.len();
+        match messages.last_mut().filter(|_| bundles && last <= GROUP_MAX) {
+            Some(message) => message.push(part),
+            None => {
+                last = part.reserved.len();
+                messages.push(vec![part]);
+            }
+        }
+    }
+    messages
+}
+
+/// What takes reservations to the consumers, each order once.
+fn group_of(admitted: &Admitted) -> PurchaseGroup {
+    let Admitted { product: product_id, epoch, reserved, .. } = admitted;
     // Two entries share an order id only if a click was repeated.
     let repeats = reserved.iter().any(|held| held.order_id != held.pending.purchase.order_id);
     let mut seen = OrderIds::default();
@@ -94,7 +116,7 @@ fn message_of(product_id: ProductId, epoch: i64, reserved: &[Reserved]) -> Purch
         .filter(|item| !repeats || seen.insert(item.order_id))
         .collect();
     let revision = reserved.first().map(|held| held.revision);
-    PurchaseGroup { product_id, epoch, revision, items, traced: Vec::new() }
+    PurchaseGroup { product_id: *product_id, epoch: *epoch, revision, items, traced: Vec::new() }
 }
 
 /// The answer to a purchase whose order is confirmed to be in the queue.
@@ -110,7 +132,7 @@ fn promised(pending: &PendingPurchase, order_id: OrderId, terms: Option<Terms>, 
 
 impl Admitted {
     /// As many at a time as a message holds, those of one revision.
-    pub(super) fn into_messages(self) -> impl Iterator<Item = Self> {
+    fn into_parts(self) -> impl Iterator<Item = Self> {
         let Self { product, epoch, terms, mut reserved } = self;
         // Only a repeat after a change of the product brings another revision than the others have.
         if !reserved.is_sorted_by_key(|held| held.revision) {
@@ -144,10 +166,35 @@ mod tests {
         let mut all: Vec<Reserved> = (0..GROUP_MAX + 1).map(|_| reserved(2, None)).collect();
         all.push(reserved(1, None));
         let admitted = Admitted { product: 1_i64.try_into().unwrap(), epoch: 7, terms: None, reserved: all };
-        let held = |message: Admitted| (message.epoch, message.reserved[0].revision, message.reserved.len());
-        let messages: Vec<_> = admitted.into_messages().map(held).collect();
+        let held = |message: Vec<Admitted>| {
+            let [only] = message.try_into().ok().unwrap();
+            let Admitted { epoch, reserved, .. } = only;
+            (epoch, reserved[0].revision, reserved.len())
+        };
+        let messages: Vec<_> = into_messages([admitted].into_iter(), false).into_iter().map(held).collect();
         let revision = |number: i64| Revision::try_from(number).unwrap();
         assert_eq!(messages, [(7, revision(1), 1), (7, revision(2), GROUP_MAX), (7, revision(2), 1)]);
+    }
+
+    #[test]
+    fn a_bundle_holds_what_fits_of_all_products_in_their_order() {
+        let admitted = |product: i64, purchases: usize| Admitted {
+            product: product.try_into().unwrap(),
+            epoch: 1,
+            terms: None,
+            reserved: (0..purchases).map(|_| reserved(1, None)).collect(),
+        };
+        let sizes = |bundles| -> Vec<Vec<(i64, usize)>> {
+            let turn = [(1, 2), (2, GROUP_MAX - 3), (3, 1), (4, 1), (5, GROUP_MAX), (6, 1)];
+            let messages = into_messages(turn.into_iter().map(|(product, count)| admitted(product, count)), bundles);
+            let sizes = |message: &Vec<Admitted>| {
+                message.iter().map(|part| (part.product.get(), part.reserved.len())).collect::<Vec<_>>()
+            };
+            messages.iter().map(sizes).collect()
+        };
+        let bundled = [vec![(1, 2), (2, GROUP_MAX - 3), (3, 1)], vec![(4, 1)], vec![(5, GROUP_MAX)], vec![(6, 1)]];
+        assert_eq!(sizes(true), bundled);
+        assert_eq!(sizes(false).len(), 6);
     }
 
     /// The product changed between two steps at the gate: who was admitted later has another price.
@@ -161,7 +208,7 @@ mod tests {
         let all = vec![reserved(1, None), reserved(2, None)];
         let product = 1_i64.try_into().unwrap();
         let admitted = Admitted { product, epoch: 7, terms: Some((first, terms(5))), reserved: all };
-        let told: Vec<_> = admitted.into_messages().map(|message| message.terms).collect();
+        let told: Vec<_> = admitted.into_parts().map(|part| part.terms).collect();
         assert_eq!(told, [Some((first, terms(5))), None]);
     }
 
@@ -169,7 +216,8 @@ mod tests {
     fn an_order_that_several_ask_for_again_is_in_the_message_once() {
         let first = reserved(1, None);
         let order = first.order_id;
-        let group = message_of(1_i64.try_into().unwrap(), 7, &[first, reserved(1, Some(order)), reserved(1, None)]);
+        let reserved = vec![first, reserved(1, Some(order)), reserved(1, None)];
+        let group = group_of(&Admitted { product: 1_i64.try_into().unwrap(), epoch: 7, terms: None, reserved });
         let orders: Vec<OrderId> = group.items.iter().map(|item| item.order_id).collect();
         assert_eq!((orders.len(), orders[0]), (2, order));
         assert_ne!(orders[1], order);

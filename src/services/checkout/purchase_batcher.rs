@@ -1,9 +1,9 @@
 //! The purchase batcher: where clicks wait, and what serves them together.
 //!
-//! Its task works in turns. In each it takes what waits, never waits for more, and serves the purchases of a product together:
-//! one step at the gate, one message, one confirm. The next turn begins when all products of this one are served, so a slow one
-//! delays the others. Meanwhile the next clicks gather, so the busier the sale, the more of them go together; a purchase that
-//! waits alone goes at once.
+//! Its task works in turns. In each it takes what waits and serves it together: one step at the gate for each product, then one
+//! message of all of them if the queue bundles, and one confirm. The next turn's step at the gate begins after this one's, so who came
+//! first is served first, and a slow product delays the others. It does not wait for the confirm, but for enough clicks: see [`is_enough`].
+//! So the busier the sale, the more of them go together; a purchase that waits alone goes at once.
 //!
 //! A client that hangs up cannot cut a purchase in two, for the batcher's task is another than its own.
 
@@ -11,20 +11,25 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::FutureExt;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
+use super::admission::Admitted;
 use super::pending::{Accepted, PendingPurchase, ReplyDispatcher, by_product};
+use super::publishing::into_messages;
 use super::shared::{Checkout, may_not_promise};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, Purchase, Quantity, UserId};
 use crate::queue::GROUP_MAX;
 use crate::telemetry::Trace;
 
-/// Purchases of one turn at most: what a batcher takes at a time. Four messages of one product can so wait for their confirm at the same time; with
-/// one, each confirm of a slow queue would let only [`GROUP_MAX`] purchases through.
+/// Purchases of one turn at most: what a batcher takes at a time.
 const MAX_TURN: usize = 4 * GROUP_MAX;
+/// While so many messages are on their way, no turn begins. With one, each confirm of a slow queue would let only [`GROUP_MAX`] purchases
+/// through.
+const MAX_MESSAGES: usize = 4;
 
 /// Name of the batchers' tasks.
 const TASK: &str = "purchases";
@@ -93,23 +98,85 @@ impl PurchaseBatcher {
 }
 
 async fn serve_all(checkout: Arc<Checkout>, mut received: mpsc::Receiver<PendingPurchase>) {
-    let mut turn = Vec::with_capacity(MAX_TURN);
-    while received.recv_many(&mut turn, MAX_TURN).await > 0 {
-        let products = by_product(turn.drain(..)).into_iter();
-        join_all(products.map(|(product, pending)| serve_or_drop(&checkout, product, pending))).await;
+    let mut waiting = Vec::with_capacity(MAX_TURN);
+    let mut publishing = Publishing::default();
+    loop {
+        let room = MAX_TURN - waiting.len();
+        let is_open = tokio::select! {
+            biased;
+            () = publishing.one_is_done() => true,
+            count = received.recv_many(&mut waiting, room), if room > 0 => count > 0,
+        };
+        if !waiting.is_empty() && (is_enough(waiting.len(), &publishing) || !is_open) {
+            let turn = std::mem::replace(&mut waiting, Vec::with_capacity(MAX_TURN));
+            let admitted = publishing.beside(admit(&checkout, turn)).await;
+            for message in into_messages(admitted.into_iter(), checkout.queue.bundles()) {
+                publishing.begin(&checkout, message);
+            }
+        }
+        if !is_open {
+            return publishing.all_are_done().await;
+        }
     }
 }
 
-/// A panic costs the purchases of one product in this turn, as a crash would: they are answered 503, and the sweeper decides what
-/// the gate has taken for them. The batcher goes on.
-async fn serve_or_drop(checkout: &Arc<Checkout>, product: ProductId, pending: Vec<PendingPurchase>) {
-    if AssertUnwindSafe(serve(checkout, product, pending)).catch_unwind().await.is_err() {
-        checkout.supervisor.survived(TASK);
+/// Whether so many clicks that wait are worth a turn of their own while others are on their way to the queue. Each turn costs the same,
+/// however many purchases are in it, so they are not to become small: half as many as are on their way already.
+fn is_enough(waiting: usize, publishing: &Publishing) -> bool {
+    publishing.messages.len() < MAX_MESSAGES && 2 * waiting >= publishing.purchases
+}
+
+/// Units for the purchases of a turn. A panic costs those of one product, as a crash would: they are answered 503, and the sweeper
+/// decides what the gate has taken for them. The batcher goes on.
+async fn admit(checkout: &Arc<Checkout>, turn: Vec<PendingPurchase>) -> Vec<Admitted> {
+    let admitting = by_product(turn).map(|(product, pending)| survive(checkout, checkout.admit(product, pending)));
+    join_all(admitting).await.into_iter().flatten().flatten().collect()
+}
+
+/// Messages on their way to the queue.
+#[derive(Default)]
+struct Publishing<'a> {
+    messages: FuturesUnordered<BoxFuture<'a, usize>>,
+    purchases: usize,
+}
+
+impl<'a> Publishing<'a> {
+    /// A panic costs the purchases of this message.
+    fn begin(&mut self, checkout: &'a Arc<Checkout>, message: Vec<Admitted>) {
+        let purchases = message.iter().map(|admitted| admitted.reserved.len()).sum();
+        self.purchases += purchases;
+        self.messages.push(Box::pin(async move {
+            survive(checkout, checkout.publish(message)).await;
+            purchases
+        }));
+    }
+
+    /// Never, if there is none.
+    async fn one_is_done(&mut self) {
+        match self.messages.next().await {
+            Some(purchases) => self.purchases -= purchases,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn all_are_done(&mut self) {
+        while self.messages.next().await.is_some() {}
+    }
+
+    /// Does something else while they are on their way.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = self.one_is_done() => {}
+            }
+        }
     }
 }
 
-async fn serve(checkout: &Arc<Checkout>, product: ProductId, pending: Vec<PendingPurchase>) {
-    if let Some(admitted) = checkout.admit(product, pending).await {
-        join_all(admitted.into_messages().map(|message| checkout.publish(message))).await;
-    }
+async fn survive<T>(checkout: &Checkout, step: impl Future<Output = T>) -> Option<T> {
+    let done = AssertUnwindSafe(step).catch_unwind().await;
+    done.inspect_err(|_| checkout.supervisor.survived(TASK)).ok()
 }

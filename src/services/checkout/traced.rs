@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::admission::Reserved;
+use super::admission::Admitted;
 use super::pending::PendingPurchase;
 use crate::error::Error;
 use crate::model::PurchaseGroup;
@@ -43,22 +43,25 @@ pub(super) struct PublishSpans(Vec<Span>);
 
 impl PublishSpans {
     /// Begins them, and has the message take them along.
-    pub(super) fn begin(reserved: &[Reserved], group: &mut PurchaseGroup, queue: &OrderQueue) -> Self {
+    pub(super) fn begin(message: &[Admitted], groups: &mut [PurchaseGroup], queue: &OrderQueue) -> Self {
         let mut spans = Vec::new();
-        for held in reserved {
-            let Some(trace) = &held.pending.trace else { continue };
-            let mut span = trace.span(SpanKind::Producer, "publish", Instant::now());
-            span.set("messaging.system", queue.system());
-            span.set("messaging.destination.name", queue.destination().to_owned());
-            span.set("messaging.operation.name", "publish");
-            span.set("messaging.operation.type", "send");
-            span.set("seckill.message.purchases", group.items.len() as i64);
-            span.set("seckill.order_id", held.order_id.to_string());
-            // An order that several ask for again is in the message once.
-            if group.traced.iter().all(|(order, _)| *order != held.order_id) {
-                group.traced.push((held.order_id, span.parent()));
+        let purchases: usize = groups.iter().map(|group| group.items.len()).sum();
+        for (admitted, group) in message.iter().zip(groups) {
+            for held in &admitted.reserved {
+                let Some(trace) = &held.pending.trace else { continue };
+                let mut span = trace.span(SpanKind::Producer, "publish", Instant::now());
+                span.set("messaging.system", queue.system());
+                span.set("messaging.destination.name", queue.destination().to_owned());
+                span.set("messaging.operation.name", "publish");
+                span.set("messaging.operation.type", "send");
+                span.set("seckill.message.purchases", purchases as i64);
+                span.set("seckill.order_id", held.order_id.to_string());
+                // An order that several ask for again is in the message once.
+                if group.traced.iter().all(|(order, _)| *order != held.order_id) {
+                    group.traced.push((held.order_id, span.parent()));
+                }
+                spans.push(span);
             }
-            spans.push(span);
         }
         Self(spans)
     }

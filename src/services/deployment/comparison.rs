@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::instance::{Deployment, LastComparison};
 use super::judgment::{Mismatch, judge, uses_row};
-use crate::db::{DeploymentRow, InstanceUse};
+use crate::db::{DeploymentRow, InstanceUse, Knows};
 use crate::error::{Error, Result};
 use crate::stock::GateError;
 
@@ -74,14 +74,15 @@ impl Deployment {
     /// Says what this instance uses; what the deployment uses.
     async fn report(&self, uses: &InstanceUse, new: String) -> Result<DeploymentRow> {
         let (instance, uses) = (self.instance.clone(), uses.clone());
-        self.db
-            .run_first(move |conn| {
-                Box::pin(async move {
-                    conn.report_instance(&instance, &uses).await?;
-                    Ok::<_, Error>(conn.deployment(&new).await?)
-                })
+        let read = self.db.run_first(move |conn| {
+            Box::pin(async move {
+                conn.report_instance(&instance, &uses).await?;
+                Ok::<_, Error>((conn.deployment(&new).await?, conn.all_instances_know(Knows::Bundles).await?))
             })
-            .await
+        });
+        let (row, all_read_bundles) = read.await?;
+        self.queue.set_bundles(all_read_bundles);
+        Ok(row)
     }
 
     /// Writes down that the key in Redis cannot be read, and that it can again.

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::callback::Callback;
 use super::outcome::{DeadOrder, Outcome};
 use super::revival::{Decided, Revivals, Word, decide};
-use crate::db::{Db, DbError, NewEvent};
+use crate::db::{Db, DbError, Knows, NewEvent};
 use crate::error::{Error, Result};
 use crate::model::{LatePayment, ProductId, ProviderName};
 use crate::stock::{GateError, PaymentAdmission, StockGate};
@@ -128,7 +128,9 @@ impl LateCallbackWriter {
         if self.all_know.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let read = self.db.read(|conn| Box::pin(async move { Ok::<_, Error>(conn.all_know_late_payments().await?) }));
+        let read = self
+            .db
+            .read(|conn| Box::pin(async move { Ok::<_, Error>(conn.all_instances_know(Knows::LatePayments).await?) }));
         if !read.await? {
             return Err(again("an instance of a version before runs that does not know them"));
         }

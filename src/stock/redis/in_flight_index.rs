@@ -23,13 +23,15 @@ const KEPT: Duration = Duration::from_secs(10);
 
 impl RedisGate {
     /// Of this product something is in flight.
-    pub(in crate::stock) async fn note_in_flight(&self, product: ProductId) -> Result<(), GateError> {
-        if self.noted.has(product) {
-            return Ok(());
-        }
+    pub(in crate::stock) async fn note_in_flight(
+        &self,
+        products: impl Iterator<Item = ProductId>,
+    ) -> Result<(), GateError> {
+        let new: Vec<ProductId> = products.filter(|product| !self.noted.has(*product)).collect();
+        let Some(first) = new.first() else { return Ok(()) };
         let begun = Instant::now();
-        self.write_index(self.server.cell(product), &[product], false).await?;
-        self.noted.note(product, begun);
+        self.write_index(self.server.cell(*first), &new, false).await?;
+        self.noted.note(&new, begun);
         Ok(())
     }
 

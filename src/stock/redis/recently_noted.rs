@@ -11,7 +11,7 @@ use crate::model::ProductId;
 /// follows when Redis was emptied.
 const NOTED_FOR: Duration = Duration::from_secs(2);
 /// Products that this instance remembers to have noted.
-const MAX_NOTED: usize = 10_000;
+const MAX_NOTED: usize = 50_000;
 
 /// What this instance has noted lately, and when.
 #[derive(Default)]
@@ -23,13 +23,12 @@ impl RecentlyNoted {
         noted.get(&product).is_some_and(|at| at.elapsed() < NOTED_FOR)
     }
 
-    pub(super) fn note(&self, product: ProductId, at: Instant) {
+    pub(super) fn note(&self, products: &[ProductId], at: Instant) {
         let mut noted = self.0.lock();
-        if noted.len() >= MAX_NOTED {
+        if noted.len() + products.len() > MAX_NOTED {
             noted.retain(|_, at| at.elapsed() < NOTED_FOR);
         }
-        if noted.len() < MAX_NOTED {
-            noted.insert(product, at);
-        }
+        let room = MAX_NOTED.saturating_sub(noted.len());
+        noted.extend(products.iter().take(room).map(|product| (*product, at)));
     }
 }
