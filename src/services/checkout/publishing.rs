@@ -153,7 +153,7 @@ impl Admitted {
 mod tests {
     use super::super::pending::pending;
     use super::*;
-    use crate::model::{PaymentWindow, Quantity};
+    use crate::model::{PaymentWindow, Quantity, Revision};
 
     fn reserved(revision: i64, order_id: Option<OrderId>) -> Reserved {
         let (pending, _) = pending(1, None);
