@@ -3,6 +3,8 @@
 //! Whoever writes or changes orders adds gaps in the same transaction, one for all orders that were written together. Whoever fills the
 //! lookup takes them away, and whoever reads it looks at the orders in them as well. A gap may cover too much, or be there twice.
 
+use std::collections::BTreeSet;
+
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -11,7 +13,7 @@ use super::conn::{DbConn, on_db};
 use super::diagnosis::diagnosed;
 use super::error::DbResult;
 use super::schema::order_lookup_gaps;
-use crate::model::OrderId;
+use crate::model::{OrderId, ProductId};
 
 /// Orders that are written together and were drawn within this are one gap.
 const TOGETHER_MS: i64 = 10_000;
@@ -21,6 +23,10 @@ const APART_MS: i64 = 1_000;
 const CHANGED_APART_MS: i64 = 10;
 /// Gaps so near to each other are looked at as one.
 const APART_JOINED_MS: i64 = 10;
+/// Characters that a gap's list of products may have. With more than that it says that it may have orders of any.
+const MAX_PRODUCT_IDS: usize = 255;
+/// Orders that change are in their buyers' lists, or in another gap.
+const NO_PRODUCTS: &str = "[]";
 
 /// A gap that is about to be added.
 #[derive(Debug, Clone, PartialEq, Eq, Insertable)]
@@ -30,6 +36,7 @@ pub struct NewGap {
     last_order: Vec<u8>,
     orders: i64,
     changed: bool,
+    product_ids: Option<String>,
 }
 
 /// A gap.
@@ -45,11 +52,17 @@ pub struct Gap {
     pub orders: i64,
     /// Some of them may stand in a list that is not theirs any more.
     pub changed: bool,
+    /// Of these products it may have orders that are not in their buyers' lists; `None`: of any.
+    pub products: Option<BTreeSet<i64>>,
 }
 
 impl NewGap {
-    /// Of orders that are written together: nearly always one, and then without an allocation beside it.
-    pub fn of_written(ids: impl Iterator<Item = OrderId> + Clone) -> Vec<Self> {
+    /// Of orders of these products that are written together: nearly always one.
+    pub fn of_written(
+        products: impl Iterator<Item = ProductId>,
+        ids: impl Iterator<Item = OrderId> + Clone,
+    ) -> Vec<Self> {
+        let product_ids = product_ids(&products.map(ProductId::get).collect());
         let (mut bounds, mut orders) = (None, 0);
         for id in ids.clone() {
             bounds = Some(bounds.map_or((id, id), |(first, last): (OrderId, OrderId)| (first.min(id), last.max(id))));
@@ -57,25 +70,29 @@ impl NewGap {
         }
         match bounds {
             None => Vec::new(),
-            Some((first, last)) if ms(last) - ms(first) <= TOGETHER_MS => vec![Self::new(first, last, orders, false)],
-            Some(_) => Self::of_neighbours(ids.collect(), APART_MS, false),
+            Some((first, last)) if ms(last) - ms(first) <= TOGETHER_MS => {
+                vec![Self::new(first, last, orders, false, product_ids)]
+            }
+            Some(_) => Self::of_neighbours(ids.collect(), APART_MS, false, &product_ids),
         }
     }
 
     /// Of orders that change together.
     pub fn of_changed(ids: Vec<OrderId>) -> Vec<Self> {
-        Self::of_neighbours(ids, CHANGED_APART_MS, true)
+        Self::of_neighbours(ids, CHANGED_APART_MS, true, &Some(NO_PRODUCTS.to_owned()))
     }
 
-    fn of_neighbours(mut ids: Vec<OrderId>, apart_ms: i64, changed: bool) -> Vec<Self> {
+    fn of_neighbours(mut ids: Vec<OrderId>, apart_ms: i64, changed: bool, product_ids: &Option<String>) -> Vec<Self> {
         ids.sort_unstable();
         let runs = ids.chunk_by(|before, after| ms(*after) - ms(*before) <= apart_ms);
-        runs.map(|run| Self::new(run[0], run[run.len() - 1], run.len() as i64, changed)).collect()
+        let gap =
+            |run: &[OrderId]| Self::new(run[0], run[run.len() - 1], run.len() as i64, changed, product_ids.clone());
+        runs.map(gap).collect()
     }
 
-    fn new(first: OrderId, last: OrderId, orders: i64, changed: bool) -> Self {
+    fn new(first: OrderId, last: OrderId, orders: i64, changed: bool, product_ids: Option<String>) -> Self {
         let bytes = |id| Uuid::from(id).as_bytes().to_vec();
-        Self { first_order: bytes(first), last_order: bytes(last), orders, changed }
+        Self { first_order: bytes(first), last_order: bytes(last), orders, changed, product_ids }
     }
 }
 
@@ -91,6 +108,10 @@ impl Gap {
                     newer.first = newer.first.min(gap.first);
                     newer.orders += gap.orders;
                     newer.changed |= gap.changed;
+                    newer.products = newer.products.take().zip(gap.products).map(|(mut newer, older)| {
+                        newer.extend(older);
+                        newer
+                    });
                 }
             }
         }
@@ -107,14 +128,19 @@ fn ms(id: OrderId) -> i64 {
     id.drawn_at().unix_ms()
 }
 
+/// As a gap's row keeps them; `None`: they are too many.
+fn product_ids(products: &BTreeSet<i64>) -> Option<String> {
+    serde_json::to_string(products).ok().filter(|list| list.len() <= MAX_PRODUCT_IDS)
+}
+
 /// [`DbConn::insert_gaps`] in the words of synchronous Diesel.
 pub(super) fn insert_gaps_blocking(conn: &mut SqliteConnection, gaps: &[NewGap]) -> QueryResult<()> {
     let insert = diesel::insert_into(order_lookup_gaps::table).values(gaps);
     diesel::RunQueryDsl::execute(insert, conn).map(drop)
 }
 
-/// Number, bounds, how many, and whether they changed.
-type GapRow = (i64, Vec<u8>, Vec<u8>, i64, bool);
+/// Number, bounds, how many, whether they changed, and of which products.
+type GapRow = (i64, Vec<u8>, Vec<u8>, i64, bool, Option<String>);
 
 impl DbConn {
     /// Adds gaps.
@@ -145,9 +171,10 @@ impl DbConn {
             .order(order_lookup_gaps::last_order.desc())
             .limit(limit);
         let found: Vec<GapRow> = on_db!(conn, query.load(conn).await)?;
-        let gap = |(id, first, last, orders, changed): GapRow| {
+        let gap = |(id, first, last, orders, changed, product_ids): GapRow| {
             let (first, last) = (Uuid::from_slice(&first).ok()?, Uuid::from_slice(&last).ok()?);
-            Some(Gap { rows: vec![id], first, last, orders, changed })
+            let products = product_ids.and_then(|list| serde_json::from_str(&list).ok());
+            Some(Gap { rows: vec![id], first, last, orders, changed, products })
         };
         Ok(found.into_iter().filter_map(gap).collect())
     }
@@ -195,6 +222,7 @@ impl DbConn {
                 order_lookup_gaps::last_order.eq(last.as_bytes().to_vec()),
                 order_lookup_gaps::orders.eq(orders.max(0)),
                 order_lookup_gaps::changed.eq(gap.changed),
+                order_lookup_gaps::product_ids.eq(gap.products.as_ref().and_then(product_ids)),
             );
             let row = order_lookup_gaps::table.filter(order_lookup_gaps::id.eq(id));
             on_db!(conn, diesel::update(row).set(set).execute(conn).await)?;
@@ -212,6 +240,10 @@ mod tests {
         uuid.try_into().unwrap()
     }
 
+    fn products(count: i64) -> impl Iterator<Item = ProductId> {
+        (1..=count).map(|id| id.try_into().unwrap())
+    }
+
     fn counts(gaps: &[NewGap]) -> Vec<i64> {
         gaps.iter().map(|gap| gap.orders).collect()
     }
@@ -220,17 +252,32 @@ mod tests {
 
     #[test]
     fn orders_that_are_written_together_are_one_gap() {
-        assert_eq!(NewGap::of_written(std::iter::empty()), []);
+        assert_eq!(NewGap::of_written(products(0), std::iter::empty()), []);
         let ids = [id(NOW + 9_000, 1), id(NOW, 2), id(NOW + 500, 3)];
-        let gaps = NewGap::of_written(ids.into_iter());
+        let gaps = NewGap::of_written(products(2), ids.into_iter());
         assert_eq!(counts(&gaps), [3]);
-        assert_eq!(gaps[0], NewGap::new(ids[1], ids[0], 3, false));
+        assert_eq!(gaps[0], NewGap::new(ids[1], ids[0], 3, false, Some("[1,2]".to_owned())));
+    }
+
+    #[test]
+    fn a_gap_of_more_products_than_it_can_name_may_have_orders_of_any() {
+        let gaps = NewGap::of_written(products(200), [id(NOW, 1)].into_iter());
+        assert_eq!(gaps[0].product_ids, None);
+        let gap = |ms, products: Option<&[i64]>| {
+            let (first, last) = (id(ms, 1).into(), id(ms + 1, 1).into());
+            let products = products.map(|products| products.iter().copied().collect());
+            Gap { rows: vec![1], first, last, orders: 1, changed: false, products }
+        };
+        let joined = |newer, older| Gap::joined(vec![gap(NOW + 5, newer), gap(NOW, older)]).remove(0).products;
+        assert_eq!(joined(Some(&[7, 3]), Some(&[5, 7])), Some([3, 5, 7].into()));
+        assert_eq!(joined(Some(&[7]), None), None);
+        assert_eq!(joined(None, Some(&[])), None);
     }
 
     #[test]
     fn one_that_comes_a_day_late_does_not_open_a_gap_of_a_day() {
         let ids = [id(NOW, 1), id(NOW - 86_400_000, 2), id(NOW + 1, 3)];
-        assert_eq!(counts(&NewGap::of_written(ids.into_iter())), [1, 2]);
+        assert_eq!(counts(&NewGap::of_written(products(1), ids.into_iter())), [1, 2]);
     }
 
     #[test]

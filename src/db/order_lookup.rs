@@ -1,5 +1,5 @@
-//! Queries on `order_lookup`: orders of a product and a status, and of a status alone, by id. What it says is checked with the orders
-//! themselves by whoever reads it, and of what it does not say yet `order_lookup_gaps` knows where to look.
+//! Queries on `order_lookup`: orders of a product and a status, of a status alone, and of a buyer, by id. What it says is checked with
+//! the orders themselves by whoever reads it, and of what it does not say yet `order_lookup_gaps` knows where to look.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ use super::conn::{DbConn, on_db};
 use super::diagnosis::diagnosed;
 use super::error::DbResult;
 use super::schema::{order_lookup, orders};
-use crate::model::{OrderStatus, ProductId};
+use crate::model::{OrderStatus, ProductId, UserId};
 
 /// The statuses that an order in the database has, each with its number in a list's; the numbers stay.
 const STATUSES: [(OrderStatus, i64); 5] = [
@@ -38,6 +38,11 @@ pub fn lists_of_product(product: ProductId) -> Vec<i64> {
     STATUSES.iter().map(|(_, number)| product.get() * LISTS + number).collect()
 }
 
+/// The list of a buyer, with all their orders.
+pub(super) fn list_of_buyer(user: UserId) -> i64 {
+    -user.get()
+}
+
 /// An order as the lookup sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrderPlace {
@@ -45,16 +50,18 @@ pub struct OrderPlace {
     pub id: Uuid,
     /// Of which product.
     pub product: i64,
+    /// Whose.
+    pub user: i64,
     /// Where it stands; `None`: nobody knows such a status.
     pub status: Option<OrderStatus>,
 }
 
-/// The id, the product and the status.
-pub(super) type PlaceRow = (Vec<u8>, i64, String);
+/// The id, the product, the buyer and the status.
+pub(super) type PlaceRow = (Vec<u8>, i64, i64, String);
 
 pub(super) fn places(found: Vec<PlaceRow>) -> Vec<OrderPlace> {
-    let place = |(id, product, status): PlaceRow| {
-        Some(OrderPlace { id: Uuid::from_slice(&id).ok()?, product, status: status.parse().ok() })
+    let place = |(id, product, user, status): PlaceRow| {
+        Some(OrderPlace { id: Uuid::from_slice(&id).ok()?, product, user, status: status.parse().ok() })
     };
     found.into_iter().filter_map(place).collect()
 }
@@ -65,7 +72,9 @@ pub type LookupEntry = (i64, Uuid);
 impl OrderPlace {
     /// The lists that it belongs in.
     pub fn entries(&self) -> impl Iterator<Item = LookupEntry> {
-        self.lists(|known, status| known == status)
+        let buyer = UserId::try_from(self.user).ok();
+        let of_buyer = buyer.map(|buyer| (list_of_buyer(buyer), self.id));
+        of_buyer.into_iter().chain(self.lists(|known, status| known == status))
     }
 
     /// The lists that it does not belong in, and may have.
@@ -74,7 +83,7 @@ impl OrderPlace {
     }
 
     fn lists(&self, is_meant: fn(OrderStatus, OrderStatus) -> bool) -> impl Iterator<Item = LookupEntry> {
-        let Self { id, product, status } = *self;
+        let Self { id, product, status, .. } = *self;
         let meant = STATUSES.iter().filter(move |(known, _)| status.is_some_and(|status| is_meant(*known, status)));
         meant.flat_map(move |(_, number)| [(*number, id), (product * LISTS + number, id)])
     }
@@ -121,7 +130,7 @@ impl DbConn {
     pub async fn order_places(&mut self, first: Uuid, last: Uuid, limit: i64) -> DbResult<(Vec<OrderPlace>, bool)> {
         let conn = self;
         let query = orders::table
-            .select((orders::id, orders::product_id, orders::status))
+            .select((orders::id, orders::product_id, orders::user_id, orders::status))
             .filter(orders::id.between(first.as_bytes().to_vec(), last.as_bytes().to_vec()))
             .order(orders::id.desc())
             .limit(limit);
@@ -223,19 +232,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_order_is_in_the_list_of_its_status_and_in_that_of_its_product_and_status() {
+    fn an_order_is_in_the_list_of_its_buyer_of_its_status_and_of_its_product_and_status() {
         let (id, product) = (Uuid::now_v7(), ProductId::try_from(7).unwrap());
-        let place = OrderPlace { id, product: 7, status: Some(OrderStatus::Paid) };
+        let place = OrderPlace { id, product: 7, user: 9, status: Some(OrderStatus::Paid) };
         let lists: Vec<i64> = place.entries().map(|(list, _)| list).collect();
-        let expected = [lists_of_status(None, OrderStatus::Paid), lists_of_status(Some(product), OrderStatus::Paid)];
-        assert_eq!(lists, expected.concat());
+        let of_status = [lists_of_status(None, OrderStatus::Paid), lists_of_status(Some(product), OrderStatus::Paid)];
+        assert_eq!(lists, [vec![-9], of_status.concat()].concat());
         let mut all: Vec<i64> = place.entries().chain(place.former_entries()).map(|(list, _)| list).collect();
         all.sort_unstable();
         let every = lists_of_product(product).into_iter().chain(STATUSES.iter().map(|(_, number)| *number));
-        let mut every: Vec<i64> = every.collect();
+        let mut every: Vec<i64> = every.chain([-9]).collect();
         every.sort_unstable();
         assert_eq!(all, every);
         let unknown = OrderPlace { status: None, ..place };
-        assert_eq!(unknown.entries().chain(unknown.former_entries()).count(), 0);
+        assert_eq!(unknown.entries().chain(unknown.former_entries()).collect::<Vec<_>>(), [(-9, id)]);
     }
 }

@@ -1,5 +1,5 @@
-//! What finds orders for the merchant beside the lookup, and what is shown with them: whose they are, how they were paid. Each is one
-//! query, however many orders a page has.
+//! What finds orders of a buyer, what finds them for the merchant beside the lookup, and what is shown with them: whose they are, how
+//! they were paid. Each is one query, however many orders a page has.
 
 use std::collections::HashMap;
 
@@ -12,10 +12,10 @@ use uuid::Uuid;
 use super::conn::{DbConn, on_db};
 use super::diagnosis::diagnosed;
 use super::error::DbResult;
-use super::order_lookup::{OrderPlace, PlaceRow, places};
+use super::order_lookup::{OrderPlace, PlaceRow, list_of_buyer, places};
 use super::payments::{PAYMENTS, payment_columns};
 use super::readable::{Row, one_by_one, readable};
-use super::schema::{external_users, orders, payments, products, users};
+use super::schema::{external_users, orders, payments, users};
 use crate::model::{OrderId, Payment, PaymentId, ProductId, UserId};
 
 /// Payments that are read for one page.
@@ -34,19 +34,46 @@ struct OwnId {
     id: Vec<u8>,
 }
 
-/// Numbers of ours only.
-fn of_user_mysql(product: Option<ProductId>, limit: i64) -> String {
-    let of_product = product.map(|product| format!(" AND products.id = {product}")).unwrap_or_default();
+/// Products whose orders may not be in their buyers' lists yet: no rows, but in a rush and shortly after it. Where a gap does not say
+/// which, they are all; else no product is looked at.
+const UNFILLED_MYSQL: &str = "SELECT item.product_id \
+        FROM (SELECT DISTINCT product_ids FROM order_lookup_gaps) AS gaps \
+        JOIN JSON_TABLE(gaps.product_ids, '$[*]' COLUMNS (product_id BIGINT PATH '$')) AS item \
+    UNION SELECT products.id FROM (SELECT 1 FROM order_lookup_gaps WHERE product_ids IS NULL LIMIT 1) AS silent \
+        STRAIGHT_JOIN products";
+const UNFILLED_SQLITE: &str = "SELECT item.value AS product_id \
+        FROM (SELECT DISTINCT product_ids FROM order_lookup_gaps WHERE product_ids IS NOT NULL) AS gaps \
+        JOIN json_each(gaps.product_ids) AS item \
+    UNION SELECT products.id FROM (SELECT 1 FROM order_lookup_gaps WHERE product_ids IS NULL LIMIT 1) AS silent \
+        CROSS JOIN products";
+
+/// The newest of a buyer's list, and of what may not be in it, sale by sale. A server is told how: left to itself, it may rather go
+/// through all orders from the newest on. Numbers of ours only.
+fn of_user(unfilled: &str, use_index: &str, user: UserId, limit: i64) -> String {
+    let list = list_of_buyer(user);
     format!(
-        "SELECT orders.id FROM products STRAIGHT_JOIN orders FORCE INDEX (orders_live) ON orders.product_id = products.id \
-         WHERE orders.user_id = ? AND orders.id < ?{of_product} ORDER BY orders.id DESC LIMIT {limit}"
+        "SELECT id FROM (\
+           SELECT * FROM (SELECT order_id AS id FROM order_lookup WHERE list = {list} AND order_id < ? \
+             ORDER BY order_id DESC LIMIT {limit}) AS of_list \
+           UNION SELECT * FROM (SELECT orders.id FROM ({unfilled}) AS unfilled \
+             {use_index} ON orders.product_id = unfilled.product_id \
+             WHERE orders.user_id = {user} AND orders.id < ? ORDER BY orders.id DESC LIMIT {limit}) AS of_sales\
+         ) AS found ORDER BY id DESC LIMIT {limit}"
+    )
+}
+
+/// The same of one product.
+fn of_user_and_product(use_index: &str, user: UserId, product: ProductId, limit: i64) -> String {
+    format!(
+        "SELECT id FROM orders {use_index} WHERE product_id = {product} AND user_id = {user} AND id < ? \
+         ORDER BY id DESC LIMIT {limit}"
     )
 }
 
 impl DbConn {
-    /// Orders of a user before `before`, of one product or of all, the newest first. Of all it looks sale by sale, as the index of
-    /// buyers begins with the product, and reads nothing but that index: what a buyer has let lapse over the years lies all over
-    /// the table. A server is told so: left to itself, it may rather go through all orders from the newest on.
+    /// Orders of a user before `before`, of one product or of all, the newest first. One statement, which costs the same however many
+    /// products there are and orders the buyer has let lapse; only while the lookup is behind, it also looks at each product of which
+    /// orders are missing there.
     pub async fn orders_of_user(
         &mut self,
         user: UserId,
@@ -54,40 +81,43 @@ impl DbConn {
         before: Uuid,
         limit: i64,
     ) -> DbResult<Vec<Uuid>> {
-        let found: Vec<Vec<u8>> = match self {
+        let before = before.as_bytes().to_vec();
+        macro_rules! found {
+            ($conn:expr, $database:ty, $text:expr) => {{
+                let mut query = sql_query($text).into_boxed::<$database>();
+                for _ in 0..if product.is_some() { 1 } else { 2 } {
+                    query = query.bind::<Binary, _>(before.clone());
+                }
+                let found = query.load::<OwnId>($conn).await;
+                diagnosed($conn, found).await?
+            }};
+        }
+        let found: Vec<OwnId> = match self {
             DbConn::MySql(conn) => {
-                let query = sql_query(of_user_mysql(product, limit))
-                    .bind::<BigInt, _>(user)
-                    .bind::<Binary, _>(before.as_bytes().to_vec());
-                let found = query.load::<OwnId>(&mut **conn).await;
-                let found = diagnosed(&mut **conn, found).await?;
-                found.into_iter().map(|order| order.id).collect()
+                let text = match product {
+                    Some(product) => of_user_and_product("FORCE INDEX (orders_live)", user, product, limit),
+                    None => of_user(UNFILLED_MYSQL, "STRAIGHT_JOIN orders FORCE INDEX (orders_live)", user, limit),
+                };
+                found!(&mut **conn, diesel::mysql::Mysql, text)
             }
             DbConn::Sqlite(conn) => {
-                let mut query = orders::table
-                    .select(orders::id)
-                    .filter(orders::user_id.eq(user))
-                    .filter(orders::id.lt(before.as_bytes().to_vec()))
-                    .order(orders::id.desc())
-                    .limit(limit)
-                    .into_boxed::<diesel::sqlite::Sqlite>();
-                query = match product {
-                    Some(product) => query.filter(orders::product_id.eq(product)),
-                    None => query.filter(orders::product_id.eq_any(products::table.select(products::id))),
+                let text = match product {
+                    Some(product) => of_user_and_product("INDEXED BY orders_live", user, product, limit),
+                    None => of_user(UNFILLED_SQLITE, "CROSS JOIN orders INDEXED BY orders_live", user, limit),
                 };
-                let found = query.load(&mut **conn).await;
-                diagnosed(&mut **conn, found).await?
+                found!(&mut **conn, diesel::sqlite::Sqlite, text)
             }
         };
-        Ok(found.iter().filter_map(|id| Uuid::from_slice(id).ok()).collect())
+        Ok(found.iter().filter_map(|order| Uuid::from_slice(&order.id).ok()).collect())
     }
 
     /// Those of these orders that there are.
     pub async fn places_of(&mut self, ids: &[Uuid]) -> DbResult<Vec<OrderPlace>> {
         let ids: Vec<&[u8]> = ids.iter().map(|id| id.as_bytes().as_slice()).collect();
         let conn = self;
-        let query =
-            orders::table.select((orders::id, orders::product_id, orders::status)).filter(orders::id.eq_any(ids));
+        let query = orders::table
+            .select((orders::id, orders::product_id, orders::user_id, orders::status))
+            .filter(orders::id.eq_any(ids));
         let found: Vec<PlaceRow> = on_db!(conn, query.load(conn).await)?;
         Ok(places(found))
     }

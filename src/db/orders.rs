@@ -158,7 +158,8 @@ one_by_one!(OrderId, Order, OrderColumns);
 impl DbConn {
     /// Inserts orders, all or none.
     pub async fn insert_orders(&mut self, rows: &[NewOrder]) -> DbResult<()> {
-        self.insert_gaps(NewGap::of_written(rows.iter().map(|row| row.id))).await?;
+        let products = rows.iter().map(|row| row.product_id);
+        self.insert_gaps(NewGap::of_written(products, rows.iter().map(|row| row.id))).await?;
         match self {
             DbConn::MySql(conn) => {
                 let inserted = diesel::insert_into(orders::table).values(rows).execute(&mut **conn).await;
@@ -265,11 +266,20 @@ impl DbConn {
 
     /// Those of these orders that there are, the newest first.
     pub async fn find_orders(&mut self, ids: &[Uuid]) -> DbResult<Vec<Order>> {
-        let ids: Vec<&[u8]> = ids.iter().map(|id| id.as_bytes().as_slice()).collect();
+        Ok(self.find_rows(ids.iter().map(|id| id.as_bytes().as_slice()).collect()).await?.rows)
+    }
+
+    /// The same, with the keys of those that cannot be read.
+    pub async fn find_written(&mut self, ids: &[OrderId]) -> DbResult<Readable<Order, OrderId>> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| Uuid::from(*id)).collect();
+        self.find_rows(ids.iter().map(|id| id.as_bytes().as_slice()).collect()).await
+    }
+
+    async fn find_rows(&mut self, ids: Vec<&[u8]>) -> DbResult<Readable<Order, OrderId>> {
         let conn = self;
         let query = with_what_was_bought!(orders::table).filter(orders::id.eq_any(ids)).order(orders::id.desc());
         let found: Vec<Row<OrderId, Order>> = on_db!(conn, query.load(conn).await)?;
-        Ok(readable(ORDERS, found).rows)
+        Ok(readable(ORDERS, found))
     }
 
     /// Orders of a user with a smaller id than `before`, newest first.
@@ -279,7 +289,7 @@ impl DbConn {
         before: Option<OrderId>,
         limit: i64,
     ) -> DbResult<Readable<Order, OrderId>> {
-        // First which, by the index of buyers alone; then what they are, with their products and revisions.
+        // First which; then what they are, with their products and revisions.
         let before = before.map_or(Uuid::max(), Uuid::from);
         let ids = self.orders_of_user(user, None, before, limit).await?;
         let rows = if ids.is_empty() { Vec::new() } else { self.find_orders(&ids).await? };

@@ -8,6 +8,7 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
 use super::conn::{DbConn, on_db};
+use super::diagnosis::diagnosed;
 use super::error::DbResult;
 use super::products::PRODUCTS;
 use super::readable::{Row, one, one_by_one, readable};
@@ -46,6 +47,9 @@ pub struct RevisionTerms {
     pub payment_window: Option<PaymentWindow>,
 }
 
+/// The same, and of which product.
+type ProductTerms = (ProductId, RevisionTerms);
+
 /// How long orders of a revision may stay unpaid.
 #[derive(Debug, Clone, Copy, Queryable)]
 pub struct RevisionWindow {
@@ -58,7 +62,50 @@ pub struct RevisionWindow {
 }
 
 one_by_one!(i64, RevisionTerms, (BigInt, Text, BigInt, Nullable<Text>, Nullable<BigInt>));
+one_by_one!(i64, ProductTerms, (BigInt, (BigInt, Text, BigInt, Nullable<Text>, Nullable<BigInt>)));
 one_by_one!(i64, RevisionWindow, (BigInt, BigInt, Nullable<BigInt>));
+
+/// The rows of these revisions, and of their products as they are now.
+macro_rules! terms_of {
+    ($conn:expr, $database:ty, $bought:expr) => {{
+        let mut query = product_revisions::table
+            .select((
+                product_revisions::product_id,
+                (
+                    product_revisions::revision,
+                    product_revisions::name,
+                    product_revisions::price_cents,
+                    product_revisions::currency,
+                    product_revisions::payment_window_seconds,
+                ),
+            ))
+            .filter(diesel::dsl::sql::<diesel::sql_types::Bool>("1 = 0"))
+            .into_boxed::<$database>();
+        for (product, revision) in $bought {
+            if let Some(revision) = revision {
+                let is_it = product_revisions::product_id.eq(product);
+                query = query.or_filter(is_it.and(product_revisions::revision.eq(i64::from(*revision))));
+            }
+        }
+        let revisions = query.load($conn).await;
+        let revisions: Vec<Row<i64, ProductTerms>> = diagnosed($conn, revisions).await?;
+        let products = products::table
+            .select((
+                products::id,
+                (
+                    products::ver,
+                    products::name,
+                    products::price_cents,
+                    products::currency,
+                    products::payment_window_seconds,
+                ),
+            ))
+            .filter(products::id.eq_any($bought.iter().map(|(product, _)| *product)));
+        let products = products.load($conn).await;
+        let products: Vec<Row<i64, ProductTerms>> = diagnosed($conn, products).await?;
+        (revisions, products)
+    }};
+}
 
 impl DbConn {
     /// Keeps the state that a product has now, under its number. Does nothing if it is kept already.
@@ -164,6 +211,24 @@ impl DbConn {
             .filter(products::id.eq(id));
         let found: Option<Row<i64, RevisionTerms>> = on_db!(conn, query.get_result(conn).await.optional())?;
         one(PRODUCTS, found)
+    }
+
+    /// The same of several, in their order, in two queries however many they are. `None`: there is no such product, or its row cannot
+    /// be read.
+    pub async fn terms_of(&mut self, bought: &[(ProductId, Option<Revision>)]) -> DbResult<Vec<Option<RevisionTerms>>> {
+        let (revisions, products) = match self {
+            DbConn::MySql(conn) => terms_of!(&mut **conn, diesel::mysql::Mysql, bought),
+            DbConn::Sqlite(conn) => terms_of!(&mut **conn, diesel::sqlite::Sqlite, bought),
+        };
+        let (revisions, products) = (readable(PRODUCT_REVISIONS, revisions), readable(PRODUCTS, products));
+        let of = |product: ProductId| {
+            let is_its = |(of, _): &&ProductTerms| *of == product;
+            if revisions.keys.contains(&product.get()) {
+                return revisions.rows.iter().find(is_its);
+            }
+            products.rows.iter().find(is_its)
+        };
+        Ok(bought.iter().map(|(product, _)| of(*product).map(|(_, terms)| terms.clone())).collect())
     }
 
     /// How long orders of these products may stay unpaid, in those of their revisions that have one of these numbers. What

@@ -89,7 +89,8 @@ impl Db {
 
 /// Nearly always one, whatever the number of orders.
 fn gaps_of(groups: &[PurchaseGroup]) -> Vec<NewGap> {
-    NewGap::of_written(groups.iter().flat_map(|group| &group.items).map(|item| item.order_id))
+    let ids = groups.iter().flat_map(|group| &group.items).map(|item| item.order_id);
+    NewGap::of_written(groups.iter().map(|group| group.product_id), ids)
 }
 
 /// One row for all of these orders, since they become what they are together.

@@ -142,6 +142,7 @@ diesel::table! {
         last_order -> Binary,
         orders -> BigInt,
         changed -> Bool,
+        product_ids -> Nullable<Text>,
     }
 }
 

@@ -39,6 +39,7 @@ mod order_changes;
 mod order_lists;
 mod order_lookup;
 mod orders;
+mod own_orders;
 mod pages;
 mod payments;
 mod protocol;

@@ -119,7 +119,7 @@ async fn merchants_see_old_orders(client: &Client, stores: &Stores, count: i64) 
             stores.number("SELECT COUNT(*) AS n FROM order_lookup_gaps").await == 0
         })
         .await;
-        assert_eq!(stores.number("SELECT COUNT(*) AS n FROM order_lookup").await, 2 * count);
+        assert_eq!(stores.number("SELECT COUNT(*) AS n FROM order_lookup").await, 3 * count);
     }
 }
 

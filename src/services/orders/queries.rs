@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::holdings::Holdings;
 use super::read_limit::ReadLimit;
 use super::unfinished_sales::{InFlight, UnfinishedSales};
 use super::view::OrderView;
-use crate::db::{self, Db};
+use crate::db::{self, Db, RevisionTerms};
 use crate::error::{Error, Result};
 use crate::model::{Currency, Order, OrderId, OrderStatus, ProductId, Purchase, Revision, Role};
 use crate::queue::OrderQueue;
@@ -104,7 +105,7 @@ impl Orders {
             return visible(order, reader);
         }
         match queued {
-            Queued::At(product, purchase) => self.queued_order(product, purchase, revision?).await,
+            Queued::At(product, purchase) => self.find_queued_order(product, purchase, revision?).await,
             Queued::Nowhere => Err(Error::OrderNotFound),
             Queued::Unknown => Err(Error::Unavailable("a gate is lost or closed".to_owned())),
         }
@@ -126,24 +127,17 @@ impl Orders {
         // An order older than the whole page is on a later one, or written long ago.
         let oldest = if listed.count as i64 == wanted { listed.keys.last().copied() } else { None };
         let mut orders = listed.rows;
-        for (product, id, quantity) in held {
-            let on_page = oldest.is_none_or(|oldest| id > oldest) && cursor.is_none_or(|cursor| id < cursor);
+        let mut held: Vec<(ProductId, Purchase)> = held
+            .into_iter()
+            .filter(|(_, id, _)| oldest.is_none_or(|oldest| *id > oldest) && cursor.is_none_or(|cursor| *id < cursor))
             // One whose row cannot be read is left out here, too.
-            if on_page && !listed.keys.contains(&id) {
-                let purchase = Purchase { order_id: id, user_id: user, quantity };
-                let revision = self.gate.revision_in_flight(product, purchase).await;
-                let order = match self.find_written(id).await {
-                    Ok(None) => self.queued_order(product, purchase, revision?).await,
-                    Ok(Some(order)) => Ok(order),
-                    Err(error) => Err(error),
-                };
-                match order {
-                    Ok(order) => orders.push(order),
-                    // A row that cannot be read, or a product that somebody has deleted, costs its own orders alone.
-                    Err(Error::Unreadable(_) | Error::OrderNotFound) => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            .filter(|(_, id, _)| !listed.keys.contains(id))
+            .map(|(product, order_id, quantity)| (product, Purchase { order_id, user_id: user, quantity }))
+            .collect();
+        held.sort_by_key(|(_, purchase)| std::cmp::Reverse(purchase.order_id));
+        held.truncate(limit + 1);
+        if !held.is_empty() {
+            orders.extend(self.held_orders(held).await?);
         }
         orders.sort_by_key(|order| std::cmp::Reverse(order.id));
         let orders = orders.into_iter().map(|order| self.view(order)).collect();
@@ -240,33 +234,71 @@ impl Orders {
         Ok(in_flight)
     }
 
+    /// What these purchases have become, or are as long as they are queued: in as many queries however many they are. A row that
+    /// cannot be read, or a product that somebody has deleted, costs its own orders alone.
+    async fn held_orders(&self, held: Vec<(ProductId, Purchase)>) -> Result<Vec<Order>> {
+        let revisions = held.iter().map(|(product, purchase)| self.gate.revision_in_flight(*product, *purchase));
+        let revisions = join_all(revisions).await;
+        let ids: Vec<OrderId> = held.iter().map(|(_, purchase)| purchase.order_id).collect();
+        let written = self.db.read_page(db::PageOf::Orders, move |conn| {
+            Box::pin(async move { Ok::<_, Error>(conn.find_written(&ids).await?) })
+        });
+        let written = written.await?;
+        let mut queued = Vec::new();
+        for ((product, purchase), revision) in held.into_iter().zip(revisions) {
+            if !written.keys.contains(&purchase.order_id) {
+                queued.push((product, purchase, revision?));
+            }
+        }
+        let mut orders = written.rows;
+        if queued.is_empty() {
+            return Ok(orders);
+        }
+        let bought: Vec<_> = queued.iter().map(|(product, _, revision)| (*product, *revision)).collect();
+        let terms = self.db.read_page(db::PageOf::Orders, move |conn| {
+            Box::pin(async move { Ok::<_, Error>(conn.terms_of(&bought).await?) })
+        });
+        let terms = terms.await?;
+        let known = queued
+            .into_iter()
+            .zip(terms)
+            .filter_map(|((product, purchase, _), terms)| Some(queued_order(product, purchase, terms?)));
+        orders.extend(known);
+        Ok(orders)
+    }
+
     /// `revision`: of the click, as the gate said before the database was found not to have the order.
-    async fn queued_order(
+    async fn find_queued_order(
         &self,
-        product_id: ProductId,
-        Purchase { order_id: id, user_id, quantity }: Purchase,
+        product: ProductId,
+        purchase: Purchase,
         revision: Option<Revision>,
     ) -> Result<Order> {
         let find = self
             .db
-            .read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.find_terms(product_id, revision).await?) }));
-        let bought = find.await?.ok_or(Error::OrderNotFound)?;
-        Ok(Order {
-            id,
-            user_id,
-            product_id,
-            product_name: bought.name,
-            price_cents: bought.price_cents,
-            revision: bought.revision,
-            status: OrderStatus::Queued,
-            reason: None,
-            created_at: id.drawn_at(),
-            updated_at: id.drawn_at(),
-            quantity,
-            paid_at: None,
-            currency: bought.currency,
-            payment_window: bought.payment_window,
-        })
+            .read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.find_terms(product, revision).await?) }));
+        let terms = find.await?.ok_or(Error::OrderNotFound)?;
+        Ok(queued_order(product, purchase, terms))
+    }
+}
+
+fn queued_order(product_id: ProductId, purchase: Purchase, terms: RevisionTerms) -> Order {
+    let Purchase { order_id: id, user_id, quantity } = purchase;
+    Order {
+        id,
+        user_id,
+        product_id,
+        product_name: terms.name,
+        price_cents: terms.price_cents,
+        revision: terms.revision,
+        status: OrderStatus::Queued,
+        reason: None,
+        created_at: id.drawn_at(),
+        updated_at: id.drawn_at(),
+        quantity,
+        paid_at: None,
+        currency: terms.currency,
+        payment_window: terms.payment_window,
     }
 }
 
