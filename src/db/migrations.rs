@@ -41,6 +41,17 @@ struct Applied {
     version: String,
 }
 
+/// Hands every table that both databases have, and those that are named beside them, to another macro.
+macro_rules! with_every_table {
+    ($then:ident!($($first:expr)?; $($more:ident)*)) => {
+        $then!(
+            $($first)?; $($more)* users external_users token_withdrawals products product_revisions orders order_changes admin_log
+            payment_deadlines order_lookup order_lookup_gaps payments payment_events idempotency_keys webhook_endpoints outbox
+            webhook_deliveries
+        )
+    };
+}
+
 /// Reads of each table all columns that this program uses, and no row.
 macro_rules! check_tables {
     ($conn:expr; $($table:ident)+) => {
@@ -64,7 +75,7 @@ pub(super) async fn run_mysql(settings: &config::MySql) -> DbResult<()> {
         lock(&mut conn).await?;
         conn = apply(AsyncMigrationHarness::new(conn), MYSQL, &missing)?.into_inner();
     }
-    check_tables!(&mut conn; users products product_revisions orders order_lookup order_lookup_gaps idempotency_keys deployment).await
+    with_every_table!(check_tables!(&mut conn; deployment)).await
 }
 
 /// Applies what is missing to a file, which is made if there is none.
@@ -81,9 +92,7 @@ pub(super) async fn run_sqlite(file: &Path) -> DbResult<()> {
     if !missing.is_empty() {
         conn = apply(AsyncMigrationHarness::new(conn), SQLITE, &missing).map_err(in_file)?.into_inner();
     }
-    check_tables!(&mut conn; users products product_revisions orders order_lookup order_lookup_gaps idempotency_keys)
-        .await
-        .map_err(in_file)
+    with_every_table!(check_tables!(&mut conn;)).await.map_err(in_file)
 }
 
 async fn lock(conn: &mut AsyncMysqlConnection) -> DbResult<()> {
@@ -143,5 +152,26 @@ fn unlike(table: &str, error: DbError) -> DbError {
             "the table {table} is not as its migrations left it ({error}); restore a backup, or use an empty database"
         )),
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    macro_rules! names {
+        (; $($table:ident)+) => { [$(stringify!($table)),+] };
+    }
+
+    /// Guards against: a table that a migration adds and no start looks at.
+    #[test]
+    fn every_table_that_the_program_knows_is_checked() {
+        let schema = include_str!("schema.rs");
+        let of_line = |line: &'static str| line.split_once(" (").map(|(name, _)| name.trim());
+        let known = schema.split("diesel::table! {\n").skip(1).filter_map(|table| of_line(table.lines().next()?));
+        let known: BTreeSet<&str> = known.collect();
+        let checked = with_every_table!(names!(; deployment));
+        assert_eq!(known, BTreeSet::from(checked));
+        assert_eq!(checked.len(), known.len(), "each once");
     }
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::extract::body::UnreadBody;
 use super::extract::{Admin, ClientAddress, Params, PathId};
-use super::products::{page_cursor, page_limit};
+use super::lists::{page_cursor, page_limit};
 use super::state::AppState;
 use crate::error::{Error, Result};
 use crate::model::{ProductId, Timestamp, UserId};

@@ -6,7 +6,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::body::{Body, OptionalBody};
 use super::extract::{Admin, AuthenticatedUser, Params, PathId};
-use super::products::{page_cursor, page_limit};
+use super::lists::{page_cursor, page_limit};
 use super::state::AppState;
 use crate::error::Result;
 use crate::model::{OrderChange, OrderId};

@@ -1,21 +1,21 @@
 //! `/products`.
 
-use actix_web::http::header::{self, ContentType, ETag, EntityTag};
+use actix_web::http::header::{self, ContentType};
 use actix_web::{HttpRequest, HttpResponse, web};
-use flate2::Compression;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::extract::body::{Body, OptionalBody};
-use super::extract::body::{accepts_gzip, gzip};
-use super::extract::{Admin, Params, PathId, has_already};
+use super::extract::{Admin, Params, PathId};
+use super::lists::{page_cursor, page_limit};
 use super::openapi::{Conditional, Idempotent};
+use super::rendered::rendered;
 use super::state::AppState;
 use crate::error::{Error, Result};
 use crate::model::ProductId;
 use crate::services::{
-    AdminAction, Answered, Archive, Audit, CreateProduct, IdempotencyKey, Page, PatchProduct, ProductView,
-    RenderedPage, Restock, SaleFilter,
+    AdminAction, Answered, Archive, Audit, CreateProduct, IdempotencyKey, Page, PatchProduct, ProductView, Restock,
+    SaleFilter,
 };
 
 #[derive(Deserialize, IntoParams)]
@@ -31,18 +31,6 @@ pub(super) struct ListParams {
     cursor: Option<String>,
 }
 
-/// Of lists without a filter.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct PageParams {
-    /// Entries of a page: 1 to 100, 20 unless asked otherwise.
-    #[param(minimum = 1, maximum = 100)]
-    pub(super) limit: Option<usize>,
-    /// The `next_cursor` of a page before.
-    #[param(pattern = "^[1-9][0-9]{0,14}$")]
-    pub(super) cursor: Option<String>,
-}
-
 /// Of the log of changes.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -55,43 +43,6 @@ pub(super) struct LogParams {
     /// The `next_cursor` of a page before.
     #[param(pattern = "^[1-9][0-9]{0,14}$")]
     cursor: Option<String>,
-}
-
-/// Entries of a page: 1 to 100, 20 unless asked otherwise.
-pub(super) fn page_limit(limit: Option<usize>) -> Result<usize> {
-    match limit.unwrap_or(20) {
-        limit @ 1..=100 => Ok(limit),
-        _ => Err(Error::Invalid("limit: must be 1 to 100".to_owned())),
-    }
-}
-
-/// A cursor is the `next_cursor` of a page before.
-pub(super) fn page_cursor<T: std::str::FromStr>(cursor: Option<String>) -> Result<Option<T>> {
-    let invalid = |_| Error::Invalid("cursor: must be the next_cursor of an earlier page".to_owned());
-    cursor.map(|cursor| cursor.parse().map_err(invalid)).transpose()
-}
-
-/// Pages from this size on are compressed for those who take it.
-const COMPRESSED_FROM_BYTES: usize = 1024;
-
-/// A page, or 304 to a client that has it already.
-pub(super) fn page(request: &HttpRequest, page: RenderedPage) -> HttpResponse {
-    let is_gzip = page.json.len() >= COMPRESSED_FROM_BYTES && accepts_gzip(request);
-    // Other bytes, so another tag.
-    let tag = EntityTag::new_weak(if is_gzip { format!("{}-gzip", page.tag) } else { page.tag });
-    let known = has_already(request, &tag);
-    let mut reply = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    reply.insert_header(ETag(tag)).insert_header((header::CACHE_CONTROL, "no-cache"));
-    reply.append_header((header::VARY, "Accept-Encoding"));
-    if known {
-        return reply.finish();
-    }
-    reply.content_type(ContentType::json());
-    if is_gzip {
-        let compressed = page.gzip.get_or_init(|| gzip(&page.json, Compression::fast())).clone();
-        return reply.insert_header((header::CONTENT_ENCODING, "gzip")).body(compressed);
-    }
-    reply.body(page.json)
 }
 
 /// A condition that would not be looked at must not seem to hold.
@@ -149,7 +100,7 @@ pub(super) async fn get(
     request: HttpRequest,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
-    Ok(page(&request, state.products.get(id).await?))
+    Ok(rendered(&request, state.products.get(id).await?))
 }
 
 /// Makes a product, and with it its sale.

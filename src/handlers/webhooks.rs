@@ -7,7 +7,7 @@ use utoipa::IntoParams;
 
 use super::extract::body::{Body, UnreadBody};
 use super::extract::{Admin, Params, PathId};
-use super::products::{PageParams, page_cursor, page_limit};
+use super::lists::{PageParams, page_cursor, page_limit};
 use super::state::AppState;
 use crate::error::{Error, Result};
 use crate::model::{DeliveryId, DeliveryStatus, EndpointId};

@@ -9,6 +9,7 @@ mod catalog;
 mod checkout;
 mod deployment;
 mod events;
+mod fields;
 mod health;
 mod http_client;
 mod known_products;

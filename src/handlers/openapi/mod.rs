@@ -15,7 +15,7 @@ use utoipa::OpenApi;
 pub(super) use self::pages::{front_page, page_file};
 pub(super) use self::schemas::{Callback, CallbackHeaders, Conditional, Idempotent};
 use super::problem::Problem;
-use super::products::page;
+use super::rendered::rendered;
 use super::{accounts, events, health, merchant, orders, payments, products, purchases, shop, webhooks};
 use crate::services::RenderedPage;
 
@@ -123,7 +123,7 @@ pub fn render() -> String {
     ),
 )]
 pub(super) async fn document(request: HttpRequest) -> HttpResponse {
-    page(&request, DOCUMENT.clone())
+    rendered(&request, DOCUMENT.clone())
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! What merchants and buyers ask of the catalogue, and what makes it invalid.
 
 use garde::Validate;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Object;
 
 use crate::error::{Error, Result};
 use crate::model::{Currency, PaymentWindow, Quantity, Timestamp, is_plain, is_visible, plain_text_schema};
 use crate::services::admin_log::{MAX_REASON_CHARS, is_reason};
+use crate::services::fields::present;
 
 /// Units a sale can have in all.
 pub(in crate::services) const MAX_STOCK: i64 = 10_000_000;
@@ -112,11 +113,6 @@ pub struct PatchProduct {
     #[garde(inner(custom(is_reason)))]
     #[schema(schema_with = reason_schema)]
     pub(in crate::services) reason: Option<String>,
-}
-
-/// A field that is there; `null` is a value like any other, and mostly a wrong one.
-fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(field: D) -> std::result::Result<Option<T>, D::Error> {
-    T::deserialize(field).map(Some)
 }
 
 /// Body of `POST /products/{id}/restock`.

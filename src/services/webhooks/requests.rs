@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, Type};
 
 use crate::model::{EventType, EventTypes, is_plain, plain_text_schema};
+use crate::services::fields::present;
 
 /// As many as the table holds.
 const MAX_DESCRIPTION_CHARS: usize = 255;
@@ -51,11 +52,6 @@ pub struct PatchEndpoint {
     #[garde(skip)]
     #[schema(value_type = bool)]
     pub(super) active: Option<bool>,
-}
-
-/// A field that is there; `null` is a value like any other, and a wrong one.
-fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(field: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(field).map(Some)
 }
 
 /// Nobody registers for tests: they come anyway.
