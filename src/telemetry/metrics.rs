@@ -142,9 +142,7 @@ impl Metrics {
         let registry = Registry::new();
         let counter = |name, help| registered(&registry, IntCounter::new(name, help));
         let labelled = |name: &str, help: &str, label: &str, values: &[&str]| {
-            let counters = registered(&registry, IntCounterVec::new(Opts::new(name, help), &[label]));
-            values.iter().for_each(|value| drop(counters.with_label_values(&[value])));
-            counters
+            register_labelled(&registry, Opts::new(name, help), label, values)
         };
         let histogram = |name, help| registered(&registry, Histogram::with_opts(seconds(name, help)));
         let gauge = |name, help| registered(&registry, IntGauge::new(name, help));
@@ -280,6 +278,13 @@ impl Metrics {
 
 fn seconds(name: &str, help: &str) -> HistogramOpts {
     HistogramOpts::new(name, help).buckets(SECONDS.to_vec())
+}
+
+/// A counter for each value of the label, of those that are known from the start.
+fn register_labelled(registry: &Registry, name: Opts, label: &str, values: &[&str]) -> IntCounterVec {
+    let counters = registered(registry, IntCounterVec::new(name, &[label]));
+    values.iter().for_each(|value| drop(counters.with_label_values(&[value])));
+    counters
 }
 
 fn register_requests(registry: &Registry) -> HistogramVec {

@@ -36,9 +36,10 @@ pub(in crate::services::payments) enum Problem {
     /// Stripe failed, and will answer the same under this key.
     #[error("{0}")]
     Spent(String),
-    /// Too many at once, or one of the same key: to be repeated later.
+    /// Too many at once, or one of the same key: to be repeated later. How much later Stripe leaves to who asks, and what asks
+    /// again by itself waits for five seconds at least.
     #[error("busy: {0}")]
-    Busy(String, Option<Duration>),
+    Busy(String),
     /// A mistake of ours or of the configuration, by Stripe's code.
     #[error("{code}: {message}")]
     Refused {
@@ -105,7 +106,7 @@ impl Api {
         path: String,
         post: Option<(String, Vec<(&'static str, String)>)>,
     ) -> Result<T, Problem> {
-        let busy = || Problem::Busy("too many requests of ours wait".to_owned(), None);
+        let busy = || Problem::Busy("too many requests of ours wait".to_owned());
         let turn = tokio::time::timeout(TURN_PATIENCE, self.turns.clone().acquire_owned()).await;
         let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
         let (http, url, authorization) =
@@ -156,9 +157,8 @@ fn judge(status: u16, headers: &ureq::http::HeaderMap, body: &str) -> Result<(),
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let answer = format!("answered {status} {code}");
     Err(match status {
-        429 => Problem::Busy(answer, header("retry-after").and_then(|wait| wait.parse().ok()).map(Duration::from_secs)),
-        // Another request under the same key is under way.
-        409 => Problem::Busy(answer, None),
+        // 409: another request under the same key is under way.
+        409 | 429 => Problem::Busy(answer),
         // Somebody on the way answers so, who keeps nothing.
         408 | 502..=504 => Problem::NoAnswer(answer),
         500.. if header("stripe-should-retry") == Some("true") => Problem::NoAnswer(answer),
@@ -189,9 +189,8 @@ mod tests {
         assert!(matches!(judge(500, &none, ""), Err(Problem::Spent(_))));
         assert!(matches!(judge(500, &with("stripe-should-retry", "true"), ""), Err(Problem::NoAnswer(_))));
         assert!(matches!(judge(400, &none, &body("idempotency_error", "")), Err(Problem::Spent(_))));
-        assert!(matches!(judge(409, &none, &body("x", "idempotency_key_in_use")), Err(Problem::Busy(_, None))));
-        let busy = judge(429, &with("retry-after", "7"), "");
-        assert!(matches!(busy, Err(Problem::Busy(_, Some(wait))) if wait == Duration::from_secs(7)), "{busy:?}");
+        assert!(matches!(judge(409, &none, &body("x", "idempotency_key_in_use")), Err(Problem::Busy(_))));
+        assert!(matches!(judge(429, &none, ""), Err(Problem::Busy(_))));
         for (status, body, expected) in [
             (400, body("invalid_request_error", "amount_too_small"), "amount_too_small"),
             (401, body("invalid_request_error", ""), "invalid_request_error"),
