@@ -21,7 +21,7 @@ const MAX_PRODUCTS: usize = 20;
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventParams {
-    /// Ids, separated by commas, 20 at most. Of these there must be one.
+    /// Ids, separated by commas, 20 at most. Those that no product has are left out; there must be one that is a product.
     #[param(pattern = "^[1-9][0-9]{0,14}(,[1-9][0-9]{0,14}){0,19}$", example = "1,2")]
     products: String,
 }
@@ -36,7 +36,7 @@ pub(super) struct EventParams {
     responses(
         (status = 200, description = "A stream without an end.", body = TimedProductEvent<'static>, content_type = "text/event-stream"),
     ),
-    extensions(("x-event" = json!("product"))),
+    extensions(("x-codes" = json!(["product_not_found"])), ("x-event" = json!("product"))),
 )]
 pub(super) async fn of_products(
     Params(params): Params<EventParams>,

@@ -97,7 +97,7 @@ impl ProductEvents {
             }
         }
         if feeds.is_empty() {
-            return Err(Error::Invalid("products: there is none of these".to_owned()));
+            return Err(Error::ProductNotFound);
         }
         let now = self.products.now();
         for feed in feeds {
