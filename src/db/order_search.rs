@@ -1,7 +1,7 @@
 //! What finds orders of a buyer, what finds them for the merchant beside the lookup, and what is shown with them: whose they are, how
 //! they were paid. Each is one query, however many orders a page has.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -16,7 +16,7 @@ use super::order_lookup::{OrderPlace, PlaceRow, list_of_buyer, places};
 use super::payments::{PAYMENTS, payment_columns};
 use super::readable::{Row, one_by_one, readable};
 use super::schema::{external_users, orders, payments, users};
-use crate::model::{OrderId, Payment, PaymentId, ProductId, UserId};
+use crate::model::{OrderId, Payment, PaymentId, PaymentStatus, ProductId, UserId};
 
 /// Payments that are read for one page.
 const MAX_PAYMENTS: i64 = 10_000;
@@ -134,6 +134,31 @@ impl DbConn {
             .limit(limit);
         let found: Vec<Vec<u8>> = on_db!(conn, query.load(conn).await)?;
         Ok(found.iter().filter_map(|id| Uuid::from_slice(id).ok()).collect())
+    }
+
+    /// Orders before `before` of which a payment is due back, the newest first, each once.
+    pub async fn orders_with_refund_due(&mut self, before: Uuid, limit: i64) -> DbResult<Vec<Uuid>> {
+        let conn = self;
+        let query = payments::table
+            .select(payments::order_id)
+            .filter(payments::status.eq(PaymentStatus::RefundDue))
+            .filter(payments::order_id.lt(before.as_bytes().to_vec()))
+            .order(payments::order_id.desc())
+            .distinct()
+            .limit(limit);
+        let found: Vec<Vec<u8>> = on_db!(conn, query.load(conn).await)?;
+        Ok(found.iter().filter_map(|id| Uuid::from_slice(id).ok()).collect())
+    }
+
+    /// Those of these orders of which a payment is due back.
+    pub async fn with_refund_due(&mut self, ids: &[OrderId]) -> DbResult<HashSet<OrderId>> {
+        let conn = self;
+        let query = payments::table
+            .select(payments::order_id)
+            .filter(payments::order_id.eq_any(ids))
+            .filter(payments::status.eq(PaymentStatus::RefundDue));
+        let found: Vec<Vec<u8>> = on_db!(conn, query.load(conn).await)?;
+        Ok(found.iter().filter_map(|id| OrderId::from_stored(id).ok()).collect())
     }
 
     /// Payments of these orders, the newest first.

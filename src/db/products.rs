@@ -152,6 +152,25 @@ impl DbConn {
         Ok(readable(PRODUCTS, found))
     }
 
+    /// The same of all products, whatever their sale; `archived`: only those that are, or are not.
+    pub async fn list_all_products(
+        &mut self,
+        archived: Option<bool>,
+        before: Option<i64>,
+        limit: i64,
+    ) -> DbResult<Readable<Product, i64>> {
+        let conn = self;
+        let before = before.unwrap_or(ProductId::GREATEST + 1);
+        let query = products::table.select(product_columns()).filter(products::id.lt(before));
+        let query = query.order(products::id.desc()).limit(limit);
+        let found: Vec<Row<i64, Product>> = match archived {
+            None => on_db!(conn, query.load(conn).await)?,
+            Some(true) => on_db!(conn, query.filter(products::archived_at.is_not_null()).load(conn).await)?,
+            Some(false) => on_db!(conn, query.filter(products::archived_at.is_null()).load(conn).await)?,
+        };
+        Ok(readable(PRODUCTS, found))
+    }
+
     /// One product without its texts.
     pub async fn find_sale(&mut self, id: ProductId) -> DbResult<Option<Sale>> {
         let conn = self;

@@ -76,7 +76,42 @@ pub(super) async fn list(
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
     let limit = page_limit(params.limit)?;
-    Ok(page(&request, state.products.list(params.state, page_cursor(params.cursor)?, limit).await?))
+    Ok(rendered(&request, state.products.list(params.state, page_cursor(params.cursor)?, limit).await?))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AllParams {
+    /// Only products that are archived, or that are not.
+    archived: Option<bool>,
+    /// Entries of a page: 1 to 100, 20 unless asked otherwise.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+    /// The `next_cursor` of a page before.
+    #[param(pattern = "^[1-9][0-9]{0,14}$")]
+    cursor: Option<String>,
+}
+
+/// Lists all products, archived ones too, the newest first.
+#[utoipa::path(
+    get,
+    path = "/admin/products",
+    operation_id = "list_all_products",
+    tag = "Merchant",
+    params(AllParams),
+    responses(
+        (status = 200, description = "A page of products.", body = Page<ProductView>),
+    ),
+    security(("bearer" = [])),
+)]
+pub(super) async fn list_all(
+    _: Admin,
+    Params(params): Params<AllParams>,
+    state: web::Data<AppState>,
+) -> Result<HttpResponse> {
+    let limit = page_limit(params.limit)?;
+    let page = state.products.list_all(params.archived, page_cursor(params.cursor)?, limit).await?;
+    Ok(HttpResponse::Ok().json(page))
 }
 
 /// A product. `remaining` is at most 200 ms old.

@@ -35,6 +35,37 @@ on_both_backends! {
         app.balanced(id).await;
     }
 
+    async fn administrators_list_archived_products_too(app) {
+        let mut ids = Vec::new();
+        for _ in 0..5 {
+            ids.insert(0, app.client.new_product(5).await);
+        }
+        let admin = app.client.admin();
+        for id in [ids[1], ids[3]] {
+            app.client.patch(&format!("/products/{id}"), Some(&admin), json!({"paused": true})).await.is(200);
+            app.client.call(Method::POST, &format!("/admin/products/{id}/archive"), Some(&admin), None).await.is(200);
+        }
+        let listed = async |query: &str| {
+            let (mut found, mut cursor) = (Vec::new(), String::new());
+            loop {
+                let path = format!("/admin/products?limit=2{query}{cursor}");
+                let page = app.client.get(&path, Some(&admin)).await.is(200);
+                let items = page["items"].as_array().unwrap();
+                assert!(items.iter().all(|item| item["server_time"].is_string()), "{page}");
+                found.extend(items.iter().map(|item| item["id"].as_i64().unwrap()));
+                let Some(next) = page["next_cursor"].as_str() else { return found };
+                cursor = format!("&cursor={next}");
+            }
+        };
+        assert_eq!(listed("").await, ids);
+        assert_eq!(listed("&archived=true").await, [ids[1], ids[3]]);
+        assert_eq!(listed("&archived=false").await, [ids[0], ids[2], ids[4]]);
+        app.client.get("/admin/products", None).await.is_problem(401, "unauthorized");
+        app.client.get("/admin/products", Some(&app.client.buyer(7))).await.is_problem(403, "forbidden");
+        app.client.get("/admin/products?archived=1", Some(&admin)).await.is_invalid("archived");
+        app.client.get("/admin/products?cursor=x", Some(&admin)).await.is_invalid("cursor");
+    }
+
     async fn what_administrators_changed_is_listed_newest_first(app) {
         let id = app.client.new_product(5).await;
         let admin = app.client.log_in_as_admin().await;

@@ -241,6 +241,52 @@ on_both_backends! {
         app.orders_written(id, 3).await;
     }
 
+    async fn orders_whose_money_is_due_back_are_found_with_every_other_filter(app) {
+        let (id, other) = (app.client.new_product(100).await, app.client.new_product(100).await);
+        // Of seven buyers at each sale the first four have paid, and two of these orders are cancelled.
+        let mut due = Vec::new();
+        for product in [id, other] {
+            for user in 10..17 {
+                let order = app.client.buy(user, product).await.is(202)["order_id"].as_str().unwrap().to_owned();
+                app.orders_written(product, user - 9).await;
+                if user < 14 {
+                    act(app, &order, "mark-paid", json!({"reference": format!("bill {user}")})).await;
+                }
+                if user < 12 {
+                    act(app, &order, "cancel", json!({})).await;
+                    due.insert(0, order);
+                }
+            }
+        }
+        let all = list(&app.client, "limit=100").await;
+        let found = async |query: &str| ids(&list(&app.client, query).await);
+        assert_eq!(found("refund_due=true").await, due);
+        for (query, is_meant) in [
+            (String::new(), (|_: &Value, _: i64| true) as fn(&Value, i64) -> bool),
+            (format!("product_id={id}&"), |order, id| order["product_id"] == id),
+            ("status=cancelled&".to_owned(), |order, _| order["status"] == "cancelled"),
+            ("status=paid&".to_owned(), |order, _| order["status"] == "paid"),
+            ("user_id=10&".to_owned(), |order, _| order["user_id"] == 10),
+            ("user_id=12&".to_owned(), |order, _| order["user_id"] == 12),
+            ("q=bill%2011&".to_owned(), |order, _| order["user_id"] == 11),
+        ] {
+            for is_due in [true, false] {
+                let is_found = |order: &&Value| {
+                    is_meant(order, id) && due.contains(&order["id"].as_str().unwrap().to_owned()) == is_due
+                };
+                let expected: Vec<Value> = all.iter().filter(is_found).cloned().collect();
+                for limit in ["", "&limit=1", "&limit=100"] {
+                    let query = format!("{query}refund_due={is_due}{limit}");
+                    assert_eq!(found(&query).await, ids(&expected), "{query}");
+                }
+            }
+        }
+        let file = app.client.request(Method::GET, "/admin/orders.csv?refund_due=true").bearer_auth(app.client.admin());
+        let file = file.send().await.unwrap().text().await.unwrap();
+        assert!(due.iter().all(|order| file.contains(order)) && file.lines().count() == 1 + due.len(), "{file}");
+        app.client.get("/admin/orders?refund_due=yes", Some(&app.client.admin())).await.is_invalid("refund_due");
+    }
+
     async fn what_is_asked_wrongly_or_by_others_is_refused(app) {
         let admin = app.client.admin();
         for path in ["/admin/orders", "/admin/orders.csv"] {

@@ -127,6 +127,16 @@ test('pause, resume, restock, lower, extend, end and archive do what they say', 
   assert.equal(await page.locator('.actions').isVisible(), false);
   for (const said of ['Made the sale', 'Paused the sale', 'Resumed the sale', 'Added units', 'Archived the sale']) await page.getByRole('cell', { name: said, exact: true }).first().waitFor();
   for (const reason of ['Wrong picture', 'Found a box', 'All gone']) await page.locator('td q', { hasText: reason }).waitFor();
+
+  // Gone from the list, and to be found in that of the archived ones.
+  await page.goto(`${server.url}/console`);
+  await page.getByRole('link', { name: 'Archived sales' }).click();
+  await page.getByRole('heading', { name: 'Archived sales' }).waitFor();
+  await page.locator('.sale-card', { hasText: 'Poster' }).locator('.badge', { hasText: 'Archived' }).waitFor();
+  await page.getByRole('link', { name: 'All sales' }).click();
+  await page.getByRole('heading', { name: 'Sales', exact: true }).waitFor();
+  await page.locator('.sale-list, .empty').first().waitFor();
+  assert.equal(await page.locator('.sale-card', { hasText: 'Poster' }).count(), 0);
 });
 
 test('a question that fails stays open and says why', async (context) => {
@@ -226,6 +236,11 @@ test('orders are found, paid by hand, cancelled with a reason, and come as a fil
   assert.equal(lines.length, 3);
   assert.match(file.suggestedFilename(), /\.csv$/);
   assert.ok(lines.some((line) => line.includes('ann-of-orders') && line.includes('99.00')));
+
+  await page.getByLabel('Refund').selectOption('Due');
+  await page.getByRole('button', { name: 'Search' }).click();
+  await page.getByText('1 order', { exact: true }).waitFor();
+  assert.match(page.url(), /refund_due=true/);
 
   await page.goto(`${server.url}/console/orders?status=rejected`);
   await page.getByRole('heading', { name: 'No order is like that' }).waitFor();

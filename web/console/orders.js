@@ -15,7 +15,7 @@ import { settings } from './settings.js';
 /** @import { MerchantOrder, Page, Product } from './types.js' */
 
 const STATUSES = ['unpaid', 'paid', 'cancelled', 'expired', 'rejected'];
-const FILTERS = ['q', 'product_id', 'status', 'user_id'];
+const FILTERS = ['q', 'product_id', 'status', 'user_id', 'refund_due'];
 /** A page may be empty though there is more: so many are asked for before somebody has to say that they want more. */
 const MOST_EMPTY_PAGES = 20;
 
@@ -43,18 +43,20 @@ export function ordersPage(root) {
   const status = field({ label: t('orders.status'), input: h('select', { name: 'status' }, h('option', { value: '' }, t('orders.any')), ...STATUSES.map((value) => h('option', { value }, t(`order.${value}`)))) });
   status.input.value = filters.get('status') ?? '';
   const user = field({ label: t('orders.user'), input: h('input', { type: 'text', name: 'user_id', inputmode: 'numeric', value: filters.get('user_id') ?? '', autocomplete: 'off' }) });
+  const due = field({ label: t('orders.refund'), input: h('select', { name: 'refund_due' }, h('option', { value: '' }, t('orders.any')), h('option', { value: 'true' }, t('orders.refund.due')), h('option', { value: 'false' }, t('orders.refund.none'))) });
+  due.input.value = filters.get('refund_due') ?? '';
   const nameProduct = (/** @type {string} */ value, /** @type {string} */ name) => product.input.append(h('option', { value }, name));
   const wanted = filters.get('product_id');
   const named = async () => {
     /** @type {Product[]} */
     let items = [];
     try {
-      items = (await api.get('/products?limit=100', { signal })).body.items;
+      items = (await api.get('/admin/products?limit=100', { signal })).body.items;
     } catch {
       // Numbers will do.
     }
     for (const { id, name } of items) nameProduct(String(id), `${name} (${id})`);
-    // An archived one is in no list.
+    // One that is older than these.
     if (wanted && !items.some(({ id }) => String(id) === wanted)) nameProduct(wanted, t('orders.product.number', { id: wanted }));
     product.input.value = wanted ?? '';
   };
@@ -63,7 +65,7 @@ export function ordersPage(root) {
   const apply = (/** @type {Event} */ event) => {
     event.preventDefault();
     const typed = new URLSearchParams();
-    for (const { input } of [search, product, status, user]) typed.set(input.name, input.value);
+    for (const { input } of [search, product, status, user, due]) typed.set(input.name, input.value);
     const query = filtersOf(typed.toString()).toString();
     router.go(`/console/orders${query ? `?${query}` : ''}`);
   };
@@ -78,6 +80,7 @@ export function ordersPage(root) {
       product.node,
       status.node,
       user.node,
+      due.node,
       h('div', { class: 'form-actions' }, h('button', { type: 'submit', class: 'button primary' }, t('orders.search')), filters.size > 0 ? h('a', { href: '/console/orders', class: 'button' }, t('orders.clear')) : null),
     ),
     list,

@@ -1,4 +1,4 @@
-/** All sales: what is on, what comes, what is over. */
+/** All sales: what is on, what comes, what is over; or those that are archived. */
 
 import { api } from '../lib/api.js';
 import { clock } from '../lib/clock.js';
@@ -25,11 +25,15 @@ export function salesPage(root) {
   const stops = [];
   const list = h('div', {});
   const more = h('div', { class: 'more' });
-  replace(root, heading(t('sales.title'), h('a', { href: '/console/sales/new', class: 'button primary' }, t('sales.new'))), list, more);
+  const isArchive = new URLSearchParams(location.search).get('archived') === 'true';
+  const links = isArchive
+    ? [h('a', { href: '/console', class: 'button' }, t('sales.current'))]
+    : [h('a', { href: '/console?archived=true', class: 'button' }, t('sales.archived')), h('a', { href: '/console/sales/new', class: 'button primary' }, t('sales.new'))];
+  replace(root, heading(t(isArchive ? 'sales.archived' : 'sales.title'), ...links), list, more);
 
   const readPage = async (/** @type {AbortSignal} */ signal, /** @type {string | null} */ cursor = null) => {
-    const query = new URLSearchParams({ limit: '100', ...(cursor ? { cursor } : {}) });
-    return /** @type {Page<Product>} */ ((await api.get(`/products?${query}`, { signal })).body);
+    const query = new URLSearchParams({ archived: String(isArchive), limit: '100', ...(cursor ? { cursor } : {}) });
+    return /** @type {Page<Product>} */ ((await api.get(`/admin/products?${query}`, { signal })).body);
   };
   let isLeft = false;
   const filled = fill(
@@ -39,6 +43,7 @@ export function salesPage(root) {
       return { page, time_zone };
     },
     ({ page, time_zone }) => {
+      if (page.items.length === 0 && isArchive) return [empty(t('sales.archived.empty'), t('sales.archived.empty.body'), h('a', { href: '/console', class: 'button' }, t('sales.current')))];
       if (page.items.length === 0) return [empty(t('sales.empty'), t('sales.empty.body'), h('a', { href: '/console/sales/new', class: 'button primary' }, t('sales.new')))];
       const cards = h('ul', { class: 'sale-list' });
       const addPage = (/** @type {Page<Product>} */ { items, next_cursor }) => {
@@ -47,7 +52,7 @@ export function salesPage(root) {
         cards.append(...made.map(({ node }) => node));
         replace(more, next_cursor ? moreButton(() => readPage(new AbortController().signal, next_cursor).then(addPage)) : null);
         void addSums(made);
-        const watched = made.filter(({ product }) => product.state !== 'ended').slice(0, LISTENED);
+        const watched = isArchive ? [] : made.filter(({ product }) => product.state !== 'ended').slice(0, LISTENED);
         if (stops.length === 0 && watched.length > 0) {
           const byId = new Map(watched.map((card) => [card.product.id, card]));
           stops.push(listenToProducts([...byId.keys()], { onProduct: (heard) => byId.get(heard.id)?.update(heard), onState: () => {} }));
@@ -119,7 +124,7 @@ function saleCard(first, zone) {
     else setText(when, t(now < ends ? 'sales.ends' : 'sales.ended', { when: words(ends) }));
   };
   const show = () => {
-    replace(state, saleBadge(product.state));
+    replace(state, saleBadge(product.archived_at ? 'archived' : product.state));
     const taken = product.stock - product.remaining;
     setText(sold, t('sales.sold', { sold: count(taken), stock: count(product.stock) }));
     setText(left, product.remaining > 0 && product.remaining <= 10 && taken > 0 ? t('sales.left', { n: product.remaining }) : '');

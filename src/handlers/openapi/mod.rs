@@ -44,6 +44,7 @@ use crate::services::RenderedPage;
     paths(
         purchases::buy,
         products::list,
+        products::list_all,
         products::get,
         products::create,
         products::patch,

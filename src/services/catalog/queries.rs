@@ -94,6 +94,28 @@ impl ProductQueries {
             .db
             .read_page(db::PageOf::Products, move |conn| Box::pin(conn.list_products(state, now, before, wanted)))
             .await?;
+        self.page(products, limit).await
+    }
+
+    /// For administrators: all products, the newest first, those included that are archived; `archived`: only those that are, or
+    /// are not.
+    pub async fn list_all(
+        &self,
+        archived: Option<bool>,
+        cursor: Option<ProductId>,
+        limit: usize,
+    ) -> Result<Page<ProductView>> {
+        let before = cursor.map(ProductId::get);
+        let wanted = limit as i64 + 1;
+        let products = self.db.read_page(db::PageOf::Products, move |conn| {
+            Box::pin(async move { Ok::<_, Error>(conn.list_all_products(archived, before, wanted).await?) })
+        });
+        let mut page = self.page(products.await?, limit).await?;
+        page.rendered_at(self.gate.now());
+        Ok(page)
+    }
+
+    async fn page(&self, products: db::Readable<Product, i64>, limit: usize) -> Result<Page<ProductView>> {
         let go_on_after = if products.count > limit { products.keys.last() } else { None };
         let go_on_after = go_on_after.filter(|id| ProductId::try_from(**id).is_ok()).map(i64::to_string);
         let page = Page::cut(products.rows, limit, go_on_after, |product| product.id.to_string());

@@ -18,7 +18,7 @@ const MAX_GAPS: usize = 2_000;
 const MAX_WIDE_GAPS: usize = 20;
 /// Orders of a gap that are read at a time.
 const CHUNK: i64 = 1_000;
-/// Orders of a user that are looked at in one step, if only those of a status are meant.
+/// Orders that are looked at in one step, if only some of them are meant: of a user those of a status, for example.
 const CANDIDATES: usize = 200;
 /// When a step ends although there is more to look through.
 const PATIENCE: Duration = Duration::from_millis(12);
@@ -78,14 +78,20 @@ pub(super) async fn explore(
     before: Uuid,
     wanted: usize,
 ) -> DbResult<Explored> {
-    let OrderFilter { product, status, user, search } = filter;
+    let OrderFilter { product, status, user, refund_due, search } = filter;
     let is_of_users = search.is_some() || user.is_some();
-    // Of a user all orders are found, whatever became of them: their rows say which are meant.
-    let mut finding = Finding::new(if is_of_users && status.is_some() { wanted.max(CANDIDATES) } else { wanted });
+    // Nothing finds the orders to which several of these apply: they are looked for among those to which one does.
+    let (is_due, is_of_rows) = (refund_due.is_some(), product.is_some() || status.is_some());
+    let is_among = if is_of_users { status.is_some() || is_due } else { is_due && is_of_rows };
+    let mut finding = Finding::new(if is_among { wanted.max(CANDIDATES) } else { wanted });
     if let Some(text) = search {
         search_for(conn, &mut finding, (text, issuer), *product, before).await?;
     } else if let Some(user) = user {
         of_user(conn, &mut finding, *user, *product, before).await?;
+    } else if *refund_due == Some(true) {
+        let asked = finding.wanted;
+        let due = conn.orders_with_refund_due(before, asked as i64).await?;
+        finding.add(due, asked);
     } else {
         match (product, status) {
             (None, None) => of_all(conn, &mut finding, before).await?,

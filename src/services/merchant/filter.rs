@@ -41,6 +41,8 @@ pub struct OrderQuery {
     status: Option<String>,
     #[param(value_type = Option<UserId>)]
     user_id: Option<String>,
+    /// Whether money of it is due back to its buyer.
+    refund_due: Option<bool>,
     /// An order's id, a payment's reference or a user's name.
     #[param(min_length = 1, max_length = 255, pattern = r"\S")]
     q: Option<String>,
@@ -58,6 +60,8 @@ pub struct OrderFilter {
     pub(super) product: Option<ProductId>,
     pub(super) status: Option<OrderStatus>,
     pub(super) user: Option<UserId>,
+    /// Whether one of its payments is due back; the payments say, not the order's row.
+    pub(super) refund_due: Option<bool>,
     /// An order's id, a payment's reference or a user's name.
     pub(super) search: Option<String>,
 }
@@ -79,7 +83,8 @@ impl OrderFilter {
             return Err(Error::Invalid(format!("q: must be 1 to {MAX_SEARCH_CHARS} characters, and not all spaces")));
         }
         let product = parsed("product_id", query.product_id.as_deref())?;
-        Ok(Self { product, status, user: parsed("user_id", query.user_id.as_deref())?, search })
+        let user = parsed("user_id", query.user_id.as_deref())?;
+        Ok(Self { product, status, user, refund_due: query.refund_due, search })
     }
 
     /// The order that is searched for by its id.
@@ -87,7 +92,7 @@ impl OrderFilter {
         self.search.as_ref()?.parse().ok()
     }
 
-    /// Whether it applies to an order, whatever found it.
+    /// Whether it applies to an order, whatever found it, as far as its row says.
     pub(super) fn admits(&self, order: &Order) -> bool {
         self.product.is_none_or(|product| product == order.product_id)
             && self.status.is_none_or(|status| status == order.status)

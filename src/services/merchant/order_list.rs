@@ -127,6 +127,7 @@ impl OrderList {
     async fn queued(&self, order: OrderView, filter: &OrderFilter) -> Result<Option<MerchantOrder>> {
         let user_id = order.user_id;
         let is_meant = filter.status.is_none()
+            && filter.refund_due != Some(true)
             && filter.user.is_none_or(|user| user == user_id)
             && filter.product.is_none_or(|product| product == order.product_id);
         if !is_meant {
@@ -158,8 +159,14 @@ async fn read_page(
     {
         let Explored { ids, floor } = explore(conn, filter, issuer, before, limit + 1).await?;
         if !ids.is_empty() {
-            let found = conn.find_orders(&ids).await?;
-            orders.extend(found.into_iter().filter(|order| filter.admits(order)));
+            let mut found = conn.find_orders(&ids).await?;
+            found.retain(|order| filter.admits(order));
+            if let Some(is_due) = filter.refund_due {
+                let ids: Vec<OrderId> = found.iter().map(|order| order.id).collect();
+                let due = conn.with_refund_due(&ids).await?;
+                found.retain(|order| due.contains(&order.id) == is_due);
+            }
+            orders.extend(found);
         }
         next = floor;
     }
