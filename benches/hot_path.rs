@@ -70,7 +70,7 @@ fn gate(stock: i64) -> GateInput {
     let gate = StockGate::memory();
     let starts_at = Timestamp::from_unix_ms(0).expect("in range");
     let terms = Terms { price_cents: 1_990, payment_window: None, max_per_order: Quantity::ONE };
-    let settings = SaleSettings { ver: 1, stock, starts_at, ends_at: None, paused: false, terms: Some(terms) };
+    let settings = SaleSettings { revision: 1, stock, starts_at, ends_at: None, paused: false, terms: Some(terms) };
     // The last thing before the count: the rate limiter forgets a try after a second.
     for (product, buyers) in &sales {
         gate.open_with(*product, 1, &settings, LoadedBuyers::expecting(0, &settings)).expect("is the first");

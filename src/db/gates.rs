@@ -82,7 +82,7 @@ pub struct SaleRow {
     /// What has become of the orders.
     pub counts: SaleCounts,
     /// Number of the revision of its settings.
-    pub ver: i64,
+    pub revision: i64,
     /// Epoch of the gate that may sell.
     pub gate_epoch: i64,
     /// The sale has ended and its gate was retired.
@@ -103,7 +103,7 @@ pub struct SaleAudit {
     /// Units that live orders hold, as the product's row says.
     pub sold: i64,
     /// Number of the revision of its settings.
-    pub ver: i64,
+    pub revision: i64,
     /// Epoch of the gate that may sell.
     pub gate_epoch: i64,
     /// When buying ends.
@@ -311,7 +311,7 @@ impl DbConn {
         Ok(Some(SaleAudit {
             stock,
             sold,
-            ver,
+            revision: ver,
             gate_epoch,
             ends_at,
             retired,

@@ -133,7 +133,7 @@ impl StockGate {
     }
 
     /// Opens the gate of a product that was just made on the server `server_id`, so that nobody can hold a unit of it.
-    /// [`GateError::Superseded`]: there is an open gate already, which stays as it is.
+    /// [`GateError::AnotherGate`]: there is an open gate already, which stays as it is.
     pub async fn open_new(
         &self,
         product: ProductId,
@@ -152,7 +152,7 @@ impl StockGate {
     }
 
     /// Fills and opens a gate in this process with the live orders of the database. Only where nothing can be on its
-    /// way: at the start, or for a product whose gate was not open since. [`GateError::Superseded`]: it is open already. One
+    /// way: at the start, or for a product whose gate was not open since. [`GateError::AnotherGate`]: it is open already. One
     /// in Redis is never filled this way, and says the same.
     pub fn open_with(
         &self,
@@ -163,7 +163,7 @@ impl StockGate {
     ) -> Result<(), GateError> {
         match self {
             Self::Memory(gate) => gate.open(product, epoch, settings, held),
-            Self::Redis(_) => Err(GateError::Superseded),
+            Self::Redis(_) => Err(GateError::AnotherGate),
         }
     }
 

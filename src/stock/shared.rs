@@ -25,7 +25,7 @@ impl SharedGate<'_> {
     }
 
     /// Closes whatever gate of an older epoch there is on the server `server_id`. After it, no purchase of an older epoch can
-    /// be admitted. [`GateError::Superseded`]: there is a gate of a newer epoch.
+    /// be admitted. [`GateError::AnotherGate`]: there is a gate of a newer epoch.
     pub async fn close(self, product: ProductId, server_id: &str, epoch: i64) -> Result<(), GateError> {
         self.0.close(product, server_id, epoch).await
     }
@@ -40,7 +40,7 @@ impl SharedGate<'_> {
         self.0.add_staged(staging, held).await
     }
 
-    /// Opens the closed gate with the loaded buyers, in one step. [`GateError::Superseded`]: it is open already, or
+    /// Opens the closed gate with the loaded buyers, in one step. [`GateError::AnotherGate`]: it is open already, or
     /// of another epoch.
     pub async fn install(self, staging: Staging, settings: &SaleSettings) -> Result<(), GateError> {
         self.0.install(staging, settings).await

@@ -98,7 +98,7 @@ pub struct GateView {
     /// Whether one can buy now, by the gate's own clock.
     pub state: SaleState,
     /// Number of the product's revision that its settings belong to.
-    pub ver: i64,
+    pub revision: i64,
     /// Units that are offered, as its settings say.
     pub stock: i64,
     /// Units that are taken.
@@ -121,7 +121,7 @@ pub struct Stale {
     /// The revision of each one's click, in the same order.
     pub revisions: Vec<Revision>,
     /// The late payments, the oldest first.
-    pub late: Vec<LatePayment>,
+    pub late_payments: Vec<LatePayment>,
 }
 
 impl Stale {
@@ -184,7 +184,7 @@ pub enum GateError {
     Closed,
     /// The gate that is there is not the one that the step is for: it has another epoch, or it is open already.
     #[error("another gate is in its place")]
-    Superseded,
+    AnotherGate,
     /// The server cannot be reached; nothing was done.
     #[error("gate unreachable: {0}")]
     Unreachable(String),
@@ -210,7 +210,7 @@ impl GateError {
             Self::Misconfigured(_) => "misconfigured",
             Self::Unreachable(_) => "unreachable",
             Self::Unclear(_) => "no_answer",
-            Self::Lost | Self::Closed | Self::Superseded | Self::Protocol(_) => "broken",
+            Self::Lost | Self::Closed | Self::AnotherGate | Self::Protocol(_) => "broken",
         }
     }
 

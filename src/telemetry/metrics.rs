@@ -73,9 +73,9 @@ pub struct Metrics {
     pub gate_seconds: Histogram,
     /// From a publish to its confirm.
     pub publish_seconds: Histogram,
-    /// Time to decide one round of purchases in the database.
+    /// Time to decide a write batch in the database.
     pub commit_seconds: Histogram,
-    /// Rounds that could not be decided; each is tried again.
+    /// Write batches that could not be decided; each is tried again.
     pub commit_failures: IntCounter,
     /// Messages that were not confirmed, by why.
     pub publish_failures: IntCounterVec,
@@ -158,8 +158,8 @@ impl Metrics {
             requests: register_requests(&registry),
             gate_seconds: histogram("seckill_gate_step_seconds", "Time of one step at the gate"),
             publish_seconds: histogram("seckill_publish_seconds", "From a publish to its confirm"),
-            commit_seconds: histogram("seckill_commit_seconds", "Time to decide one round of purchases"),
-            commit_failures: counter("seckill_commit_failures_total", "Rounds of purchases that could not be decided"),
+            commit_seconds: histogram("seckill_commit_seconds", "Time to decide a write batch"),
+            commit_failures: counter("seckill_commit_failures_total", "Write batches that could not be decided"),
             publish_failures: labelled(
                 "seckill_publish_failures_total",
                 "Messages that were not confirmed",

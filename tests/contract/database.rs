@@ -90,14 +90,14 @@ on_both_backends! {
         let db = database(stores).await;
         let id = new_product(&db, 3).await;
         let row = db.read(move |conn| Box::pin(conn.find_product(id))).await.unwrap().unwrap();
-        assert_eq!((row.description.as_str(), row.stock, row.sold, row.ver), ("größer · 更大", 3, 0, 1));
+        assert_eq!((row.description.as_str(), row.stock, row.sold, row.revision), ("größer · 更大", 3, 0, 1));
         assert_eq!((row.gate_epoch, row.gate_fence, row.paused, row.ends_at), (1, 1, false, None));
         let whole_second = Timestamp::from_unix_ms(1_800_000_000_000).unwrap();
         let change = ProductChange { starts_at: Some(whole_second), ends_at: Some(Some(Timestamp::now())), ..Default::default() };
         let ends = change.ends_at.flatten();
         assert!(db.transaction(move |conn| Box::pin(async move { conn.update_product(id, &change, None).await })).await.unwrap());
         let row = db.read(move |conn| Box::pin(conn.find_product(id))).await.unwrap().unwrap();
-        assert_eq!((row.starts_at, row.ends_at, row.ver), (whole_second, ends, 2));
+        assert_eq!((row.starts_at, row.ends_at, row.revision), (whole_second, ends, 2));
     }
 
     async fn stock_and_orders_go_together(stores) {

@@ -18,7 +18,7 @@ pub fn now_and(seconds: i64) -> Timestamp {
 
 pub fn settings(stock: i64) -> SaleSettings {
     let terms = Terms { price_cents: 1_990, payment_window: 900.try_into().ok(), max_per_order: Quantity::ONE };
-    SaleSettings { ver: 1, stock, starts_at: now_and(-60), ends_at: None, paused: false, terms: Some(terms) }
+    SaleSettings { revision: 1, stock, starts_at: now_and(-60), ends_at: None, paused: false, terms: Some(terms) }
 }
 
 pub fn gate(stores: &Stores) -> StockGate {
@@ -61,7 +61,7 @@ on_both_backends! {
         let purchases = [purchase(1), purchase(2), purchase(3)];
         assert_eq!(answers(&gate, id, &purchases).await, [Answer::Reserved, Answer::Reserved, SOLD_OUT]);
         let state = SaleState::SoldOut;
-        let seen = GateView { remaining: 0, state, epoch: EPOCH, ver: 1, stock: 2, taken: 2, in_flight: 2, knows_terms: true };
+        let seen = GateView { remaining: 0, state, epoch: EPOCH, revision: 1, stock: 2, taken: 2, in_flight: 2, knows_terms: true };
         assert_eq!(view(&gate, id).await, Some(seen));
     }
 
@@ -95,7 +95,7 @@ on_both_backends! {
             (3, SaleSettings { ends_at: Some(now_and(-1)), paused: true, ..open_sale }, Admission::Denied(Denial::Ended), SaleState::Ended),
             (4, SaleSettings { paused: true, ..open_sale }, Admission::Denied(Denial::Paused), SaleState::Paused),
         ] {
-            gate.configure(id, &SaleSettings { ver, ..changed }).await.unwrap();
+            gate.configure(id, &SaleSettings { revision: ver, ..changed }).await.unwrap();
             assert_eq!(gate.reserve(id, &[purchase(1), purchase(2)]).await, Ok(expected));
             assert_eq!(view(&gate, id).await.unwrap().state, state);
         }
@@ -124,11 +124,11 @@ on_both_backends! {
             (3, SaleSettings { ends_at: Some(now_and(-1)), paused: true, ..settings(1) }, Denial::Ended),
             (4, SaleSettings { paused: true, ..settings(1) }, Denial::Paused),
         ] {
-            gate.configure(id, &SaleSettings { ver, ..changed }).await.unwrap();
+            gate.configure(id, &SaleSettings { revision: ver, ..changed }).await.unwrap();
             gate.reserve(id, &[purchase(1)]).await.unwrap();
             eventually(&format!("{denial:?}"), || async { gate.denial(id, mine.user_id) == Some(denial) }).await;
         }
-        gate.configure(id, &SaleSettings { ver: 5, ..settings(2) }).await.unwrap();
+        gate.configure(id, &SaleSettings { revision: 5, ..settings(2) }).await.unwrap();
         assert_eq!(gate.denial(id, mine.user_id), None, "open again, with one more unit");
         stop.cancel();
     }
@@ -154,9 +154,9 @@ on_both_backends! {
 
     async fn only_newer_sale_settings_are_taken_over(stores) {
         let (gate, id) = open(stores, 1, settings(5)).await;
-        gate.configure(id, &SaleSettings { ver: 3, stock: 9, ..settings(0) }).await.unwrap();
+        gate.configure(id, &SaleSettings { revision: 3, stock: 9, ..settings(0) }).await.unwrap();
         for ver in [1, 2, 3] {
-            gate.configure(id, &SaleSettings { ver, stock: 1, ..settings(0) }).await.unwrap();
+            gate.configure(id, &SaleSettings { revision: ver, stock: 1, ..settings(0) }).await.unwrap();
         }
         assert_eq!(view(&gate, id).await.unwrap().remaining, 9);
     }
@@ -227,7 +227,7 @@ on_both_backends! {
         let (gate, id) = open(stores, 1, settings(3)).await;
         answers(&gate, id, &[purchase(1)]).await;
         let server_id = gate.server_id().await.unwrap();
-        assert_eq!(gate.open_new(id, &server_id, EPOCH, &settings(3)).await, Err(GateError::Superseded));
+        assert_eq!(gate.open_new(id, &server_id, EPOCH, &settings(3)).await, Err(GateError::AnotherGate));
         assert_eq!(view(&gate, id).await.unwrap().remaining, 2);
     }
 
@@ -296,8 +296,8 @@ on_both_backends! {
         let mut clicked = Vec::new();
         for ver in 1..=8 {
             // Twice without a click, and at once after one another: within a millisecond.
-            gate.configure(id, &SaleSettings { ver: 10 * ver, ..settings(50) }).await.unwrap();
-            gate.configure(id, &SaleSettings { ver: 10 * ver + 1, ..settings(50) }).await.unwrap();
+            gate.configure(id, &SaleSettings { revision: 10 * ver, ..settings(50) }).await.unwrap();
+            gate.configure(id, &SaleSettings { revision: 10 * ver + 1, ..settings(50) }).await.unwrap();
             let (mine, revision) = (purchase(ver), Revision::try_from(10 * ver + 1).unwrap());
             let admitted = Admission::Open { epoch: EPOCH, revision, terms: settings(50).terms, answers: vec![Answer::Reserved] };
             assert_eq!(gate.reserve(id, &[mine]).await, Ok(admitted));
@@ -334,14 +334,14 @@ on_both_backends! {
             assert!(view(&gate, id).await.is_some(), "{why}");
         };
         stays("without an end").await;
-        let ended = |ver, ago: i64| SaleSettings { ver, ends_at: Some(now_and(-ago)), ..settings(5) };
+        let ended = |ver, ago: i64| SaleSettings { revision: ver, ends_at: Some(now_and(-ago)), ..settings(5) };
         gate.configure(id, &ended(2, 3_500)).await.unwrap();
         stays("ended lately").await;
         gate.configure(id, &ended(3, 3_700)).await.unwrap();
         stays("with a purchase in flight").await;
         gate.mark_written(id, &[mine]).await.unwrap();
         assert_eq!(gate.retire(id, EPOCH + 1, hour).await, Ok(None), "another epoch's");
-        gate.configure(id, &SaleSettings { ver: 4, ..settings(5) }).await.unwrap();
+        gate.configure(id, &SaleSettings { revision: 4, ..settings(5) }).await.unwrap();
         stays("reopened").await;
         gate.configure(id, &ended(5, 3_700)).await.unwrap();
         assert_eq!(gate.retire(id, EPOCH, hour).await, Ok(Some(gate.server_id().await.unwrap())));

@@ -179,7 +179,7 @@ impl<'a> Trial<'a> {
             Step::ReleaseOfEpoch(epoch, picks) => {
                 let purchases = self.find(picks);
                 let refused = self.gate.release(self.id, *epoch, &purchases).await;
-                prop_assert_eq!(refused, Err(GateError::Superseded));
+                prop_assert_eq!(refused, Err(GateError::AnotherGate));
             }
             Step::AdmitPayment(pick, payment) => {
                 let purchase = self.find(&[*pick])[0];
@@ -197,7 +197,7 @@ impl<'a> Trial<'a> {
                     self.gate.mark_revived(self.id, EPOCH, &late).await?;
                     self.model.mark_revived(late);
                     let refused = self.gate.mark_revived(self.id, EPOCH + 1, &late).await;
-                    prop_assert_eq!(refused, Err(GateError::Superseded));
+                    prop_assert_eq!(refused, Err(GateError::AnotherGate));
                 }
             }
             Step::ReleaseLate(which) => {
@@ -214,9 +214,13 @@ impl<'a> Trial<'a> {
                 }
             }
             Step::Configure { newer_by, stock, paused, most } => {
-                let ver = self.model.settings.ver + newer_by;
-                let settings =
-                    SaleSettings { ver, stock: *stock, paused: *paused, ..with_most(self.model.settings, *most) };
+                let ver = self.model.settings.revision + newer_by;
+                let settings = SaleSettings {
+                    revision: ver,
+                    stock: *stock,
+                    paused: *paused,
+                    ..with_most(self.model.settings, *most)
+                };
                 self.gate.configure(self.id, &settings).await?;
                 self.model.configure(settings);
             }
@@ -260,7 +264,7 @@ impl<'a> Trial<'a> {
             self.gate.open_with(self.id, EPOCH, &self.model.settings, held)?;
         }
         let again = self.gate.open_new(self.id, &self.gate.server_id().await?, EPOCH, &self.model.settings).await;
-        prop_assert_eq!(again, Err(GateError::Superseded));
+        prop_assert_eq!(again, Err(GateError::AnotherGate));
         Ok(())
     }
 

@@ -44,7 +44,7 @@ async fn counts(gate: &StockGate, id: ProductId) -> (i64, i64) {
 async fn in_flight(gate: &StockGate, id: ProductId) -> Vec<LatePayment> {
     let stale = gate.stale(id, Duration::ZERO, 10).await.unwrap();
     assert!(stale.purchases.is_empty(), "{stale:?}");
-    stale.late
+    stale.late_payments
 }
 
 /// A gate that is filled from the database with these.
@@ -83,8 +83,8 @@ on_both_backends! {
         gate.mark_written(id, &[mine.purchase]).await.unwrap();
         gate.release(id, EPOCH, &[mine.purchase]).await.unwrap();
         gate.release(id, EPOCH, &[late(mine.purchase)]).await.unwrap();
-        assert_eq!(gate.mark_revived(id, EPOCH + 1, &mine).await, Err(GateError::Superseded));
-        assert_eq!(gate.release(id, EPOCH + 1, &[mine]).await, Err(GateError::Superseded));
+        assert_eq!(gate.mark_revived(id, EPOCH + 1, &mine).await, Err(GateError::AnotherGate));
+        assert_eq!(gate.release(id, EPOCH + 1, &[mine]).await, Err(GateError::AnotherGate));
         assert_eq!((counts(&gate, id).await, in_flight(&gate, id).await), ((2, 1), vec![mine]));
 
         gate.mark_revived(id, EPOCH, &mine).await.unwrap();
@@ -137,13 +137,13 @@ on_both_backends! {
         let (gate, id) = open(stores, 1, settings_of_several(3)).await;
         answers(&gate, id, &[of(1, 2)]).await;
         assert_eq!(ask(&gate, id, late(of(2, 2))).await, PaymentAdmission::Refused, "one remains");
-        let over = SaleSettings { ver: 2, ends_at: Some(now_and(-3700)), paused: true, ..settings_of_several(3) };
+        let over = SaleSettings { revision: 2, ends_at: Some(now_and(-3700)), paused: true, ..settings_of_several(3) };
         gate.configure(id, &over).await.unwrap();
         let mine = late(purchase(3));
         assert_eq!(ask(&gate, id, mine).await, NEW);
         assert_eq!(ask(&gate, id, late(purchase(4))).await, PaymentAdmission::Refused);
         assert_eq!(view(&gate, id).await.unwrap().remaining, 0);
-        gate.configure(id, &SaleSettings { ver: 3, stock: 1, ..over }).await.unwrap();
+        gate.configure(id, &SaleSettings { revision: 3, stock: 1, ..over }).await.unwrap();
         gate.release(id, EPOCH, &[mine.purchase]).await.unwrap();
         assert_eq!(ask(&gate, id, late(purchase(4))).await, PaymentAdmission::Refused, "fewer are offered than taken");
         assert_eq!(gate.admit_payment(product(9), &mine).await, Err(GateError::Lost));
@@ -154,7 +154,7 @@ on_both_backends! {
         let (gate, id) = open(stores, 1, settings(3)).await;
         let mine = late(purchase(1));
         assert_eq!(ask(&gate, id, mine).await, NEW);
-        gate.configure(id, &SaleSettings { ver: 2, ends_at: Some(now_and(-3700)), ..settings(3) }).await.unwrap();
+        gate.configure(id, &SaleSettings { revision: 2, ends_at: Some(now_and(-3700)), ..settings(3) }).await.unwrap();
         assert_eq!(gate.retire(id, EPOCH, Duration::from_secs(3600)).await, Ok(None));
         gate.mark_revived(id, EPOCH, &mine).await.unwrap();
         assert!(gate.retire(id, EPOCH, Duration::from_secs(3600)).await.unwrap().is_some());

@@ -233,7 +233,7 @@ on_both_backends! {
         let listed = letters.list().await.unwrap();
         letters.close().await;
         assert_eq!(listed.len(), 1);
-        assert_eq!(listed[0].content(), (Some(2), 2));
+        assert_eq!(listed[0].content(), (Some(2.into()), 2));
     }
 
     /// (peers 14)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::problem::{Problem, Trouble};
+use super::problem::{BrokerProblem, Trouble};
 
 /// A trouble that lasts, or comes and goes, is logged this often.
 const LOGGED_EVERY: Duration = Duration::from_secs(60);
@@ -25,9 +25,9 @@ struct State {
     trouble: Option<Trouble>,
     since: Instant,
     /// How the last connection broke, if the log does not say it yet.
-    broke: Option<Problem>,
+    broke: Option<BrokerProblem>,
     /// The last trouble that was logged, and when.
-    logged: Option<(Problem, Instant)>,
+    logged: Option<(BrokerProblem, Instant)>,
     /// Whether the log says that something is wrong.
     log_says_ill: bool,
 }
@@ -69,7 +69,7 @@ impl Condition {
     }
 
     /// Something is wrong.
-    pub(super) fn ill(&self, problem: Problem) {
+    pub(super) fn ill(&self, problem: BrokerProblem) {
         let mut state = self.state();
         if state.trouble.is_none() {
             state.since = Instant::now();
@@ -102,7 +102,7 @@ impl Condition {
         let seconds = state.since.elapsed().as_secs();
         drop(state);
         match broke {
-            Some(Problem { text: problem, .. }) => {
+            Some(BrokerProblem { text: problem, .. }) => {
                 tracing::info!(purpose = self.purpose, problem, seconds, "RabbitMQ can be used again");
             }
             None if was_told => tracing::info!(purpose = self.purpose, seconds, "RabbitMQ can be used again"),

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::identity::Identity;
 use super::login::{self, Login};
 use super::nodes::Nodes;
-use super::problem::Problem;
+use super::problem::BrokerProblem;
 use crate::{config, tls};
 
 /// To open a connection, its channel and its queues.
@@ -44,7 +44,7 @@ impl QueueAddress {
     }
 
     /// Reads over a connection of its own whose queue this is; `take`: it is ours from now on.
-    pub(super) async fn check_identity(&self, take: bool) -> Result<(), Problem> {
+    pub(super) async fn check_identity(&self, take: bool) -> Result<(), BrokerProblem> {
         let connection = self.connect("seckill start").await?;
         let checking = async {
             if take {
@@ -53,20 +53,25 @@ impl QueueAddress {
             self.identity.check(&connection, &self.orders, true).await
         };
         // It has let us in, and then takes no message.
-        let checked = tokio::time::timeout(OPEN_TIMEOUT, checking).await.unwrap_or_else(|_| Err(Problem::blocked()));
+        let checked =
+            tokio::time::timeout(OPEN_TIMEOUT, checking).await.unwrap_or_else(|_| Err(BrokerProblem::blocked()));
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close()).await;
         checked
     }
 
     /// Reads over a connection that is to be used whose queue this is, and, if `may_write`, says that it is ours if it is nobody's.
-    pub(super) async fn check_identity_on(&self, connection: &Connection, may_write: bool) -> Result<(), Problem> {
+    pub(super) async fn check_identity_on(
+        &self,
+        connection: &Connection,
+        may_write: bool,
+    ) -> Result<(), BrokerProblem> {
         // The library waits for ever for a broker that sends heartbeats and answers nothing.
         let checking = self.identity.check(connection, &self.orders, may_write);
         tokio::time::timeout(OPEN_TIMEOUT, checking).await.unwrap_or_else(|_| Err(no_answer()))
     }
 
     /// Logs in, at the first node that lets us; `name` is what the broker's own pages call the connection.
-    pub(super) async fn connect(&self, name: &'static str) -> Result<Connection, Problem> {
+    pub(super) async fn connect(&self, name: &'static str) -> Result<Connection, BrokerProblem> {
         let mut problems = Vec::new();
         for (node, login) in self.nodes.in_turn(name) {
             match open(login, name).await {
@@ -77,11 +82,11 @@ impl QueueAddress {
                 Err(problem) => problems.push(problem),
             }
         }
-        Err(Problem::of_all(problems))
+        Err(BrokerProblem::of_all(problems))
     }
 }
 
-async fn open(login: &Login, name: &str) -> Result<Connection, Problem> {
+async fn open(login: &Login, name: &str) -> Result<Connection, BrokerProblem> {
     let Login { host, port, user, password, vhost, trust } = login;
     let mut arguments = OpenConnectionArguments::new(host, *port, user, password);
     arguments.virtual_host(vhost).heartbeat(HEARTBEAT_SECONDS).connection_name(name);
@@ -91,13 +96,13 @@ async fn open(login: &Login, name: &str) -> Result<Connection, Problem> {
     match tokio::time::timeout(OPEN_TIMEOUT, Connection::open(&arguments)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
-            let unreachable = || Problem::unreachable(format!("cannot connect to {}: {error}", login.server()));
+            let unreachable = || BrokerProblem::unreachable(format!("cannot connect to {}: {error}", login.server()));
             Err(login::refusal(login).await.unwrap_or_else(unreachable))
         }
         Err(_) => {
             let over_tls = if trust.is_some() { ", over TLS, as rabbitmq.tls says" } else { "" };
             let server = login.server();
-            Err(Problem::unreachable(format!("{server} gives no answer within {OPEN_TIMEOUT:?}{over_tls}")))
+            Err(BrokerProblem::unreachable(format!("{server} gives no answer within {OPEN_TIMEOUT:?}{over_tls}")))
         }
     }
 }
@@ -108,15 +113,15 @@ pub async fn connect_rabbitmq(settings: &config::RabbitMq, name: &'static str) -
     QueueAddress::new(settings)?.connect(name).await.map_err(|problem| problem.text)
 }
 
-fn no_answer() -> Problem {
-    Problem::unreachable(format!("no answer within {OPEN_TIMEOUT:?}"))
+fn no_answer() -> BrokerProblem {
+    BrokerProblem::unreachable(format!("no answer within {OPEN_TIMEOUT:?}"))
 }
 
 /// Waits for what is done to open a connection. The broker's own words, when there are any, say more than the library's.
 pub(super) async fn opened<T>(
     failure: &Failure,
     opening: impl Future<Output = Result<T, AmqpError>>,
-) -> Result<T, Problem> {
+) -> Result<T, BrokerProblem> {
     match tokio::time::timeout(OPEN_TIMEOUT, opening).await {
         Ok(Ok(opened)) => Ok(opened),
         Ok(Err(error)) => Err(failure.problem().unwrap_or_else(|| error.into())),
@@ -134,9 +139,9 @@ pub(super) async fn close(channel: Channel, connection: Connection) {
 }
 
 /// Waits until the connection breaks.
-pub(super) async fn broken(connection: &Connection) -> Problem {
+pub(super) async fn broken(connection: &Connection) -> BrokerProblem {
     match connection.listen_network_io_failure().await {
-        true => Problem::broken_link("the connection broke"),
-        false => Problem::broken_link("the broker closed the connection"),
+        true => BrokerProblem::broken_link("the connection broke"),
+        false => BrokerProblem::broken_link("the broker closed the connection"),
     }
 }

@@ -14,7 +14,7 @@ use super::connection::{CHECK_INTERVAL, OPEN_TIMEOUT, QueueAddress, broken, clos
 use super::delivery::{Delivery, RawDelivery, Unacked};
 use super::depth::{Counted, DepthKept};
 use super::failure::{Failure, OnChannel, OnConnection};
-use super::problem::Problem;
+use super::problem::BrokerProblem;
 use super::topology::declare_queues;
 use super::unconfirmed::Unconfirmed;
 use crate::queue::message;
@@ -65,7 +65,7 @@ impl Subscriber {
         unconfirmed: &Arc<Unconfirmed>,
         router: &Router<D>,
         depth: &Arc<DepthKept>,
-    ) -> Result<Self, Problem> {
+    ) -> Result<Self, BrokerProblem> {
         let connection = address.connect("seckill consumer").await?;
         // It never publishes here: a broker with an alarm would read nothing more from this connection.
         address.check_identity_on(&connection, false).await?;
@@ -83,7 +83,7 @@ impl Subscriber {
     }
 
     /// Consumes until the connection fails or `stop` is asked for; returns what went wrong.
-    pub(super) async fn run(&mut self, depth: &DepthKept, stop: &CancellationToken) -> Option<Problem> {
+    pub(super) async fn run(&mut self, depth: &DepthKept, stop: &CancellationToken) -> Option<BrokerProblem> {
         let Self { connection, channel, reading, failure, address } = self;
         tokio::select! {
             () = stop.cancelled() => {}
@@ -94,7 +94,7 @@ impl Subscriber {
                 if let Some(panic) = ended.err().filter(JoinError::is_panic) {
                     std::panic::resume_unwind(panic.into_panic());
                 }
-                failure.report(Problem::broken_link("the connection broke"));
+                failure.report(BrokerProblem::broken_link("the connection broke"));
             }
         }
         failure.token().cancel();
@@ -109,7 +109,7 @@ impl Subscriber {
 }
 
 /// Watches the connection, and asks now and then how much the queues hold: a broker that does not even say that is gone.
-async fn watch(connection: &Connection, channel: &Channel, address: &QueueAddress, depth: &DepthKept) -> Problem {
+async fn watch(connection: &Connection, channel: &Channel, address: &QueueAddress, depth: &DepthKept) -> BrokerProblem {
     for tick in 0_u32.. {
         if !(connection.is_open() && channel.is_open()) {
             break;
@@ -118,12 +118,12 @@ async fn watch(connection: &Connection, channel: &Channel, address: &QueueAddres
             match tokio::time::timeout(OPEN_TIMEOUT, count(channel, address)).await {
                 Ok(Ok(counted)) => depth.counted(counted),
                 Ok(Err(error)) => return error.into(),
-                Err(_) => return Problem::unreachable("the broker does not say how long its queues are"),
+                Err(_) => return BrokerProblem::unreachable("the broker does not say how long its queues are"),
             }
         }
         tokio::time::sleep(CHECK_INTERVAL).await;
     }
-    Problem::broken_link("the connection is closed")
+    BrokerProblem::broken_link("the connection is closed")
 }
 
 async fn count(channel: &Channel, address: &QueueAddress) -> Result<Counted, AmqpError> {

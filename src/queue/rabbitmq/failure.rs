@@ -11,23 +11,23 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::problem::Problem;
+use super::problem::BrokerProblem;
 
 /// The first thing that went wrong with a connection, for all its parts to see.
 #[derive(Clone, Default)]
 pub(super) struct Failure {
     happened: CancellationToken,
-    problem: Arc<Mutex<Option<Problem>>>,
+    problem: Arc<Mutex<Option<BrokerProblem>>>,
 }
 
 impl Failure {
-    pub(super) fn report(&self, problem: Problem) {
+    pub(super) fn report(&self, problem: BrokerProblem) {
         self.problem.lock().get_or_insert(problem);
         self.happened.cancel();
     }
 
     /// What was reported first.
-    pub(super) fn problem(&self) -> Option<Problem> {
+    pub(super) fn problem(&self) -> Option<BrokerProblem> {
         self.problem.lock().clone()
     }
 
@@ -42,7 +42,7 @@ pub(super) struct OnConnection(pub(super) Failure);
 #[async_trait]
 impl ConnectionCallback for OnConnection {
     async fn close(&mut self, _: &Connection, close: Close) -> Result<(), AmqpError> {
-        self.0.report(Problem::from(&close));
+        self.0.report(BrokerProblem::from(&close));
         Ok(())
     }
 
@@ -61,12 +61,12 @@ pub(super) struct OnChannel(pub(super) Failure);
 #[async_trait]
 impl ChannelCallback for OnChannel {
     async fn close(&mut self, _: &Channel, close: CloseChannel) -> Result<(), AmqpError> {
-        self.0.report(Problem::from(&close));
+        self.0.report(BrokerProblem::from(&close));
         Ok(())
     }
 
     async fn cancel(&mut self, _: &Channel, _: Cancel) -> Result<(), AmqpError> {
-        self.0.report(Problem::unreachable("the broker cancelled the consumer: is the queue gone?"));
+        self.0.report(BrokerProblem::unreachable("the broker cancelled the consumer: is the queue gone?"));
         Ok(())
     }
 

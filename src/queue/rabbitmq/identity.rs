@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::failure::{Failure, OnChannel};
-use super::problem::{Problem, Trouble};
+use super::problem::{BrokerProblem, Trouble};
 use super::topology::{durable_queue, queue_arguments};
 
 /// Another instance may hold the message for a moment, to read it.
@@ -45,7 +45,7 @@ impl Identity {
     }
 
     /// Says that the queue is ours, whoever had it before.
-    pub(super) async fn take(&self, connection: &Connection, queue: &str) -> Result<(), Problem> {
+    pub(super) async fn take(&self, connection: &Connection, queue: &str) -> Result<(), BrokerProblem> {
         let channel = connection.open_channel(None).await?;
         let name = format!("{queue}.deployment");
         channel.queue_declare(durable_queue(&name, queue_arguments(connection))).await?;
@@ -54,7 +54,12 @@ impl Identity {
     }
 
     /// Reads whose queue this is, and, if `may_write`, says that it is ours if it is nobody's.
-    pub(super) async fn check(&self, connection: &Connection, queue: &str, may_write: bool) -> Result<(), Problem> {
+    pub(super) async fn check(
+        &self,
+        connection: &Connection,
+        queue: &str,
+        may_write: bool,
+    ) -> Result<(), BrokerProblem> {
         let Some(ours) = self.state.lock().deployment.clone() else {
             return Ok(());
         };
@@ -68,12 +73,12 @@ impl Identity {
     }
 }
 
-fn foreign(queue: &str) -> Problem {
+fn foreign(queue: &str) -> BrokerProblem {
     let text = format!(
         "rabbitmq.queue: the queue {queue} belongs to another deployment; choose another name, or, if its \
          database is gone: seckill deployment adopt --take"
     );
-    Problem::new(Trouble::Misconfigured, text)
+    BrokerProblem::new(Trouble::Misconfigured, text)
 }
 
 async fn read_or_write(
@@ -81,7 +86,7 @@ async fn read_or_write(
     queue: &str,
     deployment: &str,
     may_write: bool,
-) -> Result<String, Problem> {
+) -> Result<String, BrokerProblem> {
     let name = format!("{queue}.deployment");
     let new = !exists(connection, &name).await?;
     let failure = Failure::default();
@@ -101,10 +106,10 @@ async fn read_or_write_on(
     deployment: &str,
     may_write: bool,
     mut new: bool,
-) -> Result<String, Problem> {
+) -> Result<String, BrokerProblem> {
     channel.confirm_select(ConfirmSelectArguments::default()).await?;
     channel.queue_declare(durable_queue(name, arguments)).await?;
-    let mut found = Err(Problem::unreachable(format!(
+    let mut found = Err(BrokerProblem::unreachable(format!(
         "{name}: no message says yet whose queue this is; whoever may publish writes it"
     )));
     for looks in 1..=LOOKS {
@@ -126,7 +131,7 @@ async fn read_or_write_on(
 }
 
 /// Asked over a channel of its own: the broker closes it if there is no such queue.
-async fn exists(connection: &Connection, name: &str) -> Result<bool, Problem> {
+async fn exists(connection: &Connection, name: &str) -> Result<bool, BrokerProblem> {
     let channel = connection.open_channel(None).await?;
     let passive = QueueDeclareArguments::new(name).passive(true).finish();
     let exists = channel.queue_declare(passive).await.is_ok();
@@ -138,7 +143,7 @@ async fn exists(connection: &Connection, name: &str) -> Result<bool, Problem> {
 
 /// The message of a queue, which stays there. If two instances have written at once, the smaller of two messages is taken and
 /// the other one deleted.
-async fn look(channel: &Channel, name: &str) -> Result<Option<String>, Problem> {
+async fn look(channel: &Channel, name: &str) -> Result<Option<String>, BrokerProblem> {
     let mut kept: Option<(u64, Vec<u8>)> = None;
     while let Some((ok, _, body)) = channel.basic_get(BasicGetArguments::new(name)).await? {
         let taken = (ok.delivery_tag(), body);

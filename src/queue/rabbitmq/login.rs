@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::problem::{Problem, Trouble};
+use super::problem::{BrokerProblem, Trouble};
 use crate::tls::{self, Trust};
 
 /// For all of it.
@@ -54,15 +54,15 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// What the broker says when one logs in; `None` if it lets us in, says nothing, or cannot be reached.
-pub(super) async fn refusal(login: &Login) -> Option<Problem> {
+pub(super) async fn refusal(login: &Login) -> Option<BrokerProblem> {
     tokio::time::timeout(TIMEOUT, refused(login)).await.ok()?
 }
 
-async fn refused(login: &Login) -> Option<Problem> {
+async fn refused(login: &Login) -> Option<BrokerProblem> {
     if let Some(trust) = &login.trust
         && let Some(problem) = trust.why_refused(&login.host, login.port).await
     {
-        return Some(Problem::new(Trouble::Misconfigured, problem));
+        return Some(BrokerProblem::new(Trouble::Misconfigured, problem));
     }
     match log_in(login).await {
         Ok(problem) => problem,
@@ -70,7 +70,7 @@ async fn refused(login: &Login) -> Option<Problem> {
         Err(error) if login.trust.is_none() && error.kind() != ErrorKind::ConnectionRefused => {
             let wants_tls = || format!("rabbitmq.tls: {} wants TLS: set rabbitmq.tls: verify", login.server());
             let speaks_tls = tls::speaks_tls(&login.host, login.port).await;
-            speaks_tls.then(|| Problem::new(Trouble::Misconfigured, wants_tls()))
+            speaks_tls.then(|| BrokerProblem::new(Trouble::Misconfigured, wants_tls()))
         }
         Err(_) => None,
     }
@@ -83,7 +83,7 @@ async fn connect(login: &Login) -> Result<Box<dyn Stream>> {
     })
 }
 
-async fn log_in(login: &Login) -> Result<Option<Problem>> {
+async fn log_in(login: &Login) -> Result<Option<BrokerProblem>> {
     let mut stream = connect(login).await?;
     stream.write_all(PROTOCOL_HEADER).await?;
     loop {
@@ -162,9 +162,9 @@ fn long_text(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u32).to_be_bytes(), bytes].concat()
 }
 
-fn parse_close(arguments: &[u8]) -> Option<Problem> {
+fn parse_close(arguments: &[u8]) -> Option<BrokerProblem> {
     let number = |at: usize| Some(u16::from_be_bytes([*arguments.get(at)?, *arguments.get(at + 1)?]));
     let end = 3 + usize::from(*arguments.get(2)?);
     let text = String::from_utf8_lossy(arguments.get(3..end)?);
-    Some(Problem::of_reply(number(0)?, &text, (number(end)?, number(end + 2)?)))
+    Some(BrokerProblem::of_reply(number(0)?, &text, (number(end)?, number(end + 2)?)))
 }

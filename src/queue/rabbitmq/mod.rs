@@ -36,7 +36,7 @@ use self::consumer::{Router, Subscriber};
 pub(super) use self::dead_letters::DeadLetters;
 pub(super) use self::delivery::Delivery;
 use self::depth::DepthKept;
-use self::problem::Problem;
+use self::problem::BrokerProblem;
 pub(super) use self::problem::Trouble;
 use self::publisher::Publisher;
 use self::unconfirmed::{Destination, Unconfirmed};
@@ -239,11 +239,11 @@ impl Default for Pauses {
 
 impl Pauses {
     /// Says what went wrong, and waits.
-    async fn after(&mut self, problem: Option<Problem>, condition: &Condition, stop: &CancellationToken) {
+    async fn after(&mut self, problem: Option<BrokerProblem>, condition: &Condition, stop: &CancellationToken) {
         if stop.is_cancelled() {
             return;
         }
-        let problem = problem.unwrap_or_else(|| Problem::broken_link("the connection ended"));
+        let problem = problem.unwrap_or_else(|| BrokerProblem::broken_link("the connection ended"));
         let pause = if problem.trouble.needs_an_operator() { self.refused.next() } else { self.growing.next() };
         condition.ill(problem);
         stop.run_until_cancelled(tokio::time::sleep(pause.unwrap_or_default())).await;

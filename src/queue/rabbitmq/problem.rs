@@ -45,20 +45,20 @@ impl Trouble {
 
 /// A trouble, and what the log says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(super) struct BrokerProblem {
     pub(super) trouble: Trouble,
     pub(super) text: String,
     /// A link ended without a word of the broker's. The next try to make one says more.
     pub(super) is_broken_link: bool,
 }
 
-impl Display for Problem {
+impl Display for BrokerProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl Problem {
+impl BrokerProblem {
     pub(super) fn unreachable(text: impl Display) -> Self {
         Self::new(Trouble::Unreachable, text)
     }
@@ -123,19 +123,19 @@ impl Problem {
     }
 }
 
-impl From<&Close> for Problem {
+impl From<&Close> for BrokerProblem {
     fn from(close: &Close) -> Self {
         Self::of_reply(close.reply_code(), close.reply_text(), (close.class_id(), close.method_id()))
     }
 }
 
-impl From<&CloseChannel> for Problem {
+impl From<&CloseChannel> for BrokerProblem {
     fn from(close: &CloseChannel) -> Self {
         Self::of_reply(close.reply_code(), close.reply_text(), (close.class_id(), close.method_id()))
     }
 }
 
-impl From<AmqpError> for Problem {
+impl From<AmqpError> for BrokerProblem {
     fn from(error: AmqpError) -> Self {
         Self::unreachable(error)
     }
@@ -147,10 +147,10 @@ mod tests {
 
     #[test]
     fn of_several_nodes_the_one_that_can_come_back_counts() {
-        let wrong = Problem::new(Trouble::Misconfigured, "a: a certificate");
-        let away = Problem::unreachable("b: away");
-        assert_eq!(Problem::of_all(vec![wrong.clone()]), wrong);
-        let both = Problem::of_all(vec![wrong, away]);
+        let wrong = BrokerProblem::new(Trouble::Misconfigured, "a: a certificate");
+        let away = BrokerProblem::unreachable("b: away");
+        assert_eq!(BrokerProblem::of_all(vec![wrong.clone()]), wrong);
+        let both = BrokerProblem::of_all(vec![wrong, away]);
         assert_eq!((both.trouble, both.text.as_str()), (Trouble::Unreachable, "a: a certificate; b: away"));
     }
 
@@ -166,7 +166,7 @@ mod tests {
             (406, (0, 0), Trouble::Unreachable, "consumer_timeout"),
             (320, (0, 0), Trouble::Unreachable, "320"),
         ] {
-            let problem = Problem::of_reply(code, "as the broker puts it", refused);
+            let problem = BrokerProblem::of_reply(code, "as the broker puts it", refused);
             assert_eq!(problem.trouble, trouble, "{code} {refused:?}");
             assert!(problem.text.contains(named) && problem.text.contains("as the broker puts it"), "{problem}");
         }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::condition::Condition;
 use super::connection::{CHECK_INTERVAL, QueueAddress, broken, close, opened};
 use super::failure::{Failure, OnConnection};
-use super::problem::Problem;
+use super::problem::BrokerProblem;
 use super::topology::declare_queues;
 use super::unconfirmed::{Destination, Unconfirmed};
 use crate::model::Timestamp;
@@ -45,7 +45,7 @@ impl Publisher {
         address: &QueueAddress,
         unconfirmed: &Arc<Unconfirmed>,
         condition: &Condition,
-    ) -> Result<Self, Problem> {
+    ) -> Result<Self, BrokerProblem> {
         let connection = address.connect("seckill publisher").await?;
         let failure = Failure::default();
         let probe = Probe { key: format!("{}.nowhere", address.orders), returned: Arc::default() };
@@ -74,7 +74,7 @@ impl Publisher {
         unconfirmed: &Unconfirmed,
         condition: &Condition,
         stop: &CancellationToken,
-    ) -> Option<Problem> {
+    ) -> Option<BrokerProblem> {
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.failure.token().cancelled() => {}
@@ -116,17 +116,17 @@ impl Publisher {
     }
 
     /// Watches the connection, and whether confirms come.
-    async fn watch(&self, unconfirmed: &Unconfirmed, condition: &Condition) -> Problem {
+    async fn watch(&self, unconfirmed: &Unconfirmed, condition: &Condition) -> BrokerProblem {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
             crash_point!("publisher");
             if !(self.connection.is_open() && self.channel.is_open()) {
-                return Problem::broken_link("the connection is closed");
+                return BrokerProblem::broken_link("the connection is closed");
             }
             match unconfirmed.overdue() {
                 None => condition.well(),
-                Some(late) if late > GIVEN_UP_AFTER => return Problem::blocked(),
-                Some(_) => condition.ill(Problem::blocked()),
+                Some(late) if late > GIVEN_UP_AFTER => return BrokerProblem::blocked(),
+                Some(_) => condition.ill(BrokerProblem::blocked()),
             }
         }
     }
@@ -146,22 +146,22 @@ struct Probe {
 }
 
 impl Probe {
-    async fn send(&self, channel: &Channel, failure: &Failure, condition: &Condition) -> Result<(), Problem> {
+    async fn send(&self, channel: &Channel, failure: &Failure, condition: &Condition) -> Result<(), BrokerProblem> {
         let target = BasicPublishArguments::new("", &self.key).mandatory(true).finish();
         // Not empty: with an alarm the broker stops reading a connection at the header of its first message, which for an
         // empty one is its end.
         channel.basic_publish(BasicProperties::default(), PROBE_BODY.to_vec(), target).await?;
         let coming_back = async {
             if tokio::time::timeout(BLOCKED_AFTER, self.returned.notified()).await.is_err() {
-                condition.ill(Problem::blocked());
+                condition.ill(BrokerProblem::blocked());
                 self.returned.notified().await;
             }
         };
         tokio::select! {
             () = failure.token().cancelled() => {
-                Err(failure.problem().unwrap_or_else(|| Problem::unreachable("the channel was closed")))
+                Err(failure.problem().unwrap_or_else(|| BrokerProblem::unreachable("the channel was closed")))
             }
-            returned = tokio::time::timeout(GIVEN_UP_AFTER, coming_back) => returned.map_err(|_| Problem::blocked()),
+            returned = tokio::time::timeout(GIVEN_UP_AFTER, coming_back) => returned.map_err(|_| BrokerProblem::blocked()),
         }
     }
 }
@@ -191,7 +191,7 @@ impl OnPublishingChannel {
 #[async_trait]
 impl ChannelCallback for OnPublishingChannel {
     async fn close(&mut self, _: &Channel, close: CloseChannel) -> Result<(), AmqpError> {
-        self.failure.report(Problem::from(&close));
+        self.failure.report(BrokerProblem::from(&close));
         Ok(())
     }
 
@@ -218,6 +218,6 @@ impl ChannelCallback for OnPublishingChannel {
         }
         // The queue is gone. The confirm that follows would be taken for a success, so the connection ends here and the
         // next one declares the queue again.
-        self.failure.report(Problem::unreachable(format!("a message came back: {}", returned.reply_text())));
+        self.failure.report(BrokerProblem::unreachable(format!("a message came back: {}", returned.reply_text())));
     }
 }

@@ -73,7 +73,7 @@ impl ProductView {
             payment_window_seconds: product.payment_window,
             max_per_order: product.max_per_order,
             image_url: product.image_url,
-            revision: product.ver,
+            revision: product.revision,
             stock: product.stock,
             remaining,
             held: product.sold - product.paid_units,

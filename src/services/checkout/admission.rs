@@ -19,16 +19,16 @@ const TURN_MAX_WAIT: Duration = Duration::from_millis(500);
 const EXPLAINED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Purchases of one product that hold units of one epoch, and under which orders.
-pub(super) struct Admitted {
+pub(super) struct ToPublish {
     pub(super) product: ProductId,
     pub(super) epoch: i64,
     /// What binds for those who got their units under this revision.
     pub(super) terms: Option<(Revision, Terms)>,
-    pub(super) reserved: Vec<Reserved>,
+    pub(super) reserved: Vec<ReservedPurchase>,
 }
 
 /// A purchase that holds units.
-pub(super) struct Reserved {
+pub(super) struct ReservedPurchase {
     pub(super) pending: PendingPurchase,
     pub(super) order_id: OrderId,
     /// The units of that order.
@@ -43,7 +43,7 @@ impl Checkout {
         self: &Arc<Self>,
         product: ProductId,
         mut pending: Vec<PendingPurchase>,
-    ) -> Option<Admitted> {
+    ) -> Option<ToPublish> {
         turn_away_overdue(&mut pending);
         if pending.is_empty() {
             return None;
@@ -67,7 +67,7 @@ impl Checkout {
             Ok(Admission::Open { epoch, revision, terms, answers }) => {
                 let reserved = self.answer_denied(pending, answers, revision);
                 let terms = terms.map(|terms| (revision, terms));
-                return (!reserved.is_empty()).then_some(Admitted { product, epoch, terms, reserved });
+                return (!reserved.is_empty()).then_some(ToPublish { product, epoch, terms, reserved });
             }
             Ok(Admission::Denied(denial)) => refuse_all(pending, || denial.into()),
             Err(GateError::Lost) => match self.no_gate.get(&product).await {
@@ -94,19 +94,19 @@ impl Checkout {
         pending: Vec<PendingPurchase>,
         answers: Vec<Answer>,
         revision: Revision,
-    ) -> Vec<Reserved> {
+    ) -> Vec<ReservedPurchase> {
         let mut to_publish = Vec::with_capacity(pending.len());
         let mut denied = Vec::new();
         for (pending, answer) in pending.into_iter().zip(answers) {
             let why = match answer {
                 Answer::Reserved => {
                     let Purchase { order_id, quantity, .. } = pending.purchase;
-                    to_publish.push(Reserved { pending, order_id, quantity, revision });
+                    to_publish.push(ReservedPurchase { pending, order_id, quantity, revision });
                     continue;
                 }
                 // Who published it may have died before the confirm. Only a confirm that this instance saw makes it a promise.
                 Answer::InFlight { order_id, quantity, revision } if !self.confirmed.contains(order_id) => {
-                    to_publish.push(Reserved { pending, order_id, quantity, revision });
+                    to_publish.push(ReservedPurchase { pending, order_id, quantity, revision });
                     continue;
                 }
                 Answer::InFlight { order_id, .. } => Denial::AlreadyPurchased(order_id).into(),

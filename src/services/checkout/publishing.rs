@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::admission::{Admitted, Reserved};
+use super::admission::{ReservedPurchase, ToPublish};
 use super::pending::{Accepted, PendingPurchase, answer_all, refuse_all};
 use super::shared::{Checkout, may_not_promise};
 use super::traced::PublishSpans;
@@ -17,7 +17,7 @@ const NOTE_PATIENCE: Duration = Duration::from_millis(200);
 impl Checkout {
     /// Publishes reservations as one message and answers once it is confirmed. Releases nothing, whatever happens: what a failed
     /// publish leaves is decided in the database later (I5).
-    pub(super) async fn publish(&self, message: Vec<Admitted>) {
+    pub(super) async fn publish(&self, message: Vec<ToPublish>) {
         let mut groups: Vec<PurchaseGroup> = message.iter().map(group_of).collect();
         let spans = PublishSpans::begin(&message, &mut groups, &self.queue);
         crash_point!("before_publish");
@@ -65,16 +65,16 @@ impl Checkout {
     }
 
     /// Answers purchases whose message is confirmed, all of them at once.
-    fn promise(&self, message: Vec<Admitted>) {
+    fn promise(&self, message: Vec<ToPublish>) {
         // Checked after the confirm: a rebuild that began during the publish may have read the live orders before these are
         // written. Its gate then does not know them.
         let now = Instant::now();
         let deployment = self.rebuilder.deployment();
         let may_promise = deployment.may_promise(now);
-        answer_all(message.into_iter().flat_map(|Admitted { product, epoch, terms, reserved }| {
+        answer_all(message.into_iter().flat_map(|ToPublish { product, epoch, terms, reserved }| {
             let is_promised = may_promise && deployment.is_current(product, epoch);
             let terms = terms.map(|(_, terms)| terms);
-            reserved.into_iter().map(move |Reserved { pending, order_id, .. }| {
+            reserved.into_iter().map(move |ReservedPurchase { pending, order_id, .. }| {
                 let answer =
                     if is_promised { promised(&pending, order_id, terms, now) } else { Err(may_not_promise()) };
                 (pending, answer)
@@ -84,10 +84,10 @@ impl Checkout {
 }
 
 /// What is published together: everything that fits, if the queue `bundles`; else what is of one product and one revision.
-pub(super) fn into_messages(admitted: impl Iterator<Item = Admitted>, bundles: bool) -> Vec<Vec<Admitted>> {
-    let mut messages: Vec<Vec<Admitted>> = Vec::new();
+pub(super) fn into_messages(admitted: impl Iterator<Item = ToPublish>, bundles: bool) -> Vec<Vec<ToPublish>> {
+    let mut messages: Vec<Vec<ToPublish>> = Vec::new();
     let mut last = 0;
-    for part in admitted.flat_map(Admitted::into_parts) {
+    for part in admitted.flat_map(ToPublish::into_parts) {
         last += part.reserved.len();
         match messages.last_mut().filter(|_| bundles && last <= GROUP_MAX) {
             Some(message) => message.push(part),
@@ -101,8 +101,8 @@ pub(super) fn into_messages(admitted: impl Iterator<Item = Admitted>, bundles: b
 }
 
 /// What takes reservations to the consumers, each order once.
-fn group_of(admitted: &Admitted) -> PurchaseGroup {
-    let Admitted { product: product_id, epoch, reserved, .. } = admitted;
+fn group_of(admitted: &ToPublish) -> PurchaseGroup {
+    let ToPublish { product: product_id, epoch, reserved, .. } = admitted;
     // Two entries share an order id only if a click was repeated.
     let repeats = reserved.iter().any(|held| held.order_id != held.pending.purchase.order_id);
     let mut seen = OrderIds::default();
@@ -130,7 +130,7 @@ fn promised(pending: &PendingPurchase, order_id: OrderId, terms: Option<Terms>, 
     }
 }
 
-impl Admitted {
+impl ToPublish {
     /// As many at a time as a message holds, those of one revision.
     fn into_parts(self) -> impl Iterator<Item = Self> {
         let Self { product, epoch, terms, mut reserved } = self;
@@ -155,20 +155,20 @@ mod tests {
     use super::*;
     use crate::model::{PaymentWindow, Quantity, Revision};
 
-    fn reserved(revision: i64, order_id: Option<OrderId>) -> Reserved {
+    fn reserved(revision: i64, order_id: Option<OrderId>) -> ReservedPurchase {
         let (pending, _) = pending(1, None);
         let order_id = order_id.unwrap_or(pending.purchase.order_id);
-        Reserved { pending, order_id, quantity: Quantity::ONE, revision: Revision::try_from(revision).unwrap() }
+        ReservedPurchase { pending, order_id, quantity: Quantity::ONE, revision: Revision::try_from(revision).unwrap() }
     }
 
     #[test]
     fn a_message_holds_purchases_of_one_revision_as_many_as_it_may_hold() {
-        let mut all: Vec<Reserved> = (0..GROUP_MAX + 1).map(|_| reserved(2, None)).collect();
+        let mut all: Vec<ReservedPurchase> = (0..GROUP_MAX + 1).map(|_| reserved(2, None)).collect();
         all.push(reserved(1, None));
-        let admitted = Admitted { product: 1_i64.try_into().unwrap(), epoch: 7, terms: None, reserved: all };
-        let held = |message: Vec<Admitted>| {
+        let admitted = ToPublish { product: 1_i64.try_into().unwrap(), epoch: 7, terms: None, reserved: all };
+        let held = |message: Vec<ToPublish>| {
             let [only] = message.try_into().ok().unwrap();
-            let Admitted { epoch, reserved, .. } = only;
+            let ToPublish { epoch, reserved, .. } = only;
             (epoch, reserved[0].revision, reserved.len())
         };
         let messages: Vec<_> = into_messages([admitted].into_iter(), false).into_iter().map(held).collect();
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_bundle_holds_what_fits_of_all_products_in_their_order() {
-        let admitted = |product: i64, purchases: usize| Admitted {
+        let admitted = |product: i64, purchases: usize| ToPublish {
             product: product.try_into().unwrap(),
             epoch: 1,
             terms: None,
@@ -187,7 +187,7 @@ mod tests {
         let sizes = |bundles| -> Vec<Vec<(i64, usize)>> {
             let turn = [(1, 2), (2, GROUP_MAX - 3), (3, 1), (4, 1), (5, GROUP_MAX), (6, 1)];
             let messages = into_messages(turn.into_iter().map(|(product, count)| admitted(product, count)), bundles);
-            let sizes = |message: &Vec<Admitted>| {
+            let sizes = |message: &Vec<ToPublish>| {
                 message.iter().map(|part| (part.product.get(), part.reserved.len())).collect::<Vec<_>>()
             };
             messages.iter().map(sizes).collect()
@@ -207,7 +207,7 @@ mod tests {
         let first = Revision::try_from(1).unwrap();
         let all = vec![reserved(1, None), reserved(2, None)];
         let product = 1_i64.try_into().unwrap();
-        let admitted = Admitted { product, epoch: 7, terms: Some((first, terms(5))), reserved: all };
+        let admitted = ToPublish { product, epoch: 7, terms: Some((first, terms(5))), reserved: all };
         let told: Vec<_> = admitted.into_parts().map(|part| part.terms).collect();
         assert_eq!(told, [Some((first, terms(5))), None]);
     }
@@ -217,7 +217,7 @@ mod tests {
         let first = reserved(1, None);
         let order = first.order_id;
         let reserved = vec![first, reserved(1, Some(order)), reserved(1, None)];
-        let group = group_of(&Admitted { product: 1_i64.try_into().unwrap(), epoch: 7, terms: None, reserved });
+        let group = group_of(&ToPublish { product: 1_i64.try_into().unwrap(), epoch: 7, terms: None, reserved });
         let orders: Vec<OrderId> = group.items.iter().map(|item| item.order_id).collect();
         assert_eq!((orders.len(), orders[0]), (2, order));
         assert_ne!(orders[1], order);

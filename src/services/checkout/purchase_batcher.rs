@@ -16,7 +16,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
-use super::admission::Admitted;
+use super::admission::ToPublish;
 use super::pending::{Accepted, PendingPurchase, ReplyDispatcher, by_product};
 use super::publishing::into_messages;
 use super::shared::{Checkout, may_not_promise};
@@ -128,7 +128,7 @@ fn is_enough(waiting: usize, publishing: &Publishing) -> bool {
 
 /// Units for the purchases of a turn. A panic costs those of one product, as a crash would: they are answered 503, and the sweeper
 /// decides what the gate has taken for them. The batcher goes on.
-async fn admit(checkout: &Arc<Checkout>, turn: Vec<PendingPurchase>) -> Vec<Admitted> {
+async fn admit(checkout: &Arc<Checkout>, turn: Vec<PendingPurchase>) -> Vec<ToPublish> {
     let admitting = by_product(turn).map(|(product, pending)| survive(checkout, checkout.admit(product, pending)));
     join_all(admitting).await.into_iter().flatten().flatten().collect()
 }
@@ -142,7 +142,7 @@ struct Publishing<'a> {
 
 impl<'a> Publishing<'a> {
     /// A panic costs the purchases of this message.
-    fn begin(&mut self, checkout: &'a Arc<Checkout>, message: Vec<Admitted>) {
+    fn begin(&mut self, checkout: &'a Arc<Checkout>, message: Vec<ToPublish>) {
         let purchases = message.iter().map(|admitted| admitted.reserved.len()).sum();
         self.purchases += purchases;
         self.messages.push(Box::pin(async move {

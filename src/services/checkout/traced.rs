@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::admission::Admitted;
+use super::admission::ToPublish;
 use super::pending::PendingPurchase;
 use crate::error::Error;
 use crate::model::PurchaseGroup;
@@ -43,7 +43,7 @@ pub(super) struct PublishSpans(Vec<Span>);
 
 impl PublishSpans {
     /// Begins them, and has the message take them along.
-    pub(super) fn begin(message: &[Admitted], groups: &mut [PurchaseGroup], queue: &OrderQueue) -> Self {
+    pub(super) fn begin(message: &[ToPublish], groups: &mut [PurchaseGroup], queue: &OrderQueue) -> Self {
         let mut spans = Vec::new();
         let purchases: usize = groups.iter().map(|group| group.items.len()).sum();
         for (admitted, group) in message.iter().zip(groups) {

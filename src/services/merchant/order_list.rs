@@ -52,7 +52,7 @@ pub struct MerchantOrder {
 }
 
 /// What the database says of a page.
-struct Found {
+struct ReadPage {
     orders: Vec<Order>,
     names: HashMap<UserId, String>,
     payments: Vec<Payment>,
@@ -106,7 +106,7 @@ impl OrderList {
         let read = self.db.read_page(PageOf::Orders, move |conn| {
             Box::pin(async move { Ok::<_, Error>(read_page(conn, &filter, issuer.as_deref(), before, limit).await?) })
         });
-        let Found { orders, names, payments, next } = read.await?;
+        let ReadPage { orders, names, payments, next } = read.await?;
         let mut paid: HashMap<OrderId, Vec<PaymentView>> = HashMap::new();
         for payment in payments {
             let shown = paid.entry(payment.order_id).or_default();
@@ -148,7 +148,7 @@ async fn read_page(
     issuer: Option<&str>,
     before: Uuid,
     limit: usize,
-) -> DbResult<Found> {
+) -> DbResult<ReadPage> {
     let begun = Instant::now();
     let (mut orders, mut next) = (Vec::new(), Some(before));
     // One more says whether there is another page.
@@ -181,5 +181,5 @@ async fn read_page(
         names = conn.names_of(&users).await?;
         payments = conn.payments_of(&ids).await?;
     }
-    Ok(Found { orders, names, payments, next })
+    Ok(ReadPage { orders, names, payments, next })
 }

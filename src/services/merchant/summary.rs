@@ -102,7 +102,7 @@ impl Summaries {
         let After { row, written, refund_due, currencies } = self.look_again(id, ids).await?;
         let on_its_way = at_gate.in_flight.iter().filter(|purchase| !written.contains(&purchase.order_id));
         let queued: i64 = on_its_way.map(|purchase| purchase.quantity.get()).sum();
-        let is_of_row = at_gate.view.is_none_or(|view| (view.ver, view.epoch) == (row.ver, row.gate_epoch));
+        let is_of_row = at_gate.view.is_none_or(|view| (view.revision, view.epoch) == (row.revision, row.gate_epoch));
         let adds_up = at_gate.remaining.is_some_and(|remaining| remaining + queued + row.sold == row.stock);
         let counts = row.counts;
         let mut currencies = currencies.into_iter().map(|currency| currency.unwrap_or(self.currency));

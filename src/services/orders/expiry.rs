@@ -31,7 +31,7 @@ const MAX_RANGES: i64 = 200;
 /// What a row that somebody has spoiled keeps from being done is tried again after this.
 const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// A gate that has not answered by then is not asked about the others of a round.
+/// A gate that has not answered by then is not asked about the others of a step.
 const GATE_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Lines about products that cannot take units back.
@@ -52,7 +52,7 @@ struct Expired {
 }
 
 /// What one transaction has done.
-struct Round {
+struct ExpiryStep {
     expired: Vec<Expired>,
     /// There may be more that is due.
     is_full: bool,
@@ -100,8 +100,8 @@ impl Expiry {
             Some((due_at, now)) => return Ok(due_at.since(now).clamp(LEAST_PAUSE, pause)),
             None => return Ok(pause),
         }
-        let round = self.db.transaction(|conn| Box::pin(expire_some(conn)));
-        let Round { expired, is_full } = round.await?;
+        let step = self.db.transaction(|conn| Box::pin(expire_some(conn)));
+        let ExpiryStep { expired, is_full } = step.await?;
         crash_point!("after_expire_commit");
         self.release(expired).await;
         Ok(if is_full { Duration::ZERO } else { LEAST_PAUSE })
@@ -127,7 +127,7 @@ impl Expiry {
 }
 
 /// What a look at a range has found.
-struct Found {
+struct RangeContents {
     range: DueRange,
     /// Those that wait on, from the first to the last, and when the first of them is due.
     waiting: Option<(OrderId, OrderId, Timestamp)>,
@@ -139,7 +139,7 @@ struct Found {
     is_spoiled: bool,
 }
 
-impl Found {
+impl RangeContents {
     fn new(range: DueRange, page: &Readable<UnpaidOrder, OrderId>, now: Timestamp) -> Self {
         let mut waiting = None;
         let mut products = Vec::new();
@@ -162,7 +162,7 @@ impl Found {
 }
 
 /// One transaction.
-async fn expire_some(conn: &mut DbConn) -> Result<Round> {
+async fn expire_some(conn: &mut DbConn) -> Result<ExpiryStep> {
     let now = conn.now().await?;
     let ranges = conn.claim_due_ranges(now, MAX_RANGES).await?;
     let mut is_full = ranges.len() == MAX_RANGES as usize;
@@ -181,7 +181,7 @@ async fn expire_some(conn: &mut DbConn) -> Result<Round> {
             due.entry(order.product_id).or_default().push(order.id);
         }
         is_full |= page.count == MAX_ORDERS;
-        found.push(Found::new(range, &page, now));
+        found.push(RangeContents::new(range, &page, now));
     }
     let (mut expired, mut miscounted) = (Vec::new(), Vec::new());
     // By ascending id, as everybody locks products.
@@ -202,7 +202,7 @@ async fn expire_some(conn: &mut DbConn) -> Result<Round> {
     if !done.is_empty() {
         conn.delete_deadlines(&done).await?;
     }
-    Ok(Round { expired, is_full })
+    Ok(ExpiryStep { expired, is_full })
 }
 
 /// What became of a product's orders that are due.
@@ -247,8 +247,8 @@ async fn expire_of_one(conn: &mut DbConn, product: ProductId, orders: &[OrderId]
 }
 
 /// Notes when to look at a range again. True: never.
-async fn settle(conn: &mut DbConn, found: &Found, is_spoiled: bool, now: Timestamp) -> Result<bool> {
-    let Found { range, waiting, end, .. } = found;
+async fn settle(conn: &mut DbConn, found: &RangeContents, is_spoiled: bool, now: Timestamp) -> Result<bool> {
+    let RangeContents { range, waiting, end, .. } = found;
     let again = is_spoiled.then(|| now.after(TRIED_AGAIN_AFTER));
     let due_at = waiting.map(|(_, _, due_at)| due_at).into_iter().chain(again).min();
     if let Some(end) = end {

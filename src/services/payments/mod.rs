@@ -26,7 +26,7 @@ pub use self::event_expiry::EventExpiry;
 pub use self::follow_up::FollowUp;
 pub use self::late::{LateCallbackWriter, OpenGate};
 pub use self::providers::TestOutcome;
-use self::providers::{Item, PaymentProvider, Problem};
+use self::providers::{Item, PaymentProvider, StripeError};
 pub use self::revival::Revivals;
 pub use self::view::{PaymentView, TestPage};
 use super::accounts::Identity;
@@ -234,8 +234,8 @@ impl Payments {
 }
 
 /// After an answer that the provider would repeat for ever, the next request about this payment is another one.
-async fn note_spent(db: &Db, payment: &Payment, problem: &Problem) -> Result<()> {
-    let Problem::Spent(_) = problem else { return Ok(()) };
+async fn note_spent(db: &Db, payment: &Payment, problem: &StripeError) -> Result<()> {
+    let StripeError::Spent(_) = problem else { return Ok(()) };
     let (id, spent) = (payment.id, payment.spent_tries);
     Ok(db.transaction(move |conn| Box::pin(async move { conn.spend_try(id, spent).await })).await?)
 }

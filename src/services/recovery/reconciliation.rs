@@ -116,7 +116,7 @@ pub struct Audit {
 
 /// Every pair that must fit. `needs_gate`: there has to be one.
 fn findings(view: Option<GateView>, needs_gate: bool, row: &SaleAudit, queued: i64, drift: i64) -> Vec<Finding> {
-    let same_version = view.is_some_and(|view| view.ver == row.ver);
+    let same_version = view.is_some_and(|view| view.revision == row.revision);
     // A dead order's unit may have been given back already, or not yet.
     let drift_is_explained = (0..=row.release_due).contains(&drift);
     let offered = (row.stock - row.sold - queued - drift).max(0);
@@ -125,8 +125,8 @@ fn findings(view: Option<GateView>, needs_gate: bool, row: &SaleAudit, queued: i
         (Finding::GateNotOpen, view.is_none() && needs_gate),
         (Finding::GateDeposed, of_gate(&|view| view.epoch < row.gate_epoch)),
         (Finding::GateNewer, of_gate(&|view| view.epoch > row.gate_epoch)),
-        (Finding::GateBehind, of_gate(&|view| view.ver < row.ver)),
-        (Finding::GateAhead, of_gate(&|view| view.ver > row.ver)),
+        (Finding::GateBehind, of_gate(&|view| view.revision < row.revision)),
+        (Finding::GateAhead, of_gate(&|view| view.revision > row.revision)),
         (Finding::StockDiffers, same_version && of_gate(&|view| view.stock != row.stock)),
         (Finding::SoldDiffers, row.sold != row.live_units),
         (Finding::CountsDiffer, row.counts != row.counted),
@@ -161,7 +161,7 @@ impl Reconciler {
     async fn look(&self, id: ProductId) -> Result<Audit> {
         let view = self.gate.view(&[id]).await?.into_iter().next().flatten();
         let (in_flight, late) = match self.gate.stale(id, Duration::ZERO, MAX_IN_FLIGHT).await {
-            Ok(stale) => (stale.purchases, stale.late),
+            Ok(stale) => (stale.purchases, stale.late_payments),
             Err(GateError::Lost | GateError::Closed) => (Vec::new(), Vec::new()),
             Err(error) => return Err(error.into()),
         };
@@ -286,7 +286,8 @@ impl Reconciler {
                 // Cheap and inexact first: the row was read before the gate.
                 let may_fit = view.is_some_and(|view| {
                     (product.sold..=product.sold + view.in_flight * product.max_per_order.get()).contains(&view.taken)
-                        && (view.epoch, view.ver, view.stock) == (product.gate_epoch, product.ver, product.stock)
+                        && (view.epoch, view.revision, view.stock)
+                            == (product.gate_epoch, product.revision, product.stock)
                 });
                 if !may_fit {
                     drift += self.check(product.id, &mut unbalanced).await?;

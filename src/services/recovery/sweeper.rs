@@ -169,7 +169,7 @@ impl Sweeper {
                 }
                 self.unfinished_sales.saw(product, &view);
                 self.note_sold_out(product, &view).await?;
-                if view.ver < product.ver || view.ver == product.ver && !view.knows_terms {
+                if view.revision < product.revision || view.revision == product.revision && !view.knows_terms {
                     self.configure(product).await?;
                 }
                 if view.in_flight > 0 {
@@ -182,7 +182,7 @@ impl Sweeper {
 
     /// The gate sells the last unit, and by then clicks on its way hold what the database is yet to learn.
     async fn note_sold_out(&self, product: &Sale, view: &GateView) -> Result<()> {
-        if view.ver == product.ver && view.taken > product.stock {
+        if view.revision == product.revision && view.taken > product.stock {
             // The stock was lowered while these units were promised, and whoever did it has died: see ProductCommands::patch.
             offer_at_least(&self.db, product.id, view.taken).await?;
         }
@@ -221,7 +221,7 @@ impl Sweeper {
             Err(GateError::Closed | GateError::Lost) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        self.finish_late_payments(product, stale.epoch, std::mem::take(&mut stale.late)).await;
+        self.finish_late_payments(product, stale.epoch, std::mem::take(&mut stale.late_payments)).await;
         if stale.purchases.is_empty() {
             return Ok(());
         }

@@ -42,7 +42,7 @@ pub struct WebhookFanOut {
 }
 
 /// What one transaction has done.
-struct Round {
+struct FanOutStep {
     deliveries: usize,
     /// There may be more to do.
     is_full: bool,
@@ -87,8 +87,8 @@ impl WebhookFanOut {
             return Ok(None);
         }
         let (begun, schedule) = (Instant::now(), self.schedule.clone());
-        let round = self.db.transaction(move |conn| Box::pin(async move { fan_out_some(conn, &schedule).await }));
-        let Round { deliveries, is_full } = round.await?;
+        let step = self.db.transaction(move |conn| Box::pin(async move { fan_out_some(conn, &schedule).await }));
+        let FanOutStep { deliveries, is_full } = step.await?;
         crash_point!("after_fan_out_commit");
         if deliveries > 0 {
             self.wake.notify_one();
@@ -102,7 +102,7 @@ impl WebhookFanOut {
     }
 }
 
-async fn fan_out_some(conn: &mut DbConn, schedule: &Schedule) -> Result<Round> {
+async fn fan_out_some(conn: &mut DbConn, schedule: &Schedule) -> Result<FanOutStep> {
     let now = conn.now().await?;
     let rows = conn.claim_pending_events(MAX_ROWS).await?;
     let mut is_full = rows.len() == MAX_ROWS as usize;
@@ -142,5 +142,5 @@ async fn fan_out_some(conn: &mut DbConn, schedule: &Schedule) -> Result<Round> {
         conn.advance_events(id, fanned_out).await?;
     }
     crash_point!("before_fan_out_commit");
-    Ok(Round { deliveries: count, is_full })
+    Ok(FanOutStep { deliveries: count, is_full })
 }

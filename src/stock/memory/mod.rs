@@ -94,7 +94,7 @@ impl MemoryGate {
     pub(super) fn mark_revived(&self, product: ProductId, epoch: i64, late: &LatePayment) -> Result<(), GateError> {
         self.with_sale(product, |sale| {
             if sale.epoch != epoch {
-                return Err(GateError::Superseded);
+                return Err(GateError::AnotherGate);
             }
             sale.end_late_flight(late);
             Ok(())
@@ -104,7 +104,7 @@ impl MemoryGate {
     pub(super) fn release(&self, product: ProductId, epoch: i64, ended: &[Release]) -> Result<(), GateError> {
         self.with_sale(product, |sale| {
             if sale.epoch != epoch {
-                return Err(GateError::Superseded);
+                return Err(GateError::AnotherGate);
             }
             for release in ended {
                 if sale.release(release) {
@@ -120,7 +120,7 @@ impl MemoryGate {
 
     pub(super) fn configure(&self, product: ProductId, settings: &SaleSettings) -> Result<(), GateError> {
         self.with_sale(product, |sale| {
-            if settings.ver > sale.settings.ver {
+            if settings.revision > sale.settings.revision {
                 sale.settings = *settings;
             }
         })
@@ -136,7 +136,7 @@ impl MemoryGate {
     ) -> Result<(), GateError> {
         let mut sales = self.sales.write();
         if sales.contains_key(&product) {
-            return Err(GateError::Superseded);
+            return Err(GateError::AnotherGate);
         }
         sales.insert(product, Mutex::new(SaleInMemory::new(epoch, *settings, held)));
         Ok(())
@@ -165,7 +165,7 @@ impl MemoryGate {
             GateView {
                 remaining,
                 state: sale.settings.state(remaining, now),
-                ver: sale.settings.ver,
+                revision: sale.settings.revision,
                 stock: sale.settings.stock,
                 taken: sale.taken(),
                 in_flight: sale.in_flight(),

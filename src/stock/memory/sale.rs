@@ -28,7 +28,7 @@ pub(super) struct SaleInMemory {
     /// Purchases.
     in_flight: i64,
     /// Late payments in flight, the oldest first. There are a few at most.
-    late: Vec<(Instant, LatePayment)>,
+    late_payments: Vec<(Instant, LatePayment)>,
     last_number: Option<NonZeroU32>,
 }
 
@@ -91,8 +91,19 @@ impl SaleInMemory {
     pub(super) fn new(epoch: i64, settings: SaleSettings, held: LoadedBuyers) -> Self {
         let LoadedBuyers { buyers, quantities, revived, .. } = held;
         let extra = quantities.values().map(|quantity| quantity.extra()).sum();
-        let (flight, late) = (VecDeque::new(), Vec::new());
-        Self { epoch, settings, buyers, flight, quantities, extra, revived, in_flight: 0, late, last_number: None }
+        let (flight, late_payments) = (VecDeque::new(), Vec::new());
+        Self {
+            epoch,
+            settings,
+            buyers,
+            flight,
+            quantities,
+            extra,
+            revived,
+            in_flight: 0,
+            late_payments,
+            last_number: None,
+        }
     }
 
     pub(super) fn taken(&self) -> i64 {
@@ -104,7 +115,7 @@ impl SaleInMemory {
     }
 
     pub(super) fn in_flight(&self) -> i64 {
-        self.in_flight + self.late.len() as i64
+        self.in_flight + self.late_payments.len() as i64
     }
 
     pub(super) fn has_buyer(&self, user: UserId) -> bool {
@@ -136,9 +147,9 @@ impl SaleInMemory {
         let old = self.flight.iter().take_while(|entry| is_old(entry.admitted_at));
         let in_flight = |entry: &FlightEntry| Some((entry.purchase, self.reservation_of(entry)?.revision));
         let (purchases, revisions): (Vec<_>, Vec<_>) = old.filter_map(in_flight).take(most).unzip();
-        let late = self.late.iter().take_while(|(admitted_at, _)| is_old(*admitted_at)).map(|(_, late)| *late);
+        let late = self.late_payments.iter().take_while(|(admitted_at, _)| is_old(*admitted_at)).map(|(_, late)| *late);
         let late = late.take(most - purchases.len()).collect();
-        Stale { epoch: self.epoch, purchases, revisions, late }
+        Stale { epoch: self.epoch, purchases, revisions, late_payments: late }
     }
 
     pub(super) fn admit(
@@ -240,13 +251,13 @@ impl SaleInMemory {
             }
         }
         self.revived.insert(user_id, late.payment);
-        self.late.push((now, *late));
+        self.late_payments.push((now, *late));
         PaymentAdmission::Admitted { epoch, is_new: true }
     }
 
     /// A call of a late payment is in flight no longer.
     pub(super) fn end_late_flight(&mut self, ended: &LatePayment) {
-        self.late.retain(|(_, late)| late != ended);
+        self.late_payments.retain(|(_, late)| late != ended);
     }
 
     /// Gives back the units of a life, if it is still the one that holds them. False: it is not.

@@ -23,7 +23,7 @@ impl RedisGate {
                 remaining,
                 state: settings.state(remaining, asked.clock),
                 epoch: version.epoch,
-                ver: settings.ver,
+                revision: settings.revision,
                 stock: settings.stock,
                 taken,
                 in_flight,

@@ -22,7 +22,7 @@ pub(super) fn status(reply: &str) -> Result<(), GateError> {
         "ok" => Ok(()),
         "lost" => Err(GateError::Lost),
         "closed" => Err(GateError::Closed),
-        "superseded" => Err(GateError::Superseded),
+        "superseded" => Err(GateError::AnotherGate),
         other => Err(nonsense(other)),
     }
 }
@@ -144,14 +144,14 @@ pub(super) fn parse_stale(reply: &[String]) -> Result<(Stale, Option<&str>), Gat
             let (members, []) = members.as_chunks() else { return Err(nonsense("a member without a revision")) };
             let unreadable = members.iter().find(|member| parse(member).is_none()).map(|[member, _]| member.as_str());
             let epoch = epoch.parse().map_err(nonsense)?;
-            let mut stale = Stale { epoch, purchases: Vec::new(), revisions: Vec::new(), late: Vec::new() };
+            let mut stale = Stale { epoch, purchases: Vec::new(), revisions: Vec::new(), late_payments: Vec::new() };
             for (member, revision) in members.iter().filter_map(parse) {
                 match member {
                     InFlight::Purchase(purchase) => {
                         stale.purchases.push(purchase);
                         stale.revisions.push(revision);
                     }
-                    InFlight::Late(late) => stale.late.push(late),
+                    InFlight::Late(late) => stale.late_payments.push(late),
                 }
             }
             Ok((stale, unreadable))
@@ -239,7 +239,7 @@ impl GateReply {
         let time =
             |text: &str| Timestamp::from_unix_ms(number(text)?).ok_or_else(|| nonsense(format!("`{text}` is no time")));
         let settings = SaleSettings {
-            ver: number(ver)?,
+            revision: number(ver)?,
             stock: number(stock)?,
             starts_at: time(starts)?,
             ends_at: if ends.is_empty() { None } else { Some(time(ends)?) },

@@ -166,7 +166,7 @@ impl Model {
     }
 
     pub fn configure(&mut self, settings: SaleSettings) {
-        if settings.ver > self.settings.ver {
+        if settings.revision > self.settings.revision {
             self.settings = settings;
         }
     }
@@ -199,8 +199,17 @@ impl Model {
             (false, _) => SaleState::Live,
         };
         let in_flight = (self.held.values().filter(|unit| unit.in_flight).count() + self.late.len()) as i64;
-        let SaleSettings { ver, stock, .. } = self.settings;
-        GateView { remaining, state, epoch: EPOCH, ver, stock, taken: self.taken(), in_flight, knows_terms: true }
+        let SaleSettings { revision: ver, stock, .. } = self.settings;
+        GateView {
+            remaining,
+            state,
+            epoch: EPOCH,
+            revision: ver,
+            stock,
+            taken: self.taken(),
+            in_flight,
+            knows_terms: true,
+        }
     }
 
     pub fn held_by(&self, user: UserId) -> Holding {
@@ -227,7 +236,7 @@ impl Model {
             calls.sort();
             calls
         };
-        prop_assert_eq!(sorted(&stale.late), sorted(&self.late));
+        prop_assert_eq!(sorted(&stale.late_payments), sorted(&self.late));
         prop_assert!(taken.is_sorted_by(|older, newer| older.from <= newer.to + CLOCK_SLACK), "not the oldest first");
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::model::{Currency, Payment, ProviderName, Timestamp};
 
 use self::external::External;
 use self::stripe::Stripe;
-pub(super) use self::stripe::{Asked, Finding, Item, Problem};
+pub(super) use self::stripe::{Asked, Finding, Item, StripeError};
 use self::test::Test;
 pub use self::test::TestOutcome;
 

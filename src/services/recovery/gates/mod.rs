@@ -77,7 +77,7 @@ impl Gates {
     }
 
     /// The first opening: of a product that was just made on the server `server_id`. It needs no wait, for nothing can be on
-    /// its way. [`GateError::Superseded`]: the gate is open already, and stays as it is.
+    /// its way. [`GateError::AnotherGate`]: the gate is open already, and stays as it is.
     pub(in crate::services) async fn open_first(
         &self,
         product: ProductId,

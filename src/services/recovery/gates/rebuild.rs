@@ -191,7 +191,7 @@ impl Rebuilder {
             }
             match gate.close(product, &seen.server_id, epoch).await {
                 Ok(()) => return Ok(Some(Closed { epoch, server_id: seen.server_id, fenced })),
-                Err(GateError::Superseded) => tokio::time::sleep(LOOK_INTERVAL).await,
+                Err(GateError::AnotherGate) => tokio::time::sleep(LOOK_INTERVAL).await,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -245,7 +245,7 @@ impl Rebuilder {
                 tracing::debug!(product.id = %product, epoch, buyers, "Opened a rebuilt gate");
                 self.log.opened(product, buyers);
             }
-            Err(GateError::Superseded) => {}
+            Err(GateError::AnotherGate) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(())

@@ -53,7 +53,7 @@ impl WarmUp {
         let settings = product.settings();
         let held = self.held(product.id, LoadedBuyers::expecting(product.sold, &settings)).await?;
         match self.gate.open_with(product.id, product.gate_epoch, &settings, held) {
-            Ok(()) | Err(GateError::Superseded) => Ok(()),
+            Ok(()) | Err(GateError::AnotherGate) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

@@ -55,10 +55,10 @@ impl Default for Scripts {
 /// The arguments that hold a sale's settings, in the order that the scripts read.
 pub(super) fn add_settings(call: &mut Cmd, settings: &SaleSettings) {
     let ends = settings.ends_at.map(|end| end.unix_ms().to_string()).unwrap_or_default();
-    call.arg(settings.ver)
+    call.arg(settings.revision)
         .arg(settings.stock)
         .arg(settings.starts_at.unix_ms())
         .arg(ends)
         .arg(i32::from(settings.paused))
-        .arg(settings.terms.map(|terms| format!("{}|{terms}", settings.ver)).unwrap_or_default());
+        .arg(settings.terms.map(|terms| format!("{}|{terms}", settings.revision)).unwrap_or_default());
 }

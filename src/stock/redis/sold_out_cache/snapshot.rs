@@ -65,7 +65,7 @@ mod tests {
     fn snapshot(sent: Instant, clock: i64, buyers: Option<Users>) -> Snapshot {
         let at = |ms| Timestamp::from_unix_ms(ms).unwrap();
         let (starts_at, terms) = (at(STARTS_AT), None);
-        let settings = SaleSettings { ver: 1, stock: 1, starts_at, ends_at: None, paused: false, terms };
+        let settings = SaleSettings { revision: 1, stock: 1, starts_at, ends_at: None, paused: false, terms };
         let gate = OpenGate { settings, version: GateVersion::of(1, 1), taken: 1, buyers: 1, in_flight: 0 };
         let asked = Asked { sent, received: sent + Duration::from_millis(10), clock: at(clock) };
         Snapshot::new(gate, asked, buyers)

@@ -29,7 +29,7 @@ const API_VERSION: &str = "2024-06-20";
 
 /// Why a request came to nothing.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::services::payments) enum Problem {
+pub(in crate::services::payments) enum StripeError {
     /// Nobody knows whether it was done: to be repeated under the same key.
     #[error("{0}")]
     NoAnswer(String),
@@ -51,9 +51,9 @@ pub(in crate::services::payments) enum Problem {
 }
 
 /// What a request came to.
-pub(in crate::services::payments) type Asked<T> = Result<T, Problem>;
+pub(in crate::services::payments) type Asked<T> = Result<T, StripeError>;
 
-impl Problem {
+impl StripeError {
     /// Stripe's code of a request that was refused.
     pub(super) fn code(&self) -> Option<&str> {
         match self {
@@ -63,8 +63,8 @@ impl Problem {
     }
 }
 
-impl From<Problem> for Error {
-    fn from(problem: Problem) -> Self {
+impl From<StripeError> for Error {
+    fn from(problem: StripeError) -> Self {
         Self::Unavailable(format!("Stripe: {problem}"))
     }
 }
@@ -87,7 +87,7 @@ impl Api {
     }
 
     /// Reads.
-    pub(super) async fn get<T: DeserializeOwned>(&self, path: String) -> Result<T, Problem> {
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: String) -> Result<T, StripeError> {
         self.call(path, None).await
     }
 
@@ -97,7 +97,7 @@ impl Api {
         path: String,
         key: String,
         form: Vec<(&'static str, String)>,
-    ) -> Result<T, Problem> {
+    ) -> Result<T, StripeError> {
         self.call(path, Some((key, form))).await
     }
 
@@ -105,8 +105,8 @@ impl Api {
         &self,
         path: String,
         post: Option<(String, Vec<(&'static str, String)>)>,
-    ) -> Result<T, Problem> {
-        let busy = || Problem::Busy("too many requests of ours wait".to_owned());
+    ) -> Result<T, StripeError> {
+        let busy = || StripeError::Busy("too many requests of ours wait".to_owned());
         let turn = tokio::time::timeout(TURN_PATIENCE, self.turns.clone().acquire_owned()).await;
         let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
         let (http, url, authorization) =
@@ -117,10 +117,10 @@ impl Api {
             send(&http, &url, authorization.expose_secret(), post)
         };
         let answered = tokio::task::spawn_blocking(request).await;
-        let (status, headers, body) = answered.map_err(|error| Problem::NoAnswer(error.to_string()))??;
+        let (status, headers, body) = answered.map_err(|error| StripeError::NoAnswer(error.to_string()))??;
         judge(status, &headers, &body)?;
         serde_json::from_str(&body)
-            .map_err(|error| Problem::NoAnswer(format!("an answer that is not understood: {error}")))
+            .map_err(|error| StripeError::NoAnswer(format!("an answer that is not understood: {error}")))
     }
 }
 
@@ -131,8 +131,8 @@ fn send(
     url: &str,
     authorization: &str,
     post: Option<(String, Vec<(&'static str, String)>)>,
-) -> Result<Answer, Problem> {
-    let no_answer = |error: ureq::Error| Problem::NoAnswer(error.to_string());
+) -> Result<Answer, StripeError> {
+    let no_answer = |error: ureq::Error| StripeError::NoAnswer(error.to_string());
     let answered = match post {
         None => http.get(url).header("authorization", authorization).header("stripe-version", API_VERSION).call(),
         Some((key, form)) => {
@@ -146,7 +146,7 @@ fn send(
 }
 
 /// What an answer means.
-fn judge(status: u16, headers: &ureq::http::HeaderMap, body: &str) -> Result<(), Problem> {
+fn judge(status: u16, headers: &ureq::http::HeaderMap, body: &str) -> Result<(), StripeError> {
     if (200..300).contains(&status) {
         return Ok(());
     }
@@ -158,14 +158,14 @@ fn judge(status: u16, headers: &ureq::http::HeaderMap, body: &str) -> Result<(),
     let answer = format!("answered {status} {code}");
     Err(match status {
         // 409: another request under the same key is under way.
-        409 | 429 => Problem::Busy(answer),
+        409 | 429 => StripeError::Busy(answer),
         // Somebody on the way answers so, who keeps nothing.
-        408 | 502..=504 => Problem::NoAnswer(answer),
-        500.. if header("stripe-should-retry") == Some("true") => Problem::NoAnswer(answer),
-        500.. => Problem::Spent(answer),
+        408 | 502..=504 => StripeError::NoAnswer(answer),
+        500.. if header("stripe-should-retry") == Some("true") => StripeError::NoAnswer(answer),
+        500.. => StripeError::Spent(answer),
         // The same key, and something else is asked for. It is used up as well.
-        _ if kind == "idempotency_error" => Problem::Spent(answer),
-        _ => Problem::Refused { code: if code.is_empty() { status.to_string() } else { code }, message },
+        _ if kind == "idempotency_error" => StripeError::Spent(answer),
+        _ => StripeError::Refused { code: if code.is_empty() { status.to_string() } else { code }, message },
     })
 }
 
@@ -184,13 +184,13 @@ mod tests {
         let body = |kind: &str, code: &str| format!(r#"{{"error":{{"type":"{kind}","code":"{code}","message":"m"}}}}"#);
         assert!(judge(200, &none, "").is_ok());
         for status in [408, 502, 503, 504] {
-            assert!(matches!(judge(status, &none, "<html>"), Err(Problem::NoAnswer(_))), "{status}");
+            assert!(matches!(judge(status, &none, "<html>"), Err(StripeError::NoAnswer(_))), "{status}");
         }
-        assert!(matches!(judge(500, &none, ""), Err(Problem::Spent(_))));
-        assert!(matches!(judge(500, &with("stripe-should-retry", "true"), ""), Err(Problem::NoAnswer(_))));
-        assert!(matches!(judge(400, &none, &body("idempotency_error", "")), Err(Problem::Spent(_))));
-        assert!(matches!(judge(409, &none, &body("x", "idempotency_key_in_use")), Err(Problem::Busy(_))));
-        assert!(matches!(judge(429, &none, ""), Err(Problem::Busy(_))));
+        assert!(matches!(judge(500, &none, ""), Err(StripeError::Spent(_))));
+        assert!(matches!(judge(500, &with("stripe-should-retry", "true"), ""), Err(StripeError::NoAnswer(_))));
+        assert!(matches!(judge(400, &none, &body("idempotency_error", "")), Err(StripeError::Spent(_))));
+        assert!(matches!(judge(409, &none, &body("x", "idempotency_key_in_use")), Err(StripeError::Busy(_))));
+        assert!(matches!(judge(429, &none, ""), Err(StripeError::Busy(_))));
         for (status, body, expected) in [
             (400, body("invalid_request_error", "amount_too_small"), "amount_too_small"),
             (401, body("invalid_request_error", ""), "invalid_request_error"),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use self::amounts::to_stripe;
 use self::api::Api;
-pub(in crate::services::payments) use self::api::{Asked, Problem};
+pub(in crate::services::payments) use self::api::{Asked, StripeError};
 use self::event::{Refund, Session, Standing, log_failed, refunded};
 use self::signature::EndpointKey;
 use super::super::callback::{Callback, Read};
@@ -106,7 +106,7 @@ impl Stripe {
         let code = item.currency.code();
         let Some(price) = to_stripe(item.price_cents, item.currency) else {
             let message = format!("an amount of {} {code} cannot be written as Stripe writes it", item.price_cents);
-            return Err(Problem::Refused { code: "amount".to_owned(), message });
+            return Err(StripeError::Refused { code: "amount".to_owned(), message });
         };
         let (id, order) = (payment.id.to_string(), payment.order_id.to_string());
         let back = self.return_url.fill([&id, &order, &payment.amount_cents.to_string(), code]);
@@ -134,7 +134,7 @@ impl Stripe {
         match session.url {
             Some(url) => Ok(Checkout { id: session.id, url }),
             // It was paid or has ended meanwhile.
-            None => Err(Problem::Spent("the checkout has no address any more".to_owned())),
+            None => Err(StripeError::Spent("the checkout has no address any more".to_owned())),
         }
     }
 
@@ -159,7 +159,7 @@ impl Stripe {
             match ended {
                 Ok(session) => return Ok(found(session, payment)),
                 // It is not open any more.
-                Err(Problem::Refused { .. }) => {}
+                Err(StripeError::Refused { .. }) => {}
                 Err(problem) => return Err(problem),
             }
         }
@@ -179,7 +179,7 @@ impl Stripe {
         // It goes into an address.
         let is_id = |text: &String| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         let Some(intent) = intent.filter(is_id) else {
-            return Err(Problem::Refused {
+            return Err(StripeError::Refused {
                 code: "no_reference".to_owned(),
                 message: "there is nothing to refund".to_owned(),
             });
