@@ -23,17 +23,18 @@ before(async () => {
     paused: await make('paused'),
     held: await make('held'),
     sold_out: await make('sold out'),
-    ended: await make('ended', { ends_at: inSeconds(4) }),
+    ended: await make('ended', { ends_at: inSeconds(8) }),
   };
   buyer = await server.user('ann');
-  for (const [product, isPaid] of [[sales.held, false], [sales.sold_out, true], [sales.ended, true]]) {
+  // The one that ends soon first.
+  for (const [product, isPaid] of [[sales.ended, true], [sales.held, false], [sales.sold_out, true]]) {
     for (const user of [await server.user(), await server.user()]) {
       const order = await server.buy(user, product.id);
       if (isPaid) await server.pay(user, order.id);
     }
   }
   await server.patch(sales.paused.id, { paused: true });
-  await until(() => Date.now() > Date.parse(sales.ended.ends_at) + 500);
+  await until(() => Date.now() > Date.parse(sales.ended.ends_at) + 500, 'the sale has ended', 15_000);
 });
 after(async () => {
   await browser?.close();
