@@ -87,6 +87,8 @@ where
                 return Box::pin(async { Ok(()) });
             }
         };
+        // A reply of several packets must not wait, with the last of them, until the client has acknowledged those before.
+        let _ = io.set_nodelay(true);
         let stream = GuardedStream::new(io, entered.connection().clone());
         let mut serving = Box::pin(self.http.call((stream, Protocol::Http1, peer)));
         Box::pin(poll_fn(move |cx| {

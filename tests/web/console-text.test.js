@@ -34,10 +34,3 @@ test('no phrase is left over that nobody says', async () => {
   const unsaid = Object.keys(en).filter((key) => !sources.includes(`'${key}'`) && !starts.some((start) => key.startsWith(start)));
   assert.deepEqual(unsaid, []);
 });
-
-test('the console’s HTML loads every module that there is beforehand', async () => {
-  const html = await readFile(join(FOLDER, '../console.html'), 'utf8');
-  const loaded = new Set([...html.matchAll(/\/console\/([\w.-]+\.js)"/g)].map(([, name]) => name));
-  const files = (await readdir(FOLDER)).filter((name) => name.endsWith('.js') && name !== 'types.js');
-  assert.deepEqual([...loaded].sort(), files.sort());
-});

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool_redis::redis::io::tcp::TcpSettings;
 use deadpool_redis::redis::{
     self, AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, InfoDict, IntoConnectionInfo,
     RedisConnectionInfo, RedisError, TlsCertificates,
@@ -85,7 +86,8 @@ impl RedisServer {
         let trust = settings.trust()?;
         let scheme = if trust.is_some() { "rediss" } else { "redis" };
         let address = format!("{scheme}://{}", settings.addr).into_connection_info().map_err(of_address)?;
-        let mut address = address.set_redis_settings(login);
+        // Many share a connection: a call must not wait until the answers of those before have come.
+        let mut address = address.set_redis_settings(login).set_tcp_settings(TcpSettings::default().set_nodelay(true));
         if let Some(trust) = &trust {
             let roots = TlsCertificates { client_tls: None, root_cert: Some(trust.pem()) };
             let client = Client::build_with_tls(address, roots).map_err(|error| format!("redis.tls: {error}"))?;
