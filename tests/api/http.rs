@@ -251,6 +251,23 @@ on_both_backends! {
     }
 }
 
+/// Guards against: the last packet of a reply that waits until those before are acknowledged, which takes 40 ms.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_reply_comes_at_once() {
+    TestApp::run(seckill::config::Backend::Embedded, async |app| {
+        let mut took = Vec::new();
+        for _ in 0..15 {
+            let begun = std::time::Instant::now();
+            let reply = app.client.request(Method::GET, "/openapi.json").send().await.unwrap();
+            assert!(reply.bytes().await.unwrap().len() > 100_000, "more than a packet of this machine's own network");
+            took.push(begun.elapsed());
+        }
+        took.sort_unstable();
+        assert!(took[7].as_millis() < 35, "{took:?}");
+    })
+    .await;
+}
+
 /// Pages of the shop's own origin may read everything, errors too; no other origin is named.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listed_origins_may_read_replies() {
