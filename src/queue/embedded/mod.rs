@@ -119,8 +119,11 @@ impl EmbeddedQueue {
         writer.deliver_unfinished(&deliveries);
         let stopped = self.stopped.clone();
         // Not a task: it waits for the disk, and nothing may wait for it at the end of the process.
+        let mut writer = Some(writer);
         supervisor.vital_thread("journal", move || {
-            writer.run(&deliveries);
+            if let Some(writer) = writer.take() {
+                writer.run(&deliveries);
+            }
             stopped.notify_one();
         });
         Some(receiver)
