@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test, { after, before } from 'node:test';
-import { Browser, inSeconds, pause, requests, Server, until } from './support.js';
+import { Browser, inSeconds, modules, pause, requests, Server, until } from './support.js';
 
 let server;
 let browser;
@@ -163,7 +163,7 @@ test('case 18: after a restart of the server not all pages come back in the same
       close() {}
     };
   `;
-  const page = await browser.page(t, server, { path: '/shop/nothing', init: fake });
+  const page = await browser.page(t, server, { path: '/shop/nothing', init: fake, before: modules });
   await page.locator('h1').waitFor();
   const delays = await page.evaluate(async () => {
     const { listenToProducts } = await import(new URL('../lib/stream.js', document.querySelector('script[type=module]').src).href);

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test, { after, before } from 'node:test';
-import { Browser, inSeconds, PASSWORD, pause, said, Server, tooWide, until } from './support.js';
+import { Browser, inSeconds, modules, PASSWORD, pause, said, Server, tooWide, until } from './support.js';
 
 let server;
 let browser;
@@ -134,7 +134,7 @@ test('names and descriptions are text, whatever is in them', async (t) => {
   const product = await server.product({ name: nasty, description: nasty, stock: 3 });
   const user = await server.user();
   const order = await server.buy(user, product.id);
-  const page = await browser.page(t, server, { user: buyer, path: null });
+  const page = await browser.page(t, server, { user: buyer });
   await page.getByRole('link', { name: nasty }).waitFor();
   await page.goto(server.url + salePath(product));
   await page.getByRole('heading', { name: nasty }).waitFor();
@@ -151,7 +151,7 @@ test('names and descriptions are text, whatever is in them', async (t) => {
 });
 
 test('an address that leads nowhere says so', async (t) => {
-  const page = await browser.page(t, server, { user: buyer, path: null });
+  const page = await browser.page(t, server, { user: buyer });
   for (const path of ['/shop/sales/999999999', '/shop/sales/x', '/shop/orders/x', '/shop/orders/01a22701-a824-75a1-8000-044a9651cbc5', '/shop/x/y']) {
     await page.goto(server.url + path);
     await page.getByRole('heading', { name: 'There is nothing here' }).waitFor();
@@ -169,7 +169,7 @@ test('case 13: money has the digits of its currency', async (t) => {
     ['USD', 123456789, '$1,234,567.89', 'US$1,234,567.89'],
   ];
   for (const [language, column] of [['en', 2], ['zh', 3]]) {
-    const page = await browser.page(t, server, { language });
+    const page = await browser.page(t, server, { language, before: modules });
     const shown = await page.evaluate(async (rows) => {
       const { money, toMinor, fromMinor } = await import(new URL('../lib/format.js', document.querySelector('script[type=module]').src).href);
       return rows.map(([currency, minor]) => [money(minor, currency), toMinor(fromMinor(minor, currency), currency)]);
@@ -267,7 +267,7 @@ test('by keyboard alone: from the list to a paid order', async (t) => {
 
 test('cases 19, 20: on any window the button is in sight, nothing covers it, nothing scrolls sideways, and no phone zooms in', async (t) => {
   const long = await server.product({ name: 'Ü'.repeat(60) + '超长名称没有空格'.repeat(7), stock: 99_999, price_cents: 123_456_789, currency: 'KWD', max_per_order: 10, starts_at: inSeconds(9_000_000) });
-  const page = await browser.page(t, server, { user: buyer, path: null });
+  const page = await browser.page(t, server, { user: buyer });
   const sizes = [[320, 568], [360, 640], [390, 844], [768, 1024], [1280, 200], [320, 256], [1280, 800]];
   for (const [width, height] of sizes) {
     await page.setViewportSize({ width, height });

@@ -232,6 +232,10 @@ export class Browser {
   }
 }
 
+/** For `before`: modules can be asked for one by one, though a page has all of them in one file. */
+export const modules = (page) =>
+  page.route('**/lib/*.js', (route) => route.fulfill({ path: join(ROOT, 'web/lib', new URL(route.request().url()).pathname.split('/').at(-1)) }));
+
 /** All requests of a page from now on, as `METHOD /path`, with the time they began. */
 export function requests(page) {
   const all = [];
