@@ -16,6 +16,7 @@
 //! | `model`: ids, `Revision`, `Purchase`, `PurchaseGroup`, `Role`, `Timestamp` | requests, and messages of the size that the server sends |
 //! | `queue::encode` | those messages |
 //! | `db::{Db, DbConn, DbResult, DbError}` | connections for the proof's own queries |
+//! | `db::connect_mysql`, `queue::connect_rabbitmq`, `stock::redis_address` | stores of its own, and the raw limits |
 //! | `process::keep_to_itself`, `output::print`, `say!` | what every command does |
 
 mod backlog;

@@ -10,6 +10,7 @@ use amqprs::connection::Connection;
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{self, AsyncConnectionConfig};
 use diesel_async::SimpleAsyncConnection;
+use mysql_async::Opts;
 use url::Url;
 
 use crate::config::{self, Tls};
@@ -64,7 +65,7 @@ pub(super) struct Address {
     pub(super) user: String,
     pub(super) password: String,
     pub(super) database: String,
-    /// What a command line client is told of TLS.
+    /// How a command line client is to verify the server's certificate; `None`: it connects without TLS.
     pub(super) tls: Option<Verified>,
 }
 
@@ -73,18 +74,15 @@ pub(super) struct Verified(pub(super) Option<PathBuf>);
 
 impl Address {
     pub(super) fn mysql(settings: &config::MySql) -> Result<Self, String> {
-        let url = first_server(settings)?;
-        let decode = |text: &str| {
-            let text = percent_encoding::percent_decode_str(text).decode_utf8();
-            text.map(|text| text.into_owned()).map_err(|_| "mysql.dsn: not UTF-8".to_owned())
-        };
+        let server = Opts::from_url(first_server(settings)?.as_str()).map_err(|error| format!("mysql.dsn: {error}"))?;
+        let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
         let ca_file = &settings.tls_ca_file;
         Ok(Self {
-            host: url.host_str().unwrap_or("localhost").to_owned(),
-            port: url.port().unwrap_or(3306),
-            user: decode(url.username())?,
-            password: decode(url.password().unwrap_or_default())?,
-            database: decode(url.path().strip_prefix('/').unwrap_or_default())?,
+            host: server.ip_or_hostname().to_owned(),
+            port: server.tcp_port(),
+            user: text(server.user()),
+            password: text(server.pass()),
+            database: text(server.db_name()),
             tls: match settings.tls {
                 Tls::Off => None,
                 Tls::Verify => Some(Verified((!ca_file.as_os_str().is_empty()).then(|| ca_file.clone()))),

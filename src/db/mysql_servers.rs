@@ -27,7 +27,7 @@ const ROLE: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('read_only', '
 
 /// See the module.
 pub(super) struct MySqlServers {
-    /// What is wrong with the settings is told by the first connection.
+    /// Or what is wrong with the settings, which every attempt to connect returns.
     servers: Result<Vec<MySqlServer>, String>,
     /// The one that was used last, with which the next connection begins: all connections should lead to the same one.
     used: AtomicUsize,
@@ -73,7 +73,6 @@ impl MySqlServers {
 }
 
 /// A connection of its own, outside the pool.
-#[cfg(feature = "bench")]
 pub async fn connect_mysql(settings: &config::MySql) -> DbResult<AsyncMysqlConnection> {
     MySqlServers::new(settings).connect().await
 }

@@ -1,5 +1,5 @@
-//! Queries on `order_lookup`: orders of a product and a status, of a status alone, and of a buyer, by id. What it says is checked with
-//! the orders themselves by whoever reads it, and of what it does not say yet `order_lookup_gaps` knows where to look.
+//! Queries on `order_lookup`: orders of a product and a status, of a status alone, and of a buyer, by id. An entry may be out of date, so
+//! whoever reads it checks it against the order itself. Orders that may have no entry yet lie between the ids of `order_lookup_gaps`.
 
 use std::fmt::Write;
 

@@ -47,8 +47,8 @@ const UNFILLED_SQLITE: &str = "SELECT item.value AS product_id \
     UNION SELECT products.id FROM (SELECT 1 FROM order_lookup_gaps WHERE product_ids IS NULL LIMIT 1) AS silent \
         CROSS JOIN products";
 
-/// The newest of a buyer's list, and of what may not be in it, sale by sale. A server is told how: left to itself, it may rather go
-/// through all orders from the newest on. Numbers of ours only.
+/// Ids of a buyer's newest orders: those in the buyer's list, and those of the products whose orders may be missing there. The index is
+/// named because MariaDB otherwise scans all orders, the newest first. What is put into the text are numbers of ours.
 fn of_user(unfilled: &str, use_index: &str, user: UserId, limit: i64) -> String {
     let list = list_of_buyer(user);
     format!(
@@ -68,6 +68,21 @@ fn of_user_and_product(use_index: &str, user: UserId, product: ProductId, limit:
         "SELECT id FROM orders {use_index} WHERE product_id = {product} AND user_id = {user} AND id < ? \
          ORDER BY id DESC LIMIT {limit}"
     )
+}
+
+/// Orders before `$before` with a payment to which this applies, the newest first, each once.
+macro_rules! orders_of_payments {
+    ($conn:ident, $applies:expr, $before:expr, $limit:expr) => {{
+        let query = payments::table
+            .select(payments::order_id)
+            .filter($applies)
+            .filter(payments::order_id.lt($before.as_bytes().to_vec()))
+            .order(payments::order_id.desc())
+            .distinct()
+            .limit($limit);
+        let found: Vec<Vec<u8>> = on_db!($conn, query.load($conn).await)?;
+        Ok(found.iter().filter_map(|id| Uuid::from_slice(id).ok()).collect())
+    }};
 }
 
 impl DbConn {
@@ -125,29 +140,13 @@ impl DbConn {
     /// Orders before `before` with a payment that has this reference, whoever took it, the newest first, each once.
     pub async fn orders_with_reference(&mut self, reference: &str, before: Uuid, limit: i64) -> DbResult<Vec<Uuid>> {
         let conn = self;
-        let query = payments::table
-            .select(payments::order_id)
-            .filter(payments::reference.eq(reference))
-            .filter(payments::order_id.lt(before.as_bytes().to_vec()))
-            .order(payments::order_id.desc())
-            .distinct()
-            .limit(limit);
-        let found: Vec<Vec<u8>> = on_db!(conn, query.load(conn).await)?;
-        Ok(found.iter().filter_map(|id| Uuid::from_slice(id).ok()).collect())
+        orders_of_payments!(conn, payments::reference.eq(reference), before, limit)
     }
 
     /// Orders before `before` of which a payment is due back, the newest first, each once.
     pub async fn orders_with_refund_due(&mut self, before: Uuid, limit: i64) -> DbResult<Vec<Uuid>> {
         let conn = self;
-        let query = payments::table
-            .select(payments::order_id)
-            .filter(payments::status.eq(PaymentStatus::RefundDue))
-            .filter(payments::order_id.lt(before.as_bytes().to_vec()))
-            .order(payments::order_id.desc())
-            .distinct()
-            .limit(limit);
-        let found: Vec<Vec<u8>> = on_db!(conn, query.load(conn).await)?;
-        Ok(found.iter().filter_map(|id| Uuid::from_slice(id).ok()).collect())
+        orders_of_payments!(conn, payments::status.eq(PaymentStatus::RefundDue), before, limit)
     }
 
     /// Those of these orders of which a payment is due back.

@@ -26,7 +26,6 @@ pub use self::embedded::EmbeddedQueue;
 pub use self::message::{Barrier, GROUP_MAX, Message, decode, encode};
 pub use self::rabbitmq::RabbitMqQueue;
 use self::rabbitmq::Trouble;
-#[cfg(feature = "bench")]
 pub use self::rabbitmq::connect_rabbitmq;
 pub use self::report::{Depth, PublishError};
 

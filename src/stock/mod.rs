@@ -15,7 +15,6 @@ pub use self::gate::StockGate;
 pub use self::memory::LoadedBuyers;
 pub use self::rate_limiter::RATE_WINDOW;
 pub use self::redis::Staging;
-#[cfg(feature = "bench")]
 pub use self::redis::redis_address;
 pub use self::shared::SharedGate;
 pub use self::types::{

@@ -108,7 +108,6 @@ async fn open(login: &Login, name: &str) -> Result<Connection, BrokerProblem> {
 }
 
 /// A connection for those who use no queue of ours.
-#[cfg(feature = "bench")]
 pub async fn connect_rabbitmq(settings: &config::RabbitMq, name: &'static str) -> Result<Connection, String> {
     QueueAddress::new(settings)?.connect(name).await.map_err(|problem| problem.text)
 }

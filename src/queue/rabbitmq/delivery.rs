@@ -157,8 +157,8 @@ impl RawDelivery {
     }
 
     /// Parks a message that cannot be read.
-    pub(super) async fn park(self, reason: &str) {
-        let body = self.body.clone();
+    pub(super) async fn park(mut self, reason: &str) {
+        let body = std::mem::take(&mut self.body);
         Arc::new(self).park_body(body, reason).await;
     }
 

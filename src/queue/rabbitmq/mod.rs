@@ -30,7 +30,6 @@ use tokio_util::task::TaskTracker;
 
 use self::condition::Condition;
 use self::connection::QueueAddress;
-#[cfg(feature = "bench")]
 pub use self::connection::connect_rabbitmq;
 use self::consumer::{Router, Subscriber};
 pub(super) use self::dead_letters::DeadLetters;

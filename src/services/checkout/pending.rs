@@ -84,10 +84,13 @@ pub(super) fn refuse_all(pending: impl IntoIterator<Item = PendingPurchase>, why
 }
 
 /// Purchases, product by product; within a product they keep their order.
-pub(super) fn by_product(mut pending: Vec<PendingPurchase>) -> impl Iterator<Item = (ProductId, Vec<PendingPurchase>)> {
+/// All of them are taken; the room that they had stays for the next.
+pub(super) fn by_product(
+    pending: &mut Vec<PendingPurchase>,
+) -> impl Iterator<Item = (ProductId, Vec<PendingPurchase>)> {
     // Nothing to do if there is one product. A stable sort keeps their order.
     pending.sort_by_key(|click| click.product);
-    let mut pending = pending.into_iter();
+    let mut pending = pending.drain(..);
     std::iter::from_fn(move || {
         let product = pending.as_slice().first()?.product;
         let count = pending.as_slice().partition_point(|click| click.product == product);
@@ -133,9 +136,9 @@ mod tests {
 
     #[test]
     fn purchases_of_a_product_go_together_in_the_order_they_came() {
-        let clicks: Vec<_> = [7, 8, 7, 9, 8].map(|product| pending(product, None).0).into_iter().collect();
+        let mut clicks: Vec<_> = [7, 8, 7, 9, 8].map(|product| pending(product, None).0).into_iter().collect();
         let orders: Vec<OrderId> = clicks.iter().map(|pending| pending.purchase.order_id).collect();
-        let products: Vec<(i64, Vec<OrderId>)> = by_product(clicks)
+        let products: Vec<(i64, Vec<OrderId>)> = by_product(&mut clicks)
             .map(|(product, together)| {
                 (product.get(), together.iter().map(|pending| pending.purchase.order_id).collect())
             })

@@ -108,8 +108,7 @@ async fn serve_all(checkout: Arc<Checkout>, mut received: mpsc::Receiver<Pending
             count = received.recv_many(&mut waiting, room), if room > 0 => count > 0,
         };
         if !waiting.is_empty() && (is_enough(waiting.len(), &publishing) || !is_open) {
-            let turn = std::mem::replace(&mut waiting, Vec::with_capacity(MAX_TURN));
-            let admitted = publishing.beside(admit(&checkout, turn)).await;
+            let admitted = publishing.beside(admit(&checkout, &mut waiting)).await;
             for message in into_messages(admitted.into_iter(), checkout.queue.bundles()) {
                 publishing.begin(&checkout, message);
             }
@@ -128,7 +127,7 @@ fn is_enough(waiting: usize, publishing: &Publishing) -> bool {
 
 /// Units for the purchases of a turn. A panic costs those of one product, as a crash would: they are answered 503, and the sweeper
 /// decides what the gate has taken for them. The batcher goes on.
-async fn admit(checkout: &Arc<Checkout>, turn: Vec<PendingPurchase>) -> Vec<ToPublish> {
+async fn admit(checkout: &Arc<Checkout>, turn: &mut Vec<PendingPurchase>) -> Vec<ToPublish> {
     let admitting = by_product(turn).map(|(product, pending)| survive(checkout, checkout.admit(product, pending)));
     join_all(admitting).await.into_iter().flatten().flatten().collect()
 }

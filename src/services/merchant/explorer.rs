@@ -1,7 +1,7 @@
 //! Finds the ids of a merchant's orders, the newest first, in a bounded time: whatever is asked for, and however many orders there are.
 //!
-//! A lookup knows the orders of a product, of a status and of a buyer; what it does not know yet lies in gaps, which are looked through themselves.
-//! A gap can be a whole sale. So a step may end early, and says down to which id it is complete: the page is then shorter, and goes on
+//! A lookup knows the orders of a product, of a status and of a buyer; what it does not know yet lies in gaps, which are looked through
+//! themselves. A gap can be a whole sale. So a step may end early, and says down to which id it is complete: the page is then shorter, and goes on
 //! there.
 
 use std::collections::BTreeSet;

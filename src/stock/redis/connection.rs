@@ -151,7 +151,6 @@ async fn answers_without_tls(host: &str, port: u16) -> bool {
 }
 
 /// For those who connect by themselves. It chooses no database.
-#[cfg(feature = "bench")]
 pub fn redis_address(settings: &config::Redis) -> Result<ConnectionInfo, String> {
     RedisServer::new(settings).map(|server| server.address)
 }

@@ -24,7 +24,6 @@ mod sold_out_cache;
 mod troubles;
 mod watch;
 
-#[cfg(feature = "bench")]
 pub use self::connection::redis_address;
 pub use self::gate::RedisGate;
 pub use self::opening::Staging;
