@@ -2,14 +2,14 @@
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 
 use super::conn::DbConn;
 use super::error::{DbError, DbResult};
 use super::gates::RETIRED;
 use super::schema::deployment;
-use crate::model::ProductId;
+use crate::model::{ProductId, Timestamp};
 
 /// What the deployment uses, as its database says.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
@@ -43,6 +43,15 @@ pub struct InstanceUse {
     pub queue_name: String,
 }
 
+/// The epochs that were begun after some moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochsBegun {
+    /// What time it was when they were read.
+    pub now: Timestamp,
+    /// The newest of each product.
+    pub begun: Vec<(ProductId, i64)>,
+}
+
 /// What an instance knows of the protocol; each knows what those with a smaller number know.
 #[derive(Debug, Clone, Copy)]
 pub enum Knows {
@@ -66,6 +75,20 @@ const FORGOTTEN_MAX: u32 = 100;
 struct InstanceId {
     #[diesel(sql_type = Text)]
     id: String,
+}
+
+#[derive(QueryableByName)]
+struct Now {
+    #[diesel(sql_type = SqlTimestamp)]
+    now: Timestamp,
+}
+
+#[derive(QueryableByName)]
+struct EpochBegun {
+    #[diesel(sql_type = BigInt)]
+    id: ProductId,
+    #[diesel(sql_type = BigInt)]
+    gate_epoch: i64,
 }
 
 impl DbConn {
@@ -168,6 +191,16 @@ impl DbConn {
         Ok(())
     }
 
+    /// The epochs that were begun after `since`; `None`: ever. A product's first epoch was not begun.
+    pub async fn epochs_begun(&mut self, since: Option<Timestamp>) -> DbResult<EpochsBegun> {
+        let conn = mysql(self)?;
+        let Now { now } = sql_query("SELECT UTC_TIMESTAMP(3) AS now").get_result(conn).await?;
+        let begun = sql_query("SELECT id, gate_epoch FROM products WHERE gate_begun_at >= ?");
+        let begun: Vec<EpochBegun> =
+            begun.bind::<SqlTimestamp, _>(since.unwrap_or(Timestamp::EARLIEST)).load(conn).await?;
+        Ok(EpochsBegun { now, begun: begun.into_iter().map(|row| (row.id, row.gate_epoch)).collect() })
+    }
+
     /// Begins epoch `next` after `epoch`, on this server. False: another instance was faster, or `redis_id` is not what
     /// the deployment uses, so that no two servers can take a product from each other in turn. `retired`: only after a gate
     /// that was retired; then nothing of older epochs is on its way, so the fence is raised at once.
@@ -185,7 +218,7 @@ impl DbConn {
             false => Default::default(),
         };
         let begin = sql_query(format!(
-            "UPDATE products SET gate_epoch = ?{fence}, gate_home = ? WHERE id = ? AND gate_epoch = ?{only} \
+            "UPDATE products SET gate_epoch = ?{fence}, gate_home = ?, gate_begun_at = UTC_TIMESTAMP(3) WHERE id = ? AND gate_epoch = ?{only} \
              AND EXISTS (SELECT 1 FROM deployment WHERE redis_id = ?)",
         ));
         let begin =

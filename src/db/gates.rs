@@ -140,6 +140,14 @@ impl DbConn {
         on_db!(conn, query.get_result(conn).await.optional())
     }
 
+    /// Notes the server on which the first gate of a new product is opened.
+    pub async fn set_gate_home(&mut self, id: ProductId, server_id: &str) -> DbResult<()> {
+        let conn = self;
+        let product = products::table.filter(products::id.eq(id));
+        on_db!(conn, diesel::update(product).set(products::gate_home.eq(server_id)).execute(conn).await)?;
+        Ok(())
+    }
+
     /// Locks a product's row until the transaction ends. In SQLite a transaction that writes has locked everything.
     pub async fn lock_product(&mut self, id: ProductId) -> DbResult<Option<ProductLock>> {
         let query = products::table

@@ -43,7 +43,7 @@ mod webhook_leases;
 
 pub use self::admin_log::{AdminAction, NewAdminAction};
 pub use self::conn::DbConn;
-pub use self::deployment::{DeploymentRow, InstanceUse, Knows};
+pub use self::deployment::{DeploymentRow, EpochsBegun, InstanceUse, Knows};
 pub use self::error::{DbError, DbResult, ErrorClass, Refused};
 pub use self::external_users::ExternalUser;
 pub use self::gates::{GateRow, ProductLock, SaleAudit, SaleCounts, SaleRow};

@@ -76,6 +76,7 @@ mutants! {
         ReleaseDoneOnClosedGate, sale(1, 1).losses(1).cancels(1), breaks QUIET_GATE_EQUALS_DATABASE after 24;
     no_server_identity: NoServerIdentity, sale(2, 2).failovers(1), breaks GATE_COVERS_LIVE_ORDERS after 5;
     deposed_gate_never_told: DeposedNeverTold, sale(2, 2).moves(1), breaks NO_PROMISE_TURNED_DOWN after 16;
+    deposed_master_never_told: DeposedNeverTold, sale(2, 2).depositions(1), breaks NO_PROMISE_TURNED_DOWN after 17;
     replay_past_the_gate: ReplayPastTheGate, sale(1, 1).losses(1).parks(1), breaks NO_PROMISE_TURNED_DOWN after 19;
     retired_with_a_purchase_in_flight:
         RetireInFlight, sale(1, 1).ends(1, 1), breaks NO_PROMISE_TURNED_DOWN after 12;

@@ -72,6 +72,10 @@ mod always {
         parked = sale(2, 1).parks(1);
         parked_and_lost = sale(1, 1).parks(1).losses(1);
         parked_and_lost_without_a_sweeper = sale(2, 2).parks(1).losses(1).sweepers(0);
+        deposed = sale(2, 1).depositions(1);
+        deposed_without_a_sweeper = sale(2, 2).depositions(1).sweepers(0);
+        deposed_and_cancelled = sale(1, 1).depositions(1).cancels(1);
+        deposed_and_lost = sale(1, 1).depositions(1).losses(1).sweepers(0);
         moved = sale(2, 1).moves(1);
         moved_without_a_sweeper = sale(2, 2).moves(1).sweepers(0);
         moved_and_lost = sale(1, 1).moves(1).losses(1).sweepers(0);
@@ -102,6 +106,7 @@ mod life_of_an_order {
         paid_twice_and_lost = sale(1, 0).written(1).cancels(1).payments(2).losses(1).sweepers(0);
         revived_among_others_and_lost_without_a_sweeper =
             sale(2, 1).written(1).cancels(1).payments(1).losses(1).sweepers(0);
+        revived_and_deposed = sale(1, 0).written(1).deadlines(1).payments(1).depositions(1);
         revived_and_moved = sale(1, 0).written(1).deadlines(1).payments(1).moves(1);
         revived_after_the_end = sale(1, 0).written(1).deadlines(1).payments(1).ends(1, 0).retirings(1);
     }
@@ -162,6 +167,10 @@ mod always_in_larger_systems {
         #[ignore = "minutes"]
         flushed_with_two_requests = sale(2, 2).flushes(1);
         #[ignore = "minutes"]
+        deposed_with_two_requests = sale(2, 2).depositions(1);
+        #[ignore = "minutes"]
+        deposed_with_two_rebuilders = sale(1, 2).depositions(1).rebuilders(2);
+        #[ignore = "minutes"]
         moved_with_two_requests = sale(2, 2).moves(1);
         #[ignore = "minutes"]
         moved_with_two_rebuilders = sale(1, 2).moves(1).rebuilders(2);
@@ -181,6 +190,7 @@ mod at_last {
         cancelled = sale(1, 2).cancels(1);
         lost_with_prefetch = sale(2, 1).losses(1).prefetching();
         lost_and_cancelled = sale(1, 1).losses(1).cancels(1);
+        deposed = sale(2, 1).depositions(1);
         moved = sale(2, 1).moves(1);
         reopened = sale(1, 1).ends(1, 1);
         revived = sale(1, 0).written(1).deadlines(1).payments(1).closings(1).repeats(1).handlers(2);

@@ -346,6 +346,8 @@ pub struct Budget {
     pub losses: u8,
     pub flushes: u8,
     pub failovers: u8,
+    /// Failovers after which the old master goes on.
+    pub depositions: u8,
     pub moves: u8,
     pub parks: u8,
     pub cancels: u8,
@@ -376,7 +378,8 @@ pub struct State {
     pub gate: Gate,
     /// What a replica had when it was last in step.
     pub replica: Option<Gate>,
-    /// An open gate on a server that the deployment has left, as long as an instance there has not read so.
+    /// An open gate on a server that the deployment has left, or whose replica was promoted, as long as an instance there has
+    /// not read so.
     pub deposed: Option<Gate>,
     pub db: Database,
     pub payments: Vec<Payment>,

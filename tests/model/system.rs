@@ -97,6 +97,7 @@ pub enum Step {
     FlushGate,
     Replicate,
     FailOver,
+    Depose,
     Move,
     Tell,
     Park(usize),
@@ -255,6 +256,12 @@ impl System {
             Step::FailOver => {
                 s.budget.failovers -= 1;
                 s.gate = s.replica.take()?;
+                s.run += 1;
+            }
+            // The old master goes on for those that cannot see the others.
+            Step::Depose => {
+                s.budget.depositions -= 1;
+                s.deposed = Some(std::mem::replace(&mut s.gate, s.replica.take()?));
                 s.run += 1;
             }
             // Another instance uses another server, or the operator has moved the gate: those of the old one go on.

@@ -19,14 +19,14 @@ impl Deployment {
         let owner = if take { gate.take(&id).await } else { gate.owner(&id).await };
         let owner = owner.map_err(|error| match error {
             GateError::Protocol(problem) => self.spoiled(&problem),
-            error => format!("redis.addr: {error}"),
+            error => format!("{}: {error}", self.redis.key),
         })?;
         if owner.deployment != id {
             return Err(self.foreign());
         }
         let uses = InstanceUse {
             redis_id: Some(owner.redis_id),
-            redis_name: self.redis_name.clone(),
+            redis_name: self.redis.name.clone(),
             queue_id: Some(self.queue.identity().ok_or("rabbitmq.url: RabbitMQ does not answer")?),
             queue_name: self.queue_name.clone(),
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::instance::{Deployment, LastComparison};
 use super::judgment::{Mismatch, judge, uses_row};
+use crate::config::RedisPlace;
 use crate::db::{DeploymentRow, InstanceUse, Knows};
 use crate::error::{Error, Result};
 use crate::stock::GateError;
@@ -41,7 +42,7 @@ impl Deployment {
             return Ok(match (left, unreadable) {
                 (true, _) => Err(Mismatch::Misconfigured(self.left(&row))),
                 (false, Some(problem)) => Err(Mismatch::Unreadable(self.spoiled(&problem))),
-                (false, None) => judge(&self.uses(None), &row, &[]),
+                (false, None) => judge(&self.uses(None), &row, &[], self.redis.key),
             });
         }
         let uses = self.uses(found.redis_id.clone());
@@ -54,7 +55,7 @@ impl Deployment {
             let read = self.db.run_first(move |conn| Box::pin(async move { conn.other_instances(&instance).await }));
             others = read.await?;
         }
-        if let Err(problem) = judge(&uses, &row, &others) {
+        if let Err(problem) = judge(&uses, &row, &others, self.redis.key) {
             return Ok(Err(problem));
         }
         self.take_over(&uses, row).await?;
@@ -65,22 +66,24 @@ impl Deployment {
     pub(super) fn uses(&self, redis_id: Option<String>) -> InstanceUse {
         InstanceUse {
             redis_id,
-            redis_name: self.redis_name.clone(),
+            redis_name: self.redis.name.clone(),
             queue_id: self.queue.identity(),
             queue_name: self.queue_name.clone(),
         }
     }
 
-    /// Says what this instance uses; what the deployment uses.
+    /// Says what this instance uses, and reads which gates are over; what the deployment uses.
     async fn report(&self, uses: &InstanceUse, new: String) -> Result<DeploymentRow> {
-        let (instance, uses) = (self.instance.clone(), uses.clone());
+        let (instance, uses, since) = (self.instance.clone(), uses.clone(), self.newest_epochs.since());
         let read = self.db.run_first(move |conn| {
             Box::pin(async move {
                 conn.report_instance(&instance, &uses).await?;
-                Ok::<_, Error>((conn.deployment(&new).await?, conn.all_instances_know(Knows::Bundles).await?))
+                let row = conn.deployment(&new).await?;
+                Ok::<_, Error>((row, conn.all_instances_know(Knows::Bundles).await?, conn.epochs_begun(since).await?))
             })
         });
-        let (row, all_read_bundles) = read.await?;
+        let (row, all_read_bundles, epochs) = read.await?;
+        self.newest_epochs.take_over(epochs);
         self.queue.set_bundles(all_read_bundles);
         Ok(row)
     }
@@ -92,7 +95,7 @@ impl Deployment {
                 tracing::error!("{}", self.spoiled(problem));
             }
             None if reads && self.unreadable.swap(false, Ordering::Relaxed) => {
-                tracing::info!(redis = self.redis_name, "Redis says again whose gates it holds");
+                tracing::info!(redis = self.redis.name, "Redis says again whose gates it holds");
             }
             _ => {}
         }
@@ -100,7 +103,8 @@ impl Deployment {
 
     fn left(&self, row: &DeploymentRow) -> String {
         let now = row.redis_name.as_deref().unwrap_or_default();
-        format!("redis.addr: the deployment has left what was in the Redis {}; it uses {now}", self.redis_name)
+        let RedisPlace { name, key } = &self.redis;
+        format!("{key}: the deployment has left what was in the Redis {name}; it uses {now}")
     }
 
     /// Makes what this instance uses that of the deployment.

@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::judgment::Mismatch;
+use super::newest_epochs::NewestEpochs;
+use crate::config::RedisPlace;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::model::ProductId;
@@ -51,7 +53,7 @@ pub struct Deployment {
     pub(in crate::services) metrics: Arc<Metrics>,
     /// Id of this process among the instances.
     pub(super) instance: String,
-    pub(super) redis_name: String,
+    pub(super) redis: RedisPlace,
     pub(super) queue_name: String,
     deployment_id: Mutex<Option<String>>,
     /// What this instance uses is what the deployment uses.
@@ -63,6 +65,7 @@ pub struct Deployment {
     looked_at: AtomicU64,
     /// What was found last. One look at a time.
     found: tokio::sync::Mutex<LastComparison>,
+    pub(super) newest_epochs: NewestEpochs,
     /// Products whose gate here is older than the database says.
     deposed: RwLock<HashMap<ProductId, Deposed>>,
 }
@@ -87,14 +90,8 @@ pub(super) struct LastComparison {
 }
 
 impl Deployment {
-    /// `redis_name` and `queue_name` say to people where these are.
-    pub fn new(
-        db: Db,
-        gate: Arc<StockGate>,
-        queue: Arc<OrderQueue>,
-        metrics: Arc<Metrics>,
-        redis_name: String,
-    ) -> Self {
+    /// `redis` says to people where that is.
+    pub fn new(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>, metrics: Arc<Metrics>, redis: RedisPlace) -> Self {
         let queue_name = queue.name();
         // A data folder has one process and no other stores.
         let agrees = AtomicBool::new(gate.shared().is_none());
@@ -104,7 +101,7 @@ impl Deployment {
             queue,
             metrics,
             instance: Uuid::new_v4().to_string(),
-            redis_name,
+            redis,
             queue_name,
             deployment_id: Mutex::default(),
             agrees,
@@ -112,6 +109,7 @@ impl Deployment {
             begun: Instant::now(),
             looked_at: AtomicU64::default(),
             found: tokio::sync::Mutex::default(),
+            newest_epochs: NewestEpochs::default(),
             deposed: RwLock::default(),
         }
     }
@@ -174,7 +172,7 @@ impl Deployment {
         format!(
             "redis.key_prefix: the Redis {} holds the gates of another deployment; if its database is \
              gone: seckill deployment adopt --take",
-            self.redis_name
+            self.redis.name
         )
     }
 
@@ -183,7 +181,7 @@ impl Deployment {
         format!(
             "redis.key_prefix: the key `deployment` behind this prefix, in the Redis {}, does not say whose gates these are \
              ({problem}); if they are this deployment's: seckill deployment adopt --take",
-            self.redis_name
+            self.redis.name
         )
     }
 
@@ -222,6 +220,9 @@ impl Deployment {
 
     /// Whether a gate of that epoch may still sell, as far as it is known here.
     pub fn is_current(&self, product: ProductId, epoch: i64) -> bool {
+        if self.newest_epochs.is_over(product, epoch) {
+            return false;
+        }
         let deposed = self.deposed.read();
         deposed.is_empty() || deposed.get(&product).is_none_or(|newer| epoch >= newer.epoch)
     }
@@ -300,7 +301,7 @@ impl Deployment {
             Ok(Ok(Ok(()))) => {
                 if found.problem.take().is_some() || !self.agrees() {
                     tracing::warn!(
-                        redis = self.redis_name,
+                        redis = self.redis.name,
                         queue = self.queue_name,
                         "This instance uses what the deployment uses again"
                     );

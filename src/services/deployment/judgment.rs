@@ -27,15 +27,16 @@ pub(super) fn uses_row(uses: &InstanceUse, row: &DeploymentRow) -> bool {
         && (uses.queue_id.is_none() || uses.queue_id == row.queue_id)
 }
 
-/// Whether an instance that uses this may sell; `others`: those that run.
+/// Whether an instance that uses this may sell; `others`: those that run; `redis_key`: the setting that says where its Redis is.
 pub(super) fn judge(
     uses: &InstanceUse,
     row: &DeploymentRow,
     others: &[InstanceUse],
+    redis_key: &str,
 ) -> std::result::Result<(), Mismatch> {
     let redis = Side { own: &uses.redis_id, own_name: &uses.redis_name, row: &row.redis_id, row_name: &row.redis_name };
     redis.judge(
-        &["redis.addr", "redis.db", "redis.key_prefix"],
+        &[redis_key, "redis.db", "redis.key_prefix"],
         others.iter().map(|other| (&other.redis_id, &other.redis_name)),
     )?;
     let queue = Side { own: &uses.queue_id, own_name: &uses.queue_name, row: &row.queue_id, row_name: &row.queue_name };
@@ -114,7 +115,7 @@ mod tests {
     }
 
     fn problem(uses: &InstanceUse, others: &[InstanceUse]) -> Option<String> {
-        judge(uses, &row(Some("r"), Some("q")), others).err().map(Mismatch::text)
+        judge(uses, &row(Some("r"), Some("q")), others, "redis.addr").err().map(Mismatch::text)
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod commands;
 mod comparison;
 mod instance;
 mod judgment;
+mod newest_epochs;
 
 pub use self::instance::Deployment;
 pub(super) use self::instance::{LEFT_AFTER, PROMISE_MAX_AGE};

@@ -85,6 +85,9 @@ impl System {
         if budget.failovers > 0 {
             steps.push(if s.replica.is_none() { Step::Replicate } else { Step::FailOver });
         }
+        if budget.depositions > 0 && s.deposed.is_none() {
+            steps.push(if s.replica.is_none() { Step::Replicate } else { Step::Depose });
+        }
         if self.has(Defect::StartResetsGate) && budget.starts > 0 && s.start.is_none() {
             steps.push(Step::ReadAtStart);
         }

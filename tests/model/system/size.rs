@@ -10,6 +10,7 @@ pub fn sale(users: usize, requests: u8) -> System {
         losses: 0,
         flushes: 0,
         failovers: 0,
+        depositions: 0,
         moves: 0,
         parks: 0,
         cancels: 0,
@@ -78,6 +79,12 @@ impl System {
     /// A replica with an earlier state takes over.
     pub fn failovers(mut self, times: u8) -> Self {
         self.budget.failovers = times;
+        self
+    }
+
+    /// A replica with an earlier state takes over, and the old master takes writes from an instance that is cut off with it.
+    pub fn depositions(mut self, times: u8) -> Self {
+        self.budget.depositions = times;
         self
     }
 
@@ -178,6 +185,7 @@ impl System {
     }
 
     pub fn may_lose_its_gate(&self) -> bool {
-        self.budget.losses + self.budget.flushes + self.budget.failovers + self.budget.moves > 0
+        let Budget { losses, flushes, failovers, depositions, moves, .. } = self.budget;
+        losses + flushes + failovers + depositions + moves > 0
     }
 }
