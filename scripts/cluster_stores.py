@@ -46,7 +46,7 @@ class Redis(Node):
         self.spawn(program("redis-server"), self.dir / "redis.conf")
 
     def settings(self):
-        return f"cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-node-timeout {REDIS_SILENT_MS}\n"
+        return f"cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-node-timeout {REDIS_SILENT_MS}\ncluster-require-full-coverage no\n"
 
     def cli(self, *command):
         return self.ask("redis-cli", "-h", self.address, "-p", self.port, *command, env={"REDISCLI_AUTH": Secrets().redis}, timeout=3)

@@ -246,13 +246,19 @@ def send(connection, method, path, body=None, token=None, headers=None):
     return Reply(reply.status, {name.lower(): value for name, value in reply.getheaders()}, reply.read())
 
 
+def seckill_binary():
+    """The program that is tested."""
+    binary = Path(os.environ.get("SECKILL_BIN", ROOT / "target/debug/seckill")).resolve()
+    if not binary.is_file():
+        sys.exit(f"{binary} is missing: build it, or name another one in SECKILL_BIN")
+    return binary
+
+
 class Server:
     """seckill on a free port, with its data in `folder`."""
 
     def __init__(self, folder, **settings):
-        binary = Path(os.environ.get("SECKILL_BIN", ROOT / "target/debug/seckill")).resolve()
-        if not binary.is_file():
-            sys.exit(f"{binary} is missing: build it, or name another one in SECKILL_BIN")
+        binary = seckill_binary()
         self.folder, self.port = folder, free_port()
         env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         env |= {

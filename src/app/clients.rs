@@ -48,7 +48,7 @@ impl Clients {
                 (Db::mysql(&config.mysql), gate, OrderQueue::rabbitmq(&config.rabbitmq)?, None)
             }
         };
-        match gate.server_id().await {
+        match gate.servers().await {
             Ok(_) => {}
             Err(GateError::Misconfigured(problem)) => return Err(StartError(problem)),
             // The gate has said so itself.

@@ -6,11 +6,14 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::schema::{Backend, Config, External, OWN_ISSUER, Shop, Users};
+use super::servers::{Redis, RedisMode};
 use crate::model::{Password, Username, is_plain, is_visible};
 
 /// HS256 is as strong as its key; a key shorter than the hash is weaker than it looks.
 const JWT_SECRET_MIN_BYTES: usize = 32;
 /// It is part of each key's name, which is sent with each purchase.
+/// So much of where Redis is fits into the database.
+const MAX_PLACE: usize = 512;
 const MAX_KEY_PREFIX: usize = 64;
 const MAX_SHOP_NAME: usize = 80;
 
@@ -129,18 +132,7 @@ impl Config {
         in_range("mysql.pool_size", self.mysql.pool_size, self.rabbitmq.consumers + 2, 10_000)?;
         has_scheme("mysql.dsn", &self.mysql.dsn, self.mysql.servers(), "mysql")?;
         has_scheme("rabbitmq.url", &self.rabbitmq.url, self.rabbitmq.nodes(), "amqp")?;
-        let port = self.redis.addr.rsplit_once(':').map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
-        if !matches!(port, Some((false, Ok(_)))) {
-            return Err(invalid("redis.addr", "must be host:port"));
-        }
-        in_range("redis.key_prefix (length)", self.redis.key_prefix.len(), 1, MAX_KEY_PREFIX)?;
-        // Braces would make another hash tag than the product's; the rest keeps ACL patterns and shells out of trouble.
-        if !self.redis.key_prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":._-/".contains(&byte)) {
-            return Err(invalid("redis.key_prefix", "must be letters, digits and : . _ - / only"));
-        }
-        if !self.redis.username.is_empty() && self.redis.password.expose_secret().is_empty() {
-            return Err(invalid("redis.password", "is missing; redis.username needs it"));
-        }
+        self.validate_redis()?;
         // Also for `check-config`: a certificate that cannot be read is a mistake before anything is connected to.
         for trust in [self.mysql.trust(), self.redis.trust(), self.rabbitmq.trust()] {
             trust.map_err(ConfigError)?;
@@ -153,6 +145,58 @@ impl Config {
         if self.rabbitmq.queue.ends_with(".dead") {
             let problem = "must not end in `.dead`: it could be the dead-letter queue of another deployment";
             return Err(invalid("rabbitmq.queue", problem));
+        }
+        Ok(())
+    }
+
+    fn validate_redis(&self) -> Result<(), ConfigError> {
+        let Redis { mode, addr, nodes, master_name, key_prefix, db, .. } = &self.redis;
+        let is_address = |text: &str| {
+            let port = text.rsplit_once(':').map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
+            matches!(port, Some((false, Ok(_))))
+        };
+        match mode {
+            RedisMode::Single if !is_address(addr) => return Err(invalid("redis.addr", "must be host:port")),
+            // Somebody believes that they are used.
+            RedisMode::Single if !nodes.is_empty() => {
+                let problem =
+                    "is set, but redis.mode is single, which does not use it: set redis.mode: sentinel or cluster";
+                return Err(invalid("redis.nodes", problem));
+            }
+            RedisMode::Single => {}
+            RedisMode::Sentinel | RedisMode::Cluster => {
+                if nodes.is_empty() {
+                    return Err(invalid("redis.nodes", "is missing; redis.mode: sentinel and cluster need it"));
+                }
+                if let Some(bad) = nodes.iter().find(|node| !is_address(node)) {
+                    return Err(invalid("redis.nodes", &format!("{bad}: must be host:port")));
+                }
+            }
+        }
+        // The database keeps where it is, for people.
+        in_range("redis.nodes (length, with redis.key_prefix)", self.redis.place().name.len(), 1, MAX_PLACE)?;
+        if *mode == RedisMode::Sentinel && master_name.is_empty() {
+            return Err(invalid("redis.master_name", "is missing; redis.mode: sentinel needs it"));
+        }
+        if *mode == RedisMode::Cluster && *db != 0 {
+            return Err(invalid("redis.db", "must be 0: a cluster has no other database"));
+        }
+        in_range("redis.key_prefix (length)", key_prefix.len(), 1, MAX_KEY_PREFIX)?;
+        // Braces would make another hash tag than the product's; the rest keeps ACL patterns and shells out of trouble.
+        if !key_prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":._-/".contains(&byte)) {
+            return Err(invalid("redis.key_prefix", "must be letters, digits and : . _ - / only"));
+        }
+        let of_redis = (&self.redis.username, &self.redis.password, "redis.password", "redis.username");
+        let of_sentinels = (
+            &self.redis.sentinel_username,
+            &self.redis.sentinel_password,
+            "redis.sentinel_password",
+            "redis.sentinel_username",
+        );
+        for (username, password, key, needed_by) in [of_redis, of_sentinels] {
+            if !username.is_empty() && password.expose_secret().is_empty() {
+                return Err(invalid(key, &format!("is missing; {needed_by} needs it")));
+            }
         }
         Ok(())
     }

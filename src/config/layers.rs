@@ -14,6 +14,7 @@ use crate::secret_file::{self, Links};
 const SECRETS: &[&str] = &[
     "mysql.dsn",
     "redis.password",
+    "redis.sentinel_password",
     "rabbitmq.url",
     "auth.jwt_secret",
     "auth.external.secret",
@@ -27,7 +28,9 @@ const SECRETS: &[&str] = &[
 const OF_SERVERS: &[&str] = &[
     "mysql.dsn",
     "mysql.dsn_file",
+    "redis.mode",
     "redis.addr",
+    "redis.nodes",
     "redis.username",
     "redis.password",
     "redis.password_file",

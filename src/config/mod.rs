@@ -17,4 +17,4 @@ pub use self::schema::{
     Admin, Auth, Backend, Config, Embedded, External, Late, Limits, Log, LogFormat, OWN_ISSUER, Payments, Provider,
     Registration, Server, Shop, Traces, Users, Webhooks,
 };
-pub use self::servers::{MySql, RabbitMq, Redis, Tls};
+pub use self::servers::{MySql, RabbitMq, Redis, RedisMode, RedisPlace, Tls};

@@ -293,7 +293,7 @@ words!(Late { "revive" => Late::Revive, "refund" => Late::Refund });
 words!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
 
 /// A list of words; in the environment, with commas between them.
-fn list<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<String>, D::Error> {
+pub(super) fn list<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "must be a list")]
     enum Written {

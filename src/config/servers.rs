@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
-use super::schema::Config;
+use super::schema::{Config, list};
 use crate::tls::{Keys, Trust};
 
 /// Ports of RabbitMQ for who names none.
@@ -38,8 +38,19 @@ pub struct MySql {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Redis {
-    /// `host:port`.
+    /// Whether it is alone, or how the one that has a gate is found.
+    pub mode: RedisMode,
+    /// `host:port`, where it is alone.
     pub addr: String,
+    /// `host:port` of each Sentinel, or of some nodes of the cluster.
+    #[serde(deserialize_with = "list")]
+    pub nodes: Vec<String>,
+    /// What the Sentinels call the master.
+    pub master_name: String,
+    /// User of the Sentinels' ACL; empty: their default user.
+    pub sentinel_username: String,
+    /// Empty: no `AUTH` to Sentinels.
+    pub sentinel_password: SecretString,
     /// User of Redis' ACL; empty: its default user.
     pub username: String,
     /// Empty: no `AUTH`.
@@ -71,6 +82,27 @@ pub struct RabbitMq {
     /// Whom to trust; empty: whom this system trusts.
     pub tls_ca_file: PathBuf,
 }
+
+/// Where a deployment's gates are.
+pub struct RedisPlace {
+    /// Address, database and key prefix, for people and to be compared.
+    pub name: String,
+    /// The setting of the address.
+    pub key: &'static str,
+}
+
+/// `redis.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedisMode {
+    /// It is alone.
+    Single,
+    /// Sentinels say which is the master.
+    Sentinel,
+    /// A Redis Cluster.
+    Cluster,
+}
+
+words!(RedisMode { "single" => RedisMode::Single, "sentinel" => RedisMode::Sentinel, "cluster" => RedisMode::Cluster });
 
 /// `tls` of a server: whether connections to it are encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,9 +142,23 @@ impl Redis {
         self.tls.trust(REDIS_KEYS, &self.tls_ca_file)
     }
 
-    /// Where the gates are, for people and to be compared: address, database, key prefix.
-    pub fn place(&self) -> String {
-        format!("{}/{}/{}", self.addr, self.db, self.key_prefix)
+    /// Where the gates are.
+    pub fn place(&self) -> RedisPlace {
+        RedisPlace {
+            name: format!("{}/{}/{}", self.address(), self.db, self.key_prefix),
+            key: if self.mode == RedisMode::Single { "redis.addr" } else { "redis.nodes" },
+        }
+    }
+
+    /// Where it is, for people and to be compared. The order in which nodes are named says nothing.
+    fn address(&self) -> String {
+        let mut nodes = self.nodes.clone();
+        nodes.sort_unstable();
+        match self.mode {
+            RedisMode::Single => self.addr.clone(),
+            RedisMode::Sentinel => format!("{}@{}", self.master_name, nodes.join(",")),
+            RedisMode::Cluster => nodes.join(","),
+        }
     }
 }
 
@@ -139,7 +185,7 @@ impl RabbitMq {
 impl Config {
     /// Where the servers of the distributed backend are: MySQL, Redis, RabbitMQ. No secrets.
     pub fn servers(&self) -> (String, String, String) {
-        let redis = format!("{}/{} {}*", self.redis.addr, self.redis.db, self.redis.key_prefix);
+        let redis = format!("{}/{} {}*", self.redis.address(), self.redis.db, self.redis.key_prefix);
         let rabbitmq = place(self.rabbitmq.nodes(), self.rabbitmq.default_port());
         let secured = |place: String, tls| if tls == Tls::Off { place } else { format!("{place} (TLS)") };
         (

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::memory::{LoadedBuyers, MemoryGate};
-use super::redis::RedisGate;
+use super::redis::{Homes, RedisGate};
 use super::shared::SharedGate;
 use super::types::{Admission, Answer, GateError, GateView, Holding, PaymentAdmission, Release, Stale};
 use crate::config;
@@ -13,6 +13,9 @@ use crate::model::{Denial, LatePayment, OrderId, ProductId, Purchase, Revision, 
 
 /// Identity of a gate in this process.
 const EMBEDDED_SERVER_ID: &str = "embedded";
+
+/// Which servers keep gates, see [`StockGate::servers`].
+pub struct GateServers(Option<Homes>);
 
 /// The gate of the backend that was configured.
 pub enum StockGate {
@@ -33,11 +36,19 @@ impl StockGate {
         Ok(Self::Redis(Box::new(RedisGate::new(settings, links)?)))
     }
 
-    /// Identity of the server that keeps the gate; another one after each restart or failover.
-    pub async fn server_id(&self) -> Result<String, GateError> {
+    /// Which servers keep gates, asked anew: another identity after each restart or failover. An error: none of them answers.
+    pub async fn servers(&self) -> Result<GateServers, GateError> {
         match self {
-            Self::Memory(_) => Ok(EMBEDDED_SERVER_ID.to_owned()),
-            Self::Redis(gate) => gate.server_id().await,
+            Self::Memory(_) => Ok(GateServers(None)),
+            Self::Redis(gate) => gate.homes().await.map(Some).map(GateServers),
+        }
+    }
+
+    /// Identity of the server that keeps a product's gate; `None`: it did not answer when it was asked.
+    pub async fn server_of(&self, servers: &GateServers, product: ProductId) -> Option<String> {
+        match (self, &servers.0) {
+            (Self::Redis(gate), Some(homes)) => gate.home(homes, product).await,
+            _ => Some(EMBEDDED_SERVER_ID.to_owned()),
         }
     }
 
@@ -252,6 +263,14 @@ impl StockGate {
         match self {
             Self::Memory(gate) => gate.stale(product, age, most),
             Self::Redis(gate) => gate.stale(product, age, most).await,
+        }
+    }
+
+    /// Whether gates are on several servers, so that one of them may hang while others answer.
+    pub fn is_on_several_servers(&self) -> bool {
+        match self {
+            Self::Memory(_) => false,
+            Self::Redis(gate) => gate.is_sharded(),
         }
     }
 

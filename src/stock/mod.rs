@@ -11,7 +11,7 @@ mod redis;
 mod shared;
 mod types;
 
-pub use self::gate::StockGate;
+pub use self::gate::{GateServers, StockGate};
 pub use self::memory::LoadedBuyers;
 pub use self::rate_limiter::RATE_WINDOW;
 pub use self::redis::Staging;

@@ -28,9 +28,15 @@ pub fn gate(stores: &Stores) -> StockGate {
     }
 }
 
+/// The server that keeps a product's gate.
+pub async fn home(gate: &StockGate, id: ProductId) -> Result<String, GateError> {
+    let servers = gate.servers().await?;
+    gate.server_of(&servers, id).await.ok_or(GateError::Lost)
+}
+
 pub async fn open(stores: &Stores, id: i64, settings: SaleSettings) -> (StockGate, ProductId) {
     let gate = gate(stores);
-    let server_id = gate.server_id().await.unwrap();
+    let server_id = home(&gate, product(id)).await.unwrap();
     gate.open_new(product(id), &server_id, EPOCH, &settings).await.unwrap();
     (gate, product(id))
 }
@@ -226,7 +232,7 @@ on_both_backends! {
     async fn an_open_gate_is_never_opened_again(stores) {
         let (gate, id) = open(stores, 1, settings(3)).await;
         answers(&gate, id, &[purchase(1)]).await;
-        let server_id = gate.server_id().await.unwrap();
+        let server_id = home(&gate, id).await.unwrap();
         assert_eq!(gate.open_new(id, &server_id, EPOCH, &settings(3)).await, Err(GateError::AnotherGate));
         assert_eq!(view(&gate, id).await.unwrap().remaining, 2);
     }
@@ -344,7 +350,7 @@ on_both_backends! {
         gate.configure(id, &SaleSettings { revision: 4, ..settings(5) }).await.unwrap();
         stays("reopened").await;
         gate.configure(id, &ended(5, 3_700)).await.unwrap();
-        assert_eq!(gate.retire(id, EPOCH, hour).await, Ok(Some(gate.server_id().await.unwrap())));
+        assert_eq!(gate.retire(id, EPOCH, hour).await, Ok(Some(home(&gate, id).await.unwrap())));
         assert_eq!(view(&gate, id).await, None);
         assert_eq!(gate.retire(id, EPOCH, hour).await, Err(GateError::Lost), "once");
         assert_eq!(gate.reserve(id, &[purchase(2)]).await, Err(GateError::Lost));
@@ -400,7 +406,7 @@ async fn a_rebuilt_gate_is_not_taken_for_the_one_before() {
         eventually("it is known to be sold out", || async { gate.denial(id, user(3)).is_some() }).await;
         // Another instance rebuilds it with another buyer.
         let other = crate::gate::gate(stores);
-        let (server_id, next) = (other.server_id().await.unwrap(), EPOCH + 1);
+        let (server_id, next) = (home(&other, id).await.unwrap(), EPOCH + 1);
         let held = Purchase { quantity: 2.try_into().unwrap(), ..purchase(7) };
         let shared = other.shared().unwrap();
         shared.close(id, &server_id, next).await.unwrap();
@@ -448,7 +454,7 @@ async fn buyers_whom_another_instance_admitted_are_not_denied() {
 async fn a_closed_gate_has_an_end() {
     crate::run(Backend::Distributed, async |stores: &mut Stores| {
         let gate = gate(stores);
-        let (server_id, id) = (gate.server_id().await.unwrap(), product(1));
+        let (server_id, id) = (home(&gate, product(1)).await.unwrap(), product(1));
         let shared = gate.shared().unwrap();
         let lifetime = async || -> i64 {
             let mut ask = deadpool_redis::redis::cmd("TTL");

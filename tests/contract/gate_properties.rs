@@ -20,7 +20,7 @@ use seckill::stock::{Admission, GateError, LoadedBuyers, RATE_WINDOW, StockGate}
 use tokio::runtime::Handle;
 
 use self::model::{Model, Span};
-use crate::gate::{EPOCH, gate, settings};
+use crate::gate::{EPOCH, gate, home, settings};
 use crate::support::Stores;
 use crate::{on_both_backends, product, user};
 
@@ -131,7 +131,7 @@ impl<'a> Trial<'a> {
         static OPENED: AtomicI64 = AtomicI64::new(0);
         let (gate, id) = (gate(stores), product(1 + OPENED.fetch_add(1, Relaxed)));
         let settings = with_most(settings(STOCK), 2);
-        gate.open_new(id, &gate.server_id().await?, EPOCH, &settings).await?;
+        gate.open_new(id, &home(&gate, id).await?, EPOCH, &settings).await?;
         let (drawn, payments) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self { stores, gate, id, model: Model::new(settings), drawn, payments, asked: Vec::new() })
     }
@@ -263,7 +263,7 @@ impl<'a> Trial<'a> {
             held.extend(self.model.reload());
             self.gate.open_with(self.id, EPOCH, &self.model.settings, held)?;
         }
-        let again = self.gate.open_new(self.id, &self.gate.server_id().await?, EPOCH, &self.model.settings).await;
+        let again = self.gate.open_new(self.id, &home(&self.gate, self.id).await?, EPOCH, &self.model.settings).await;
         prop_assert_eq!(again, Err(GateError::AnotherGate));
         Ok(())
     }

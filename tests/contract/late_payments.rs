@@ -10,7 +10,7 @@ use seckill::model::{
 use seckill::stock::{Answer, GateError, LoadedBuyers, PaymentAdmission, StockGate};
 
 use crate::database::{database, new_product, sell};
-use crate::gate::{EPOCH, answers, gate, now_and, open, settings, view};
+use crate::gate::{EPOCH, answers, gate, home, now_and, open, settings, view};
 use crate::support::{Stores, eventually};
 use crate::{on_both_backends, product, purchase, user};
 
@@ -57,7 +57,7 @@ async fn filled(stores: &Stores, id: ProductId, epoch: i64, lives: &[Life]) -> S
         gate.open_with(id, epoch, &settings, held).unwrap();
         return gate;
     };
-    let server_id = gate.server_id().await.unwrap();
+    let server_id = home(&gate, id).await.unwrap();
     shared.close(id, &server_id, epoch).await.unwrap();
     let mut staging = shared.stage(id, &server_id, epoch).await.unwrap();
     shared.add_staged(&mut staging, lives).await.unwrap();

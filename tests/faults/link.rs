@@ -76,12 +76,16 @@ impl Link {
 
 /// A connection to Redis, if it lets us in.
 pub async fn redis(config: &Config) -> Option<MultiplexedConnection> {
-    let password = config.redis.password.expose_secret();
-    let mut login = RedisConnectionInfo::default().set_db(config.redis.db.into());
+    redis_at(&config.redis.addr, config.redis.password.expose_secret(), config.redis.db).await
+}
+
+/// The same at this address.
+pub async fn redis_at(address: &str, password: &str, database: u16) -> Option<MultiplexedConnection> {
+    let mut login = RedisConnectionInfo::default().set_db(database.into());
     if !password.is_empty() {
         login = login.set_password(password);
     }
-    let address = format!("redis://{}", config.redis.addr).into_connection_info().unwrap().set_redis_settings(login);
+    let address = format!("redis://{address}").into_connection_info().unwrap().set_redis_settings(login);
     // Longer than by itself, which is half a second: the machine may be busy.
     let timeouts = AsyncConnectionConfig::new();
     let timeouts = timeouts.set_connection_timeout(Some(BUSY)).set_response_timeout(Some(BUSY));

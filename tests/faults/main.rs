@@ -42,6 +42,8 @@ mod rabbitmq;
 #[expect(dead_code, reason = "these tests need a receiver that takes everything")]
 mod receiver;
 mod redis;
+mod redis_nodes;
+mod redis_shards;
 mod refusing_database;
 mod refusing_file;
 mod refusing_redis;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use seckill::config::{Backend, Config, Tls};
+use seckill::config::{Backend, Config, RedisMode, Tls};
 use secrecy::ExposeSecret;
 use tokio::process::{Child, Command};
 
@@ -227,6 +227,9 @@ fn settings(config: &Config, port: u16) -> Vec<(&'static str, String)> {
             ("SECKILL__BACKEND", "distributed".to_owned()),
             ("SECKILL__MYSQL__DSN", config.mysql.dsn.expose_secret().to_owned()),
             ("SECKILL__REDIS__ADDR", config.redis.addr.clone()),
+            ("SECKILL__REDIS__MODE", mode(config.redis.mode)),
+            ("SECKILL__REDIS__NODES", config.redis.nodes.join(",")),
+            ("SECKILL__REDIS__SENTINEL_PASSWORD", config.redis.sentinel_password.expose_secret().to_owned()),
             ("SECKILL__REDIS__PASSWORD", config.redis.password.expose_secret().to_owned()),
             ("SECKILL__REDIS__USERNAME", config.redis.username.clone()),
             ("SECKILL__REDIS__KEY_PREFIX", config.redis.key_prefix.clone()),
@@ -242,6 +245,15 @@ fn settings(config: &Config, port: u16) -> Vec<(&'static str, String)> {
         ],
     });
     settings
+}
+
+fn mode(mode: RedisMode) -> String {
+    match mode {
+        RedisMode::Single => "single",
+        RedisMode::Sentinel => "sentinel",
+        RedisMode::Cluster => "cluster",
+    }
+    .to_owned()
 }
 
 fn tls(tls: Tls) -> String {

@@ -21,7 +21,7 @@ use crate::services::accounts::Identity;
 use crate::services::admin_log::Noted;
 use crate::services::known_products::KnownProducts;
 use crate::services::recovery::{Gates, offer_at_least};
-use crate::stock::{GateError, StockGate};
+use crate::stock::{GateError, GateServers, StockGate};
 
 /// Changes products.
 pub struct ProductCommands {
@@ -60,12 +60,12 @@ impl ProductCommands {
         if let Some(first) = self.first_answer(key.as_ref()).await? {
             return Ok(first);
         }
-        let server_id = self.gate.server_id().await?;
-        let (product, noted) = match self.insert(by, request, &server_id, key.clone()).await {
+        let servers = Arc::new(self.gate.servers().await?);
+        let (product, noted) = match self.insert(by, request, &servers, key.clone()).await {
             Ok(made) => made,
             Err(error) => return self.first_answer_after(error, key.as_ref()).await,
         };
-        self.open_gate(&product, &server_id).await;
+        self.open_gate(&product, &servers).await;
         self.known.made(product.id);
         self.products.changed();
         noted.log();
@@ -78,7 +78,7 @@ impl ProductCommands {
         &self,
         by: Identity,
         request: CreateProduct,
-        server_id: &str,
+        servers: &Arc<GateServers>,
         key: Option<NewKey>,
     ) -> Result<(Product, Noted)> {
         // By the clock that opens sales, which was just asked: one that starts now can be bought at once.
@@ -92,7 +92,7 @@ impl ProductCommands {
             stock: request.stock,
             starts_at,
             ends_at: request.ends_at,
-            gate_home: server_id.to_owned(),
+            gate_home: String::new(),
             created_at: now,
             currency: request.currency.unwrap_or(self.currency),
             payment_window: request.payment_window_seconds.unwrap_or(self.payment_window),
@@ -103,12 +103,17 @@ impl ProductCommands {
         let is_repeatable = key.is_some();
         let made = Arc::new(OnceLock::new());
         let note = made.clone();
+        let (gate, servers) = (self.gate.clone(), servers.clone());
         let created = self
             .db
             .transaction(move |conn| {
                 Box::pin(async move {
                     let id = conn.insert_product(&product).await?;
                     let _ = note.set(id);
+                    // Which one that is depends on the product's id.
+                    if let Some(server) = gate.server_of(&servers, id).await {
+                        conn.set_gate_home(id, &server).await?;
+                    }
                     use_key(conn, key, id).await?;
                     let product = find(conn, id).await?;
                     let noted = change_log::note_new(conn, by, &product).await?;
@@ -135,10 +140,11 @@ impl ProductCommands {
 
     /// Nothing can be in flight for a product that did not exist, so its gate opens without a wait. The product exists from
     /// here on, so a failure is no reason to say that it does not: the sweeper opens the gate then.
-    async fn open_gate(&self, product: &Product, server_id: &str) {
-        let opened = match fails!("open_new") {
-            true => Err(GateError::Unclear("on purpose".to_owned())),
-            false => self.gates.open_first(product.id, server_id, &product.settings()).await,
+    async fn open_gate(&self, product: &Product, servers: &GateServers) {
+        let opened = match self.gate.server_of(servers, product.id).await {
+            _ if fails!("open_new") => Err(GateError::Unclear("on purpose".to_owned())),
+            Some(server) => self.gates.open_first(product.id, &server, &product.settings()).await,
+            None => Err(GateError::Unreachable("its server does not answer".to_owned())),
         };
         if let Err(error) = opened {
             tracing::warn!(product.id = %product.id, %error, "The gate of a new product is not open yet");

@@ -9,6 +9,7 @@
 //! no query, while the gate is there. Redis gets, for each product, a note of what is in flight once in two seconds.
 
 mod admission;
+mod admitting;
 mod confirmed_orders;
 mod pending;
 mod publishing;

@@ -2,22 +2,22 @@
 //!
 //! Its task works in turns. In each it takes what waits and serves it together: one step at the gate for each product, then one
 //! message of all of them if the queue bundles, and one confirm. The next turn's step at the gate begins after this one's, so who came
-//! first is served first, and a slow product delays the others. It does not wait for the confirm, but for enough clicks: see [`is_enough`].
+//! first is served first, and a slow product delays the others: but not those on other servers, see `admitting`. It does not wait for the confirm, but for enough clicks: see [`is_enough`].
 //! So the busier the sale, the more of them go together; a purchase that waits alone goes at once.
 //!
 //! A client that hangs up cannot cut a purchase in two, for the batcher's task is another than its own.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
 use super::admission::ToPublish;
-use super::pending::{Accepted, PendingPurchase, ReplyDispatcher, by_product};
+use super::admitting::{Admitting, TASK, survive};
+use super::pending::{Accepted, PendingPurchase, ReplyDispatcher};
 use super::publishing::into_messages;
 use super::shared::{Checkout, may_not_promise};
 use crate::error::{Error, Result};
@@ -30,9 +30,6 @@ const MAX_TURN: usize = 4 * GROUP_MAX;
 /// While so many messages are on their way, no turn begins. With one, each confirm of a slow queue would let only [`GROUP_MAX`] purchases
 /// through.
 const MAX_MESSAGES: usize = 4;
-
-/// Name of the batchers' tasks.
-const TASK: &str = "purchases";
 
 /// See the module.
 pub struct PurchaseBatcher {
@@ -100,36 +97,32 @@ impl PurchaseBatcher {
 async fn serve_all(checkout: Arc<Checkout>, mut received: mpsc::Receiver<PendingPurchase>) {
     let mut waiting = Vec::with_capacity(MAX_TURN);
     let mut publishing = Publishing::default();
-    loop {
-        let room = MAX_TURN - waiting.len();
-        let is_open = tokio::select! {
+    let mut admitting = Admitting::new(&checkout);
+    let mut is_open = true;
+    while is_open || !admitting.is_idle() {
+        let room = MAX_TURN.saturating_sub(waiting.len());
+        tokio::select! {
             biased;
-            () = publishing.one_is_done() => true,
-            count = received.recv_many(&mut waiting, room), if room > 0 => count > 0,
+            () = publishing.one_is_done() => {}
+            (late, clicks) = admitting.late_one(), if !admitting.is_idle() => {
+                publishing.begin_all(&checkout, late);
+                // They came before those of their product that wait.
+                waiting.splice(0..0, clicks);
+            }
+            count = received.recv_many(&mut waiting, room), if is_open && room > 0 => is_open = count > 0,
         };
         if !waiting.is_empty() && (is_enough(waiting.len(), &publishing) || !is_open) {
-            let admitted = publishing.beside(admit(&checkout, &mut waiting)).await;
-            for message in into_messages(admitted.into_iter(), checkout.queue.bundles()) {
-                publishing.begin(&checkout, message);
-            }
-        }
-        if !is_open {
-            return publishing.all_are_done().await;
+            let admitted = publishing.beside(admitting.turn(&mut waiting)).await;
+            publishing.begin_all(&checkout, admitted);
         }
     }
+    publishing.all_are_done().await;
 }
 
 /// Whether so many clicks that wait are worth a turn of their own while others are on their way to the queue. Each turn costs the same,
 /// however many purchases are in it, so they are not to become small: half as many as are on their way already.
 fn is_enough(waiting: usize, publishing: &Publishing) -> bool {
     publishing.messages.len() < MAX_MESSAGES && 2 * waiting >= publishing.purchases
-}
-
-/// Units for the purchases of a turn. A panic costs those of one product, as a crash would: they are answered 503, and the sweeper
-/// decides what the gate has taken for them. The batcher goes on.
-async fn admit(checkout: &Arc<Checkout>, turn: &mut Vec<PendingPurchase>) -> Vec<ToPublish> {
-    let admitting = by_product(turn).map(|(product, pending)| survive(checkout, checkout.admit(product, pending)));
-    join_all(admitting).await.into_iter().flatten().flatten().collect()
 }
 
 /// Messages on their way to the queue.
@@ -140,6 +133,13 @@ struct Publishing<'a> {
 }
 
 impl<'a> Publishing<'a> {
+    /// What was admitted, in as few messages as may be.
+    fn begin_all(&mut self, checkout: &'a Arc<Checkout>, admitted: impl IntoIterator<Item = ToPublish>) {
+        for message in into_messages(admitted.into_iter(), checkout.queue.bundles()) {
+            self.begin(checkout, message);
+        }
+    }
+
     /// A panic costs the purchases of this message.
     fn begin(&mut self, checkout: &'a Arc<Checkout>, message: Vec<ToPublish>) {
         let purchases = message.iter().map(|admitted| admitted.reserved.len()).sum();
@@ -173,9 +173,4 @@ impl<'a> Publishing<'a> {
             }
         }
     }
-}
-
-async fn survive<T>(checkout: &Checkout, step: impl Future<Output = T>) -> Option<T> {
-    let done = AssertUnwindSafe(step).catch_unwind().await;
-    done.inspect_err(|_| checkout.supervisor.survived(TASK)).ok()
 }

@@ -172,7 +172,8 @@ impl Sweeper {
                 if view.revision < product.revision || view.revision == product.revision && !view.knows_terms {
                     self.configure(product).await?;
                 }
-                if view.in_flight > 0 {
+                // What a gate admitted that is over comes through the queue, or was not promised.
+                if view.in_flight > 0 && view.epoch >= product.gate_epoch {
                     self.write_stale(product.id).await?;
                 }
             }

@@ -15,11 +15,14 @@ pub(super) const WRONG_TYPE: &str = "WRONGTYPE";
 /// connection may lead to the master, or log in with what was changed meanwhile.
 const CONNECT_ANEW: [&str; 7] = ["READONLY", "LOADING", "MISCONF", "MASTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM"];
 
+/// So answers a node of a cluster that is not, or not alone, responsible for a key.
+const LOOK_AGAIN: [&str; 5] = ["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY"];
+
 /// The first word of an error, what it means, and what to look at.
-const MEANINGS: [(&str, &str); 17] = [
+const MEANINGS: [(&str, &str); 18] = [
     ("OOM", "its memory is full: raise maxmemory, or remove what else is in it"),
     ("NOREPLICAS", "too few replicas follow it: look at the replicas, min-replicas-to-write and min-replicas-max-lag"),
-    ("READONLY", "it is a replica: redis.addr must lead to the master, also after a failover"),
+    ("READONLY", "it is a replica: redis.addr must lead to the master, also after a failover (or see redis.mode)"),
     (
         "MISCONF",
         "it cannot save to disk and so takes no writes: look at its disk, its log and stop-writes-on-bgsave-error",
@@ -34,10 +37,11 @@ const MEANINGS: [(&str, &str); 17] = [
         "NOPERM",
         "its user may not do what a purchase needs: look at the ACL of redis.username (commands, and keys that begin with redis.key_prefix)",
     ),
-    ("CLUSTERDOWN", "it is a node of a cluster, which cannot keep a gate: redis.addr must lead to a server alone"),
-    ("MOVED", "it is a node of a cluster, which cannot keep a gate: redis.addr must lead to a server alone"),
-    ("ASK", "it is a node of a cluster, which cannot keep a gate: redis.addr must lead to a server alone"),
-    ("CROSSSLOT", "it is a node of a cluster, which cannot keep a gate: redis.addr must lead to a server alone"),
+    ("CLUSTERDOWN", "a part of the cluster has no master: look at its nodes; redis.mode must be cluster"),
+    ("MOVED", "another node of the cluster has this by now, and is asked from now on; redis.mode must be cluster"),
+    ("ASK", "a slot of the cluster moves to another node; redis.mode must be cluster"),
+    ("TRYAGAIN", "a slot of the cluster moves to another node; redis.mode must be cluster"),
+    ("CROSSSLOT", "it is a node of a cluster: redis.mode must be cluster"),
     ("NOPROTO", "it does not speak the protocol of Redis 6 and later"),
     // Also what a script is told that may not run one of its commands.
     ("ERR", "a command failed: look at the ACL of redis.username, and whether this is Redis 7 or later"),
@@ -48,23 +52,29 @@ pub(super) struct Failure {
     pub(super) error: GateError,
     /// The connection must not be used again.
     pub(super) connect_anew: bool,
+    /// Another server of the cluster may be the right one by now.
+    pub(super) look_again: bool,
 }
 
 /// Sorts an error of a command.
 pub(super) fn sort(error: &RedisError) -> Failure {
     match error.kind() {
         // What the library makes of any refusal to log in.
-        ErrorKind::AuthenticationFailed => Failure { error: refused("WRONGPASS", ""), connect_anew: true },
+        ErrorKind::AuthenticationFailed => {
+            Failure { error: refused("WRONGPASS", ""), connect_anew: true, look_again: false }
+        }
         ErrorKind::UnexpectedReturnType => {
-            Failure { error: GateError::Protocol(error.to_string()), connect_anew: false }
+            Failure { error: GateError::Protocol(error.to_string()), connect_anew: false, look_again: false }
         }
         _ => match error.clone().into_server_errors() {
             Some(errors) => match errors.first() {
                 Some((_, first)) => of_server(first.code(), first.details().unwrap_or_default()),
-                None => Failure { error: GateError::Protocol(error.to_string()), connect_anew: true },
+                None => {
+                    Failure { error: GateError::Protocol(error.to_string()), connect_anew: true, look_again: false }
+                }
             },
             // The link itself: broken, too slow, or not understood any more.
-            None => Failure { error: GateError::Unclear(error.to_string()), connect_anew: true },
+            None => Failure { error: GateError::Unclear(error.to_string()), connect_anew: true, look_again: true },
         },
     }
 }
@@ -97,7 +107,7 @@ fn of_server(word: &str, text: &str) -> Failure {
         WRONG_TYPE => GateError::Protocol(format!("{word} {text}")),
         _ => refused(word, text),
     };
-    Failure { error, connect_anew: CONNECT_ANEW.contains(&word) }
+    Failure { error, connect_anew: CONNECT_ANEW.contains(&word), look_again: LOOK_AGAIN.contains(&word) }
 }
 
 /// A refusal by its word. `text` is what the server says itself.
@@ -138,13 +148,14 @@ mod tests {
             ("NOAUTH Authentication required.", "redis.password", true),
             ("WRONGPASS invalid username-password pair", "redis.username", true),
             ("NOPERM this user has no permissions to run the 'evalsha' command", "ACL of redis.username", true),
-            ("CLUSTERDOWN Hash slot not served", "server alone", false),
-            ("MOVED 3999 127.0.0.1:6381", "server alone", false),
+            ("CLUSTERDOWN Hash slot not served", "redis.mode", false),
+            ("MOVED 3999 127.0.0.1:6381", "redis.mode", false),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", "redis.mode", false),
             ("EXECABORT Transaction discarded because of previous errors.", "previous errors", false),
             ("ERR The user executing the script can't run this command", "ACL", false),
             ("VERYNEW something that nobody has heard of", "nobody has heard of", false),
         ] {
-            let Failure { error, connect_anew: anew } = failure(line);
+            let Failure { error, connect_anew: anew, .. } = failure(line);
             let GateError::Refused(problem) = &error else { panic!("{line}: {error:?}") };
             assert!(problem.starts_with(line.split(' ').next().unwrap()), "{line}: {problem}");
             assert!(problem.contains(where_to_look), "{line}: {problem}");

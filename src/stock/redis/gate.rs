@@ -32,9 +32,13 @@ impl RedisGate {
         })
     }
 
+    pub(in crate::stock) fn is_sharded(&self) -> bool {
+        self.server.shards.are_several()
+    }
+
     /// The time by which sales begin and end.
     pub(in crate::stock) fn now(&self) -> Timestamp {
-        self.server.clock.now()
+        self.server.shards.now()
     }
 
     pub(in crate::stock) fn denial(&self, product: ProductId, user: UserId) -> Option<Denial> {

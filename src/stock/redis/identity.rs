@@ -21,13 +21,14 @@ impl RedisGate {
 
     async fn owner_after(&self, set: &str, deployment: &str) -> Result<GateOwner, GateError> {
         let key = self.server.keys.deployment();
-        let cell = &self.server.owner_asker;
-        let link = self.server.link(cell).await?;
+        let shard = self.server.shards.of_key(&key).await?;
+        let cell = &shard.owner_asker;
+        let link = self.server.link(&shard, cell).await?;
         let mut ask = redis::pipe();
         ask.cmd(set).arg(&key).arg(format!("{deployment} {}", Uuid::new_v4())).ignore();
         ask.cmd("GET").arg(&key);
         let reply = ask.query_async::<(String,)>(&mut link.conn()).await;
-        let (found,) = self.server.answered(cell, &link, reply)?;
+        let (found,) = self.server.answered(&shard, cell, &link, reply)?;
         let (deployment, redis_id) = found.split_once(' ').ok_or_else(|| nonsense(&found))?;
         Ok(GateOwner { deployment: deployment.to_owned(), redis_id: redis_id.to_owned() })
     }

@@ -8,6 +8,7 @@
 //! It is believed only if a sweep has said so on this very server: an index that was emptied, or that a failover has left
 //! behind, is not, until a sweep has looked at every gate.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis;
@@ -15,6 +16,7 @@ use deadpool_redis::redis;
 use super::connection::ConnectionCell;
 use super::gate::RedisGate;
 use super::replies::status;
+use super::shard::Shard;
 use crate::model::ProductId;
 use crate::stock::types::GateError;
 
@@ -30,20 +32,33 @@ impl RedisGate {
         let new: Vec<ProductId> = products.filter(|product| !self.noted.has(*product)).collect();
         let Some(first) = new.first() else { return Ok(()) };
         let begun = Instant::now();
-        self.write_index(self.server.cell(*first), &new, false).await?;
+        let shard = self.index_shard().await?;
+        self.write_index(&shard, shard.cell(*first), &new, false).await?;
         self.noted.note(&new, begun);
         Ok(())
     }
 
     /// Every gate was looked at, and these had something in flight.
     pub(in crate::stock) async fn saw_in_flight(&self, products: &[ProductId]) -> Result<(), GateError> {
-        self.write_index(&self.server.reader, products, true).await
+        let shard = self.index_shard().await?;
+        self.write_index(&shard, &shard.reader, products, true).await
     }
 
-    async fn write_index(&self, cell: &ConnectionCell, products: &[ProductId], all: bool) -> Result<(), GateError> {
+    async fn index_shard(&self) -> Result<Arc<Shard>, GateError> {
+        self.server.shards.of_key(&self.server.keys.in_flight_index()).await
+    }
+
+    async fn write_index(
+        &self,
+        shard: &Shard,
+        cell: &ConnectionCell,
+        products: &[ProductId],
+        all: bool,
+    ) -> Result<(), GateError> {
         let reply: String = self
             .server
             .invoke_on(
+                shard,
                 cell,
                 &self.server.scripts.note_in_flight,
                 &[self.server.keys.in_flight_index()],
@@ -60,18 +75,26 @@ impl RedisGate {
 
     /// The products of which something may be in flight; `None`: nobody knows.
     pub(in crate::stock) async fn products_in_flight(&self) -> Result<Option<Vec<ProductId>>, GateError> {
-        let cell = &self.server.reader;
-        let link = self.server.link(cell).await?;
+        let (members, server_id) = match self.read_index().await {
+            Ok(found) => found,
+            // Somebody has put something else in its place, which a sweep takes away.
+            Err(GateError::Protocol(_)) => return Ok(None),
+            // The gates themselves may be on other shards.
+            Err(_) if self.server.shards.are_several() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let is_whole = members.iter().any(|member| member.strip_prefix('@') == Some(server_id.as_str()));
+        Ok(is_whole.then(|| members.iter().filter_map(|member| member.parse().ok()).collect()))
+    }
+
+    /// What the index holds, and the server that it is on.
+    async fn read_index(&self) -> Result<(Vec<String>, String), GateError> {
+        let shard = self.index_shard().await?;
+        let cell = &shard.reader;
+        let link = self.server.link(&shard, cell).await?;
         let mut ask = redis::cmd("ZRANGEBYSCORE");
         ask.arg(self.server.keys.in_flight_index()).arg("-inf").arg("+inf");
         let reply = ask.query_async::<Vec<String>>(&mut link.conn()).await;
-        let members = match self.server.answered(cell, &link, reply) {
-            Ok(members) => members,
-            // Somebody has put something else in its place, which a sweep takes away.
-            Err(GateError::Protocol(_)) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let is_whole = members.iter().any(|member| member.strip_prefix('@') == Some(link.server_id.as_str()));
-        Ok(is_whole.then(|| members.iter().filter_map(|member| member.parse().ok()).collect()))
+        Ok((self.server.answered(&shard, cell, &link, reply)?, link.server_id.clone()))
     }
 }

@@ -16,6 +16,8 @@ pub(super) const GATE_FIELDS: [&str; 11] =
 
 /// Stands in the place of a product's id in keys of nobody: only a number is one.
 const PROBE: &str = "probe";
+/// Names of such keys that are tried until one lies on a certain shard.
+const PROBES: u32 = 10_000;
 
 /// See the module.
 pub(super) struct Keys {
@@ -63,9 +65,15 @@ impl Keys {
         format!("{}{{{product}}}:rate:", self.prefix)
     }
 
-    /// Keys as a product has them, which belong to none: gate, buyers, flight, staging; and the prefix of the rate keys.
-    pub(super) fn probe(&self) -> ([String; 4], String) {
-        let key = |end| format!("{}{{{PROBE}}}:{end}", self.prefix);
+    /// What may stand in the place of a product's id in keys of nobody. Each lies on one shard.
+    pub(super) fn probe_tags() -> impl Iterator<Item = String> {
+        std::iter::once(PROBE.to_owned()).chain((1..PROBES).map(|number| format!("{PROBE}-{number}")))
+    }
+
+    /// Keys as a product has them, which belong to none: gate, buyers, flight, staging; and the prefix of the rate keys. `tag` is one
+    /// of [`Keys::probe_tags`].
+    pub(super) fn probe(&self, tag: &str) -> ([String; 4], String) {
+        let key = |end| format!("{}{{{tag}}}:{end}", self.prefix);
         ([key("gate"), key("buyers"), key("flight"), key("load:0")], key("rate:"))
     }
 

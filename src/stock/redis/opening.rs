@@ -32,14 +32,19 @@ pub struct Staging {
 impl RedisGate {
     /// Looks at a gate over a connection made for it, so that it is the server of now that answers.
     pub(in crate::stock) async fn inspect(&self, product: ProductId) -> Result<Inspection, GateError> {
-        let cell = self.server.cell(product);
+        let shard = self.server.shards.of(product).await?;
+        let cell = shard.cell(product);
         if let Some(link) = cell.current() {
             cell.drop_link(&link);
         }
-        let link = self.server.link(cell).await?;
+        let link = self.server.link(&shard, cell).await?;
         let mut ask = redis::pipe();
         self.server.ask_gate(&mut ask, product);
-        let mut reply = self.server.ask_each(cell, &link, &mut ask).await?.into_iter();
+        if !self.server.shards.hear_most() {
+            let problem = "most of redis.nodes do not answer: it may have been replaced, so no gate is begun on it";
+            return Err(GateError::Unreachable(format!("{}: {problem}", link.address)));
+        }
+        let mut reply = self.server.ask_each(&shard, cell, &link, &mut ask).await?.into_iter();
         let server_id = link.server_id.clone();
         let found = GateReply::read(&mut reply)?.found(&server_id);
         Ok(Inspection { server_id, found })
@@ -127,8 +132,9 @@ impl RedisGate {
     }
 
     async fn load(&self, staging: &Staging, fields: &[(String, String)]) -> Result<(), GateError> {
-        let cell = self.server.cell(staging.product);
-        let link = self.server.link(cell).await?;
+        let shard = self.server.shards.of(staging.product).await?;
+        let cell = shard.cell(staging.product);
+        let link = self.server.link(&shard, cell).await?;
         if link.server_id != staging.server_id {
             return Err(GateError::Lost);
         }
@@ -136,7 +142,7 @@ impl RedisGate {
         load.atomic().hset_multiple(&staging.key, fields).ignore();
         load.pexpire(&staging.key, STAGING_TTL.as_millis() as i64).ignore();
         let loaded = load.query_async::<()>(&mut link.conn()).await;
-        self.server.answered(cell, &link, loaded)
+        self.server.answered(&shard, cell, &link, loaded)
     }
 
     /// Opens the closed gate with the loaded buyers.

@@ -1,5 +1,6 @@
 //! What the gate in Redis tells of itself. Nothing here changes it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::redis;
@@ -8,29 +9,30 @@ use super::gate::RedisGate;
 use super::keys::SENTINEL;
 use super::mark::{self, InFlight};
 use super::replies::{OpenGate, nonsense, parse_held, parse_revision, parse_stale, status};
+use super::shard::Shard;
 use crate::model::{OrderId, ProductId, Purchase, Revision, UserId};
 use crate::stock::types::{GateError, GateView, Holding, Stale};
 
 impl RedisGate {
     pub(in crate::stock) async fn view(&self, products: &[ProductId]) -> Result<Vec<Option<GateView>>, GateError> {
-        if products.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (asked, gates) = self.server.ask_gates(&self.server.reader, products).await?;
-        let view = |OpenGate { settings, version, taken, in_flight, .. }: OpenGate| {
-            let remaining = (settings.stock - taken).max(0);
-            GateView {
-                remaining,
-                state: settings.state(remaining, asked.clock),
-                epoch: version.epoch,
-                revision: settings.revision,
-                stock: settings.stock,
-                taken,
-                in_flight,
-                knows_terms: settings.terms.is_some(),
-            }
+        let look = async |shard: Arc<Shard>, products: Vec<ProductId>| {
+            let (asked, gates) = self.server.ask_gates(&shard, &shard.reader, &products).await?;
+            let view = |OpenGate { settings, version, taken, in_flight, .. }: OpenGate| {
+                let remaining = (settings.stock - taken).max(0);
+                GateView {
+                    remaining,
+                    state: settings.state(remaining, asked.clock),
+                    epoch: version.epoch,
+                    revision: settings.revision,
+                    stock: settings.stock,
+                    taken,
+                    in_flight,
+                    knows_terms: settings.terms.is_some(),
+                }
+            };
+            Ok(gates.into_iter().map(|gate| gate.map(view)).collect())
         };
-        Ok(gates.into_iter().map(|gate| gate.map(view)).collect())
+        self.server.ask_each_shard(products, look).await
     }
 
     pub(in crate::stock) async fn held_by(
@@ -38,11 +40,19 @@ impl RedisGate {
         users: &[UserId],
         products: &[ProductId],
     ) -> Result<Vec<Option<Vec<Holding>>>, GateError> {
-        if products.is_empty() {
-            return Ok(Vec::new());
-        }
-        let cell = &self.server.reader;
-        let link = self.server.link(cell).await?;
+        let look = async |shard: Arc<Shard>, products: Vec<ProductId>| self.held_at(&shard, users, &products).await;
+        self.server.ask_each_shard(products, look).await
+    }
+
+    /// The same of products of one shard.
+    async fn held_at(
+        &self,
+        shard: &Shard,
+        users: &[UserId],
+        products: &[ProductId],
+    ) -> Result<Vec<Option<Vec<Holding>>>, GateError> {
+        let cell = &shard.reader;
+        let link = self.server.link(shard, cell).await?;
         let mut ask = redis::pipe();
         for product in products {
             ask.cmd("HMGET").arg(self.server.keys.gate(*product)).arg(&["epoch", "home", "open"]);
@@ -51,7 +61,7 @@ impl RedisGate {
                 ask.arg(user.get());
             }
         }
-        let mut reply = self.server.ask_each(cell, &link, &mut ask).await?.into_iter();
+        let mut reply = self.server.ask_each(shard, cell, &link, &mut ask).await?.into_iter();
         let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
         let held = |product: &ProductId| {
             let (gate, buyers) = (next()?, next()?);
@@ -65,8 +75,9 @@ impl RedisGate {
         product: ProductId,
         order: OrderId,
     ) -> Result<Option<Purchase>, GateError> {
-        let cell = &self.server.reader;
-        let link = self.server.link(cell).await?;
+        let shard = self.server.shards.of(product).await?;
+        let cell = &shard.reader;
+        let link = self.server.link(&shard, cell).await?;
         let mut cursor = 0_u64;
         loop {
             let mut scan = redis::cmd("ZSCAN");
@@ -77,7 +88,7 @@ impl RedisGate {
                 .arg("COUNT")
                 .arg(1000);
             let reply = scan.query_async::<(u64, Vec<String>)>(&mut link.conn()).await;
-            let (next, found) = self.server.answered(cell, &link, reply)?;
+            let (next, found) = self.server.answered(&shard, cell, &link, reply)?;
             // Each with its score behind it.
             for member in found.iter().step_by(2) {
                 match mark::parse_in_flight(member).ok_or_else(|| nonsense(member))? {
@@ -101,9 +112,10 @@ impl RedisGate {
         let keys = [self.server.keys.gate(product), self.server.keys.flight(product)];
         let mut member = String::new();
         mark::push_in_flight(&mut member, &purchase);
+        let shard = self.server.shards.of(product).await?;
         let reply: String = self
             .server
-            .invoke_on(&self.server.reader, &self.server.scripts.revision_in_flight, &keys, |link, call| {
+            .invoke_on(&shard, &shard.reader, &self.server.scripts.revision_in_flight, &keys, |link, call| {
                 call.arg(&link.server_id).arg(&member);
             })
             .await
@@ -132,7 +144,7 @@ impl RedisGate {
             .await?;
         let (stale, unreadable) = parse_stale(&reply).map_err(|error| self.server.unreadable(product, error))?;
         if let Some(member) = unreadable {
-            self.server.troubles.broken(
+            self.server.broken.note(
                 product,
                 &format!(
                     "`{member}` in flight is no purchase; `seckill deployment rebuild-gate {product}` makes it anew"

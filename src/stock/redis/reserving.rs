@@ -76,7 +76,7 @@ impl RedisGate {
                     "the reservation of buyer {} is no order; `seckill deployment rebuild-gate {product}` makes it anew",
                     purchases[at].user_id
                 );
-                server.troubles.broken(product, &problem);
+                server.broken.note(product, &problem);
             }
             let reserved = purchases.iter().zip(answers).filter(|(_, answer)| **answer == Answer::Reserved);
             self.sold_out.admitted(product, version, reserved.map(|(purchase, _)| purchase.user_id));

@@ -6,14 +6,17 @@ use std::time::Instant;
 use deadpool_redis::redis::{
     self, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, Script, ServerErrorKind, Value,
 };
+use futures_util::future::join_all;
 
-use super::clock::{Asked, ServerClock};
-use super::connection::{ConnectionCell, Link, RedisServer};
+use super::clock::Asked;
+use super::connection::{ConnectionCell, Link};
 use super::failure::{Failure, WRONG_TYPE, sort};
 use super::keys::{GATE_FIELDS, Keys, SENTINEL};
 use super::replies::{GateReply, OpenGate, nonsense, parse};
 use super::scripts::Scripts;
-use super::troubles::Troubles;
+use super::shard::Shard;
+use super::shards::Shards;
+use super::troubles::BrokenGates;
 use crate::config;
 use crate::model::{ProductId, Timestamp};
 use crate::stock::types::GateError;
@@ -22,44 +25,80 @@ use crate::stock::types::GateError;
 pub(super) struct Server {
     pub(super) keys: Keys,
     pub(super) scripts: Scripts,
-    /// For purchases, and what becomes of them.
-    pub(super) cells: Vec<ConnectionCell>,
-    /// For all who only look: however many they are, no purchase waits behind them.
-    pub(super) reader: ConnectionCell,
-    /// For the question whether the server answers, so that nobody else's questions delay it.
-    pub(super) prober: ConnectionCell,
-    /// For the question whose gates these are. Who asks gives up soon, and must not keep the prober from connecting.
-    pub(super) owner_asker: ConnectionCell,
-    pub(super) clock: ServerClock,
-    pub(super) troubles: Troubles,
+    pub(super) shards: Shards,
+    pub(super) broken: BrokenGates,
 }
+
+/// Products of one shard, and their places among all that are asked about.
+type OfOneShard = (Result<Arc<Shard>, GateError>, Vec<usize>, Vec<ProductId>);
 
 impl Server {
     pub(super) fn new(settings: &config::Redis, links: usize) -> Result<Self, String> {
-        let server = Arc::new(RedisServer::new(settings)?);
-        let cell = |pool| ConnectionCell::new(server.clone(), pool, settings.db);
-        let own = || server.pool(1).map(&cell);
-        let (reader, prober, owner_asker) = (own()?, own()?, own()?);
-        let pool = server.pool(settings.pool_size)?;
         Ok(Self {
             keys: Keys::new(&settings.key_prefix),
             scripts: Scripts::default(),
-            cells: (0..links.clamp(1, settings.pool_size)).map(|_| cell(pool.clone())).collect(),
-            reader,
-            prober,
-            owner_asker,
-            clock: ServerClock::default(),
-            troubles: Troubles::default(),
+            shards: Shards::new(settings, links)?,
+            broken: BrokenGates::default(),
         })
     }
 
-    /// The cell that a product's steps go through.
-    pub(super) fn cell(&self, product: ProductId) -> &ConnectionCell {
-        &self.cells[product.get() as usize % self.cells.len()]
+    /// Asks each shard about its products, all at once: the answers in the order of `products`. `None`: the shard says so, or
+    /// cannot be asked. An error: no shard can.
+    pub(super) async fn ask_each_shard<T, F: Future<Output = Result<Vec<Option<T>>, GateError>>>(
+        &self,
+        products: &[ProductId],
+        ask: impl Fn(Arc<Shard>, Vec<ProductId>) -> F,
+    ) -> Result<Vec<Option<T>>, GateError> {
+        let asking = self.by_shard(products).await.into_iter().map(|(shard, places, products)| {
+            let asked = shard.map(|shard| ask(shard, products));
+            async move {
+                match asked {
+                    Ok(asked) => (places, asked.await),
+                    Err(error) => (places, Err(error)),
+                }
+            }
+        });
+        let mut all: Vec<Option<T>> = products.iter().map(|_| None).collect();
+        let (mut failure, mut any) = (None, products.is_empty());
+        for (places, answers) in join_all(asking).await {
+            match answers {
+                Ok(answers) => {
+                    any = true;
+                    for (place, answer) in places.into_iter().zip(answers) {
+                        all[place] = answer;
+                    }
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) if !any => Err(error),
+            _ => Ok(all),
+        }
     }
 
-    pub(super) fn all_cells(&self) -> impl Iterator<Item = &ConnectionCell> {
-        self.cells.iter().chain([&self.reader, &self.prober, &self.owner_asker])
+    /// Which of these products each shard has.
+    pub(super) async fn by_shard(&self, products: &[ProductId]) -> Vec<OfOneShard> {
+        if let Shards::One(shard) = &self.shards {
+            return vec![(Ok(shard.clone()), (0..products.len()).collect(), products.to_vec())];
+        }
+        let mut groups: Vec<OfOneShard> = Vec::new();
+        for (place, product) in products.iter().enumerate() {
+            let shard = self.shards.of(*product).await;
+            let same = |group: &&mut OfOneShard| match (&group.0, &shard) {
+                (Ok(one), Ok(other)) => Arc::ptr_eq(one, other),
+                (Err(one), Err(other)) => one == other,
+                _ => false,
+            };
+            match groups.iter_mut().find(same) {
+                Some((_, places, products)) => {
+                    places.push(place);
+                    products.push(*product);
+                }
+                None => groups.push((shard, vec![place], vec![*product])),
+            }
+        }
+        groups
     }
 
     /// Runs a script on the product's link.
@@ -70,7 +109,8 @@ impl Server {
         keys: &[String],
         args: impl FnOnce(&Link, &mut Cmd),
     ) -> Result<T, GateError> {
-        let reply = self.invoke_on(self.cell(product), script, keys, args).await;
+        let shard = self.shards.of(product).await?;
+        let reply = self.invoke_on(&shard, shard.cell(product), script, keys, args).await;
         reply.map_err(|error| self.unreadable(product, error))
     }
 
@@ -83,22 +123,26 @@ impl Server {
         keys: &[String],
         args: impl FnOnce(&mut Cmd),
     ) -> Result<T, GateError> {
-        if self.link(self.cell(product)).await?.server_id != server_id {
+        let shard = self.shards.of(product).await?;
+        let cell = shard.cell(product);
+        if self.link(&shard, cell).await?.server_id != server_id {
             return Err(GateError::Lost);
         }
-        self.invoke(product, script, keys, |_, call| args(call)).await
+        let reply = self.invoke_on(&shard, cell, script, keys, |_, call| args(call)).await;
+        reply.map_err(|error| self.unreadable(product, error))
     }
 
     /// Runs a script; loads it when the server does not know it. Not the library's own invocation, which allocates for each of
     /// the thousands of arguments.
     pub(super) async fn invoke_on<T: FromRedisValue>(
         &self,
+        shard: &Shard,
         cell: &ConnectionCell,
         script: &Script,
         keys: &[String],
         args: impl FnOnce(&Link, &mut Cmd),
     ) -> Result<T, GateError> {
-        let link = self.link(cell).await?;
+        let link = self.link(shard, cell).await?;
         let mut call = redis::cmd("EVALSHA");
         call.arg(script.get_hash()).arg(keys.len()).arg(keys);
         args(&link, &mut call);
@@ -111,27 +155,34 @@ impl Server {
                 Err(error) => Err(error),
             };
         }
-        self.answered(cell, &link, reply)
+        self.answered(shard, cell, &link, reply)
     }
 
-    /// The link of a cell.
-    pub(super) async fn link(&self, cell: &ConnectionCell) -> Result<Arc<Link>, GateError> {
-        cell.link().await.inspect_err(|error| self.troubles.note(error))
+    /// The link of a cell of this shard.
+    pub(super) async fn link(&self, shard: &Shard, cell: &ConnectionCell) -> Result<Arc<Link>, GateError> {
+        cell.link().await.inspect_err(|error| {
+            shard.troubles.note(error);
+            self.shards.look_again();
+        })
     }
 
     /// Sorts errors, and drops a link that can no longer be trusted to answer.
     pub(super) fn answered<T>(
         &self,
+        shard: &Shard,
         cell: &ConnectionCell,
         link: &Arc<Link>,
         reply: Result<T, RedisError>,
     ) -> Result<T, GateError> {
         reply.map_err(|error| {
-            let Failure { error, connect_anew } = sort(&error);
+            let Failure { error, connect_anew, look_again } = sort(&error);
             if connect_anew {
                 cell.drop_link(link);
             }
-            self.troubles.note(&error);
+            if look_again {
+                self.shards.look_again();
+            }
+            shard.troubles.note(&error);
             error
         })
     }
@@ -139,7 +190,7 @@ impl Server {
     /// What cannot be read of a product's gate makes it lost: it is rebuilt, and other products go on.
     pub(super) fn unreadable(&self, product: ProductId, error: GateError) -> GateError {
         let GateError::Protocol(problem) = error else { return error };
-        self.troubles.broken(product, &problem);
+        self.broken.note(product, &problem);
         GateError::Lost
     }
 
@@ -158,24 +209,25 @@ impl Server {
     /// What the gates of these products hold, `None` for one that is lost, closed or cannot be read; and the server's time.
     pub(super) async fn ask_gates(
         &self,
+        shard: &Shard,
         cell: &ConnectionCell,
         products: &[ProductId],
     ) -> Result<(Asked, Vec<Option<OpenGate>>), GateError> {
-        let link = self.link(cell).await?;
+        let link = self.link(shard, cell).await?;
         let mut ask = redis::pipe();
         ask.cmd("TIME");
         for product in products {
             self.ask_gate(&mut ask, *product);
         }
         let sent = Instant::now();
-        let mut reply = self.ask_each(cell, &link, &mut ask).await?.into_iter();
+        let mut reply = self.ask_each(shard, cell, &link, &mut ask).await?.into_iter();
         let received = Instant::now();
         let (seconds, micros): (i64, i64) = parse(reply.next().ok_or_else(|| nonsense("a short reply"))?)?;
         let clock = Timestamp::from_unix_ms(seconds * 1000 + micros / 1000).ok_or_else(|| nonsense("the time"))?;
         let gate = |product: &ProductId| self.readable(*product, GateReply::read(&mut reply)?.open(&link.server_id));
         let gates = products.iter().map(gate).collect::<Result<_, _>>()?;
         let asked = Asked { sent, received, clock };
-        self.clock.set(asked);
+        shard.clock.set(asked);
         Ok((asked, gates))
     }
 
@@ -189,6 +241,7 @@ impl Server {
     /// The answers to all questions. An error about one key is an answer, for that key alone; any other is the server's.
     pub(super) async fn ask_each(
         &self,
+        shard: &Shard,
         cell: &ConnectionCell,
         link: &Arc<Link>,
         ask: &mut Pipeline,
@@ -200,6 +253,6 @@ impl Server {
             });
             refusal.map_or(Ok(answers), |error| Err(error.into()))
         });
-        self.answered(cell, link, reply)
+        self.answered(shard, cell, link, reply)
     }
 }

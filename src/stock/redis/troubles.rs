@@ -16,11 +16,11 @@ const MAX_TOLD: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct Troubles {
+    /// Where the server is, for people; empty where there is one only.
+    server: String,
     /// So that those who have none need no lock.
     some: AtomicBool,
     now: Mutex<Option<Trouble>>,
-    /// Broken gates.
-    broken: Seldom,
 }
 
 struct Trouble {
@@ -32,13 +32,17 @@ struct Trouble {
     failures: u64,
 }
 
-impl Default for Troubles {
-    fn default() -> Self {
-        Self { some: AtomicBool::default(), now: Mutex::default(), broken: Seldom::new(MAX_TOLD) }
-    }
-}
-
 impl Troubles {
+    /// Of the server at that address; empty: of the only one.
+    pub(super) fn of(server: String) -> Self {
+        Self { server, some: AtomicBool::default(), now: Mutex::default() }
+    }
+
+    /// The address as a field of a line of the log.
+    fn server(&self) -> Option<&str> {
+        Some(self.server.as_str()).filter(|server| !server.is_empty())
+    }
+
     /// A step failed. Only what is the server's own trouble counts.
     pub(super) fn note(&self, error: &GateError) {
         let (refuses, problem) = match error {
@@ -69,19 +73,14 @@ impl Troubles {
         trouble.kinds.push((kind.to_owned(), at));
         let failures = trouble.failures;
         if refuses {
-            tracing::warn!(failures, "Redis refuses; purchases are answered 503. {problem}");
+            tracing::warn!(failures, server = self.server(), "Redis refuses; purchases are answered 503. {problem}");
         } else {
             tracing::warn!(
                 failures,
+                server = self.server(),
                 "Redis does not answer; purchases are answered 503. Does the server of redis.addr run? {problem}"
             );
         }
-    }
-
-    /// Something of a product's gate cannot be read.
-    pub(super) fn broken(&self, product: ProductId, problem: &str) {
-        let Some(untold) = self.broken.now() else { return };
-        tracing::warn!(product.id = %product, untold, "A key of a gate in Redis cannot be read; other products go on. {problem}");
     }
 
     /// What a purchase needs has just been done. A trouble of this very moment is not over yet.
@@ -93,7 +92,24 @@ impl Troubles {
         if let Some(trouble) = now.take_if(|trouble| trouble.last.elapsed() >= MAX_TOLD) {
             self.some.store(false, Ordering::Relaxed);
             let seconds = trouble.last.duration_since(trouble.begun).as_secs();
-            tracing::info!(failures = trouble.failures, seconds, "Redis works again");
+            tracing::info!(failures = trouble.failures, seconds, server = self.server(), "Redis works again");
         }
+    }
+}
+
+/// What the log says of keys that cannot be read.
+pub(super) struct BrokenGates(Seldom);
+
+impl Default for BrokenGates {
+    fn default() -> Self {
+        Self(Seldom::new(MAX_TOLD))
+    }
+}
+
+impl BrokenGates {
+    /// Something of a product's gate cannot be read.
+    pub(super) fn note(&self, product: ProductId, problem: &str) {
+        let Some(untold) = self.0.now() else { return };
+        tracing::warn!(product.id = %product, untold, "A key of a gate in Redis cannot be read; other products go on. {problem}");
     }
 }

@@ -1,13 +1,18 @@
 //! Whether the server is still the one that the links were made to, and does what a purchase needs.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::read_server_id;
 use super::gate::RedisGate;
+use super::keys::Keys;
 use super::replies::status;
+use super::shard::Shard;
 use super::sold_out_cache::poller;
+use crate::model::ProductId;
 use crate::stock::types::GateError;
 
 /// How often an idle link's server is asked who it is.
@@ -16,20 +21,44 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const PROBED_FOR: Duration = Duration::from_secs(1);
 
 impl RedisGate {
-    pub(in crate::stock) async fn server_id(&self) -> Result<String, GateError> {
-        let cell = &self.server.cells[0];
-        let link = self.server.link(cell).await?;
-        // Asked anew: the link may be older than a failover.
+    /// The identities of the servers that keep gates, asked anew. An error: none of them answers.
+    pub(in crate::stock) async fn homes(&self) -> Result<Homes, GateError> {
+        let shards = self.server.shards.all().await?;
+        let asked = join_all(shards.iter().map(|shard| self.ask_server_id(shard))).await;
+        let (mut ids, mut failure) = (Vec::new(), None);
+        for (shard, id) in shards.into_iter().zip(asked) {
+            match id {
+                Ok(id) => ids.push((shard, id)),
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) if ids.is_empty() => Err(error),
+            _ => Ok(Homes(ids)),
+        }
+    }
+
+    /// The server's identity; its clock is known afterwards.
+    async fn ask_server_id(&self, shard: &Shard) -> Result<String, GateError> {
+        let cell = &shard.cells[0];
+        let link = self.server.link(shard, cell).await?;
+        // The link may be older than a failover.
         let server_id = read_server_id(&mut link.conn()).await;
         if server_id.as_ref() != Ok(&link.server_id) {
             cell.drop_link(&link);
         } else {
-            let _ = self.server.ask_gates(cell, &[]).await;
+            let _ = self.server.ask_gates(shard, cell, &[]).await;
         }
         server_id
     }
 
-    /// Those who ask while somebody finds out wait for the same answer.
+    /// The server that keeps a product's gate, by what was asked.
+    pub(in crate::stock) async fn home(&self, homes: &Homes, product: ProductId) -> Option<String> {
+        let shard = self.server.shards.of(product).await.ok()?;
+        homes.0.iter().find(|(its, _)| Arc::ptr_eq(its, &shard)).map(|(_, id)| id.clone())
+    }
+
+    /// Whether gates can be used: those of one shard at least. Who asks while somebody finds out waits for the same answer.
     pub(in crate::stock) async fn ping(&self) -> Result<(), GateError> {
         let mut probed = self.probed.lock().await;
         if let Some((at, result)) = &*probed
@@ -37,23 +66,32 @@ impl RedisGate {
         {
             return result.clone();
         }
-        let result = self.try_a_purchase().await;
+        let result = self.try_purchases().await;
         *probed = Some((Instant::now(), result.clone()));
         result
     }
 
+    async fn try_purchases(&self) -> Result<(), GateError> {
+        let shards = self.server.shards.all().await?;
+        let tried = join_all(shards.iter().map(|shard| self.try_a_purchase(shard))).await;
+        // A shard that is away costs its own products alone.
+        if tried.iter().any(Result::is_ok) { Ok(()) } else { tried.into_iter().collect() }
+    }
+
     /// Does what a purchase needs, without touching a sale.
-    async fn try_a_purchase(&self) -> Result<(), GateError> {
+    async fn try_a_purchase(&self, shard: &Arc<Shard>) -> Result<(), GateError> {
         let server = &self.server;
-        let (keys, rate_prefix) = server.keys.probe();
+        // A shard that has hardly a slot may have none of these.
+        let Some(tag) = server.shards.tag_of(shard, Keys::probe_tags()) else { return Ok(()) };
+        let (keys, rate_prefix) = server.keys.probe(&tag);
         let reply: Result<String, _> = server
-            .invoke_on(&server.prober, &server.scripts.probe, &keys, |_, call| {
+            .invoke_on(shard, &shard.prober, &server.scripts.probe, &keys, |_, call| {
                 call.arg(rate_prefix);
             })
             .await;
         let tried = reply.and_then(|reply| status(&reply));
         if tried.is_ok() {
-            server.troubles.over();
+            shard.troubles.over();
         }
         tried
     }
@@ -63,29 +101,44 @@ impl RedisGate {
     }
 
     async fn watch_links(&self, stop: &CancellationToken) {
-        let server = &self.server;
         let mut tick = tokio::time::interval(WATCH_INTERVAL);
-        let mut known_server = None;
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            let _ = server.ask_gates(&server.reader, &[]).await;
+            self.server.shards.look_again();
+            let shards = self.server.shards.all().await.unwrap_or_default();
             let _ = self.ping().await;
-            for cell in server.all_cells() {
-                let Some(link) = cell.current() else { continue };
-                match read_server_id(&mut link.conn()).await {
-                    Ok(server_id) if server_id == link.server_id => known_server = Some(server_id),
-                    Ok(server_id) => {
-                        // Each of the links finds out by itself.
-                        if known_server.replace(server_id.clone()).is_some_and(|known| known != server_id) {
-                            tracing::warn!("Redis is another server than before: connecting anew");
-                        }
-                        cell.drop_link(&link);
+            join_all(shards.iter().map(|shard| self.watch_shard(shard))).await;
+        }
+    }
+
+    /// Drops links that lead to another server than they did, or to one that is no longer the master.
+    async fn watch_shard(&self, shard: &Shard) {
+        let _ = self.server.ask_gates(shard, &shard.reader, &[]).await;
+        // As long as nobody says where the master is, it is where it was.
+        let master = shard.master.find().await.ok().map(|server| server.address.clone());
+        for cell in shard.all_cells() {
+            let Some(link) = cell.current() else { continue };
+            if master.as_ref().is_some_and(|master| *master != link.address) {
+                cell.drop_link(&link);
+                continue;
+            }
+            match read_server_id(&mut link.conn()).await {
+                Ok(server_id) if server_id == link.server_id => *shard.known_server.lock() = Some(server_id),
+                Ok(server_id) => {
+                    // Each of the links finds out by itself.
+                    let before = shard.known_server.lock().replace(server_id.clone());
+                    if before.is_some_and(|known| known != server_id) {
+                        tracing::warn!("Redis is another server than before: connecting anew");
                     }
-                    Err(error) => {
-                        server.troubles.note(&error);
-                        cell.drop_link(&link);
-                    }
+                    cell.drop_link(&link);
+                }
+                Err(error) => {
+                    shard.troubles.note(&error);
+                    cell.drop_link(&link);
                 }
             }
         }
     }
 }
+
+/// Which server keeps the gates of which products, as it was asked at one moment.
+pub struct Homes(Vec<(Arc<Shard>, String)>);

@@ -1,6 +1,7 @@
 //! Keeps the snapshots up to date.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{self, Value};
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::keys::SENTINEL;
 use super::super::replies::{OpenGate, nonsense};
 use super::super::server::Server;
+use super::super::shard::Shard;
 use super::admitted::Users;
 use super::cache::{SoldOutCache, Watched};
 use super::snapshot::Snapshot;
@@ -36,6 +38,9 @@ struct BuyersCopy {
 pub(in crate::stock::redis) async fn run(server: &Server, cache: &SoldOutCache, stop: &CancellationToken) {
     // One at a time, so that Redis has others to serve as well.
     let mut copying = FuturesUnordered::<BoxFuture<'_, BuyersCopy>>::new();
+    // Each shard by itself: one that does not answer keeps no other waiting.
+    let mut polling = FuturesUnordered::<BoxFuture<'_, Polled>>::new();
+    let mut asked: HashSet<String> = HashSet::new();
     let mut not_before: HashMap<ProductId, Instant> = HashMap::new();
     let mut tick = tokio::time::interval(POLL_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -50,8 +55,15 @@ pub(in crate::stock::redis) async fn run(server: &Server, cache: &SoldOutCache, 
                 }
             }
             _ = tick.tick() => {
+                for (shard, sales) in watched_by_shard(server, cache).await {
+                    if asked.insert(shard.name.clone()) {
+                        polling.push(poll(server, cache, shard, sales).boxed());
+                    }
+                }
+            }
+            Some(Polled { shard, full }) = polling.next() => {
+                asked.remove(&shard);
                 not_before.retain(|_, at| *at > Instant::now());
-                let full = poll(server, cache).await;
                 let next = full.into_iter().find(|watched| !not_before.contains_key(&watched.product));
                 if let Some(watched) = next && copying.is_empty() {
                     copying.push(copy(server, cache, watched).boxed());
@@ -62,23 +74,40 @@ pub(in crate::stock::redis) async fn run(server: &Server, cache: &SoldOutCache, 
     }
 }
 
-/// Asks about all watched sales; those that are full and whose buyers are not known.
-async fn poll(server: &Server, cache: &SoldOutCache) -> Vec<Watched> {
-    let sales = cache.watched();
+/// The watched sales, by the shard that has their gates. What no shard has is known of nobody.
+async fn watched_by_shard(server: &Server, cache: &SoldOutCache) -> Vec<(Arc<Shard>, Vec<Watched>)> {
+    let mut sales: Vec<Option<Watched>> = cache.watched().into_iter().map(Some).collect();
     if sales.is_empty() {
         return Vec::new();
     }
+    let products: Vec<ProductId> = sales.iter().flatten().map(|watched| watched.product).collect();
+    let groups = server.by_shard(&products).await.into_iter();
+    groups
+        .filter_map(|(shard, places, _)| {
+            Some((shard.ok()?, places.into_iter().filter_map(|at| sales[at].take()).collect()))
+        })
+        .collect()
+}
+
+/// What a look at the sales of a shard has found: those that are full and whose buyers are not known.
+struct Polled {
+    shard: String,
+    full: Vec<Watched>,
+}
+
+/// Asks a shard about its watched sales.
+async fn poll(server: &Server, cache: &SoldOutCache, shard: Arc<Shard>, sales: Vec<Watched>) -> Polled {
     let products: Vec<ProductId> = sales.iter().map(|watched| watched.product).collect();
+    let mut polled = Polled { shard: shard.name.clone(), full: Vec::new() };
     // When Redis is away, what was known is soon too old to deny anybody.
-    let Ok((asked, gates)) = server.ask_gates(&server.cells[0], &products).await else { return Vec::new() };
-    let mut full = Vec::new();
+    let Ok((asked, gates)) = server.ask_gates(&shard, &shard.cells[0], &products).await else { return polled };
     for (watched, gate) in sales.into_iter().zip(gates) {
         let buyers = gate.as_ref().map_or(0, |gate| gate.buyers as usize);
         if cache.take_over(&watched, gate, asked) && cache.has_room_for(buyers) {
-            full.push(watched);
+            polled.full.push(watched);
         }
     }
-    full
+    polled
 }
 
 async fn copy(server: &Server, cache: &SoldOutCache, watched: Watched) -> BuyersCopy {
@@ -93,27 +122,28 @@ async fn copy_buyers(server: &Server, cache: &SoldOutCache, product: ProductId) 
         let gate = gates.into_iter().next().flatten()?;
         (gate.taken >= gate.settings.stock).then_some(gate)
     };
-    let (_, before) = server.ask_gates(server.cell(product), &[product]).await?;
+    let shard = server.shards.of(product).await?;
+    let (_, before) = server.ask_gates(&shard, shard.cell(product), &[product]).await?;
     let Some(before) = full(before) else { return Ok(None) };
     let buyers = match cache.take_admitted(product, before.version, before.buyers) {
         Some(buyers) => buyers,
-        None => scan_buyers(server, product).await?,
+        None => scan_buyers(server, &shard, product).await?,
     };
-    let (asked, after) = server.ask_gates(server.cell(product), &[product]).await?;
+    let (asked, after) = server.ask_gates(&shard, shard.cell(product), &[product]).await?;
     let same = full(after).filter(|after| after.version == before.version && after.buyers == buyers.len() as i64);
     Ok(same.map(|gate| Snapshot::new(gate, asked, Some(buyers))))
 }
 
-async fn scan_buyers(server: &Server, product: ProductId) -> Result<Users, GateError> {
-    let cell = &server.cells[0];
-    let link = server.link(cell).await?;
+async fn scan_buyers(server: &Server, shard: &Shard, product: ProductId) -> Result<Users, GateError> {
+    let cell = &shard.cells[0];
+    let link = server.link(shard, cell).await?;
     let mut buyers = Users::default();
     let mut cursor = 0_u64;
     loop {
         let mut scan = redis::cmd("HSCAN");
         scan.arg(server.keys.buyers(product)).arg(cursor).arg("COUNT").arg(SCAN_COUNT);
         let reply = scan.query_async::<(u64, Vec<(String, Value)>)>(&mut link.conn()).await;
-        let (next, found) = server.answered(cell, &link, reply)?;
+        let (next, found) = server.answered(shard, cell, &link, reply)?;
         for (user, _) in found.iter().filter(|(user, _)| user != SENTINEL) {
             buyers.insert(user.parse().map_err(nonsense)?);
         }

@@ -1,0 +1,108 @@
+//! Where the gate of each product is kept: on one Redis, or on the shards of a cluster.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::address::{Address, Login, RedisServer};
+use super::cluster::{Cluster, slot_of_key, slot_of_product};
+use super::sentinels::Sentinels;
+use super::shard::{Links, Master, Shard};
+use crate::config::{self, RedisMode};
+use crate::model::{ProductId, Timestamp};
+use crate::stock::types::GateError;
+
+/// See the module.
+pub(super) enum Shards {
+    /// One, whoever its master is.
+    One(Arc<Shard>),
+    /// As many as the cluster has.
+    Of(Arc<Cluster>),
+}
+
+impl Shards {
+    /// `links` of each carry purchases. Must be called on the main runtime.
+    pub(super) fn new(settings: &config::Redis, links: usize) -> Result<Self, String> {
+        let links = Links::new(settings, links);
+        let one = |master| Self::One(Arc::new(Shard::new(String::new(), master, links, &Handle::current())));
+        Ok(match settings.mode {
+            RedisMode::Single => {
+                let address = Address::parse(&settings.addr).ok_or("redis.addr: must be host:port")?;
+                let server = RedisServer::new(address, &Login::of_redis(settings)?, links.connections())?;
+                one(Master::At(Arc::new(server)))
+            }
+            RedisMode::Sentinel => one(Master::Watched(Sentinels::new(settings, links.connections())?)),
+            RedisMode::Cluster => Self::Of(Arc::new(Cluster::new(settings, links)?)),
+        })
+    }
+
+    /// The shard of a product.
+    pub(super) async fn of(&self, product: ProductId) -> Result<Arc<Shard>, GateError> {
+        match self {
+            Self::One(shard) => Ok(shard.clone()),
+            Self::Of(cluster) => cluster.shard(slot_of_product(product)).await,
+        }
+    }
+
+    /// The shard of a key that is no product's.
+    pub(super) async fn of_key(&self, key: &str) -> Result<Arc<Shard>, GateError> {
+        match self {
+            Self::One(shard) => Ok(shard.clone()),
+            Self::Of(cluster) => cluster.shard(slot_of_key(key)).await,
+        }
+    }
+
+    /// All there are.
+    pub(super) async fn all(&self) -> Result<Vec<Arc<Shard>>, GateError> {
+        match self {
+            Self::One(shard) => Ok(vec![shard.clone()]),
+            Self::Of(cluster) => cluster.shards().await,
+        }
+    }
+
+    /// Whether a product's gate may be on another server than another product's.
+    pub(super) fn are_several(&self) -> bool {
+        matches!(self, Self::Of(_))
+    }
+
+    /// A step was sent elsewhere, or a server did not answer: who has what may have changed.
+    pub(super) fn look_again(&self) {
+        if let Self::Of(cluster) = self {
+            cluster.look_again();
+        }
+    }
+
+    /// Whether this instance knows what most of those know who say where the masters are. Else it may be cut off from them, together with
+    /// a master that was replaced, and must not begin a gate there.
+    pub(super) fn hear_most(&self) -> bool {
+        match self {
+            Self::One(shard) => match &*shard.master {
+                Master::At(_) => true,
+                Master::Watched(sentinels) => sentinels.hears_most(),
+            },
+            Self::Of(cluster) => cluster.hears_most(),
+        }
+    }
+
+    /// A tag of keys that this shard has, as far as is known; the first one there is.
+    pub(super) fn tag_of(&self, shard: &Arc<Shard>, tags: impl Iterator<Item = String>) -> Option<String> {
+        let mut tags = tags;
+        match self {
+            Self::One(_) => tags.next(),
+            Self::Of(cluster) => {
+                tags.find(|tag| cluster.known_shard(slot_of_key(tag)).is_some_and(|found| Arc::ptr_eq(&found, shard)))
+            }
+        }
+    }
+
+    /// The earliest of their clocks, by which every sale has begun that has begun.
+    pub(super) fn now(&self) -> Timestamp {
+        match self {
+            Self::One(shard) => shard.clock.now(),
+            Self::Of(cluster) => {
+                let clocks = cluster.known_shards();
+                clocks.iter().map(|shard| shard.clock.now()).min().unwrap_or_else(Timestamp::now)
+            }
+        }
+    }
+}
