@@ -37,6 +37,28 @@ async fn spoil(link: Link, kind: &str, draw: impl Fn(&mut Trial) -> Wire) {
     trial.finish(vec![server]).await;
 }
 
+/// Guards against: a confirm that never comes, taken for an alarm of the broker, so that an instance sells nothing for minutes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn confirms_that_are_lost_cost_seconds() {
+    let mut trial = Trial::begin("RabbitMQ: confirms lost", Backend::Distributed).await;
+    let proxy = Proxy::before(Link::RabbitMq, &mut trial.config).await;
+    let server = Server::start(&trial.config).await;
+    let plan = Plan { lasting: Duration::from_secs(8), ..Plan::rush(900, 1200) };
+    let crowd = trial.open_sale(&[&server], plan).await;
+    crowd.sold(30).await;
+    proxy.set(Wire::WithoutConfirms);
+    trial.injected += 1;
+    // By then the instance has noticed that it is overdue.
+    let begun = Instant::now() + Duration::from_secs(3);
+    tokio::time::sleep_until(begun.into()).await;
+    proxy.set(Wire::Good);
+    let after = crowd.sells_after(begun, Duration::from_secs(12)).await;
+    trial.sold_again(after, Duration::from_secs(12));
+    assert!(server.log().contains("a confirm did not come, though the broker takes messages"), "{}", server.log());
+    trial.judge(crowd).await;
+    trial.finish(vec![server]).await;
+}
+
 macro_rules! on_each_link {
     ($($(#[doc = $doc:literal])+ $name:ident, $kind:literal, $draw:expr;)+) => {
         mod mariadb {

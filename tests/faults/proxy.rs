@@ -26,6 +26,8 @@ pub enum Wire {
     Mute,
     /// Everything arrives this much later.
     Slow(Duration),
+    /// Of RabbitMQ: confirms get lost.
+    WithoutConfirms,
     /// Each connection is reset after this many bytes, in the middle of whatever they were.
     ResetAfter(u64),
 }
@@ -121,6 +123,11 @@ async fn pump(
         if let Wire::Slow(delay) = now {
             tokio::time::sleep(delay).await;
         }
+        let without;
+        if replies && now == Wire::WithoutConfirms {
+            without = without_confirms(bytes);
+            bytes = &without;
+        }
         let before = passed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let too_many = matches!(now, Wire::ResetAfter(limit) if before + bytes.len() as u64 > limit);
         if let Wire::ResetAfter(limit) = now
@@ -132,4 +139,19 @@ async fn pump(
             return End::Reset;
         }
     }
+}
+
+/// Bytes of a frame with `basic.ack`: type, channel and length, class and method, tag and flag, end.
+const CONFIRM: usize = 7 + 4 + 9 + 1;
+
+/// What is left without such frames. One that is cut by the end of the bytes stays.
+fn without_confirms(bytes: &[u8]) -> Vec<u8> {
+    let is_confirm = |frame: &[u8]| {
+        frame[0] == 1 && frame[3..7] == [0, 0, 0, 13] && frame[7..11] == [0, 60, 0, 80] && frame[CONFIRM - 1] == 0xCE
+    };
+    let mut bytes = bytes.to_vec();
+    while let Some(at) = bytes.windows(CONFIRM).position(is_confirm) {
+        bytes.drain(at..at + CONFIRM);
+    }
+    bytes
 }

@@ -28,8 +28,8 @@ pub(super) const REASON_HEADER: &str = "x-seckill-reason";
 const PROBE_BODY: &[u8] = b"probe";
 /// A broker that has not answered the first message by then is blocked.
 const BLOCKED_AFTER: Duration = Duration::from_secs(3);
-/// A blocked connection is given up after this: it may be the connection, not the broker. Not sooner, for the broker keeps
-/// each that is given up until it is not blocked any more.
+/// A blocked connection is given up after this: it may be the connection, not the broker. Not sooner, unless the broker takes other
+/// messages on it: it keeps each that is given up until it is not blocked any more.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(120);
 
 pub(super) struct Publisher {
@@ -37,6 +37,7 @@ pub(super) struct Publisher {
     channel: Channel,
     failure: Failure,
     address: QueueAddress,
+    probe: Probe,
 }
 
 impl Publisher {
@@ -65,7 +66,7 @@ impl Publisher {
         probe.send(&channel, &failure, condition).await?;
         address.check_identity_on(&connection, true).await?;
         opened(&failure, channel.confirm_select(ConfirmSelectArguments::default())).await?;
-        Ok(Self { connection, channel, failure, address: address.clone() })
+        Ok(Self { connection, channel, failure, address: address.clone(), probe })
     }
 
     /// Publishes until the connection fails or `stop` is asked for; returns what went wrong.
@@ -126,8 +127,40 @@ impl Publisher {
             match unconfirmed.overdue() {
                 None => condition.well(),
                 Some(late) if late > GIVEN_UP_AFTER => return BrokerProblem::blocked(),
-                Some(_) => condition.ill(BrokerProblem::blocked()),
+                Some(late) => {
+                    condition.ill(BrokerProblem::blocked());
+                    if late > unconfirmed.lost_after() && self.takes_others(unconfirmed).await {
+                        unconfirmed.lost();
+                        return BrokerProblem::broken_link("a confirm did not come, though the broker takes messages");
+                    }
+                }
             }
+        }
+    }
+
+    /// Whether the broker takes a message on this connection while a confirm is overdue: then it has no alarm. A node that hung, or was
+    /// cut off from its cluster, may never confirm what it had taken.
+    async fn takes_others(&self, unconfirmed: &Unconfirmed) -> bool {
+        let asking = async {
+            let channel = self.connection.open_channel(None).await?;
+            let callback = OnPublishingChannel {
+                failure: Failure::default(),
+                unconfirmed: Arc::new(Unconfirmed::new()),
+                probe: self.probe.clone(),
+            };
+            channel.register_callback(callback).await?;
+            self.probe.publish(&channel).await?;
+            self.probe.returned.notified().await;
+            channel.close().await
+        };
+        let confirmed = async {
+            while unconfirmed.overdue().is_some() {
+                tokio::time::sleep(CHECK_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            taken = tokio::time::timeout(BLOCKED_AFTER, asking) => matches!(taken, Ok(Ok(()))),
+            () = confirmed => false,
         }
     }
 
@@ -146,11 +179,15 @@ struct Probe {
 }
 
 impl Probe {
-    async fn send(&self, channel: &Channel, failure: &Failure, condition: &Condition) -> Result<(), BrokerProblem> {
+    async fn publish(&self, channel: &Channel) -> Result<(), AmqpError> {
         let target = BasicPublishArguments::new("", &self.key).mandatory(true).finish();
         // Not empty: with an alarm the broker stops reading a connection at the header of its first message, which for an
         // empty one is its end.
-        channel.basic_publish(BasicProperties::default(), PROBE_BODY.to_vec(), target).await?;
+        channel.basic_publish(BasicProperties::default(), PROBE_BODY.to_vec(), target).await
+    }
+
+    async fn send(&self, channel: &Channel, failure: &Failure, condition: &Condition) -> Result<(), BrokerProblem> {
+        self.publish(channel).await?;
         let coming_back = async {
             if tokio::time::timeout(BLOCKED_AFTER, self.returned.notified()).await.is_err() {
                 condition.ill(BrokerProblem::blocked());

@@ -15,6 +15,11 @@ const CAPACITY: usize = 1024;
 /// After a refusal, no purchase is taken for this long.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 
+/// A confirm that is overdue for so long is lost, if the broker takes other messages.
+const LOST_AFTER: Duration = Duration::from_secs(5);
+/// Where connecting anew has not helped, it is tried after twice the time, up to this.
+const LOST_AFTER_AT_MOST: Duration = Duration::from_secs(120);
+
 /// Where a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Destination {
@@ -41,6 +46,8 @@ struct State {
     sent: VecDeque<(u64, Outgoing)>,
     last_tag: u64,
     refused_at: Option<Instant>,
+    /// Connections on which confirms were lost, since the last confirm that came.
+    losses: u32,
     closed: bool,
 }
 
@@ -71,6 +78,16 @@ impl Unconfirmed {
     /// How long a confirm has been overdue.
     pub(super) fn overdue(&self) -> Option<Duration> {
         self.state().overdue()
+    }
+
+    /// After what time a confirm that is overdue counts as lost.
+    pub(super) fn lost_after(&self) -> Duration {
+        LOST_AFTER.saturating_mul(1 << self.state().losses.min(5)).min(LOST_AFTER_AT_MOST)
+    }
+
+    /// Confirms were lost on this connection.
+    pub(super) fn lost(&self) {
+        self.state().losses += 1;
     }
 
     /// Whether a message sent now has a chance.
@@ -126,6 +143,7 @@ impl Unconfirmed {
         let mut state = self.state();
         while let Some(index) = state.sent.iter().position(|(sent, _)| *sent == tag || multiple && *sent < tag) {
             if let Some((_, message)) = state.sent.remove(index) {
+                state.losses = 0;
                 // A dead-letter queue that is full says nothing of the other one.
                 if result == Err(PublishError::Refused) && message.to == Destination::Orders {
                     state.refused_at = Some(Instant::now());
