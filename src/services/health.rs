@@ -130,6 +130,7 @@ impl Health {
         {
             metrics.dependency(name, check == Check::Up);
         }
+        metrics.gate_servers_down.set(self.gate.servers_down() as i64);
         let depth = self.queue.depth();
         metrics.readings.queue_messages.note(depth.map(|depth| depth.messages as f64));
         metrics.readings.dead_letters.note(depth.map(|depth| depth.dead as f64));

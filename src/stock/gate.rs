@@ -290,6 +290,14 @@ impl StockGate {
         }
     }
 
+    /// Servers that keep gates and could not be used when that was tried last.
+    pub fn servers_down(&self) -> usize {
+        match self {
+            Self::Memory(_) => 0,
+            Self::Redis(gate) => gate.servers_down(),
+        }
+    }
+
     /// Checks each second that the store is still the one its connections were made to. Ends with `stop`.
     pub async fn watch(&self, stop: CancellationToken) {
         match self {

@@ -95,6 +95,8 @@ pub struct Metrics {
     pub gates_retired: IntCounter,
     /// 1: this instance uses the Redis and the queue of its deployment.
     pub deployment_agrees: IntGauge,
+    /// Servers that keep gates and cannot be used.
+    pub gate_servers_down: IntGauge,
     /// Open gates that were found to be older than the database says.
     pub deposed_gates: IntCounter,
     /// Panics that a consumer survived.
@@ -179,6 +181,10 @@ impl Metrics {
             deployment_agrees: gauge(
                 "seckill_deployment_agrees",
                 "1: this instance uses the Redis and the queue of its deployment",
+            ),
+            gate_servers_down: gauge(
+                "seckill_gate_servers_down",
+                "Servers that keep gates and cannot be used: 1 of Redis, or masters of a Redis Cluster",
             ),
             deposed_gates: counter(
                 "seckill_deposed_gates_total",

@@ -1,5 +1,6 @@
 //! The gate itself: what it is made of, and the steps that change one sale.
 
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use super::mark;
@@ -19,6 +20,8 @@ pub struct RedisGate {
     pub(super) sold_out: SoldOutCache,
     /// When it was last tried whether the server does what a purchase needs, and what came of it.
     pub(super) probed: tokio::sync::Mutex<Option<(Instant, Result<(), GateError>)>>,
+    /// Servers that could not be used then.
+    pub(super) servers_down: AtomicUsize,
     pub(super) noted: RecentlyNoted,
 }
 
@@ -28,6 +31,7 @@ impl RedisGate {
             server: Server::new(settings, links)?,
             sold_out: SoldOutCache::default(),
             probed: tokio::sync::Mutex::default(),
+            servers_down: AtomicUsize::default(),
             noted: RecentlyNoted::default(),
         })
     }

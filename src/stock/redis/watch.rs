@@ -1,6 +1,7 @@
 //! Whether the server is still the one that the links were made to, and does what a purchase needs.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -71,11 +72,18 @@ impl RedisGate {
         result
     }
 
+    /// Servers that keep gates and could not be used when that was tried last.
+    pub(in crate::stock) fn servers_down(&self) -> usize {
+        self.servers_down.load(Ordering::Relaxed)
+    }
+
     async fn try_purchases(&self) -> Result<(), GateError> {
         let shards = self.server.shards.all().await?;
         let tried = join_all(shards.iter().map(|shard| self.try_a_purchase(shard))).await;
+        let down = tried.iter().filter(|tried| tried.is_err()).count();
+        self.servers_down.store(down, Ordering::Relaxed);
         // A shard that is away costs its own products alone.
-        if tried.iter().any(Result::is_ok) { Ok(()) } else { tried.into_iter().collect() }
+        if down < tried.len() { Ok(()) } else { tried.into_iter().collect() }
     }
 
     /// Does what a purchase needs, without touching a sale.
