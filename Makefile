@@ -1,6 +1,6 @@
 # Everything a developer runs, and what CI runs: the same targets.
 .DEFAULT_GOAL := help
-.PHONY: help run run-distributed demo test test-embedded test-web test-openapi test-deploy test-faults deb lint bench bench-compare bench-instructions services-up services-down cluster-up cluster-down test-cluster run-cluster
+.PHONY: help run run-distributed demo test test-embedded test-web test-openapi test-deploy test-faults test-upgrade deb lint bench bench-compare bench-instructions services-up services-down cluster-up cluster-down test-cluster run-cluster
 
 # For `make bench`: embedded or distributed; ARGS are those of `seckill bench --help`.
 BACKEND ?= embedded
@@ -43,9 +43,12 @@ test-deploy: ## Try the dashboard, the alerts, nginx and Caddy on a running sale
 	scripts/test-proxies
 
 test-faults: services-up ## Break everything under load, and count what was lost (minutes)
-	. target/services.env && cargo test --features failpoints --test faults -- --include-ignored --test-threads=5 --nocapture --skip hostile_sockets
+	. target/services.env && cargo test --features failpoints --test faults -- --include-ignored --test-threads=5 --nocapture --skip hostile_sockets --skip rolling_upgrade
 	@# They compare times: nothing else may run beside them, and a server that is not optimised has none to spare.
 	. target/services.env && cargo test --release --features failpoints --test faults hostile_sockets -- --include-ignored --test-threads=1 --nocapture
+
+test-upgrade: services-up ## Upgrade two instances under load, one by one: make test-upgrade OLD=PROGRAM-OF-THE-VERSION-BEFORE
+	. target/services.env && SECKILL_OLD=$(abspath $(OLD)) cargo test --test faults rolling_upgrade -- --include-ignored --nocapture
 
 test-cluster: ## Break the nodes of Redis, RabbitMQ and Galera clusters, by themselves and under a sale (root; a quarter of an hour)
 	cargo build

@@ -13,7 +13,7 @@ use diesel_async::SimpleAsyncConnection;
 use mysql_async::Opts;
 use url::Url;
 
-use crate::config::{self, Tls};
+use crate::config::{self, RedisMode, Tls};
 use crate::{db, queue, stock};
 
 pub(super) const REDIS: &str = "Redis";
@@ -32,6 +32,9 @@ pub(super) async fn within<T, E: Display>(server: &str, step: impl Future<Output
 }
 
 pub(super) async fn redis(settings: &config::Redis) -> Result<MultiplexedConnection, String> {
+    if settings.mode != RedisMode::Single {
+        return Err("redis.mode: the bench makes stores of its own on one Redis: set redis.mode: single".to_owned());
+    }
     let address = stock::redis_address(settings)?;
     let login = address.redis_settings().clone().set_db(settings.db.into());
     let client = redis::Client::open(address.set_redis_settings(login)).map_err(|error| format!("{REDIS}: {error}"))?;

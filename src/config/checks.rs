@@ -12,9 +12,9 @@ use crate::model::{Password, Username, is_plain, is_visible};
 /// HS256 is as strong as its key; a key shorter than the hash is weaker than it looks.
 const JWT_SECRET_MIN_BYTES: usize = 32;
 /// It is part of each key's name, which is sent with each purchase.
+const MAX_KEY_PREFIX: usize = 64;
 /// So much of where Redis is fits into the database.
 const MAX_PLACE: usize = 512;
-const MAX_KEY_PREFIX: usize = 64;
 const MAX_SHOP_NAME: usize = 80;
 
 /// Tries of a webhook, and the longest pause between two of them: a week.
@@ -174,7 +174,13 @@ impl Config {
             }
         }
         // The database keeps where it is, for people.
-        in_range("redis.nodes (length, with redis.key_prefix)", self.redis.place().name.len(), 1, MAX_PLACE)?;
+        let place = self.redis.place();
+        in_range(&format!("{} (length, with redis.key_prefix)", place.key), place.name.len(), 1, MAX_PLACE)?;
+        if *mode != RedisMode::Sentinel && !self.redis.sentinel_password.expose_secret().is_empty() {
+            let problem =
+                "is set, but redis.mode is not sentinel, so nobody uses it: set redis.mode: sentinel, or remove it";
+            return Err(invalid("redis.sentinel_password", problem));
+        }
         if *mode == RedisMode::Sentinel && master_name.is_empty() {
             return Err(invalid("redis.master_name", "is missing; redis.mode: sentinel needs it"));
         }

@@ -31,6 +31,9 @@ const OF_SERVERS: &[&str] = &[
     "redis.mode",
     "redis.addr",
     "redis.nodes",
+    "redis.sentinel_username",
+    "redis.sentinel_password",
+    "redis.sentinel_password_file",
     "redis.username",
     "redis.password",
     "redis.password_file",
@@ -118,7 +121,10 @@ fn text_at(tree: &Tree, key: &str) -> Option<String> {
         let ValueKind::Table(table) = &value.kind else { return None };
         value = table.get(part)?;
     }
-    value.clone().into_string().ok()
+    match &value.kind {
+        ValueKind::Array(items) => Some(items.iter().map(Value::to_string).collect::<Vec<_>>().join(",")),
+        _ => value.clone().into_string().ok(),
+    }
 }
 
 /// The table that holds a key, if there is such a section.

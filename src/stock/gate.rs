@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::memory::{LoadedBuyers, MemoryGate};
-use super::redis::{Homes, RedisGate};
+use super::redis::{RedisGate, ServerIds};
 use super::shared::SharedGate;
 use super::types::{Admission, Answer, GateError, GateView, Holding, PaymentAdmission, Release, Stale};
 use crate::config;
@@ -15,7 +15,7 @@ use crate::model::{Denial, LatePayment, OrderId, ProductId, Purchase, Revision, 
 const EMBEDDED_SERVER_ID: &str = "embedded";
 
 /// Which servers keep gates, see [`StockGate::servers`].
-pub struct GateServers(Option<Homes>);
+pub struct GateServers(Option<ServerIds>);
 
 /// The gate of the backend that was configured.
 pub enum StockGate {
@@ -40,14 +40,14 @@ impl StockGate {
     pub async fn servers(&self) -> Result<GateServers, GateError> {
         match self {
             Self::Memory(_) => Ok(GateServers(None)),
-            Self::Redis(gate) => gate.homes().await.map(Some).map(GateServers),
+            Self::Redis(gate) => gate.server_ids().await.map(Some).map(GateServers),
         }
     }
 
     /// Identity of the server that keeps a product's gate; `None`: it did not answer when it was asked.
     pub async fn server_of(&self, servers: &GateServers, product: ProductId) -> Option<String> {
         match (self, &servers.0) {
-            (Self::Redis(gate), Some(homes)) => gate.home(homes, product).await,
+            (Self::Redis(gate), Some(ids)) => gate.server_of(ids, product).await,
             _ => Some(EMBEDDED_SERVER_ID.to_owned()),
         }
     }
@@ -188,10 +188,16 @@ impl StockGate {
         }
     }
 
-    /// What the gates of these products show; `None` for one that is lost or closed.
+    /// What the gates of these products show; `None` for one that is lost, closed, or on a server that does not answer while others
+    /// do. An error: none of them answers.
     pub async fn view(&self, products: &[ProductId]) -> Result<Vec<Option<GateView>>, GateError> {
+        some_or_error(self.view_each(products).await)
+    }
+
+    /// What the gates of these products show, each by itself; `None` for one that is lost or closed.
+    pub async fn view_each(&self, products: &[ProductId]) -> Vec<Result<Option<GateView>, GateError>> {
         match self {
-            Self::Memory(gate) => Ok(gate.view(products)),
+            Self::Memory(gate) => gate.view(products).into_iter().map(Ok).collect(),
             Self::Redis(gate) => gate.view(products).await,
         }
     }
@@ -220,7 +226,8 @@ impl StockGate {
         }
     }
 
-    /// The orders under which a user holds units of these products; `None` for one that is lost or closed.
+    /// The orders under which a user holds units of these products; `None` for one that is lost or closed, or on a server that does not
+    /// answer where there are several.
     pub async fn held_by(&self, user: UserId, products: &[ProductId]) -> Result<Vec<Option<Holding>>, GateError> {
         let held = self.held_by_each(&[user], products).await?;
         Ok(held.into_iter().map(|units| units.and_then(|units| units.into_iter().next())).collect())
@@ -234,7 +241,14 @@ impl StockGate {
     ) -> Result<Vec<Option<Vec<Holding>>>, GateError> {
         match self {
             Self::Memory(gate) => Ok(gate.held_by(users, products)),
-            Self::Redis(gate) => gate.held_by(users, products).await,
+            Self::Redis(gate) => {
+                let held = gate.held_by(users, products).await;
+                // Of several products somebody asks for a list, which lacks those.
+                if gate.is_on_several_servers() && products.len() > 1 {
+                    return Ok(held.into_iter().map(|held| held.ok().flatten()).collect());
+                }
+                some_or_error(held)
+            }
         }
     }
 
@@ -270,7 +284,7 @@ impl StockGate {
     pub fn is_on_several_servers(&self) -> bool {
         match self {
             Self::Memory(_) => false,
-            Self::Redis(gate) => gate.is_sharded(),
+            Self::Redis(gate) => gate.is_on_several_servers(),
         }
     }
 
@@ -305,4 +319,12 @@ impl StockGate {
             Self::Redis(gate) => gate.watch(stop).await,
         }
     }
+}
+
+/// An answer that could not be had counts as none, unless no other was had.
+fn some_or_error<T>(answers: Vec<Result<Option<T>, GateError>>) -> Result<Vec<Option<T>>, GateError> {
+    if !answers.is_empty() && answers.iter().all(Result::is_err) {
+        return answers.into_iter().collect();
+    }
+    Ok(answers.into_iter().map(|answer| answer.ok().flatten()).collect())
 }

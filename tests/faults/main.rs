@@ -57,5 +57,6 @@ mod start;
 mod support;
 mod tls;
 mod trial;
+mod upgrade;
 mod verdict;
 mod webhooks;

@@ -1,7 +1,7 @@
 //! The program under test, as a process of its own.
 
 use std::fs::{self, OpenOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,8 @@ use tokio::process::{Child, Command};
 
 use crate::process;
 
+/// The program that is tested.
+const OWN: &str = env!("CARGO_BIN_EXE_seckill");
 /// To start and to be ready.
 const START_PATIENCE: Duration = Duration::from_secs(45);
 /// To end after SIGTERM, with room to see by how much it was late.
@@ -20,6 +22,7 @@ const LAST_LINES: usize = 40;
 
 /// `seckill serve` on a port of its own, the same one after every restart.
 pub struct Server {
+    program: PathBuf,
     settings: Vec<(&'static str, String)>,
     port: u16,
     log: PathBuf,
@@ -27,31 +30,39 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it and waits until it is ready.
-    pub async fn start(config: &Config) -> Self {
+    fn new(config: &Config, more: &[(&'static str, String)]) -> Self {
         let port = process::free_port();
         let log = std::env::temp_dir().join(format!("seckill-faults-{port}-{}.log", uuid::Uuid::now_v7().simple()));
-        let mut server = Self { settings: settings(config, port), port, log, child: None };
-        server.restart().await;
-        server
+        let settings = [settings(config, port), more.to_vec()].concat();
+        Self { program: PathBuf::from(OWN), settings, port, log, child: None }
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(config: &Config) -> Self {
+        Self::start_with(config, &[]).await
     }
 
     /// The same, with something more in its environment, also when it is started again.
     pub async fn start_with(config: &Config, more: &[(&'static str, String)]) -> Self {
-        let port = process::free_port();
-        let log = std::env::temp_dir().join(format!("seckill-faults-{port}-{}.log", uuid::Uuid::now_v7().simple()));
-        let mut server = Self { settings: [settings(config, port), more.to_vec()].concat(), port, log, child: None };
+        let mut server = Self::new(config, more);
         server.restart().await;
+        server
+    }
+
+    /// Starts another build of it, which is replaced by this one when it is started again.
+    pub async fn start_old(config: &Config, program: PathBuf) -> Self {
+        let mut server = Self::new(config, &[]);
+        let own = std::mem::replace(&mut server.program, program);
+        server.restart().await;
+        server.program = own;
         server
     }
 
     /// Starts it where it cannot become ready, and waits until it says so.
     pub async fn start_unready(config: &Config) -> Self {
-        let port = process::free_port();
-        let log = std::env::temp_dir().join(format!("seckill-faults-{port}-{}.log", uuid::Uuid::now_v7().simple()));
-        let mut server = Self { settings: settings(config, port), port, log, child: None };
+        let mut server = Self::new(config, &[]);
         let log = OpenOptions::new().create(true).append(true).open(&server.log).unwrap();
-        server.child = Some(command(&server.settings).stderr(log).spawn().expect("the program starts"));
+        server.child = Some(server.command().stderr(log).spawn().expect("the program starts"));
         let url = server.url();
         let begun = Instant::now();
         while reqwest::get(format!("{url}/readyz")).await.is_err() {
@@ -59,6 +70,10 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         server
+    }
+
+    fn command(&self) -> Command {
+        command_of(&self.program, "serve", &self.settings)
     }
 
     /// Starts it again on the same settings and waits until it is ready.
@@ -69,7 +84,7 @@ impl Server {
     /// The same, with something more in its environment.
     pub async fn restart_with(&mut self, more: &[(&str, String)]) {
         let log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
-        let command = command(&self.settings).envs(more.iter().cloned()).stderr(log).spawn();
+        let command = self.command().envs(more.iter().cloned()).stderr(log).spawn();
         let url = self.url();
         let child = self.child.insert(command.expect("the program starts"));
         let begun = Instant::now();
@@ -98,7 +113,7 @@ impl Server {
     #[cfg(feature = "failpoints")]
     pub async fn restart_in_vain(&mut self, more: &[(&str, String)]) -> ExitStatus {
         let log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
-        let mut child = command(&self.settings).envs(more.iter().cloned()).stderr(log).spawn().unwrap();
+        let mut child = self.command().envs(more.iter().cloned()).stderr(log).spawn().unwrap();
         tokio::time::timeout(START_PATIENCE, child.wait()).await.expect("it ends by itself").unwrap()
     }
 
@@ -173,7 +188,7 @@ pub async fn run(config: &Config) -> (ExitStatus, String) {
 /// The same, with something more in its environment.
 pub async fn run_with(config: &Config, more: &[(&'static str, String)]) -> (ExitStatus, String) {
     let settings = [settings(config, process::free_port()), more.to_vec()].concat();
-    let command = command(&settings).stderr(Stdio::piped()).spawn();
+    let command = command_of(Path::new(OWN), "serve", &settings).stderr(Stdio::piped()).spawn();
     let ending = command.expect("the program starts").wait_with_output();
     let output = tokio::time::timeout(START_PATIENCE, ending).await.expect("it ends by itself").unwrap();
     (output.status, String::from_utf8(output.stderr).unwrap())
@@ -181,7 +196,7 @@ pub async fn run_with(config: &Config, more: &[(&'static str, String)]) -> (Exit
 
 /// Runs another command to its end; whether it succeeded, and what it said.
 pub async fn run_command(config: &Config, subcommand: &str, arguments: &[&str]) -> (bool, String) {
-    let mut command = command_of(subcommand, &settings(config, 0));
+    let mut command = command_of(Path::new(OWN), subcommand, &settings(config, 0));
     command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = tokio::time::timeout(START_PATIENCE, command.output()).await.expect("it ends by itself").unwrap();
     let said = [output.stdout, output.stderr].concat();
@@ -190,7 +205,7 @@ pub async fn run_command(config: &Config, subcommand: &str, arguments: &[&str]) 
 
 /// Brings the schema up to date; how that ended.
 pub async fn migrate(config: &Config, arguments: &[&str]) -> ExitStatus {
-    let mut command = command_of("migrate", &settings(config, 0));
+    let mut command = command_of(Path::new(OWN), "migrate", &settings(config, 0));
     command.args(arguments).stderr(Stdio::null()).status().await.expect("the program starts")
 }
 
@@ -198,12 +213,8 @@ async fn is_ready(url: &str) -> bool {
     reqwest::get(format!("{url}/readyz")).await.is_ok_and(|reply| reply.status() == 200)
 }
 
-fn command(settings: &[(&'static str, String)]) -> Command {
-    command_of("serve", settings)
-}
-
-fn command_of(subcommand: &str, settings: &[(&'static str, String)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_seckill"));
+fn command_of(program: &Path, subcommand: &str, settings: &[(&'static str, String)]) -> Command {
+    let mut command = Command::new(program);
     // The servers of the configuration are an error while the backend is embedded.
     for key in ["MYSQL__DSN", "REDIS__ADDR", "REDIS__PASSWORD", "RABBITMQ__URL"] {
         command.env_remove(format!("SECKILL__{key}"));
@@ -227,9 +238,6 @@ fn settings(config: &Config, port: u16) -> Vec<(&'static str, String)> {
             ("SECKILL__BACKEND", "distributed".to_owned()),
             ("SECKILL__MYSQL__DSN", config.mysql.dsn.expose_secret().to_owned()),
             ("SECKILL__REDIS__ADDR", config.redis.addr.clone()),
-            ("SECKILL__REDIS__MODE", mode(config.redis.mode)),
-            ("SECKILL__REDIS__NODES", config.redis.nodes.join(",")),
-            ("SECKILL__REDIS__SENTINEL_PASSWORD", config.redis.sentinel_password.expose_secret().to_owned()),
             ("SECKILL__REDIS__PASSWORD", config.redis.password.expose_secret().to_owned()),
             ("SECKILL__REDIS__USERNAME", config.redis.username.clone()),
             ("SECKILL__REDIS__KEY_PREFIX", config.redis.key_prefix.clone()),
@@ -244,6 +252,14 @@ fn settings(config: &Config, port: u16) -> Vec<(&'static str, String)> {
             ("SECKILL__RABBITMQ__TLS_CA_FILE", config.rabbitmq.tls_ca_file.display().to_string()),
         ],
     });
+    // A program of an earlier version does not know these.
+    if config.redis.mode != RedisMode::Single {
+        settings.extend([
+            ("SECKILL__REDIS__MODE", mode(config.redis.mode)),
+            ("SECKILL__REDIS__NODES", config.redis.nodes.join(",")),
+            ("SECKILL__REDIS__SENTINEL_PASSWORD", config.redis.sentinel_password.expose_secret().to_owned()),
+        ]);
+    }
     settings
 }
 

@@ -35,6 +35,8 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(120);
 pub(super) struct Publisher {
     connection: Connection,
     channel: Channel,
+    /// Without confirms, for messages to nowhere.
+    probing: Channel,
     failure: Failure,
     address: QueueAddress,
     probe: Probe,
@@ -66,7 +68,15 @@ impl Publisher {
         probe.send(&channel, &failure, condition).await?;
         address.check_identity_on(&connection, true).await?;
         opened(&failure, channel.confirm_select(ConfirmSelectArguments::default())).await?;
-        Ok(Self { connection, channel, failure, address: address.clone(), probe })
+        let opening = async {
+            let probing = connection.open_channel(None).await?;
+            let nothing = Arc::new(Unconfirmed::new());
+            let callback = OnPublishingChannel { failure: failure.clone(), unconfirmed: nothing, probe: probe.clone() };
+            probing.register_callback(callback).await?;
+            Ok(probing)
+        };
+        let probing = opened(&failure, opening).await?;
+        Ok(Self { connection, channel, probing, failure, address: address.clone(), probe })
     }
 
     /// Publishes until the connection fails or `stop` is asked for; returns what went wrong.
@@ -142,16 +152,9 @@ impl Publisher {
     /// cut off from its cluster, may never confirm what it had taken.
     async fn takes_others(&self, unconfirmed: &Unconfirmed) -> bool {
         let asking = async {
-            let channel = self.connection.open_channel(None).await?;
-            let callback = OnPublishingChannel {
-                failure: Failure::default(),
-                unconfirmed: Arc::new(Unconfirmed::new()),
-                probe: self.probe.clone(),
-            };
-            channel.register_callback(callback).await?;
-            self.probe.publish(&channel).await?;
+            self.probe.publish(&self.probing).await?;
             self.probe.returned.notified().await;
-            channel.close().await
+            Ok::<_, AmqpError>(())
         };
         let confirmed = async {
             while unconfirmed.overdue().is_some() {

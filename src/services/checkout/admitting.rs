@@ -1,7 +1,7 @@
 //! The step at the gate of a turn, and steps of earlier turns that have not ended.
 //!
-//! Where gates are on several servers, one of them may hang. Its products keep the others waiting for [`PATIENCE`], once. Their clicks
-//! are held back until the step before has ended, so that within a product who came first is still served first.
+//! Where gates are on several servers, one of them may hang. A step there keeps the rest of its turn waiting for [`PATIENCE`]. Its product's
+//! clicks are then held back until it has ended, so that within a product who came first is still served first.
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;

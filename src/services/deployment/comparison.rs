@@ -83,7 +83,7 @@ impl Deployment {
             })
         });
         let (row, all_read_bundles, epochs) = read.await?;
-        self.newest_epochs.take_over(epochs);
+        self.newest_epochs.take_over(since, epochs);
         self.queue.set_bundles(all_read_bundles);
         Ok(row)
     }

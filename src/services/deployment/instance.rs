@@ -158,7 +158,20 @@ impl Deployment {
         }
         self.set(true);
         self.looked();
+        self.note_redis_name().await;
         Ok(())
+    }
+
+    /// Has the database say where the Redis is by the configuration of now, such as a longer list of nodes. What it is, its id says.
+    async fn note_redis_name(&self) {
+        let Some(redis_id) = self.found.lock().await.redis_id.clone() else { return };
+        let name = self.redis.name.clone();
+        let noted = self
+            .db
+            .run_first(move |conn| Box::pin(async move { Ok::<_, Error>(conn.rename_redis(&redis_id, &name).await?) }));
+        if let Err(error) = noted.await {
+            tracing::debug!(%error, "Could not note where Redis is");
+        }
     }
 
     /// Forgets that this process was an instance.
@@ -277,7 +290,11 @@ impl Deployment {
         self.look().await;
         let found = self.found.lock().await;
         match (&found.problem, &found.redis_id) {
-            (None, Some(redis_id)) if self.agrees() && found.reads_redis => Ok(redis_id.clone()),
+            // Of a cluster, the master that keeps this key may be away, and other gates need not wait for it: what was read last is
+            // compared with the row when the epoch begins.
+            (None, Some(redis_id)) if self.agrees() && (found.reads_redis || self.gate.is_on_several_servers()) => {
+                Ok(redis_id.clone())
+            }
             (problem, _) => Err(Error::Unavailable(
                 problem.clone().unwrap_or_else(|| "Redis and the database could not be compared".to_owned()),
             )),

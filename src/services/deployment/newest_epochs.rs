@@ -4,7 +4,7 @@
 //! docs/protocol.md (`#deposed-gate`).
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
@@ -14,6 +14,8 @@ use crate::model::{ProductId, Timestamp};
 /// An epoch is read again for so long after it began: its transaction may have been committed later, and the clock of the
 /// database may have gone back when another server became its primary.
 const READ_AGAIN_FOR: Duration = Duration::from_secs(60);
+/// All epochs are read this often: also one that was committed later still, and one that a primary lost before it was replaced.
+const ALL_READ_EVERY: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Default)]
@@ -24,18 +26,27 @@ struct Known {
     epochs: HashMap<ProductId, i64>,
     /// The database's time at the last look.
     read_at: Option<Timestamp>,
+    all_read_at: Option<Instant>,
 }
 
 impl NewestEpochs {
     /// From when on the next look must read; `None`: all there are.
     pub(super) fn since(&self) -> Option<Timestamp> {
-        self.0.read().read_at.map(|at| at.before(READ_AGAIN_FOR))
+        let known = self.0.read();
+        known.all_read_at.filter(|at| at.elapsed() < ALL_READ_EVERY)?;
+        known.read_at.map(|at| at.before(READ_AGAIN_FOR))
     }
 
-    /// Takes over what a look has read.
-    pub(super) fn take_over(&self, read: EpochsBegun) {
+    /// Takes over what a look has read; `since` as it was told.
+    pub(super) fn take_over(&self, since: Option<Timestamp>, read: EpochsBegun) {
         let EpochsBegun { now, begun } = read;
         let mut known = self.0.write();
+        if since.is_none() {
+            known.epochs = begun.into_iter().collect();
+            known.all_read_at = Some(Instant::now());
+            known.read_at = Some(now);
+            return;
+        }
         for (product, epoch) in begun {
             let newest = known.epochs.entry(product).or_insert(epoch);
             *newest = epoch.max(*newest);
@@ -59,27 +70,36 @@ mod tests {
         Timestamp::from_unix_ms(1_800_000_000_000 + seconds * 1000).unwrap()
     }
 
+    fn look(epochs: &NewestEpochs, now: i64, begun: &[(i64, i64)]) {
+        let begun = begun.iter().map(|(product, epoch)| (ProductId::try_from(*product).unwrap(), *epoch)).collect();
+        epochs.take_over(epochs.since(), EpochsBegun { now: at(now), begun });
+    }
+
     #[test]
     fn a_gate_is_over_once_a_newer_epoch_was_read() {
         let (epochs, product) = (NewestEpochs::default(), ProductId::try_from(7).unwrap());
         assert_eq!(epochs.since(), None, "the first look reads all");
         assert!(!epochs.is_over(product, 1));
-        epochs.take_over(EpochsBegun { now: at(0), begun: vec![(product, 3)] });
+        look(&epochs, 0, &[(7, 3)]);
         assert!(epochs.is_over(product, 2));
         assert!(!epochs.is_over(product, 3) && !epochs.is_over(product, 4));
         assert!(!epochs.is_over(ProductId::try_from(8).unwrap(), 1));
         assert_eq!(epochs.since(), Some(at(-60)));
-        epochs.take_over(EpochsBegun { now: at(1), begun: vec![(product, 2)] });
-        assert!(epochs.is_over(product, 2), "an answer that came late");
+        look(&epochs, 1, &[]);
+        assert!(epochs.is_over(product, 2), "it is not read again");
+        look(&epochs, 2, &[(7, 4)]);
+        assert!(epochs.is_over(product, 3));
+        epochs.take_over(None, EpochsBegun { now: at(3), begun: Vec::new() });
+        assert!(!epochs.is_over(product, 3), "of all that there are it is none: the database has lost it");
     }
 
     #[test]
     fn after_the_clock_went_back_everything_is_read_again() {
         let epochs = NewestEpochs::default();
-        epochs.take_over(EpochsBegun { now: at(100), begun: Vec::new() });
-        epochs.take_over(EpochsBegun { now: at(20), begun: Vec::new() });
+        look(&epochs, 100, &[]);
+        look(&epochs, 20, &[]);
         assert_eq!(epochs.since(), None);
-        epochs.take_over(EpochsBegun { now: at(21), begun: Vec::new() });
+        look(&epochs, 21, &[]);
         assert_eq!(epochs.since(), Some(at(-39)));
     }
 }

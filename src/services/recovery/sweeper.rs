@@ -99,7 +99,7 @@ impl Sweeper {
         let lately = self.unfinished_sales.since();
         self.release_dead(lately).await?;
         let since = self.unfinished_sales.sweep_since();
-        let (mut in_flight, mut all_open) = (Vec::new(), true);
+        let (mut in_flight, mut all_open, mut all_seen) = (Vec::new(), true, true);
         let (from, mut after, mut retired) = (since.unwrap_or(Timestamp::EARLIEST), 0, 0);
         loop {
             let ended = self.unfinished_sales.ended_in_flight();
@@ -115,16 +115,20 @@ impl Sweeper {
             }
             page.retain(|product| !(product.retired && product.had_ended(lately)));
             let ids: Vec<ProductId> = page.iter().map(|product| product.id).collect();
-            let views = match self.gate.view(&ids).await {
-                Ok(views) => views,
-                Err(error) if error.is_of_server() => {
-                    // What keeps the connections has logged it.
-                    tracing::debug!(%error, "Could not look into the gates");
-                    return Ok(());
-                }
-                Err(error) => return Err(error.into()),
-            };
-            for (product, view) in page.iter().zip(views) {
+            for (product, view) in page.iter().zip(self.gate.view_each(&ids).await) {
+                let view = match view {
+                    Ok(view) => view,
+                    Err(error) if error.is_of_server() => {
+                        // What keeps the connections has logged it.
+                        tracing::debug!(%error, product.id = %product.id, "Could not look into a gate");
+                        if !self.gate.is_on_several_servers() {
+                            return Ok(());
+                        }
+                        all_seen = false;
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                };
                 in_flight.extend(view.filter(|view| view.in_flight > 0).map(|_| product.id));
                 all_open &= view.is_some() || product.had_ended(lately) || self.gate.shared().is_none();
                 // What is wrong with one product must not keep the others waiting.
@@ -137,7 +141,7 @@ impl Sweeper {
                 }
             }
         }
-        if let Err(error) = self.gate.saw_in_flight(&in_flight).await {
+        if all_seen && let Err(error) = self.gate.saw_in_flight(&in_flight).await {
             tracing::debug!(%error, "Could not note what is in flight");
         }
         if retired > 0 {
@@ -147,7 +151,7 @@ impl Sweeper {
             self.gates.forget_release_due(lately).await?;
         }
         // What is still to be taken away is looked for again at once.
-        self.unfinished_sales.swept(all_open, since.is_none() && retired < MAX_RETIRED);
+        self.unfinished_sales.swept(all_open && all_seen, all_seen && since.is_none() && retired < MAX_RETIRED);
         self.deployment.saw_all_gates();
         Ok(())
     }

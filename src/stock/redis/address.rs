@@ -33,10 +33,17 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Reads `host:port`, as it is configured, or said by a node; the address that follows the last colon is the port.
+    /// Reads `host:port`, as it is configured, or said by a node; what follows the last colon is the port.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         Some(Self { host: tls::bare(host).to_owned(), port: port.parse().ok()? })
+    }
+
+    /// Those in `redis.nodes`.
+    pub(super) fn of_nodes(settings: &config::Redis) -> Result<Vec<Self>, String> {
+        let address =
+            |node: &String| Self::parse(node).ok_or_else(|| format!("redis.nodes: {node}: must be host:port"));
+        settings.nodes.iter().map(address).collect()
     }
 }
 
@@ -69,6 +76,11 @@ impl Login {
     /// Whether connections are encrypted.
     pub(super) fn is_encrypted(&self) -> bool {
         self.trust.is_some()
+    }
+
+    /// What an error of a connection to this address means that does not stand yet.
+    pub(super) async fn failed(&self, address: &Address, error: RedisError) -> GateError {
+        explain(address, self.trust.as_deref(), &PoolError::Backend(error)).await
     }
 
     /// What the library needs to connect. It chooses no database: the library would not say why Redis refuses one.
@@ -132,26 +144,30 @@ impl RedisServer {
 
     /// What an error of a connection that does not stand yet means.
     pub(super) async fn failed(&self, error: &PoolError) -> GateError {
-        let sorted = sort_connect(error);
-        let GateError::Unreachable(problem) = sorted else { return sorted };
-        let Address { host, port } = &self.address;
-        let (host, port) = (host.as_str(), *port);
-        let broke = |error: &RedisError| !error.is_connection_refusal() && !error.is_timeout();
-        let hung_up = matches!(error, PoolError::Backend(error) if broke(error));
-        let of_tls = match &self.trust {
-            Some(trust) => match tokio::join!(trust.why_refused(host, port), answers_without_tls(host, port)) {
-                (Some(problem), _) => Some(problem),
-                (None, true) => Some(trust.does_not_speak_tls(host, port)),
-                // Without an answer nobody knows whether the other side understands TLS.
-                (None, false) => return GateError::Unreachable(format!("{problem}, over TLS, as redis.tls says")),
-            },
-            None if hung_up && tls::speaks_tls(host, port).await => {
-                Some(format!("redis.tls: {host}:{port} wants TLS: set redis.tls: verify"))
-            }
-            None => None,
-        };
-        of_tls.map_or(GateError::Unreachable(problem), GateError::Misconfigured)
+        explain(&self.address, self.trust.as_deref(), error).await
     }
+}
+
+/// What an error of a connection to this address means that does not stand yet.
+async fn explain(address: &Address, trust: Option<&Trust>, error: &PoolError) -> GateError {
+    let sorted = sort_connect(error);
+    let GateError::Unreachable(problem) = sorted else { return sorted };
+    let (host, port) = (address.host.as_str(), address.port);
+    let broke = |error: &RedisError| !error.is_connection_refusal() && !error.is_timeout();
+    let hung_up = matches!(error, PoolError::Backend(error) if broke(error));
+    let of_tls = match trust {
+        Some(trust) => match tokio::join!(trust.why_refused(host, port), answers_without_tls(host, port)) {
+            (Some(problem), _) => Some(problem),
+            (None, true) => Some(trust.does_not_speak_tls(host, port)),
+            // Without an answer nobody knows whether the other side understands TLS.
+            (None, false) => return GateError::Unreachable(format!("{problem}, over TLS, as redis.tls says")),
+        },
+        None if hung_up && tls::speaks_tls(host, port).await => {
+            Some(format!("redis.tls: {host}:{port} wants TLS: set redis.tls: verify"))
+        }
+        None => None,
+    };
+    of_tls.map_or(GateError::Unreachable(problem), GateError::Misconfigured)
 }
 
 /// Whether it is Redis without TLS, which would wait for ever for the end of a line in what a handshake begins with.

@@ -100,6 +100,12 @@ impl ConnectionCell {
         }
     }
 
+    /// Asks the link's server who it is, and refuses one that must not keep a gate.
+    pub(super) async fn read_server_id(&self, link: &Link) -> Result<String, GateError> {
+        let info = ask_info(&mut link.conn()).await.map_err(|error| sort_connect(&PoolError::Backend(error)))?;
+        identify(&info, &self.master)
+    }
+
     async fn connect(&self) -> Result<Link, GateError> {
         let (master, database) = (self.master.clone(), self.database);
         // A connection lives on the runtime that made it, and an HTTP worker's ends before ours.
@@ -121,7 +127,7 @@ impl ConnectionCell {
             }
             // A server that wants TLS may hang up only when it is asked something.
             let server_id = match ask_info(&mut shared).await {
-                Ok(info) => identify(&info)?,
+                Ok(info) => identify(&info, &master)?,
                 Err(error) => return Err(server.failed(&PoolError::Backend(error)).await),
             };
             Ok(Link { pooled: Some(pooled), shared, address: server.address.clone(), server_id })
@@ -130,20 +136,20 @@ impl ConnectionCell {
     }
 }
 
-/// Asks a server who it is, and refuses one that must not keep a gate.
-pub(super) async fn read_server_id(conn: &mut MultiplexedConnection) -> Result<String, GateError> {
-    let info = ask_info(conn).await.map_err(|error| sort_connect(&PoolError::Backend(error)))?;
-    identify(&info)
-}
-
 async fn ask_info(conn: &mut MultiplexedConnection) -> Result<InfoDict, RedisError> {
     redis::cmd("INFO").query_async(conn).await
 }
 
-fn identify(info: &InfoDict) -> Result<String, GateError> {
+fn identify(info: &InfoDict, master: &Master) -> Result<String, GateError> {
     let field = |name: &str| info.get::<String>(name).unwrap_or_default();
-    if field("redis_mode") == "sentinel" {
-        let problem = "redis.addr: this is a Sentinel: name it in redis.nodes, and set redis.mode: sentinel";
+    let problem = match field("redis_mode").as_str() {
+        "sentinel" => Some("redis.addr: this is a Sentinel: name it in redis.nodes, and set redis.mode: sentinel"),
+        "cluster" if !master.is_of_cluster() => {
+            Some("redis.mode: this is a node of a cluster: name it in redis.nodes, and set redis.mode: cluster")
+        }
+        _ => None,
+    };
+    if let Some(problem) = problem {
         return Err(GateError::Misconfigured(problem.to_owned()));
     }
     if field("loading") == "1" {

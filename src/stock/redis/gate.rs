@@ -36,7 +36,7 @@ impl RedisGate {
         })
     }
 
-    pub(in crate::stock) fn is_sharded(&self) -> bool {
+    pub(in crate::stock) fn is_on_several_servers(&self) -> bool {
         self.server.shards.are_several()
     }
 

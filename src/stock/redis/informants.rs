@@ -5,16 +5,17 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{Client, Cmd, FromRedisValue, RedisError};
+use deadpool_redis::redis::{Client, Cmd, ErrorKind, FromRedisValue, RedisError};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::address::{Address, Login, timeouts};
+use crate::stock::types::GateError;
 
 /// Whoever has not answered by then is not waited for.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(250);
 /// Once most have answered, the others have so long.
 const AFTER_MOST: Duration = Duration::from_millis(20);
 
@@ -25,7 +26,15 @@ pub(super) struct Informants {
 }
 
 /// What one of them answered.
-pub(super) type Answer<T> = (Address, Result<T, RedisError>);
+pub(super) type Answer<T> = (Address, Result<T, Silence>);
+
+/// Why one did not.
+pub(super) enum Silence {
+    /// It refuses.
+    Refusal(RedisError),
+    /// There is no connection to it.
+    NoConnection(GateError),
+}
 
 impl Informants {
     pub(super) fn new(login: Login) -> Self {
@@ -48,26 +57,33 @@ impl Informants {
     }
 
     async fn ask_one<T: FromRedisValue>(&self, address: &Address, question: &Cmd) -> Answer<T> {
-        let answer = self.try_one(address, question).await;
+        let answer = match self.conn(address).await {
+            Ok(mut conn) => question.query_async(&mut conn).await.map_err(Silence::Refusal),
+            Err(error) => Err(error),
+        };
         if answer.is_err() {
             self.open.lock().remove(address);
         }
         (address.clone(), answer)
     }
 
-    async fn try_one<T: FromRedisValue>(&self, address: &Address, question: &Cmd) -> Result<T, RedisError> {
-        let open = self.open.lock().get(address).cloned();
-        let mut conn = match open {
-            Some(conn) => conn,
-            None => {
-                let info =
-                    self.login.at(address).map_err(|problem| RedisError::from(std::io::Error::other(problem)))?;
-                let conn = Client::open(info)?.get_multiplexed_async_connection_with_config(&timeouts()).await?;
+    async fn conn(&self, address: &Address) -> Result<MultiplexedConnection, Silence> {
+        if let Some(conn) = self.open.lock().get(address) {
+            return Ok(conn.clone());
+        }
+        let info =
+            self.login.at(address).map_err(|problem| Silence::NoConnection(GateError::Misconfigured(problem)))?;
+        let connecting = async { Client::open(info)?.get_multiplexed_async_connection_with_config(&timeouts()).await };
+        match connecting.await {
+            Ok(conn) => {
                 self.open.lock().insert(address.clone(), conn.clone());
-                conn
+                Ok(conn)
             }
-        };
-        question.query_async(&mut conn).await
+            Err(error) if error.code().is_some() || error.kind() == ErrorKind::AuthenticationFailed => {
+                Err(Silence::Refusal(error))
+            }
+            Err(error) => Err(Silence::NoConnection(self.login.failed(address, error).await)),
+        }
     }
 
     /// Closes the connections to all but these.

@@ -34,4 +34,4 @@ mod watch;
 pub use self::address::redis_address;
 pub use self::gate::RedisGate;
 pub use self::opening::Staging;
-pub use self::watch::Homes;
+pub use self::watch::ServerIds;

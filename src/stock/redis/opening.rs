@@ -41,7 +41,8 @@ impl RedisGate {
         let mut ask = redis::pipe();
         self.server.ask_gate(&mut ask, product);
         if !self.server.shards.hear_most() {
-            let problem = "most of redis.nodes do not answer: it may have been replaced, so no gate is begun on it";
+            let problem =
+                "most of those do not answer who know the master: it may have been replaced, so no gate is begun on it";
             return Err(GateError::Unreachable(format!("{}: {problem}", link.address)));
         }
         let mut reply = self.server.ask_each(&shard, cell, &link, &mut ask).await?.into_iter();

@@ -14,7 +14,7 @@ use crate::model::{OrderId, ProductId, Purchase, Revision, UserId};
 use crate::stock::types::{GateError, GateView, Holding, Stale};
 
 impl RedisGate {
-    pub(in crate::stock) async fn view(&self, products: &[ProductId]) -> Result<Vec<Option<GateView>>, GateError> {
+    pub(in crate::stock) async fn view(&self, products: &[ProductId]) -> Vec<Result<Option<GateView>, GateError>> {
         let look = async |shard: Arc<Shard>, products: Vec<ProductId>| {
             let (asked, gates) = self.server.ask_gates(&shard, &shard.reader, &products).await?;
             let view = |OpenGate { settings, version, taken, in_flight, .. }: OpenGate| {
@@ -39,7 +39,7 @@ impl RedisGate {
         &self,
         users: &[UserId],
         products: &[ProductId],
-    ) -> Result<Vec<Option<Vec<Holding>>>, GateError> {
+    ) -> Vec<Result<Option<Vec<Holding>>, GateError>> {
         let look = async |shard: Arc<Shard>, products: Vec<ProductId>| self.held_at(&shard, users, &products).await;
         self.server.ask_each_shard(products, look).await
     }

@@ -1,18 +1,24 @@
 //! Sentinels, who watch a master and its replicas, promote one of these when the master is gone, and say where it is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use deadpool_redis::PoolError;
 use deadpool_redis::redis::{self, Cmd, ErrorKind, RedisError};
-use parking_lot::Mutex;
+use tokio::sync::Mutex;
 
 use super::address::{Address, Login, RedisServer};
+use super::connection::RETRY_PAUSE;
 use super::failure::sort_connect;
-use super::informants::Informants;
+use super::informants::{Informants, Silence};
 use crate::config;
 use crate::stock::types::GateError;
+
+/// The master, and when that was asked.
+type LastAnswer = (Instant, Result<Arc<RedisServer>, GateError>);
 
 /// See the module.
 pub(super) struct Sentinels {
@@ -22,15 +28,25 @@ pub(super) struct Sentinels {
     login: Login,
     /// Connections to each master at most.
     connections: usize,
-    last: Mutex<Option<Arc<RedisServer>>>,
+    last: Mutex<Option<LastAnswer>>,
     /// Most of them answered the last question.
     hears_most: AtomicBool,
+}
+
+/// What a Sentinel says of its master.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Told {
+    /// The greater, the newer.
+    epoch: u64,
+    address: Address,
+    /// Sentinels of this master that it knows, itself included.
+    sentinels: usize,
 }
 
 impl Sentinels {
     pub(super) fn new(settings: &config::Redis, connections: usize) -> Result<Self, String> {
         Ok(Self {
-            addresses: nodes(settings)?,
+            addresses: Address::of_nodes(settings)?,
             master_name: settings.master_name.clone(),
             informants: Informants::new(Login::of_sentinels(settings)?),
             login: Login::of_redis(settings)?,
@@ -40,33 +56,66 @@ impl Sentinels {
         })
     }
 
-    /// The master of now, as most of them know it. One who was cut off may name an old one, with a smaller epoch of its
-    /// configuration.
+    /// The master of now. Those who ask while somebody does, or just did, get the same answer.
     pub(super) async fn master(&self) -> Result<Arc<RedisServer>, GateError> {
-        let (mut newest, mut answered, mut failure) = (None, 0, None);
-        for (sentinel, answer) in self.informants.ask(&self.addresses, &self.question()).await {
-            let answer = answer.map_err(|error| self.refusal(&sentinel, error));
-            match answer.and_then(|answer| self.read(&sentinel, &answer)) {
-                Ok(found) => {
+        let mut last = self.last.lock().await;
+        if let Some((at, answer)) = &*last
+            && at.elapsed() < RETRY_PAUSE
+        {
+            return answer.clone();
+        }
+        let known = last.as_ref().and_then(|(_, answer)| answer.as_ref().ok()).cloned();
+        let answer = match self.ask().await {
+            Ok(address) => match known.filter(|server| server.address == address) {
+                Some(server) => Ok(server),
+                None => RedisServer::new(address, &self.login, self.connections)
+                    .map(Arc::new)
+                    .map_err(GateError::Misconfigured),
+            },
+            Err(error) => Err(error),
+        };
+        *last = Some((Instant::now(), answer.clone()));
+        answer
+    }
+
+    /// Where it is, as whoever knows the newest says. One who was cut off may name an old one.
+    async fn ask(&self) -> Result<Address, GateError> {
+        let (mut newest, mut answered, mut all, mut failure) = (None::<Told>, 0, 0, None);
+        let whom = self.each_address().await;
+        for (sentinel, answer) in self.informants.ask(&whom, &self.question()).await {
+            let answer = answer.map_err(|silence| self.refusal(&sentinel, silence));
+            match answer.and_then(|answer| read(&sentinel, &answer)) {
+                Ok(told) => {
                     answered += 1;
-                    newest = newest.max(Some(found));
+                    all = all.max(told.sentinels);
+                    newest = newest.max(Some(told));
                 }
                 // What is configured wrongly is worth more to who reads it than who does not answer.
                 Err(GateError::Unreachable(_)) if failure.is_some() => {}
                 Err(error) => failure = Some(error),
             }
         }
-        self.hears_most.store(answered * 2 > self.addresses.len(), Ordering::Relaxed);
-        let Some((_, address)) = newest else {
-            let silent = || GateError::Unreachable("none of the Sentinels in redis.nodes answers".to_owned());
-            return Err(failure.unwrap_or_else(silent));
-        };
-        let mut last = self.last.lock();
-        if let Some(last) = last.as_ref().filter(|last| last.address == address) {
-            return Ok(last.clone());
+        self.hears_most.store(answered * 2 > all.max(whom.len()), Ordering::Relaxed);
+        newest.map(|told| told.address).ok_or_else(|| {
+            failure.unwrap_or_else(|| GateError::Unreachable("none of the Sentinels in redis.nodes answers".to_owned()))
+        })
+    }
+
+    /// A name may stand for several of them. Over TLS it is what their certificates are made out for, so it stays.
+    async fn each_address(&self) -> Vec<Address> {
+        let mut each = BTreeSet::new();
+        for address in &self.addresses {
+            let Address { host, port } = address;
+            let found = match host.parse::<IpAddr>() {
+                Err(_) if !self.login.is_encrypted() => tokio::net::lookup_host((host.as_str(), *port)).await.ok(),
+                _ => None,
+            };
+            match found {
+                Some(found) => each.extend(found.map(|at| Address { host: at.ip().to_string(), port: at.port() })),
+                None => drop(each.insert(address.clone())),
+            }
         }
-        let server = RedisServer::new(address, &self.login, self.connections).map_err(GateError::Misconfigured)?;
-        Ok(last.insert(Arc::new(server)).clone())
+        each.into_iter().collect()
     }
 
     /// Whether most of them were heard when they were asked last.
@@ -81,7 +130,11 @@ impl Sentinels {
     }
 
     /// What it means that a Sentinel says nothing of its master.
-    fn refusal(&self, sentinel: &Address, error: RedisError) -> GateError {
+    fn refusal(&self, sentinel: &Address, silence: Silence) -> GateError {
+        let error: RedisError = match silence {
+            Silence::NoConnection(error) => return error,
+            Silence::Refusal(error) => error,
+        };
         match (error.kind(), error.code()) {
             (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
                 let problem =
@@ -96,20 +149,16 @@ impl Sentinels {
             _ => sort_connect(&PoolError::Backend(error)),
         }
     }
-
-    /// The epoch of what a Sentinel knows, and the master's address.
-    fn read(&self, sentinel: &Address, fields: &HashMap<String, String>) -> Result<(u64, Address), GateError> {
-        let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
-        let address = Address::parse(&format!("{}:{}", field("ip"), field("port")));
-        match (field("config-epoch").parse(), address) {
-            (Ok(epoch), Some(address)) => Ok((epoch, address)),
-            _ => Err(GateError::Protocol(format!("the Sentinel {sentinel} says of its master {fields:?}"))),
-        }
-    }
 }
 
-/// The addresses in `redis.nodes`.
-pub(super) fn nodes(settings: &config::Redis) -> Result<Vec<Address>, String> {
-    let address = |node: &String| Address::parse(node).ok_or_else(|| format!("redis.nodes: {node}: must be host:port"));
-    settings.nodes.iter().map(address).collect()
+fn read(sentinel: &Address, fields: &HashMap<String, String>) -> Result<Told, GateError> {
+    let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
+    let address = Address::parse(&format!("{}:{}", field("ip"), field("port")));
+    match (field("config-epoch").parse(), address) {
+        (Ok(epoch), Some(address)) => {
+            let others: usize = field("num-other-sentinels").parse().unwrap_or_default();
+            Ok(Told { epoch, address, sentinels: others + 1 })
+        }
+        _ => Err(GateError::Unreachable(format!("the Sentinel {sentinel} says of its master {fields:?}"))),
+    }
 }

@@ -42,13 +42,15 @@ impl Server {
         })
     }
 
-    /// Asks each shard about its products, all at once: the answers in the order of `products`. `None`: the shard says so, or
-    /// cannot be asked. An error: no shard can.
+    /// Asks each shard about its products, all at once: the answers in the order of `products`.
     pub(super) async fn ask_each_shard<T, F: Future<Output = Result<Vec<Option<T>>, GateError>>>(
         &self,
         products: &[ProductId],
         ask: impl Fn(Arc<Shard>, Vec<ProductId>) -> F,
-    ) -> Result<Vec<Option<T>>, GateError> {
+    ) -> Vec<Result<Option<T>, GateError>> {
+        if products.is_empty() {
+            return Vec::new();
+        }
         let asking = self.by_shard(products).await.into_iter().map(|(shard, places, products)| {
             let asked = shard.map(|shard| ask(shard, products));
             async move {
@@ -58,23 +60,16 @@ impl Server {
                 }
             }
         });
-        let mut all: Vec<Option<T>> = products.iter().map(|_| None).collect();
-        let (mut failure, mut any) = (None, products.is_empty());
+        let mut all: Vec<Result<Option<T>, GateError>> = products.iter().map(|_| Ok(None)).collect();
         for (places, answers) in join_all(asking).await {
             match answers {
                 Ok(answers) => {
-                    any = true;
-                    for (place, answer) in places.into_iter().zip(answers) {
-                        all[place] = answer;
-                    }
+                    places.into_iter().zip(answers).for_each(|(place, answer)| all[place] = Ok(answer));
                 }
-                Err(error) => failure = Some(error),
+                Err(error) => places.into_iter().for_each(|place| all[place] = Err(error.clone())),
             }
         }
-        match failure {
-            Some(error) if !any => Err(error),
-            _ => Ok(all),
-        }
+        all
     }
 
     /// Which of these products each shard has.

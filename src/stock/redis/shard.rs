@@ -21,6 +21,8 @@ const OTHER_LINKS: usize = 3;
 pub(super) enum Master {
     /// It has one address. If another server comes to be behind it, its id says so.
     At(Arc<RedisServer>),
+    /// The same of a cluster.
+    OfCluster(Arc<RedisServer>),
     /// Sentinels know it.
     Watched(Sentinels),
 }
@@ -28,9 +30,13 @@ pub(super) enum Master {
 impl Master {
     pub(super) async fn find(&self) -> Result<Arc<RedisServer>, GateError> {
         match self {
-            Self::At(server) => Ok(server.clone()),
+            Self::At(server) | Self::OfCluster(server) => Ok(server.clone()),
             Self::Watched(sentinels) => sentinels.master().await,
         }
+    }
+
+    pub(super) fn is_of_cluster(&self) -> bool {
+        matches!(self, Self::OfCluster(_))
     }
 }
 

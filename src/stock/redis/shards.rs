@@ -65,6 +65,14 @@ impl Shards {
         matches!(self, Self::Of(_))
     }
 
+    /// Whether somebody has each product, as far as is known.
+    pub(super) fn are_whole(&self) -> bool {
+        match self {
+            Self::One(_) => true,
+            Self::Of(cluster) => cluster.is_whole(),
+        }
+    }
+
     /// A step was sent elsewhere, or a server did not answer: who has what may have changed.
     pub(super) fn look_again(&self) {
         if let Self::Of(cluster) = self {
@@ -72,12 +80,12 @@ impl Shards {
         }
     }
 
-    /// Whether this instance knows what most of those know who say where the masters are. Else it may be cut off from them, together with
-    /// a master that was replaced, and must not begin a gate there.
+    /// Whether most Sentinels, or most nodes, were heard when they were asked last. If not, this instance may be cut off from them,
+    /// together with a master that was replaced, and must not begin a gate there.
     pub(super) fn hear_most(&self) -> bool {
         match self {
             Self::One(shard) => match &*shard.master {
-                Master::At(_) => true,
+                Master::At(_) | Master::OfCluster(_) => true,
                 Master::Watched(sentinels) => sentinels.hears_most(),
             },
             Self::Of(cluster) => cluster.hears_most(),

@@ -78,7 +78,7 @@ impl Troubles {
             tracing::warn!(
                 failures,
                 server = self.server(),
-                "Redis does not answer; purchases are answered 503. Does the server of redis.addr run? {problem}"
+                "Redis does not answer; purchases are answered 503. Does it run, where redis.addr or redis.nodes says? {problem}"
             );
         }
     }

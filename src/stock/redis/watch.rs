@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::read_server_id;
+use super::address::Address;
+use super::connection::ConnectionCell;
 use super::gate::RedisGate;
 use super::keys::Keys;
 use super::replies::status;
@@ -20,10 +21,12 @@ use crate::stock::types::GateError;
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// What a purchase needs is tried once in this time at most.
 const PROBED_FOR: Duration = Duration::from_secs(1);
+/// A server that has not answered by then cannot be used. Less than those wait who ask, for the others are known by then.
+const PROBE_PATIENCE: Duration = Duration::from_millis(700);
 
 impl RedisGate {
     /// The identities of the servers that keep gates, asked anew. An error: none of them answers.
-    pub(in crate::stock) async fn homes(&self) -> Result<Homes, GateError> {
+    pub(in crate::stock) async fn server_ids(&self) -> Result<ServerIds, GateError> {
         let shards = self.server.shards.all().await?;
         let asked = join_all(shards.iter().map(|shard| self.ask_server_id(shard))).await;
         let (mut ids, mut failure) = (Vec::new(), None);
@@ -35,7 +38,7 @@ impl RedisGate {
         }
         match failure {
             Some(error) if ids.is_empty() => Err(error),
-            _ => Ok(Homes(ids)),
+            _ => Ok(ServerIds(ids)),
         }
     }
 
@@ -44,7 +47,7 @@ impl RedisGate {
         let cell = &shard.cells[0];
         let link = self.server.link(shard, cell).await?;
         // The link may be older than a failover.
-        let server_id = read_server_id(&mut link.conn()).await;
+        let server_id = cell.read_server_id(&link).await;
         if server_id.as_ref() != Ok(&link.server_id) {
             cell.drop_link(&link);
         } else {
@@ -54,9 +57,9 @@ impl RedisGate {
     }
 
     /// The server that keeps a product's gate, by what was asked.
-    pub(in crate::stock) async fn home(&self, homes: &Homes, product: ProductId) -> Option<String> {
+    pub(in crate::stock) async fn server_of(&self, ids: &ServerIds, product: ProductId) -> Option<String> {
         let shard = self.server.shards.of(product).await.ok()?;
-        homes.0.iter().find(|(its, _)| Arc::ptr_eq(its, &shard)).map(|(_, id)| id.clone())
+        ids.0.iter().find(|(its, _)| Arc::ptr_eq(its, &shard)).map(|(_, id)| id.clone())
     }
 
     /// Whether gates can be used: those of one shard at least. Who asks while somebody finds out waits for the same answer.
@@ -80,10 +83,11 @@ impl RedisGate {
     async fn try_purchases(&self) -> Result<(), GateError> {
         let shards = self.server.shards.all().await?;
         let tried = join_all(shards.iter().map(|shard| self.try_a_purchase(shard))).await;
-        let down = tried.iter().filter(|tried| tried.is_err()).count();
+        // A master that has failed for good is no shard any more.
+        let down = tried.iter().filter(|tried| tried.is_err()).count() + usize::from(!self.server.shards.are_whole());
         self.servers_down.store(down, Ordering::Relaxed);
         // A shard that is away costs its own products alone.
-        if down < tried.len() { Ok(()) } else { tried.into_iter().collect() }
+        if tried.iter().any(Result::is_ok) { Ok(()) } else { tried.into_iter().collect() }
     }
 
     /// Does what a purchase needs, without touching a sale.
@@ -92,11 +96,11 @@ impl RedisGate {
         // A shard that has hardly a slot may have none of these.
         let Some(tag) = server.shards.tag_of(shard, Keys::probe_tags()) else { return Ok(()) };
         let (keys, rate_prefix) = server.keys.probe(&tag);
-        let reply: Result<String, _> = server
-            .invoke_on(shard, &shard.prober, &server.scripts.probe, &keys, |_, call| {
-                call.arg(rate_prefix);
-            })
-            .await;
+        let trying = server.invoke_on::<String>(shard, &shard.prober, &server.scripts.probe, &keys, |_, call| {
+            call.arg(rate_prefix);
+        });
+        let silent = || GateError::Unreachable("no answer in time".to_owned());
+        let reply = tokio::time::timeout(PROBE_PATIENCE, trying).await.unwrap_or_else(|_| Err(silent()));
         let tried = reply.and_then(|reply| status(&reply));
         if tried.is_ok() {
             shard.troubles.over();
@@ -123,30 +127,31 @@ impl RedisGate {
         let _ = self.server.ask_gates(shard, &shard.reader, &[]).await;
         // As long as nobody says where the master is, it is where it was.
         let master = shard.master.find().await.ok().map(|server| server.address.clone());
-        for cell in shard.all_cells() {
-            let Some(link) = cell.current() else { continue };
-            if master.as_ref().is_some_and(|master| *master != link.address) {
-                cell.drop_link(&link);
-                continue;
+        join_all(shard.all_cells().map(|cell| watch_cell(shard, cell, master.as_ref()))).await;
+    }
+}
+
+async fn watch_cell(shard: &Shard, cell: &ConnectionCell, master: Option<&Address>) {
+    let Some(link) = cell.current() else { return };
+    if master.is_some_and(|master| *master != link.address) {
+        return cell.drop_link(&link);
+    }
+    match cell.read_server_id(&link).await {
+        Ok(server_id) if server_id == link.server_id => *shard.known_server.lock() = Some(server_id),
+        Ok(server_id) => {
+            // Each of the links finds out by itself.
+            let before = shard.known_server.lock().replace(server_id.clone());
+            if before.is_some_and(|known| known != server_id) {
+                tracing::warn!("Redis is another server than before: connecting anew");
             }
-            match read_server_id(&mut link.conn()).await {
-                Ok(server_id) if server_id == link.server_id => *shard.known_server.lock() = Some(server_id),
-                Ok(server_id) => {
-                    // Each of the links finds out by itself.
-                    let before = shard.known_server.lock().replace(server_id.clone());
-                    if before.is_some_and(|known| known != server_id) {
-                        tracing::warn!("Redis is another server than before: connecting anew");
-                    }
-                    cell.drop_link(&link);
-                }
-                Err(error) => {
-                    shard.troubles.note(&error);
-                    cell.drop_link(&link);
-                }
-            }
+            cell.drop_link(&link);
+        }
+        Err(error) => {
+            shard.troubles.note(&error);
+            cell.drop_link(&link);
         }
     }
 }
 
 /// Which server keeps the gates of which products, as it was asked at one moment.
-pub struct Homes(Vec<(Arc<Shard>, String)>);
+pub struct ServerIds(Vec<(Arc<Shard>, String)>);

@@ -12,9 +12,9 @@ use tokio::runtime::Handle;
 use super::super::address::{Address, Login, RedisServer};
 use super::super::connection::RETRY_PAUSE;
 use super::super::failure::{refused, sort_connect};
-use super::super::informants::Informants;
-use super::super::sentinels::nodes;
+use super::super::informants::{Informants, Silence};
 use super::super::shard::{Links, Master, Shard};
+use super::super::troubles::Troubles;
 use super::nodes::NodesReply;
 use super::slots::{SLOTS, Slot};
 use crate::config;
@@ -29,6 +29,7 @@ pub(in crate::stock::redis) struct Cluster {
     links: Links,
     runtime: Handle,
     known: Mutex<Known>,
+    troubles: Troubles,
     /// One look at a time; when the last one failed, and why.
     looking: tokio::sync::Mutex<Option<(Instant, GateError)>>,
 }
@@ -63,12 +64,13 @@ impl Cluster {
     /// Must be called on the main runtime.
     pub(in crate::stock::redis) fn new(settings: &config::Redis, links: Links) -> Result<Self, String> {
         Ok(Self {
-            seeds: nodes(settings)?,
+            seeds: Address::of_nodes(settings)?,
             informants: Informants::new(Login::of_redis(settings)?),
             login: Login::of_redis(settings)?,
             links,
             runtime: Handle::current(),
             known: Mutex::default(),
+            troubles: Troubles::of(String::new()),
             looking: tokio::sync::Mutex::default(),
         })
     }
@@ -82,7 +84,9 @@ impl Cluster {
         }
         map.of(slot).cloned().ok_or_else(|| {
             self.look_again();
-            refused("CLUSTERDOWN", &format!("no master has slot {slot}"))
+            let error = refused("CLUSTERDOWN", &format!("no master has slot {slot}"));
+            self.troubles.note(&error);
+            error
         })
     }
 
@@ -92,6 +96,11 @@ impl Cluster {
             self.first_look().await?;
         }
         Ok(self.map().shards.clone())
+    }
+
+    /// Whether each slot has a master.
+    pub(in crate::stock::redis) fn is_whole(&self) -> bool {
+        self.map().owners.iter().all(Option::is_some)
     }
 
     /// Those that are known without a question.
@@ -133,84 +142,86 @@ impl Cluster {
 
     /// Something was not where it was: looks in the background, unless somebody does or just did.
     pub(in crate::stock::redis) fn look_again(self: &Arc<Self>) {
-        let is_new = self.known.lock().looked_at.is_some_and(|at| at.elapsed() < RETRY_PAUSE);
-        if is_new {
+        if self.has_just_looked() {
             return;
         }
         let cluster = self.clone();
         self.runtime.spawn(async move {
             let Ok(_looking) = cluster.looking.try_lock() else { return };
-            let _ = cluster.look().await;
+            if !cluster.has_just_looked() {
+                let _ = cluster.look().await;
+            }
         });
     }
 
-    /// Asks all nodes, and believes of each slot who knows the newest: a master that was cut off still takes it for its own.
+    fn has_just_looked(&self) -> bool {
+        self.known.lock().looked_at.is_some_and(|at| at.elapsed() < RETRY_PAUSE)
+    }
+
     async fn look(&self) -> Result<(), GateError> {
+        let looked = self.look_at_all().await;
+        self.known.lock().looked_at = Some(Instant::now());
+        match &looked {
+            Ok(()) => self.troubles.over(),
+            Err(error) => self.troubles.note(error),
+        }
+        looked
+    }
+
+    /// Asks all nodes, and believes of each slot who knows the newest: a master that was cut off still takes it for its own.
+    async fn look_at_all(&self) -> Result<(), GateError> {
         let mut whom = self.known.lock().addresses.clone();
         whom.extend(self.seeds.iter().cloned());
         let whom: Vec<Address> = whom.into_iter().collect();
         let mut question = redis::cmd("CLUSTER");
         question.arg("NODES");
-        let (mut addresses, mut alive) = (BTreeSet::new(), BTreeSet::new());
-        let mut newest: Vec<Option<(u64, Address)>> = vec![None; usize::from(SLOTS)];
-        let (mut failure, mut answered) = (None, 0);
+        let mut seen = Seen::default();
+        let mut failure = None;
         for (node, answer) in self.informants.ask::<String>(&whom, &question).await {
-            let read = answer.map_err(|error| refusal(&node, error)).and_then(|text| {
-                let nonsense =
-                    || GateError::Protocol(format!("CLUSTER NODES of {node} says `{}`", text.escape_debug()));
-                NodesReply::read(&text, &node, self.login.is_encrypted()).ok_or_else(nonsense)
+            let read = answer.map_err(|silence| refusal(&node, silence)).and_then(|text| {
+                let nonsense = || format!("CLUSTER NODES of {node} says `{}`", text.escape_debug());
+                let reply = NodesReply::read(&text, &node, self.login.is_encrypted());
+                reply.ok_or_else(|| GateError::Unreachable(nonsense()))
             });
             match read {
-                Ok(reply) => {
-                    answered += 1;
-                    addresses.extend(reply.addresses);
-                    alive.extend(reply.alive);
-                    for master in reply.masters {
-                        for slot in master.slots.iter().flat_map(|(first, last)| *first..=*last) {
-                            let newest = &mut newest[usize::from(slot)];
-                            if newest.as_ref().is_none_or(|(epoch, _)| *epoch < master.epoch) {
-                                *newest = Some((master.epoch, master.address.clone()));
-                            }
-                        }
-                    }
-                }
+                Ok(reply) => seen.add(reply),
                 // What is configured wrongly is worth more to who reads it than who does not answer.
                 Err(GateError::Unreachable(_)) if failure.is_some() => {}
                 Err(error) => failure = Some(error),
             }
         }
-        let is_minority = answered * 2 <= alive.len();
-        if answered == 0 {
-            let mut known = self.known.lock();
-            (known.looked_at, known.is_minority) = (Some(Instant::now()), true);
+        let is_minority = seen.answered.len() * 2 <= seen.alive.len();
+        if seen.answered.is_empty() || is_minority {
+            self.known.lock().is_minority = true;
+        }
+        if seen.answered.is_empty() {
             let silent = || GateError::Unreachable("no node of the cluster in redis.nodes answers".to_owned());
             return Err(failure.unwrap_or_else(silent));
         }
-        self.take_over(newest, addresses, is_minority)
+        // Whoever is cut off knows less than was known before.
+        if is_minority && !self.map().shards.is_empty() {
+            return Ok(());
+        }
+        self.take_over(seen, is_minority)
     }
 
-    fn take_over(
-        &self,
-        newest: Vec<Option<(u64, Address)>>,
-        addresses: BTreeSet<Address>,
-        is_minority: bool,
-    ) -> Result<(), GateError> {
-        let mut known = self.known.lock();
-        let before: HashMap<&str, &Arc<Shard>> =
-            known.map.shards.iter().map(|shard| (shard.name.as_str(), shard)).collect();
-        let mut map = SlotMap { owners: Vec::with_capacity(newest.len()), shards: Vec::new() };
-        let mut positions: HashMap<Address, u16> = HashMap::new();
-        for owner in newest {
+    fn take_over(&self, seen: Seen, is_minority: bool) -> Result<(), GateError> {
+        let before = self.map();
+        let by_name: HashMap<&str, &Arc<Shard>> =
+            before.shards.iter().map(|shard| (shard.name.as_str(), shard)).collect();
+        let mut map = SlotMap { owners: Vec::with_capacity(seen.newest.len()), shards: Vec::new() };
+        let mut positions: HashMap<&Address, u16> = HashMap::new();
+        for owner in &seen.newest {
             let Some((_, address)) = owner else {
                 map.owners.push(None);
                 continue;
             };
-            let position = match positions.get(&address) {
+            let position = match positions.get(address) {
                 Some(position) => *position,
                 None => {
                     let position = map.shards.len() as u16;
                     // One that goes on keeps its links.
-                    map.shards.push(match before.get(address.to_string().as_str()) {
+                    map.shards.push(match by_name.get(address.to_string().as_str()) {
                         Some(shard) => (*shard).clone(),
                         None => Arc::new(self.new_shard(address.clone()).map_err(GateError::Misconfigured)?),
                     });
@@ -220,26 +231,86 @@ impl Cluster {
             };
             map.owners.push(Some(position));
         }
-        // Those that have gone stay on the list until others are there to ask.
-        self.informants.keep(&addresses.iter().chain(&self.seeds).cloned().collect::<Vec<_>>());
-        *known = Known { map: Arc::new(map), addresses, looked_at: Some(Instant::now()), is_minority };
+        if map.shards.is_empty() {
+            return Err(refused("CLUSTERDOWN", "no master has any slot"));
+        }
+        self.informants.keep(&seen.addresses.iter().chain(&self.seeds).cloned().collect::<Vec<_>>());
+        let mut known = self.known.lock();
+        (known.map, known.addresses, known.is_minority) = (Arc::new(map), seen.addresses, is_minority);
         Ok(())
     }
 
     fn new_shard(&self, address: Address) -> Result<Shard, String> {
         let name = address.to_string();
         let server = RedisServer::new(address, &self.login, self.links.connections())?;
-        Ok(Shard::new(name, Master::At(Arc::new(server)), self.links, &self.runtime))
+        Ok(Shard::new(name, Master::OfCluster(Arc::new(server)), self.links, &self.runtime))
+    }
+}
+
+/// What all nodes together say.
+struct Seen {
+    /// Of each slot, the master that the newest says.
+    newest: Vec<Option<(u64, Address)>>,
+    addresses: BTreeSet<Address>,
+    /// Ids of those that answered, and of those that live.
+    answered: BTreeSet<String>,
+    alive: BTreeSet<String>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        let newest = vec![None; usize::from(SLOTS)];
+        Self { newest, addresses: BTreeSet::new(), answered: BTreeSet::new(), alive: BTreeSet::new() }
+    }
+}
+
+impl Seen {
+    fn add(&mut self, reply: NodesReply) {
+        self.answered.insert(reply.own_id);
+        self.addresses.extend(reply.addresses);
+        self.alive.extend(reply.alive);
+        for master in reply.masters {
+            for slot in master.slots.iter().flat_map(|(first, last)| *first..=*last) {
+                let newest = &mut self.newest[usize::from(slot)];
+                if newest.as_ref().is_none_or(|(epoch, _)| *epoch < master.epoch) {
+                    *newest = Some((master.epoch, master.address.clone()));
+                }
+            }
+        }
     }
 }
 
 /// What it means that a node does not say who the others are.
-fn refusal(node: &Address, error: RedisError) -> GateError {
+fn refusal(node: &Address, silence: Silence) -> GateError {
+    let error: RedisError = match silence {
+        Silence::NoConnection(error) => return error,
+        Silence::Refusal(error) => error,
+    };
     match error.code() {
         Some("ERR") => GateError::Misconfigured(format!(
             "redis.mode: {node} in redis.nodes is no node of a cluster [{}]",
             error.detail().unwrap_or_default()
         )),
         _ => sort_connect(&PoolError::Backend(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_slot_the_newest_is_believed_and_each_node_counts_once() {
+        let asked = |text: &str| Address::parse(text).unwrap();
+        let old = "a h1:1@2 myself,master - 0 0 1 connected 0-9\nb h2:1@2 slave a 0 0 7 connected\n";
+        let new = "a h1:1@2 master,fail? - 0 0 1 connected\nb h2:1@2 myself,master - 0 0 7 connected 0-8\n";
+        let mut seen = Seen::default();
+        // One node by its name, another one by two.
+        for (node, text) in [("h1:1", old), ("h2:1", new), ("other-name:1", new)] {
+            seen.add(NodesReply::read(text, &asked(node), false).unwrap());
+        }
+        let owner = |slot: usize| seen.newest[slot].as_ref().map(|(_, address)| address.host.as_str());
+        assert_eq!((owner(0), owner(8), owner(9), owner(10)), (Some("h2"), Some("h2"), Some("h1"), None));
+        assert_eq!((seen.answered.len(), seen.alive.len(), seen.addresses.len()), (2, 2, 2));
     }
 }

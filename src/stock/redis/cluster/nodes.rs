@@ -7,11 +7,13 @@ use super::slots::SLOTS;
 
 /// What one node knows of the others.
 pub(super) struct NodesReply {
+    /// Its own id.
+    pub(super) own_id: String,
     pub(super) masters: Vec<MasterLine>,
     /// All nodes, replicas as well.
     pub(super) addresses: BTreeSet<Address>,
-    /// Those that are not known to have failed. Only most masters together know that of a node.
-    pub(super) alive: BTreeSet<Address>,
+    /// Ids of those that are not known to have failed. Only most masters together know that of a node.
+    pub(super) alive: BTreeSet<String>,
 }
 
 /// A master that is not known to have failed.
@@ -27,12 +29,16 @@ impl NodesReply {
     /// Reads what the node at `asked` says. `by_name`: nodes are called by their host names, if they have some, for that is what
     /// certificates are made out for.
     pub(super) fn read(text: &str, asked: &Address, by_name: bool) -> Option<Self> {
-        let mut reply = Self { masters: Vec::new(), addresses: BTreeSet::new(), alive: BTreeSet::new() };
+        let mut reply =
+            Self { own_id: String::new(), masters: Vec::new(), addresses: BTreeSet::new(), alive: BTreeSet::new() };
         for line in text.lines().filter(|line| !line.is_empty()) {
             // Id, address, flags, master, ping, pong, epoch, link, then its slots.
             let fields: Vec<&str> = line.split(' ').collect();
-            let [_, place, flags, _, _, _, epoch, _, slots @ ..] = fields.as_slice() else { return None };
+            let [id, place, flags, _, _, _, epoch, _, slots @ ..] = fields.as_slice() else { return None };
             let has = |flag: &str| flags.split(',').any(|its| its == flag);
+            if has("myself") {
+                reply.own_id = (*id).to_owned();
+            }
             // Nobody knows yet, or any more, where such a node is.
             if has("noaddr") || has("handshake") {
                 continue;
@@ -42,7 +48,7 @@ impl NodesReply {
             if has("fail") {
                 continue;
             }
-            reply.alive.insert(address.clone());
+            reply.alive.insert((*id).to_owned());
             if has("master") {
                 // What is in brackets moves from one node to another: until it has, it is where it was.
                 let slots = slots.iter().filter(|slots| !slots.starts_with('['));
@@ -91,7 +97,7 @@ e7d1 :30001@31001,host1 myself,master - 0 0 1 connected 0-5459 5460 [93-<-292f]
         {
             let reply = NodesReply::read(REPLY, &asked, by_name).unwrap();
             let masters: Vec<_> = reply.masters.iter().map(|master| master.address.to_string()).collect();
-            assert_eq!(masters, [first, second]);
+            assert_eq!((masters, reply.own_id.as_str()), (vec![first.to_owned(), second.to_owned()], "e7d1"));
             assert_eq!(reply.masters[0].slots, [(5461, 10_922)]);
             assert_eq!(reply.masters[1].slots, [(0, 5459), (5460, 5460)]);
             assert_eq!(reply.masters.iter().map(|master| master.epoch).collect::<Vec<_>>(), [2, 1]);

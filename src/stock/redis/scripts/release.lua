@@ -27,7 +27,8 @@ for i = 4, #ARGV, 4 do
     freed = freed + 1
     extra = extra + units_of(mark) - 1
     if wait > 0 then
-      redis.call('SET', ARGV[3] .. user, '', 'PX', wait)
+      -- A slot that moves to another node of a cluster has no room for a new key, and nothing may stop the script here.
+      redis.pcall('SET', ARGV[3] .. user, '', 'PX', wait)
       longest = math.max(longest, wait)
     end
   end

@@ -22,7 +22,14 @@ pub(super) type Users = HashSet<UserId, RandomState>;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct AdmittedHere(Mutex<HashMap<ProductId, AdmittedUsers, RandomState>>);
+pub(super) struct AdmittedHere(Mutex<Admitted>);
+
+#[derive(Default)]
+struct Admitted {
+    sales: HashMap<ProductId, AdmittedUsers, RandomState>,
+    /// Users that all of them remember.
+    users: usize,
+}
 
 /// Whom this instance has admitted at one version of a gate.
 struct AdmittedUsers {
@@ -35,32 +42,42 @@ struct AdmittedUsers {
 impl AdmittedHere {
     /// Redis has given these users units at that version of the gate.
     pub(super) fn note(&self, product: ProductId, version: GateVersion, users: impl Iterator<Item = UserId>) {
-        let mut sales = self.0.lock();
+        let mut all = self.0.lock();
+        let Admitted { sales, users: have } = &mut *all;
         if sales.len() >= MAX_SALES && !sales.contains_key(&product) {
             return;
         }
-        let have = sales.values().map(|admitted| admitted.users.len()).sum::<usize>();
         let last = Instant::now();
         let new = || AdmittedUsers { version, users: Vec::new(), last };
         let admitted = sales.entry(product).or_insert_with(new);
-        if admitted.version != version || have > MAX_BUYERS {
+        if admitted.version != version || *have > MAX_BUYERS {
+            *have -= admitted.users.len();
             *admitted = new();
         }
+        let before = admitted.users.len();
         admitted.users.extend(users);
+        *have += admitted.users.len() - before;
         admitted.last = last;
     }
 
     /// All buyers of a full sale, if this instance has admitted them: the gate has so many `buyers` at this version. They are not noted any longer in either case, for a
     /// full sale admits nobody.
     pub(super) fn take(&self, product: ProductId, version: GateVersion, buyers: i64) -> Option<Users> {
-        let admitted = self.0.lock().remove(&product)?;
+        let admitted = {
+            let mut all = self.0.lock();
+            let admitted = all.sales.remove(&product)?;
+            all.users -= admitted.users.len();
+            admitted
+        };
         let users: Users = admitted.users.into_iter().collect();
         (admitted.version == version && users.len() as i64 == buyers).then_some(users)
     }
 
     /// Forgets sales that have admitted nobody for long.
     pub(super) fn forget_idle(&self, now: Instant) {
-        self.0.lock().retain(|_, admitted| now.duration_since(admitted.last) <= FORGET_AFTER);
+        let mut all = self.0.lock();
+        all.sales.retain(|_, admitted| now.duration_since(admitted.last) <= FORGET_AFTER);
+        all.users = all.sales.values().map(|admitted| admitted.users.len()).sum();
     }
 }
 
