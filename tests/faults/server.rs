@@ -73,7 +73,12 @@ impl Server {
     }
 
     fn command(&self) -> Command {
-        command_of(&self.program, "serve", &self.settings)
+        let mut command = command_of(&self.program, "serve", &self.settings);
+        if self.program != Path::new(OWN) {
+            // It may not know what our config.yaml says.
+            command.current_dir(std::env::temp_dir());
+        }
+        command
     }
 
     /// Starts it again on the same settings and waits until it is ready.
