@@ -169,7 +169,7 @@ impl Config {
                     return Err(invalid("redis.nodes", "is missing; redis.mode: sentinel and cluster need it"));
                 }
                 if let Some(bad) = nodes.iter().find(|node| !is_address(node)) {
-                    return Err(invalid("redis.nodes", &format!("{bad}: must be host:port")));
+                    return Err(invalid("redis.nodes", format!("{bad}: must be host:port")));
                 }
             }
         }
@@ -201,7 +201,7 @@ impl Config {
         );
         for (username, password, key, needed_by) in [of_redis, of_sentinels] {
             if !username.is_empty() && password.expose_secret().is_empty() {
-                return Err(invalid(key, &format!("is missing; {needed_by} needs it")));
+                return Err(invalid(key, format!("is missing; {needed_by} needs it")));
             }
         }
         Ok(())

@@ -16,6 +16,7 @@
 //!
 //! The larger systems take minutes: `cargo test --release --test model -- --include-ignored`.
 
+mod buckets;
 mod defects;
 mod invariants;
 mod mutants;

@@ -24,7 +24,7 @@ pub(super) enum Master {
     /// The same of a cluster.
     OfCluster(Arc<RedisServer>),
     /// Sentinels know it.
-    Watched(Sentinels),
+    Watched(Box<Sentinels>),
 }
 
 impl Master {

@@ -31,7 +31,7 @@ impl Shards {
                 let server = RedisServer::new(address, &Login::of_redis(settings)?, links.connections())?;
                 one(Master::At(Arc::new(server)))
             }
-            RedisMode::Sentinel => one(Master::Watched(Sentinels::new(settings, links.connections())?)),
+            RedisMode::Sentinel => one(Master::Watched(Box::new(Sentinels::new(settings, links.connections())?))),
             RedisMode::Cluster => Self::Of(Arc::new(Cluster::new(settings, links)?)),
         })
     }
