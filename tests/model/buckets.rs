@@ -1,4 +1,4 @@
-//! One hot product in several gates, its buckets, should a single server ever be too slow for it: docs/scale.md. Not built.
+//! One hot product in several gates, its buckets, should a single server ever be too slow for it: docs/scale.md, which lists what each defect breaks. Not built.
 //!
 //! A bucket sells no more than its lease. The database has the leases and what is not leased, the reserve; together they are the stock. A
 //! lease grows in the database first and shrinks at the gate first, so no gate ever has more than the database says. What a gate
