@@ -69,7 +69,6 @@ async fn refuses(fault: &str, harm: &[&[&str]], mend: &[&[&str]], trouble: &str,
         "it says that it is over: {}",
         server.log()
     );
-    trial.refused_meanwhile(&crowd);
     trial.judge(crowd).await;
     trial.finish(vec![server]).await;
 }

@@ -113,7 +113,7 @@ impl Cluster {
         self.map().of(slot).cloned()
     }
 
-    /// Whether most nodes were heard: what this instance knows is what holds.
+    /// Whether most nodes that live were heard by the last look.
     pub(in crate::stock::redis) fn hears_most(&self) -> bool {
         !self.known.lock().is_minority
     }
@@ -162,7 +162,9 @@ impl Cluster {
         let looked = self.look_at_all().await;
         self.known.lock().looked_at = Some(Instant::now());
         match &looked {
-            Ok(()) => self.troubles.over(),
+            Ok(()) if self.is_whole() => self.troubles.over(),
+            // Whoever wants a slot without a master notes that.
+            Ok(()) => {}
             Err(error) => self.troubles.note(error),
         }
         looked
