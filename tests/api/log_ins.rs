@@ -167,8 +167,11 @@ async fn newcomers_who_come_again_when_they_are_told_to_are_all_registered() {
             }
             0
         });
-        let tries: Vec<u32> = futures_util::future::join_all(newcomers).await;
-        assert!(tries.iter().all(|tries| *tries <= 5), "{tries:?} within {:?}", begun.elapsed());
+        let tries: Vec<u64> = futures_util::future::join_all(newcomers).await;
+        let took = begun.elapsed();
+        // On a machine with much else to do, each hash takes long.
+        let enough = 5 + took.as_secs() / 10;
+        assert!(tries.iter().all(|tries| *tries <= enough), "{tries:?} within {took:?}");
     })
     .await;
 }

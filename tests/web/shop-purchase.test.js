@@ -57,6 +57,33 @@ test('a buyer signs up in the middle, buys, pays, and comes back to a paid order
   assert.match(await said(page), /\$39\.80/);
 });
 
+test('who signs up again because the answer was lost has the account, and a name of somebody else stays taken', async (t) => {
+  const other = await server.user();
+  const page = await browser.page(t, server, { path: '/shop/account?new=1', expects: [/net::ERR_FAILED/, /status of 409/, /status of 401/] });
+  const signUp = async (name, isAnswered) => {
+    await page.unroute('**/register');
+    await page.route('**/register', async (route) => {
+      if (isAnswered) return route.continue();
+      await route.fetch();
+      return route.abort();
+    });
+    await page.getByLabel('User name').fill(name);
+    await page.getByLabel('Password', { exact: true }).fill(`${PASSWORD}, mine`);
+    await page.getByRole('button', { name: 'Sign up' }).click();
+  };
+  const problem = (text) => page.locator('.field-error', { hasText: text }).waitFor();
+  await signUp(other.username, false);
+  await problem('No connection');
+  await signUp(other.username, true);
+  await problem('taken');
+  await signUp('unheard', false);
+  await problem('No connection');
+  await signUp('unheard', true);
+  await page.waitForURL('**/shop');
+  await page.goto(`${server.url}/shop/account`);
+  await page.locator('#page').getByText('unheard').waitFor();
+});
+
 test('case 6: double click, Enter and two tabs at once are one order, and one request at a time', async (t) => {
   const product = await server.product({ stock: 50 });
   const user = await server.user();

@@ -1,6 +1,6 @@
 /** Administrators log in. */
 
-import { ApiError, api } from '../lib/api.js';
+import { ApiError, PASSWORD_TIMEOUT_MS, api } from '../lib/api.js';
 import { clock } from '../lib/clock.js';
 import { h, replace } from '../lib/dom.js';
 import { router } from '../lib/router.js';
@@ -43,7 +43,7 @@ export function loginPage(root) {
 
 /** @param {string} username @param {string} password */
 async function logIn(username, password) {
-  const { body } = await api.post('/login', { username, password }, { auth: false });
+  const { body } = await api.post('/login', { username, password }, { auth: false, timeout: PASSWORD_TIMEOUT_MS });
   const user = await session.start(body.access_token, body.expires_in);
   clock.start();
   // The page that was wanted is behind this one.

@@ -19,6 +19,8 @@ export { Offline };
  */
 
 const TIMEOUT_MS = 10_000;
+/** When many log in, the server holds a request for 20 s until its turn to hash a password comes. */
+export const PASSWORD_TIMEOUT_MS = 30_000;
 
 /** A refusal, as the server says it (RFC 9457). */
 export class ApiError extends Error {

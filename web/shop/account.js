@@ -1,6 +1,6 @@
 // Logging in, signing up, and what one can do with an account.
 
-import { api, ApiError } from '../lib/api.js';
+import { api, ApiError, PASSWORD_TIMEOUT_MS } from '../lib/api.js';
 import { h } from '../lib/dom.js';
 import { explain } from '../lib/errors.js';
 import { instant } from '../lib/format.js';
@@ -15,6 +15,8 @@ import { settings as shopSettings } from './settings.js';
 /** bcrypt reads no more, so the server takes no more. */
 const PASSWORD_BYTES = { least: 8, most: 72 };
 const USERNAME = /^[A-Za-z0-9_.-]{3,32}$/;
+/** What was sent to sign up and has had no answer. */
+let unanswered = '';
 
 /** @type {import('../lib/router.js').Page} */
 export async function accountPage(root) {
@@ -73,9 +75,8 @@ function credentials(isNew, then) {
     if (isNew && !isPassword(password.input.value)) return password.fail(t('account.password_hint'));
     const body = { username, password: password.input.value };
     try {
-      const reply = await api.post(isNew ? '/register' : '/login', body, { auth: false });
-      const token = reply.body.access_token ? reply : await api.post('/login', body, { auth: false });
-      await session.start(token.body.access_token, token.body.expires_in);
+      const reply = isNew ? await signUp(body) : await sendPassword('/login', body);
+      await session.start(reply.body.access_token, reply.body.expires_in);
     } catch (error) {
       if (error instanceof ApiError && error.code === 'username_taken') return name.fail(explain(error));
       if (error instanceof ApiError && error.code === 'invalid_credentials') return password.fail(explain(error));
@@ -83,6 +84,32 @@ function credentials(isNew, then) {
     }
     if (location.pathname === '/shop/account') router.go(then, { isReplacement: true });
   });
+}
+
+/**
+ * Who signs up again because the last answer was lost on the way may have the account by now: then the name is taken, by them.
+ * @param {{username: string, password: string}} body
+ */
+async function signUp(body) {
+  const sent = JSON.stringify(body);
+  const isAgain = sent === unanswered;
+  try {
+    return await sendPassword('/register', body);
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status >= 500) unanswered = sent;
+    if (!isAgain || !(error instanceof ApiError) || error.code !== 'username_taken') throw error;
+    return sendPassword('/login', body).catch((refusal) => {
+      throw refusal instanceof ApiError && refusal.code === 'invalid_credentials' ? error : refusal;
+    });
+  }
+}
+
+/**
+ * @param {'/register' | '/login'} path
+ * @param {{username: string, password: string}} body
+ */
+function sendPassword(path, body) {
+  return api.post(path, body, { auth: false, timeout: PASSWORD_TIMEOUT_MS });
 }
 
 /** @param {HTMLElement} root */
@@ -98,13 +125,13 @@ function account(root) {
     if (current.input.value === '') return current.fail(t('account.missing'));
     if (!isPassword(fresh.input.value)) return fresh.fail(t('account.password_hint'));
     try {
-      await api.post('/me/password', { current: current.input.value, new: fresh.input.value });
+      await api.post('/me/password', { current: current.input.value, new: fresh.input.value }, { timeout: PASSWORD_TIMEOUT_MS });
     } catch (error) {
       if (error instanceof ApiError && error.code === 'invalid_credentials') return current.fail(t('account.current_wrong'));
       throw error;
     }
     // It has ended every log-in, this one too.
-    const reply = await api.post('/login', { username: user.username, password: fresh.input.value }, { auth: false });
+    const reply = await sendPassword('/login', { username: user.username, password: fresh.input.value });
     await session.start(reply.body.access_token, reply.body.expires_in);
     current.input.value = '';
     fresh.input.value = '';

@@ -4,7 +4,7 @@
 //! stays its owner's for a while when they stop waiting: who is told to come again (429) and does finds it where it would
 //! be now. Everything is bounded: places, places of an address, requests that are held open.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::model::Network;
@@ -116,7 +116,7 @@ impl<W: Waiter> Line<W> {
 
     /// Who is next: the first of the address whose turn it is, past those who are not there and those whose account is
     /// `busy`.
-    pub(super) fn next(&mut self, now: Instant, busy: &HashSet<String>) -> Option<(String, W)> {
+    pub(super) fn next(&mut self, now: Instant, busy: &HashMap<String, Instant>) -> Option<(String, W)> {
         for _ in 0..self.turns.len() {
             let network = self.turns.pop_front()?;
             let next = self.next_of(network, now, busy);
@@ -130,7 +130,7 @@ impl<W: Waiter> Line<W> {
         None
     }
 
-    fn next_of(&mut self, network: Network, now: Instant, busy: &HashSet<String>) -> Option<(String, W)> {
+    fn next_of(&mut self, network: Network, now: Instant, busy: &HashMap<String, Instant>) -> Option<(String, W)> {
         let own = self.places.get_mut(&network)?;
         let before = own.len();
         own.retain(|place| {
@@ -140,7 +140,7 @@ impl<W: Waiter> Line<W> {
         for (position, place) in own.iter_mut().enumerate() {
             if place.is_empty() {
                 place.missed.get_or_insert(now);
-            } else if !busy.contains(&place.account) {
+            } else if !busy.contains_key(&place.account) {
                 found = Some(position);
                 break;
             }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn order(line: &mut Line<Test>) -> Vec<&'static str> {
-        std::iter::from_fn(|| line.next(Instant::now(), &HashSet::new())).map(|(_, Test(name, _))| name).collect()
+        std::iter::from_fn(|| line.next(Instant::now(), &HashMap::new())).map(|(_, Test(name, _))| name).collect()
     }
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
             line.join(network(1), name, who(name), 99);
         }
         line.join(network(2), "alice", who("alice elsewhere"), 99);
-        let busy = HashSet::from(["alice".to_owned()]);
+        let busy = HashMap::from([("alice".to_owned(), Instant::now())]);
         assert_eq!(line.next(Instant::now(), &busy).unwrap().0, "bob");
         assert!(line.next(Instant::now(), &busy).is_none());
         assert_eq!(order(&mut line).len(), 3);
@@ -231,10 +231,10 @@ mod tests {
         line.join(network(1), "carol", who("carol"), 99);
         late.1.set(true);
         never.1.set(true);
-        assert_eq!(line.next(begun, &HashSet::new()).unwrap().0, "bob");
+        assert_eq!(line.next(begun, &HashMap::new()).unwrap().0, "bob");
         assert_eq!(line.join(network(1), "late", who("late"), 99), Joined::Held(0));
-        assert_eq!(line.next(begun, &HashSet::new()).unwrap().0, "late");
-        assert_eq!(line.next(begun + KEPT_FOR, &HashSet::new()).unwrap().0, "carol");
+        assert_eq!(line.next(begun, &HashMap::new()).unwrap().0, "late");
+        assert_eq!(line.next(begun + KEPT_FOR, &HashMap::new()).unwrap().0, "carol");
         assert!(line.count == 0, "nobody keeps a place for ever");
     }
 
@@ -264,7 +264,7 @@ mod tests {
             assert_eq!(line.join(network(1), &number.to_string(), who("a"), 9_999), Joined::Held(number));
         }
         assert_eq!(line.join(network(1), "late", who("late"), 9_999), Joined::ComeAgain(MAX_HELD_OF_ADDRESS));
-        line.next(Instant::now(), &HashSet::new());
+        line.next(Instant::now(), &HashMap::new());
         assert_eq!(line.join(network(1), "late", who("late"), 9_999), Joined::Held(MAX_HELD_OF_ADDRESS - 1));
     }
 }

@@ -3,13 +3,14 @@
 //! Who waits for a hash stands in a [`Line`]. A request is held open until its turn comes, or, when that would take longer
 //! than [`HELD_FOR`], told how long; the place in line is kept.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 
 use super::line::{Joined, Line, Waiter};
@@ -18,8 +19,8 @@ use crate::model::{Network, Password};
 
 /// A request waits this long at most: shorter than what clients and proxies usually allow.
 const HELD_FOR: Duration = Duration::from_secs(20);
-/// Nobody is told to stay away for longer: an estimate of more is none.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// Nobody is told to stay away for longer: what it will take changes with what else the machine has to do, and the place is kept.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// By how much the threads are nicer than the others: they take what the sale leaves.
 #[cfg(target_os = "linux")]
 const NICER: i32 = 19;
@@ -59,9 +60,9 @@ struct Lines {
     strangers: Line<Box<dyn Job>>,
     /// Who was last.
     last_was_known: bool,
-    /// Accounts of which a hash is being made.
-    busy: HashSet<String>,
-    /// What a turn takes, lately.
+    /// Accounts of which a hash is being made, and since when.
+    busy: HashMap<String, Instant>,
+    /// What turns took, lately.
     turn: Duration,
     ended: bool,
 }
@@ -106,22 +107,28 @@ impl Lines {
             let line = if known { &mut self.known } else { &mut self.strangers };
             if let Some((account, job)) = line.next(now, &self.busy) {
                 self.last_was_known = known;
-                self.busy.insert(account.clone());
+                self.busy.insert(account.clone(), now);
                 return Some((account, job));
             }
         }
         None
     }
 
+    /// What a turn takes. A busy machine may leave these threads next to nothing, so the turn that is not over counts, too.
+    fn turn(&self) -> Duration {
+        let running = self.busy.values().map(Instant::elapsed).max().unwrap_or_default();
+        self.turn.max(smoothed(self.turn, running))
+    }
+
     /// How long so many turns take.
     fn time(&self, turns: usize, threads: u32) -> Duration {
         let turns = u32::try_from(turns).unwrap_or(u32::MAX);
-        (self.turn / threads).checked_mul(turns).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)
+        (self.turn() / threads).saturating_mul(turns)
     }
 
     /// How many turns are over within `time`.
     fn turns_within(&self, time: Duration, threads: u32) -> usize {
-        (time.as_secs_f64() * f64::from(threads) / self.turn.as_secs_f64().max(1e-6)) as usize
+        (time.as_secs_f64() * f64::from(threads) / self.turn().as_secs_f64().max(1e-6)) as usize
     }
 }
 
@@ -133,7 +140,7 @@ impl PasswordHasher {
             known: Line::default(),
             strangers: Line::default(),
             last_was_known: false,
-            busy: HashSet::new(),
+            busy: HashMap::new(),
             turn: FIRST_GUESS.mul_f64(f64::from(cost as i32 - 12).exp2()),
             ended: false,
         };
@@ -221,7 +228,16 @@ impl PasswordHasher {
 
 /// Early enough to be held until the turn comes.
 fn come_again(turn_in: Duration) -> Error {
-    Error::RateLimited(turn_in.saturating_sub(HELD_FOR / 2).max(Duration::from_secs(1)))
+    Error::RateLimited(turn_in.saturating_sub(HELD_FOR / 2).clamp(Duration::from_secs(1), LONGEST_WAIT))
+}
+
+fn smoothed(before: Duration, now: Duration) -> Duration {
+    (before * 7 + now) / 8
+}
+
+/// What this thread has had of a core.
+fn time_worked() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 fn failed(error: bcrypt::BcryptError) -> Error {
@@ -244,16 +260,17 @@ impl Shared {
             tracing::warn!(%error, "Hashing passwords keeps the priority of everything else");
         }
         while let Some((account, job)) = self.wait_for_work() {
-            let begun = Instant::now();
+            let (begun, worked_before) = (Instant::now(), time_worked());
             // Its caller finds that there is no reply.
             let _ = catch_unwind(AssertUnwindSafe(|| job.run()));
+            let worked = time_worked().saturating_sub(worked_before);
             self.lines.lock().busy.remove(&account);
             // Another thread may have passed it over.
             self.wake.notify_one();
             // Priority alone leaves a busy sale too little: this way a thread takes half of a core at most.
-            std::thread::sleep(begun.elapsed());
+            std::thread::sleep(worked);
             let mut lines = self.lines.lock();
-            lines.turn = (lines.turn * 7 + begun.elapsed()) / 8;
+            lines.turn = smoothed(lines.turn, begun.elapsed());
         }
     }
 
@@ -353,6 +370,18 @@ mod tests {
             answer.await.unwrap().unwrap();
         }
         assert!(order.lock().iter().position(|host| *host == 2).unwrap() <= 1);
+    }
+
+    /// Where these threads had next to nothing of the machine, a crowd was told to come again each second, for the first turn was
+    /// not over and a guess counted until then.
+    #[tokio::test]
+    async fn a_turn_that_takes_long_counts_before_it_is_over() {
+        let hasher = PasswordHasher::new(4, 2);
+        let _go_on = hold(&hasher).await;
+        tokio::time::sleep(Duration::from_millis(240)).await;
+        let lines = hasher.handle.0.lines.lock();
+        assert!(lines.time(100, 1) >= Duration::from_secs(3), "{:?}", lines.time(100, 1));
+        assert!(lines.turns_within(Duration::from_secs(1), 1) <= 33);
     }
 
     #[tokio::test]
