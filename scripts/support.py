@@ -97,6 +97,17 @@ def run_here(folder):
         os.execv(python, [python, *sys.argv])
 
 
+def exports(file):
+    """What a file of `export NAME='value'` lines sets, such as target/services.env."""
+    lines = (line.removeprefix("export ").split("=", 1) for line in file.read_text().splitlines())
+    return {name: value.strip("'") for name, value in lines}
+
+
+def bare_environment():
+    """What a program needs of ours, and no setting of seckill."""
+    return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+
+
 class Distributed:
     """A database, a prefix in Redis and a queue of one's own at the servers of `scripts/services`; gone at the end."""
 
@@ -105,8 +116,7 @@ class Distributed:
         file = ROOT / "target/services.env"
         if not file.is_file():
             sys.exit("target/services.env is missing: make services-up")
-        exports = (line.removeprefix("export ").split("=", 1) for line in file.read_text().splitlines())
-        self.settings = {name: value.strip("'") for name, value in exports}
+        self.settings = exports(file)
         # Known to whoever tests.
         self.settings.pop("SECKILL__ADMIN__PASSWORD", None)
         dsn = urllib.parse.urlsplit(self.settings["SECKILL__MYSQL__DSN"])
@@ -260,8 +270,7 @@ class Server:
     def __init__(self, folder, **settings):
         binary = seckill_binary()
         self.folder, self.port = folder, free_port()
-        env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        env |= {
+        env = bare_environment() | {
             "SECKILL__SERVER__PORT": str(self.port),
             "SECKILL__ADMIN__PASSWORD": ADMIN_PASSWORD,
             "SECKILL__AUTH__BCRYPT_COST": "4",

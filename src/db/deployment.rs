@@ -183,13 +183,6 @@ impl DbConn {
         Ok(())
     }
 
-    /// Notes where the Redis of the deployment is, if it is the one with this id.
-    pub async fn rename_redis(&mut self, id: &str, name: &str) -> DbResult<()> {
-        let rename = sql_query("UPDATE deployment SET redis_name = ? WHERE redis_id = ?");
-        rename.bind::<Text, _>(name).bind::<Text, _>(id).execute(mysql(self)?).await?;
-        Ok(())
-    }
-
     /// Makes this the queue of the deployment, if `before` still is.
     pub async fn change_queue(&mut self, before: Option<&str>, id: &str, name: &str) -> DbResult<()> {
         let change = sql_query("UPDATE deployment SET queue_id = ?, queue_name = ? WHERE queue_id <=> ?");

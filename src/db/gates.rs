@@ -19,7 +19,7 @@ use crate::model::{Life, OrderId, PaymentId, ProductId, Purchase, Quantity, Time
 /// written. Nothing of such a product is on its way.
 pub(super) const RETIRED: &str = "retired";
 /// Stands for a server that nobody knows: what was admitted there may be on its way.
-const UNKNOWN: &str = "";
+pub(super) const UNKNOWN: &str = "";
 
 /// Which gate may sell a product.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]

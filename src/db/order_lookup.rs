@@ -1,5 +1,6 @@
-//! Queries on `order_lookup`: orders of a product and a status, of a status alone, and of a buyer, by id. An entry may be out of date, so
-//! whoever reads it checks it against the order itself. Orders that may have no entry yet lie between the ids of `order_lookup_gaps`.
+//! Queries on `order_lookup`: lists of order ids, of a product and a status, of a status alone, and of a buyer. They are filled later than
+//! the orders change. So what a list names is looked up in `orders`, too, before it is shown. Orders that may be missing in the lists have
+//! ids between the first and the last of a row of `order_lookup_gaps`.
 
 use std::fmt::Write;
 

@@ -6,7 +6,7 @@ use diesel_async::RunQueryDsl;
 
 use super::conn::{DbConn, on_db};
 use super::error::{DbError, DbResult};
-use super::gates::RETIRED;
+use super::gates::{RETIRED, UNKNOWN};
 use super::readable::Readable;
 use super::readable::{Row, one, one_by_one, readable};
 use super::schema::products;
@@ -31,8 +31,6 @@ pub struct NewProduct {
     pub starts_at: Timestamp,
     /// When buying ends; `None`: open-ended.
     pub ends_at: Option<Timestamp>,
-    /// Identity of the server that keeps its gate.
-    pub gate_home: String,
     /// When it was made.
     pub created_at: Timestamp,
     /// Of its price.
@@ -96,7 +94,9 @@ impl DbConn {
     /// Inserts a product whose gate has epoch 1.
     pub async fn insert_product(&mut self, product: &NewProduct) -> DbResult<ProductId> {
         let conn = self;
-        on_db!(conn, diesel::insert_into(products::table).values(product).execute(conn).await)?;
+        // Where its gate is to be, may depend on the id: see `set_gate_home`.
+        let row = (product, products::gate_home.eq(UNKNOWN));
+        on_db!(conn, diesel::insert_into(products::table).values(row).execute(conn).await)?;
         let id = ProductId::from_stored(conn.last_inserted().await?).map_err(|problem| DbError::Unreadable {
             table: PRODUCTS,
             row: "new".to_owned(),

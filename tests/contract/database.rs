@@ -34,7 +34,6 @@ pub async fn new_product(db: &Db, stock: i64) -> ProductId {
         stock,
         starts_at: Timestamp::now(),
         ends_at: None,
-        gate_home: "home".to_owned(),
         created_at: Timestamp::now(),
         currency: "EUR".try_into().unwrap(),
         payment_window: 900.try_into().ok(),

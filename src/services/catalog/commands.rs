@@ -92,7 +92,6 @@ impl ProductCommands {
             stock: request.stock,
             starts_at,
             ends_at: request.ends_at,
-            gate_home: String::new(),
             created_at: now,
             currency: request.currency.unwrap_or(self.currency),
             payment_window: request.payment_window_seconds.unwrap_or(self.payment_window),

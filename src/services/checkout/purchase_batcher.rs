@@ -2,8 +2,9 @@
 //!
 //! Its task works in turns. In each it takes what waits and serves it together: one step at the gate for each product, then one
 //! message of all of them if the queue bundles, and one confirm. The next turn's step at the gate begins after this one's, so who came
-//! first is served first, and a slow product delays the others: but not those on other servers, see `admitting`. It does not wait for the confirm, but for enough clicks: see [`is_enough`].
-//! So the busier the sale, the more of them go together; a purchase that waits alone goes at once.
+//! first is served first, and a slow product delays the others: but not those on other servers, see `admitting`. It does not wait for the
+//! confirm, but for enough clicks: see [`is_enough`]. So the busier the sale, the more of them go together; a purchase that waits alone
+//! goes at once.
 //!
 //! A client that hangs up cannot cut a purchase in two, for the batcher's task is another than its own.
 

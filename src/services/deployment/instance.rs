@@ -166,9 +166,9 @@ impl Deployment {
     async fn note_redis_name(&self) {
         let Some(redis_id) = self.found.lock().await.redis_id.clone() else { return };
         let name = self.redis.name.clone();
-        let noted = self
-            .db
-            .run_first(move |conn| Box::pin(async move { Ok::<_, Error>(conn.rename_redis(&redis_id, &name).await?) }));
+        let noted = self.db.run_first(move |conn| {
+            Box::pin(async move { Ok::<_, Error>(conn.change_redis(Some(&redis_id), &redis_id, &name).await?) })
+        });
         if let Err(error) = noted.await {
             tracing::debug!(%error, "Could not note where Redis is");
         }

@@ -11,8 +11,9 @@ use parking_lot::RwLock;
 use crate::db::EpochsBegun;
 use crate::model::{ProductId, Timestamp};
 
-/// An epoch is read again for so long after it began: its transaction may have been committed later, and the clock of the
-/// database may have gone back when another server became its primary.
+/// Each look reads the epochs that began up to so long before the last one. The database notes when an epoch began, and it can be read
+/// only once its transaction is committed, which may take a while; and a server that has just become the primary may have a clock that
+/// is behind.
 const READ_AGAIN_FOR: Duration = Duration::from_secs(60);
 /// All epochs are read this often: also one that was committed later still, and one that a primary lost before it was replaced.
 const ALL_READ_EVERY: Duration = Duration::from_secs(60);

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use deadpool_redis::redis::io::tcp::TcpSettings;
 use deadpool_redis::redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisError,
-    TlsCertificates,
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisError, TlsCertificates,
 };
 use deadpool_redis::{Manager, Pool, PoolError, Runtime};
 use secrecy::ExposeSecret;
@@ -39,6 +38,11 @@ impl Address {
         Some(Self { host: tls::bare(host).to_owned(), port: port.parse().ok()? })
     }
 
+    /// That in `redis.addr`.
+    pub(super) fn of_addr(settings: &config::Redis) -> Result<Self, String> {
+        Self::parse(&settings.addr).ok_or_else(|| "redis.addr: must be host:port".to_owned())
+    }
+
     /// Those in `redis.nodes`.
     pub(super) fn of_nodes(settings: &config::Redis) -> Result<Vec<Self>, String> {
         let address =
@@ -55,6 +59,7 @@ impl fmt::Display for Address {
 }
 
 /// How one logs in.
+#[derive(Clone)]
 pub(super) struct Login {
     user: RedisConnectionInfo,
     trust: Option<Arc<Trust>>,
@@ -126,10 +131,6 @@ pub(super) struct RedisServer {
 impl RedisServer {
     /// At most `connections` to it.
     pub(super) fn new(address: Address, login: &Login, connections: usize) -> Result<Self, String> {
-        let host = match login.at(&address)?.addr() {
-            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
-            _ => return Err(format!("{address}: must be host:port")),
-        };
         let manager = Manager::new_with_config(login.at(&address)?, timeouts());
         let pool = Pool::builder(manager.map_err(|error| format!("redis: {error}"))?)
             .max_size(connections)
@@ -139,7 +140,7 @@ impl RedisServer {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| format!("redis: {error}"))?;
-        Ok(Self { address: Address { host, port: address.port }, pool, trust: login.trust.clone() })
+        Ok(Self { address, pool, trust: login.trust.clone() })
     }
 
     /// What an error of a connection that does not stand yet means.
@@ -183,8 +184,7 @@ async fn answers_without_tls(host: &str, port: u16) -> bool {
 
 /// For those who connect by themselves to a Redis that is alone. It chooses no database.
 pub fn redis_address(settings: &config::Redis) -> Result<ConnectionInfo, String> {
-    let address = Address::parse(&settings.addr).ok_or("redis.addr: must be host:port")?;
-    Login::of_redis(settings)?.at(&address)
+    Login::of_redis(settings)?.at(&Address::of_addr(settings)?)
 }
 
 #[cfg(test)]

@@ -22,67 +22,75 @@ const AFTER_MOST: Duration = Duration::from_millis(20);
 /// See the module.
 pub(super) struct Informants {
     login: Login,
+    /// What is wrong if none of them answers.
+    silent: &'static str,
     open: Mutex<HashMap<Address, MultiplexedConnection>>,
 }
 
-/// What one of them answered.
-pub(super) type Answer<T> = (Address, Result<T, Silence>);
-
-/// Why one did not.
-pub(super) enum Silence {
-    /// It refuses.
-    Refusal(RedisError),
-    /// There is no connection to it.
-    NoConnection(GateError),
-}
+/// What one of them answered, or refused; without a connection, what is wrong with that.
+type Answer<T> = Result<Result<T, RedisError>, GateError>;
 
 impl Informants {
-    pub(super) fn new(login: Login) -> Self {
-        Self { login, open: Mutex::default() }
+    pub(super) fn new(login: Login, silent: &'static str) -> Self {
+        Self { login, silent, open: Mutex::default() }
     }
 
-    /// Asks all of these at once; the answers that came in time. Must be called on the main runtime, where connections live.
-    pub(super) async fn ask<T: FromRedisValue>(&self, whom: &[Address], question: &Cmd) -> Vec<Answer<T>> {
+    /// Asks all of these at once; what `read` makes of the answers that came in time. An error: there is none that says something.
+    /// Must be called on the main runtime, where connections live.
+    pub(super) async fn ask<T: FromRedisValue, R>(
+        &self,
+        whom: &[Address],
+        question: &Cmd,
+        read: impl Fn(&Address, Result<T, RedisError>) -> Result<R, GateError>,
+    ) -> Result<Vec<R>, GateError> {
         let mut asking: FuturesUnordered<_> = whom.iter().map(|address| self.ask_one(address, question)).collect();
-        let mut answers = Vec::with_capacity(whom.len());
+        let (mut said, mut answered, mut failure) = (Vec::with_capacity(whom.len()), 0, None);
         let mut until = Instant::now() + PATIENCE;
-        while let Ok(Some(answer)) = tokio::time::timeout_at(until, asking.next()).await {
-            answers.push(answer);
-            let answered = answers.iter().filter(|(_, answer)| answer.is_ok()).count();
-            if answered == whom.len() / 2 + 1 {
-                until = until.min(Instant::now() + AFTER_MOST);
+        while let Ok(Some((address, answer))) = tokio::time::timeout_at(until, asking.next()).await {
+            if matches!(answer, Ok(Ok(_))) {
+                answered += 1;
+                if answered == whom.len() / 2 + 1 {
+                    until = until.min(Instant::now() + AFTER_MOST);
+                }
+            }
+            match answer.and_then(|answer| read(address, answer)) {
+                Ok(one) => said.push(one),
+                // What is configured wrongly is worth more to who reads it than who does not answer.
+                Err(GateError::Unreachable(_)) if failure.is_some() => {}
+                Err(error) => failure = Some(error),
             }
         }
-        answers
+        if said.is_empty() {
+            return Err(failure.unwrap_or_else(|| GateError::Unreachable(self.silent.to_owned())));
+        }
+        Ok(said)
     }
 
-    async fn ask_one<T: FromRedisValue>(&self, address: &Address, question: &Cmd) -> Answer<T> {
+    async fn ask_one<'a, T: FromRedisValue>(&self, address: &'a Address, question: &Cmd) -> (&'a Address, Answer<T>) {
         let answer = match self.conn(address).await {
-            Ok(mut conn) => question.query_async(&mut conn).await.map_err(Silence::Refusal),
+            Ok(Ok(mut conn)) => Ok(question.query_async(&mut conn).await),
+            Ok(Err(refusal)) => Ok(Err(refusal)),
             Err(error) => Err(error),
         };
-        if answer.is_err() {
+        if !matches!(answer, Ok(Ok(_))) {
             self.open.lock().remove(address);
         }
-        (address.clone(), answer)
+        (address, answer)
     }
 
-    async fn conn(&self, address: &Address) -> Result<MultiplexedConnection, Silence> {
+    async fn conn(&self, address: &Address) -> Answer<MultiplexedConnection> {
         if let Some(conn) = self.open.lock().get(address) {
-            return Ok(conn.clone());
+            return Ok(Ok(conn.clone()));
         }
-        let info =
-            self.login.at(address).map_err(|problem| Silence::NoConnection(GateError::Misconfigured(problem)))?;
+        let info = self.login.at(address).map_err(GateError::Misconfigured)?;
         let connecting = async { Client::open(info)?.get_multiplexed_async_connection_with_config(&timeouts()).await };
         match connecting.await {
             Ok(conn) => {
                 self.open.lock().insert(address.clone(), conn.clone());
-                Ok(conn)
+                Ok(Ok(conn))
             }
-            Err(error) if error.code().is_some() || error.kind() == ErrorKind::AuthenticationFailed => {
-                Err(Silence::Refusal(error))
-            }
-            Err(error) => Err(Silence::NoConnection(self.login.failed(address, error).await)),
+            Err(error) if error.code().is_some() || error.kind() == ErrorKind::AuthenticationFailed => Ok(Err(error)),
+            Err(error) => Err(self.login.failed(address, error).await),
         }
     }
 

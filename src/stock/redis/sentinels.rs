@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use super::address::{Address, Login, RedisServer};
 use super::connection::RETRY_PAUSE;
 use super::failure::sort_connect;
-use super::informants::{Informants, Silence};
+use super::informants::Informants;
 use crate::config;
 use crate::stock::types::GateError;
 
@@ -48,7 +48,7 @@ impl Sentinels {
         Ok(Self {
             addresses: Address::of_nodes(settings)?,
             master_name: settings.master_name.clone(),
-            informants: Informants::new(Login::of_sentinels(settings)?),
+            informants: Informants::new(Login::of_sentinels(settings)?, "none of the Sentinels in redis.nodes answers"),
             login: Login::of_redis(settings)?,
             connections,
             last: Mutex::default(),
@@ -78,27 +78,20 @@ impl Sentinels {
         answer
     }
 
-    /// Where it is, as whoever knows the newest says. One who was cut off may name an old one.
+    /// Asks all Sentinels where the master is. One that was cut off from the others may still name the old one: of their answers the one with
+    /// the greatest epoch counts.
     async fn ask(&self) -> Result<Address, GateError> {
-        let (mut newest, mut answered, mut all, mut failure) = (None::<Told>, 0, 0, None);
-        let whom = self.each_address().await;
-        for (sentinel, answer) in self.informants.ask(&whom, &self.question()).await {
-            let answer = answer.map_err(|silence| self.refusal(&sentinel, silence));
-            match answer.and_then(|answer| read(&sentinel, &answer)) {
-                Ok(told) => {
-                    answered += 1;
-                    all = all.max(told.sentinels);
-                    newest = newest.max(Some(told));
-                }
-                // What is configured wrongly is worth more to who reads it than who does not answer.
-                Err(GateError::Unreachable(_)) if failure.is_some() => {}
-                Err(error) => failure = Some(error),
-            }
-        }
+        let (whom, question) = (self.each_address().await, self.question());
+        let told = self.informants.ask(&whom, &question, |sentinel, answer| {
+            answer.map_err(|error| self.refusal(sentinel, error)).and_then(|fields| read(sentinel, &fields))
+        });
+        let told = told.await;
+        let (answered, all) = told
+            .as_ref()
+            .map_or((0, 0), |told| (told.len(), told.iter().map(|told| told.sentinels).max().unwrap_or_default()));
         self.hears_most.store(answered * 2 > all.max(whom.len()), Ordering::Relaxed);
-        newest.map(|told| told.address).ok_or_else(|| {
-            failure.unwrap_or_else(|| GateError::Unreachable("none of the Sentinels in redis.nodes answers".to_owned()))
-        })
+        let newest = told?.into_iter().max();
+        newest.map(|told| told.address).ok_or_else(|| GateError::Unreachable("no Sentinel said anything".to_owned()))
     }
 
     /// A name may stand for several of them. Over TLS it is what their certificates are made out for, so it stays.
@@ -130,11 +123,7 @@ impl Sentinels {
     }
 
     /// What it means that a Sentinel says nothing of its master.
-    fn refusal(&self, sentinel: &Address, silence: Silence) -> GateError {
-        let error: RedisError = match silence {
-            Silence::NoConnection(error) => return error,
-            Silence::Refusal(error) => error,
-        };
+    fn refusal(&self, sentinel: &Address, error: RedisError) -> GateError {
         match (error.kind(), error.code()) {
             (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
                 let problem =

@@ -14,9 +14,9 @@ use crate::stock::types::GateError;
 
 /// See the module.
 pub(super) enum Shards {
-    /// One, whoever its master is.
+    /// A Redis that is alone, or the master that Sentinels watch.
     One(Arc<Shard>),
-    /// As many as the cluster has.
+    /// The masters of a cluster.
     Of(Arc<Cluster>),
 }
 
@@ -27,8 +27,8 @@ impl Shards {
         let one = |master| Self::One(Arc::new(Shard::new(String::new(), master, links, &Handle::current())));
         Ok(match settings.mode {
             RedisMode::Single => {
-                let address = Address::parse(&settings.addr).ok_or("redis.addr: must be host:port")?;
-                let server = RedisServer::new(address, &Login::of_redis(settings)?, links.connections())?;
+                let server =
+                    RedisServer::new(Address::of_addr(settings)?, &Login::of_redis(settings)?, links.connections())?;
                 one(Master::At(Arc::new(server)))
             }
             RedisMode::Sentinel => one(Master::Watched(Box::new(Sentinels::new(settings, links.connections())?))),

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::super::address::{Address, Login, RedisServer};
 use super::super::connection::RETRY_PAUSE;
 use super::super::failure::{refused, sort_connect};
-use super::super::informants::{Informants, Silence};
+use super::super::informants::Informants;
 use super::super::shard::{Links, Master, Shard};
 use super::super::troubles::Troubles;
 use super::nodes::NodesReply;
@@ -63,10 +63,11 @@ impl SlotMap {
 impl Cluster {
     /// Must be called on the main runtime.
     pub(in crate::stock::redis) fn new(settings: &config::Redis, links: Links) -> Result<Self, String> {
+        let login = Login::of_redis(settings)?;
         Ok(Self {
             seeds: Address::of_nodes(settings)?,
-            informants: Informants::new(Login::of_redis(settings)?),
-            login: Login::of_redis(settings)?,
+            informants: Informants::new(login.clone(), "no node of the cluster in redis.nodes answers"),
+            login,
             links,
             runtime: Handle::current(),
             known: Mutex::default(),
@@ -177,31 +178,19 @@ impl Cluster {
         let whom: Vec<Address> = whom.into_iter().collect();
         let mut question = redis::cmd("CLUSTER");
         question.arg("NODES");
+        let replies = self.informants.ask(&whom, &question, |node, answer: Result<String, _>| {
+            let text = answer.map_err(|error| refusal(node, error))?;
+            let reply = NodesReply::read(&text, node, self.login.is_encrypted());
+            let nonsense = || format!("CLUSTER NODES of {node} says `{}`", text.escape_debug());
+            reply.ok_or_else(|| GateError::Unreachable(nonsense()))
+        });
+        let replies = replies.await.inspect_err(|_| self.known.lock().is_minority = true)?;
         let mut seen = Seen::default();
-        let mut failure = None;
-        for (node, answer) in self.informants.ask::<String>(&whom, &question).await {
-            let read = answer.map_err(|silence| refusal(&node, silence)).and_then(|text| {
-                let nonsense = || format!("CLUSTER NODES of {node} says `{}`", text.escape_debug());
-                let reply = NodesReply::read(&text, &node, self.login.is_encrypted());
-                reply.ok_or_else(|| GateError::Unreachable(nonsense()))
-            });
-            match read {
-                Ok(reply) => seen.add(reply),
-                // What is configured wrongly is worth more to who reads it than who does not answer.
-                Err(GateError::Unreachable(_)) if failure.is_some() => {}
-                Err(error) => failure = Some(error),
-            }
-        }
+        replies.into_iter().for_each(|reply| seen.add(reply));
         let is_minority = seen.answered.len() * 2 <= seen.alive.len();
-        if seen.answered.is_empty() || is_minority {
-            self.known.lock().is_minority = true;
-        }
-        if seen.answered.is_empty() {
-            let silent = || GateError::Unreachable("no node of the cluster in redis.nodes answers".to_owned());
-            return Err(failure.unwrap_or_else(silent));
-        }
         // Whoever is cut off knows less than was known before.
         if is_minority && !self.map().shards.is_empty() {
+            self.known.lock().is_minority = true;
             return Ok(());
         }
         self.take_over(seen, is_minority)
@@ -283,11 +272,7 @@ impl Seen {
 }
 
 /// What it means that a node does not say who the others are.
-fn refusal(node: &Address, silence: Silence) -> GateError {
-    let error: RedisError = match silence {
-        Silence::NoConnection(error) => return error,
-        Silence::Refusal(error) => error,
-    };
+fn refusal(node: &Address, error: RedisError) -> GateError {
     match error.code() {
         Some("ERR") => GateError::Misconfigured(format!(
             "redis.mode: {node} in redis.nodes is no node of a cluster [{}]",
