@@ -182,8 +182,34 @@ async fn lists_of_many_orders_are_quick(backend: Backend) {
             }
         }
         assert!(slow.is_empty(), "{slow:?}");
+        export(app, "status=cancelled", count / 5).await;
     })
     .await;
+}
+
+/// Reads so many orders as CSV, and sees that whoever sends them does not collect them first.
+async fn export(app: &TestApp, filter: &str, orders: i64) {
+    const MOST_MORE_KIB: u64 = 32 * 1024;
+    let (begun, before) = (Instant::now(), resident_kib());
+    let request = app.client.request(Method::GET, &format!("/admin/orders.csv?{filter}"));
+    let mut reply = request.bearer_auth(app.client.admin()).timeout(Duration::from_secs(600)).send().await.unwrap();
+    assert_eq!(reply.status(), 200);
+    let (mut lines, mut bytes, mut most) = (0, 0, before);
+    while let Some(piece) = reply.chunk().await.unwrap() {
+        lines += piece.iter().filter(|byte| **byte == b'\n').count() as i64;
+        bytes += piece.len();
+        most = most.max(resident_kib());
+    }
+    println!("{orders} orders as CSV: {bytes} bytes within {:?}, memory {before} -> {most} KiB", begun.elapsed());
+    assert_eq!(lines, orders + 1, "each, and the names of the columns");
+    assert!(most < before + MOST_MORE_KIB, "{before} -> {most} KiB");
+}
+
+/// Of this process, in which the server is.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
