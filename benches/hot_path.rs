@@ -16,7 +16,7 @@ use seckill::error::Error;
 use seckill::model::{
     Denial, ProductId, Purchase, PurchaseGroup, Quantity, Revision, Role, SaleSettings, Terms, Timestamp,
 };
-use seckill::queue::{self, Message};
+use seckill::queue::{self, MessagePart};
 use seckill::services::{Identity, OwnToken, Tokens};
 use seckill::stock::{Admission, LoadedBuyers, StockGate};
 use uuid::Uuid;
@@ -104,7 +104,7 @@ fn group() -> &'static PurchaseGroup {
     let (product_id, items) = purchases(7, TOGETHER);
     let group =
         kept(PurchaseGroup { product_id, epoch: 1, revision: Some(Revision::FIRST), items, traced: Vec::new() });
-    assert_eq!(queue::decode(&queue::encode(group)), Ok(Message::Purchases(group.clone())));
+    assert_eq!(queue::decode(&queue::encode(group)), Ok(MessagePart::Purchases(group.clone())));
     group
 }
 
@@ -120,7 +120,7 @@ fn encode_message(group: &PurchaseGroup) -> Vec<u8> {
 
 #[library_benchmark]
 #[bench::group(message())]
-fn decode_message(message: &[u8]) -> Result<Message, String> {
+fn decode_message(message: &[u8]) -> Result<MessagePart, String> {
     queue::decode(black_box(message))
 }
 

@@ -4,8 +4,8 @@
 //! owns what cannot be had twice, such as the receiving end of a channel, ends the process ([`Supervisor::vital`]):
 //! nothing that was promised is lost by that, and whoever started the process starts it anew. Meanwhile `/readyz` names
 //! the task. What a supervisor sees is a task that ends or panics, not one that waits for ever. So what a task waits for has a
-//! time limit of its own. Without one are only the next piece of work, the disk of the embedded backend, and room for an
-//! acknowledgement on the link to RabbitMQ.
+//! time limit of its own. Without one are only the next piece of work, the disk of the embedded backend, room in a
+//! consumer's channel for what RabbitMQ has delivered, and room for an acknowledgement on the link to RabbitMQ.
 
 use std::collections::HashMap;
 use std::fmt::Display;

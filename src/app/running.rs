@@ -84,7 +84,6 @@ impl RunningApp {
         let (db_, gate_, queue_) = stores();
         let supervisor = background.supervisor.clone();
         let checkout = Checkout::new(db_, gate_, queue_, rebuilder, known, metrics.clone(), supervisor);
-        let Clients { db, gate, queue, .. } = &clients;
         let order_list = OrderList::new(db.clone(), orders.clone(), payments.clone(), &config.auth, currency);
         let order_list = Arc::new(order_list);
         let dead_letters = DeadLetterDesk::new(db.clone(), queue.clone(), Replay::new(db.clone(), gate.clone()));

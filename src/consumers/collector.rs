@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::WriteBatchLimits;
-use crate::queue::Message;
+use crate::queue::MessagePart;
 
 /// With as many orders a product, a write batch is worth its transaction.
 const ENOUGH_A_PRODUCT: usize = 50;
@@ -47,13 +47,13 @@ enum Step {
     Wait(Duration),
 }
 
-impl<D: AsRef<Message>> Collector<D> {
+impl<D: AsRef<MessagePart>> Collector<D> {
     /// Of what comes through `deliveries`, until `stop`.
     pub(super) fn new(deliveries: mpsc::Receiver<D>, limits: WriteBatchLimits, stop: CancellationToken) -> Self {
         Self { deliveries, limits, stop, left_over: None }
     }
 
-    /// The next write batch. Nothing comes for `wake`: an empty one. `None`: there will be no more, or it is to stop; what was
+    /// The next write batch; empty if nothing comes within `wake`. `None`: there will be no more, or it is to stop; what was
     /// collected by then is not acknowledged, so it comes again.
     pub(super) async fn next(&mut self, wake: Option<Duration>) -> Option<WriteBatch<D>> {
         let stop = self.stop.clone();
@@ -86,7 +86,7 @@ impl<D: AsRef<Message>> Collector<D> {
     }
 }
 
-impl<D: AsRef<Message>> WriteBatch<D> {
+impl<D: AsRef<MessagePart>> WriteBatch<D> {
     fn new(limits: WriteBatchLimits) -> Self {
         Self { limits, deliveries: Vec::new(), orders: 0, barrier: None, is_full: false, had_at_last_look: 0 }
     }
@@ -94,11 +94,11 @@ impl<D: AsRef<Message>> WriteBatch<D> {
     /// Adds a message; gives it back if it does not fit. The first one always does: a message is not divided.
     fn add(&mut self, delivery: D) -> Option<D> {
         let orders = match delivery.as_ref() {
-            Message::Barrier(_) => {
+            MessagePart::Barrier(_) => {
                 self.barrier = Some(delivery);
                 return None;
             }
-            Message::Purchases(group) => group.items.len(),
+            MessagePart::Purchases(group) => group.items.len(),
         };
         if !self.deliveries.is_empty() && self.orders + orders > self.limits.max_orders {
             self.is_full = true;
@@ -147,15 +147,15 @@ mod tests {
     const MAX_LINGER: Duration = Duration::from_millis(100);
     const LIMITS: WriteBatchLimits = WriteBatchLimits { max_orders: 200, linger: LINGER, max_linger: MAX_LINGER };
 
-    fn purchases(product: i64, orders: i64) -> Message {
+    fn purchases(product: i64, orders: i64) -> MessagePart {
         testing::purchases(product, 1, orders)
     }
 
-    fn barrier(product: i64) -> Message {
-        Message::Barrier(Barrier { product_id: product.try_into().unwrap(), epoch: 2 })
+    fn barrier(product: i64) -> MessagePart {
+        MessagePart::Barrier(Barrier { product_id: product.try_into().unwrap(), epoch: 2 })
     }
 
-    fn write_batch_of(messages: &[Message]) -> WriteBatch<Message> {
+    fn write_batch_of(messages: &[MessagePart]) -> WriteBatch<MessagePart> {
         let mut batch = WriteBatch::new(LIMITS);
         for message in messages {
             assert_eq!(batch.add(message.clone()), None, "it fits");
@@ -164,7 +164,7 @@ mod tests {
     }
 
     /// Messages that have come, and the collector of them. It does not wait.
-    fn collector(messages: &[Message]) -> (mpsc::Sender<Message>, Collector<Message>, CancellationToken) {
+    fn collector(messages: &[MessagePart]) -> (mpsc::Sender<MessagePart>, Collector<MessagePart>, CancellationToken) {
         let (sender, deliveries) = mpsc::channel(64);
         for message in messages {
             sender.try_send(message.clone()).unwrap();

@@ -2,7 +2,7 @@
 //! writer takes that one group; the deliveries are acknowledged together.
 
 use crate::model::PurchaseGroup;
-use crate::queue::Message;
+use crate::queue::MessagePart;
 
 /// See the module.
 pub(super) struct Merged<D> {
@@ -12,10 +12,10 @@ pub(super) struct Merged<D> {
 
 /// Puts deliveries together, in the order they came. The groups of a product keep theirs; the products are sorted, so that
 /// all who lock several do it in one order.
-pub(super) fn merge<D: AsRef<Message>>(deliveries: Vec<D>) -> Vec<Merged<D>> {
+pub(super) fn merge<D: AsRef<MessagePart>>(deliveries: Vec<D>) -> Vec<Merged<D>> {
     let mut all: Vec<Merged<D>> = Vec::new();
     for delivery in deliveries {
-        let Message::Purchases(group) = delivery.as_ref() else { continue };
+        let MessagePart::Purchases(group) = delivery.as_ref() else { continue };
         // The product's last group: after one of another epoch or revision comes a new one.
         let fitting = all
             .iter_mut()
@@ -41,7 +41,7 @@ pub(super) fn merge<D: AsRef<Message>>(deliveries: Vec<D>) -> Vec<Merged<D>> {
 
 /// The only delivery of a write batch; else each delivery as a write batch of its own, for the others must not suffer for the
 /// culprit.
-pub(super) fn alone<D: AsRef<Message>>(of_write_batch: Vec<Merged<D>>) -> Result<D, Vec<Vec<Merged<D>>>> {
+pub(super) fn alone<D: AsRef<MessagePart>>(of_write_batch: Vec<Merged<D>>) -> Result<D, Vec<Vec<Merged<D>>>> {
     let mut deliveries: Vec<D> = of_write_batch.into_iter().flat_map(|merged| merged.deliveries).collect();
     match deliveries.pop() {
         Some(only) if deliveries.is_empty() => Ok(only),
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
     use crate::consumers::testing::purchases;
 
-    fn message(product: i64, epoch: i64) -> Message {
+    fn message(product: i64, epoch: i64) -> MessagePart {
         purchases(product, epoch, 1)
     }
 

@@ -27,7 +27,7 @@ use self::put_off::PutOff;
 use self::traced::WriteSpans;
 use crate::db::{DbError, ErrorClass};
 use crate::model::ProductId;
-use crate::queue::{Barrier, Delivery, Message};
+use crate::queue::{Barrier, Delivery, MessagePart};
 use crate::services::{OrderWriter, Rebuilder, WriteOutcome};
 use crate::telemetry::{Metrics, Outage, Seldom, Traces, metrics};
 
@@ -102,11 +102,11 @@ impl Consumer {
                 break;
             }
             let due = self.put_off.take_due(Instant::now());
-            if !self.write_each(due).await {
+            if !self.write_deliveries_singly(due).await {
                 break;
             }
         }
-        self.gate_is_told().await;
+        self.wait_until_gate_is_told().await;
     }
 
     /// Has deliveries written and acknowledges them. False: asked to stop before that.
@@ -136,7 +136,7 @@ impl Consumer {
     }
 
     /// Has deliveries that were put off written, one by one. False: asked to stop before that.
-    async fn write_each(&mut self, deliveries: Vec<Delivery>) -> bool {
+    async fn write_deliveries_singly(&mut self, deliveries: Vec<Delivery>) -> bool {
         for delivery in deliveries {
             if !self.write(vec![delivery]).await {
                 return false;
@@ -198,7 +198,7 @@ impl Consumer {
         }
     }
 
-    /// Acknowledges what is in the database: a crash before it delivers again, and the rows are found.
+    /// Acknowledges what is in the database. After a crash before this, the messages are delivered again and their rows are found.
     async fn finish(&mut self, groups: Vec<Merged<Delivery>>, outcomes: Vec<Option<WriteOutcome>>) {
         crash_point!("after_commit");
         let mut absent = Vec::new();
@@ -222,13 +222,13 @@ impl Consumer {
         self.put_off.written(written.len());
         Delivery::ack_all(done).await;
         crash_point!("after_ack");
-        self.gate_is_told().await;
+        self.wait_until_gate_is_told().await;
         let order_writer = self.order_writer.clone();
         self.telling_gate = Some(tokio::spawn(async move { tell_gate(&order_writer, written).await }));
     }
 
     /// Waits until the gate has heard of the write batch before.
-    async fn gate_is_told(&mut self) {
+    async fn wait_until_gate_is_told(&mut self) {
         if let Some(telling) = self.telling_gate.take()
             && telling.await.is_err_and(|ended| ended.is_panic())
         {
@@ -240,10 +240,10 @@ impl Consumer {
     /// Raises the fence at a barrier, everything before it being written; one that may be out of order is ignored. False:
     /// asked to stop before that.
     async fn pass_barrier(&mut self, delivery: Delivery) -> bool {
-        let Message::Barrier(barrier) = *delivery.message() else { return true };
+        let MessagePart::Barrier(barrier) = *delivery.message() else { return true };
         // What was put off came before it.
         let earlier = self.put_off.take_of(barrier.product_id);
-        if !self.write_each(earlier).await {
+        if !self.write_deliveries_singly(earlier).await {
             return false;
         }
         if delivery.is_in_order() {

@@ -9,15 +9,16 @@
 use std::time::{Duration, Instant};
 
 use crate::model::{OrderId, ProductId};
-use crate::queue::Message;
+use crate::queue::MessagePart;
 use crate::telemetry::Seldom;
 
 /// A replica that took over has caught up by then.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
-/// Above this, for all consumers together, they would use up what the broker hands out unacknowledged, and nothing else could
-/// come: then those that have waited for [`PATIENCE`] are parked, the oldest first.
+/// Above this, for all consumers together, they might use up what the broker hands out unacknowledged, and nothing else could
+/// come: then those that have waited for [`PATIENCE`] are parked, the oldest first. The broker counts messages, and here the parts
+/// of a message are counted, up to 500 of one bundle. So this limit may be reached too early, but not too late.
 const MAX_WAITING: usize = 768;
 
 /// Lines about messages that are put off.
@@ -45,7 +46,7 @@ struct Known {
     written_before: usize,
 }
 
-impl<D: AsRef<Message>> PutOff<D> {
+impl<D: AsRef<MessagePart>> PutOff<D> {
     /// For one of so many consumers.
     pub(super) fn new(consumers: usize, now: Instant) -> Self {
         let max_waiting = (MAX_WAITING / consumers).max(1);
@@ -126,10 +127,10 @@ impl<D: AsRef<Message>> PutOff<D> {
     }
 }
 
-fn first_order(delivery: &impl AsRef<Message>) -> Option<OrderId> {
+fn first_order(delivery: &impl AsRef<MessagePart>) -> Option<OrderId> {
     match delivery.as_ref() {
-        Message::Purchases(group) => group.items.first().map(|purchase| purchase.order_id),
-        Message::Barrier(_) => None,
+        MessagePart::Purchases(group) => group.items.first().map(|purchase| purchase.order_id),
+        MessagePart::Barrier(_) => None,
     }
 }
 
@@ -138,7 +139,7 @@ mod tests {
     use super::*;
     use crate::consumers::testing::purchases;
 
-    fn message(product: i64) -> Message {
+    fn message(product: i64) -> MessagePart {
         purchases(product, 1, 1)
     }
 
@@ -178,7 +179,7 @@ mod tests {
         let start = Instant::now();
         let late = start + PATIENCE;
         let mut put_off = PutOff::new(3, start);
-        let messages: Vec<Message> = (1..=MAX_WAITING as i64 / 3 + 1).map(message).collect();
+        let messages: Vec<MessagePart> = (1..=MAX_WAITING as i64 / 3 + 1).map(message).collect();
         for message in &messages {
             assert!(put_off.add(message.clone(), reason(), start).is_empty());
         }

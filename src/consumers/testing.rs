@@ -1,17 +1,17 @@
 //! Messages for the tests of what collects, merges and puts them off.
 
 use crate::model::{OrderId, Purchase, PurchaseGroup, Quantity};
-use crate::queue::Message;
+use crate::queue::MessagePart;
 
 /// A message is its own delivery.
-impl AsRef<Message> for Message {
-    fn as_ref(&self) -> &Message {
+impl AsRef<MessagePart> for MessagePart {
+    fn as_ref(&self) -> &MessagePart {
         self
     }
 }
 
 /// So many purchases of a product, each of another buyer.
-pub(super) fn purchases(product: i64, epoch: i64, orders: i64) -> Message {
+pub(super) fn purchases(product: i64, epoch: i64, orders: i64) -> MessagePart {
     let product_id = product.try_into().unwrap();
     let purchase = |user: i64| Purchase {
         order_id: OrderId::draw(product_id),
@@ -19,5 +19,5 @@ pub(super) fn purchases(product: i64, epoch: i64, orders: i64) -> Message {
         quantity: Quantity::ONE,
     };
     let items = (1..=orders).map(purchase).collect();
-    Message::Purchases(PurchaseGroup { product_id, epoch, revision: None, items, traced: Vec::new() })
+    MessagePart::Purchases(PurchaseGroup { product_id, epoch, revision: None, items, traced: Vec::new() })
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::merged::Merged;
 use crate::model::OrderId;
-use crate::queue::{Delivery, Message};
+use crate::queue::{Delivery, MessagePart};
 use crate::services::WriteOutcome;
 use crate::telemetry::{Span, SpanKind, Traces};
 
@@ -50,7 +50,8 @@ impl WriteSpans {
     fn record<'a>(&self, deliveries: impl IntoIterator<Item = &'a Delivery>, tell: impl Fn(OrderId, &mut Span)) {
         let Some(traces) = &self.0 else { return };
         for delivery in deliveries {
-            let (Message::Purchases(group), Some(delivered_at)) = (delivery.message(), delivery.delivered_at()) else {
+            let (MessagePart::Purchases(group), Some(delivered_at)) = (delivery.message(), delivery.delivered_at())
+            else {
                 continue;
             };
             for (order, parent) in &group.traced {

@@ -23,6 +23,9 @@ pub enum DbError {
     /// The connection broke in the middle. A commit under way may have happened.
     #[error("database connection or transaction lost: {0}")]
     Lost(String),
+    /// A row changed although its lock, or that of its product, was held. The transaction is rolled back.
+    #[error("database lock did not hold: {0}")]
+    ChangedUnderLock(&'static str),
     /// No answer in time. What was asked may have happened.
     #[error("database did not answer in time")]
     TimedOut,
@@ -237,7 +240,7 @@ impl DbError {
         match self {
             Self::Unreachable(_) => ErrorClass::Unreachable,
             Self::Overloaded(_) => ErrorClass::Overloaded,
-            Self::Lost(_) | Self::Task(_) => ErrorClass::Lost,
+            Self::Lost(_) | Self::ChangedUnderLock(_) | Self::Task(_) => ErrorClass::Lost,
             Self::TimedOut => ErrorClass::TimedOut,
             Self::Duplicate(_) => ErrorClass::Duplicate,
             Self::Refused(refused) => refused.class,

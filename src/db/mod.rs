@@ -1,6 +1,8 @@
 //! The database: pooled connections, and every query there is, one file a table. No rules of the sale.
 //!
-//! The methods of [`Db`] are the only ways in. Their work runs on the main runtime, never on an actix worker's: a request that is given up must not cut a query or a transaction in two.
+//! The methods of [`Db`] are the only ways in. They run their work on the main runtime, never on an actix worker's: a request that is
+//! given up must not cut a query or a transaction in two. One exception: with SQLite, `Db::sell` works in its caller's task, so only
+//! tasks of the main runtime may call it.
 
 mod admin_log;
 pub mod backup;

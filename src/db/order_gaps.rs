@@ -1,4 +1,4 @@
-//! Queries on `order_lookup_gaps`: of which orders the lookup may not say what `orders` does.
+//! Queries on `order_lookup_gaps`: id ranges for which `order_lookup` may be older than `orders`.
 //!
 //! Whoever writes or changes orders adds gaps in the same transaction, one for all orders that were written together. Whoever fills the
 //! lookup takes them away, and whoever reads it looks at the orders in them as well. A gap may cover too much, or be there twice.
@@ -17,7 +17,7 @@ use crate::model::{OrderId, ProductId};
 
 /// Orders that are written together and were drawn within this are one gap.
 const TOGETHER_MS: i64 = 10_000;
-/// Of others, those are that were drawn at most so long one after the other. Orders of others lie between them.
+/// Otherwise, neighbours that were drawn at most this long apart share a gap. Other orders may lie between them.
 const APART_MS: i64 = 1_000;
 /// The same for orders that change: between them lie orders that have not changed, and are many in a busy sale.
 const CHANGED_APART_MS: i64 = 10;

@@ -77,13 +77,13 @@ pub struct WrittenOrder {
 }
 
 /// The index of a sale's orders ends with the row's number.
-const LIVE_ORDERS_BY_ROW: &str = "SELECT rowid AS place, id, user_id, quantity, revived_by FROM orders \
+const LIVE_ORDERS_BY_ROW: &str = "SELECT rowid AS row_number, id, user_id, quantity, revived_by FROM orders \
     WHERE product_id = ? AND rowid > ? AND live_user IS NOT NULL ORDER BY rowid LIMIT ?";
 
 #[derive(QueryableByName)]
 struct HeldRow {
     #[diesel(sql_type = BigInt)]
-    place: i64,
+    row_number: i64,
     #[diesel(sql_type = Binary)]
     id: Vec<u8>,
     #[diesel(sql_type = BigInt)]
@@ -226,7 +226,7 @@ impl DbConn {
             .bind::<BigInt, _>(cursor)
             .bind::<BigInt, _>(limit);
         let rows: Vec<HeldRow> = on_db!(conn, query.load(conn).await)?;
-        let next = rows.last().map(|last| last.place);
+        let next = rows.last().map(|last| last.row_number);
         let rows = rows.into_iter().map(|row| Row::<OrderId, _>::of(Some(row.id.clone()), read_held(&row)));
         Ok((all(ORDERS, rows)?, next))
     }

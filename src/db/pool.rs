@@ -26,8 +26,10 @@ use crate::config;
 use crate::model::{EventType, EventTypes};
 use crate::telemetry::PoolUse;
 
-/// Wait for a free connection, and for a new one to be made.
+/// Wait for a free connection, for a new one to be made, and for an idle one to say that it still works.
 const POOL_TIMEOUT: Duration = Duration::from_secs(2);
+/// All of it together. Of a server that hangs, the pool would try each idle connection in turn.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(4);
 /// Readers that wait for a connection at most.
 const MAX_READERS_WAITING: usize = 256;
 /// Whoever reads a page waits this long for one of the connections that pages may use.
@@ -179,7 +181,7 @@ impl Db {
         self.run(false, None, work).await
     }
 
-    /// The same for what anybody may ask for as often as they like, with a bounded share of the connections.
+    /// Like [`Self::read`], but for what anybody may ask for as often as they like: with a bounded share of the connections.
     pub async fn read_page<T, E, F>(&self, page: PageOf, work: F) -> Result<T, E>
     where
         T: Send + 'static,
@@ -190,15 +192,15 @@ impl Db {
             PageOf::Products => &self.products,
             PageOf::Orders => &self.orders,
         };
-        let place = tokio::time::timeout(PAGE_PATIENCE, share.clone().acquire_owned()).await;
-        let Ok(Ok(place)) = place else {
+        let permit = tokio::time::timeout(PAGE_PATIENCE, share.clone().acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else {
             return Err(DbError::Unreachable("too many pages are being read".to_owned()).into());
         };
-        self.run(false, Some(place), work).await
+        self.run(false, Some(permit), work).await
     }
 
-    /// `place` is given back when the query has ended, which it does also for a reader that has gone.
-    async fn run<T, E, F>(&self, writes: bool, place: Option<OwnedSemaphorePermit>, work: F) -> Result<T, E>
+    /// `permit` is given back when the query has ended, which it does also for a reader that has gone.
+    async fn run<T, E, F>(&self, writes: bool, permit: Option<OwnedSemaphorePermit>, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
@@ -206,7 +208,7 @@ impl Db {
     {
         let (pool, listening) = (self.pool.clone(), self.listening.clone());
         let task = self.runtime.spawn(async move {
-            let _place = place;
+            let _permit = permit;
             let _turn = if writes { pool.take_turn().await? } else { None };
             let mut conn = pool.get(listening).await?;
             match tokio::time::timeout(QUERY_TIMEOUT, work(&mut conn)).await {
@@ -276,10 +278,14 @@ impl Db {
 
 impl DbPool {
     pub(super) async fn get(&self, listening: Arc<Listening>) -> DbResult<DbConn> {
-        match self {
-            Self::MySql(pool) => Ok(DbConn::MySql(Pooled::new(pool.get().await?, listening))),
-            Self::Sqlite(pool, _) => Ok(DbConn::Sqlite(Pooled::new(pool.get().await?, listening))),
-        }
+        let getting = async {
+            match self {
+                Self::MySql(pool) => Ok(DbConn::MySql(Pooled::new(pool.get().await?, listening))),
+                Self::Sqlite(pool, _) => Ok(DbConn::Sqlite(Pooled::new(pool.get().await?, listening))),
+            }
+        };
+        let got = tokio::time::timeout(CONNECTED_WITHIN, getting).await;
+        got.unwrap_or_else(|_| Err(DbError::Unreachable("no connection within 4 s".to_owned())))
     }
 
     fn forget_idle(&self) {

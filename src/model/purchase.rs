@@ -16,7 +16,8 @@ pub struct Purchase {
     pub quantity: Quantity,
 }
 
-/// Purchases of one product that one gate admitted under one revision, in the order they came: what a message carries.
+/// Purchases of one product that one gate admitted under one revision, in the order they came. A message carries one
+/// such group, or several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PurchaseGroup {
     /// What is bought.

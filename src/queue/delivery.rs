@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::message::Message;
+use super::message::MessagePart;
 use super::{embedded, rabbitmq};
 use crate::model::Purchase;
 
@@ -11,7 +11,7 @@ pub enum Delivery {
     /// From this process.
     Embedded(embedded::Delivery),
     /// From RabbitMQ.
-    RabbitMq(rabbitmq::Delivery),
+    RabbitMq(rabbitmq::DeliveredPart),
 }
 
 impl From<embedded::Delivery> for Delivery {
@@ -20,21 +20,21 @@ impl From<embedded::Delivery> for Delivery {
     }
 }
 
-impl From<rabbitmq::Delivery> for Delivery {
-    fn from(delivery: rabbitmq::Delivery) -> Self {
+impl From<rabbitmq::DeliveredPart> for Delivery {
+    fn from(delivery: rabbitmq::DeliveredPart) -> Self {
         Self::RabbitMq(delivery)
     }
 }
 
-impl AsRef<Message> for Delivery {
-    fn as_ref(&self) -> &Message {
+impl AsRef<MessagePart> for Delivery {
+    fn as_ref(&self) -> &MessagePart {
         self.message()
     }
 }
 
 impl Delivery {
     /// What was delivered.
-    pub fn message(&self) -> &Message {
+    pub fn message(&self) -> &MessagePart {
         match self {
             Self::Embedded(delivery) => delivery.message(),
             Self::RabbitMq(delivery) => delivery.message(),
@@ -44,8 +44,8 @@ impl Delivery {
     /// The purchases in it; none in a barrier.
     pub fn purchases(&self) -> &[Purchase] {
         match self.message() {
-            Message::Purchases(group) => &group.items,
-            Message::Barrier(_) => &[],
+            MessagePart::Purchases(group) => &group.items,
+            MessagePart::Barrier(_) => &[],
         }
     }
 
@@ -83,7 +83,7 @@ impl Delivery {
                 Self::RabbitMq(delivery) => from_rabbitmq.push(delivery),
             }
         }
-        rabbitmq::Delivery::ack_all(&from_rabbitmq).await;
+        rabbitmq::DeliveredPart::ack_all(&from_rabbitmq).await;
     }
 
     /// Makes a dead letter of a message whose purchases can never become orders.

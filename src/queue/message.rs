@@ -23,14 +23,14 @@ const BARRIER: &str = "barrier";
 
 /// What travels through the queue, of one product.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
+pub enum MessagePart {
     /// Purchases that were admitted.
     Purchases(PurchaseGroup),
     /// Everything before it was admitted by an older gate.
     Barrier(Barrier),
 }
 
-impl Message {
+impl MessagePart {
     /// What it is about.
     pub fn product_id(&self) -> ProductId {
         match self {
@@ -132,7 +132,7 @@ pub(super) fn encode_bundle(groups: &[PurchaseGroup]) -> Vec<u8> {
 fn push_group(json: &mut String, group: &PurchaseGroup) {
     let PurchaseGroup { product_id, epoch, revision, items, traced } = group;
     json.reserve(HEAD_BYTES + items.len() * ITEM_BYTES);
-    push_place(json, *product_id, *epoch);
+    push_product_and_epoch(json, *product_id, *epoch);
     if let Some(revision) = revision {
         json.push_str(r#","revision":"#);
         json.push_str(itoa::Buffer::new().format(i64::from(*revision)));
@@ -164,7 +164,7 @@ fn push_group(json: &mut String, group: &PurchaseGroup) {
 pub(super) fn encode_barrier(Barrier { product_id, epoch }: Barrier) -> Vec<u8> {
     let mut json = head(BARRIER);
     json.push(',');
-    push_place(&mut json, product_id, epoch);
+    push_product_and_epoch(&mut json, product_id, epoch);
     json.push('}');
     json.into_bytes()
 }
@@ -176,7 +176,7 @@ fn head(kind: &str) -> String {
     json
 }
 
-fn push_place(json: &mut String, product_id: ProductId, epoch: i64) {
+fn push_product_and_epoch(json: &mut String, product_id: ProductId, epoch: i64) {
     json.push_str(r#""product_id":"#);
     json.push_str(itoa::Buffer::new().format(product_id.get()));
     json.push_str(r#","epoch":"#);
@@ -184,15 +184,15 @@ fn push_place(json: &mut String, product_id: ProductId, epoch: i64) {
 }
 
 /// A message of one product from JSON; the error says why it is none of ours.
-pub fn decode(json: &[u8]) -> Result<Message, String> {
-    match <[Message; 1]>::try_from(decode_all(json)?) {
+pub fn decode(json: &[u8]) -> Result<MessagePart, String> {
+    match <[MessagePart; 1]>::try_from(decode_all(json)?) {
         Ok([message]) => Ok(message),
         Err(several) => Err(format!("a message of {} products", several.len())),
     }
 }
 
 /// What is in a message, product by product; the error says why it is none of ours.
-pub(super) fn decode_all(json: &[u8]) -> Result<Vec<Message>, String> {
+pub(super) fn decode_all(json: &[u8]) -> Result<Vec<MessagePart>, String> {
     let wire: Wire = serde_json::from_slice(json).map_err(|error| match serde_json::from_slice(json) {
         Ok(Header { v, kind }) if v != VERSION => unknown(v, &kind),
         _ => error.to_string(),
@@ -207,15 +207,15 @@ pub(super) fn decode_all(json: &[u8]) -> Result<Vec<Message>, String> {
         if groups.len() < 2 || purchases > GROUP_MAX {
             return Err(format!("a bundle of {} groups, {purchases} items", groups.len()));
         }
-        return groups.into_iter().map(|group| group.purchases().map(Message::Purchases)).collect();
+        return groups.into_iter().map(|group| group.purchases().map(MessagePart::Purchases)).collect();
     }
     let product_id = product_id.ok_or("missing field `product_id`")?;
     let epoch = epoch.ok_or("missing field `epoch`")?;
     let group = WireGroup { product_id, epoch, revision, items, traceparents };
     let message = if kind == BARRIER {
-        group.check_epoch().map(|()| Message::Barrier(Barrier { product_id, epoch }))
+        group.check_epoch().map(|()| MessagePart::Barrier(Barrier { product_id, epoch }))
     } else {
-        group.purchases().map(Message::Purchases)
+        group.purchases().map(MessagePart::Purchases)
     };
     Ok(vec![message?])
 }
@@ -266,9 +266,9 @@ mod tests {
     #[test]
     fn a_message_survives_the_journey() {
         let group = group();
-        assert_eq!(decode(&encode(&group)), Ok(Message::Purchases(group)));
+        assert_eq!(decode(&encode(&group)), Ok(MessagePart::Purchases(group)));
         let barrier = Barrier { product_id: 7.try_into().unwrap(), epoch: 2 };
-        assert_eq!(decode(&encode_barrier(barrier)), Ok(Message::Barrier(barrier)));
+        assert_eq!(decode(&encode_barrier(barrier)), Ok(MessagePart::Barrier(barrier)));
     }
 
     #[test]
@@ -285,7 +285,10 @@ mod tests {
             traced: vec![(order_id, parent)],
         };
         let bundle = encode_bundle(&[first.clone(), second.clone()]);
-        assert_eq!(decode_all(&bundle), Ok(vec![Message::Purchases(first.clone()), Message::Purchases(second)]));
+        assert_eq!(
+            decode_all(&bundle),
+            Ok(vec![MessagePart::Purchases(first.clone()), MessagePart::Purchases(second)])
+        );
         // Who can do with one product only says so instead of forgetting the others.
         assert!(decode(&bundle).is_err());
         assert_eq!(
@@ -315,7 +318,7 @@ mod tests {
         assert_ne!(older, ours);
         let items = group.items.iter().map(|item| Purchase { quantity: Quantity::ONE, ..*item }).collect();
         let expected = PurchaseGroup { revision: None, items, ..group };
-        assert_eq!(decode(older.as_bytes()), Ok(Message::Purchases(expected.clone())));
+        assert_eq!(decode(older.as_bytes()), Ok(MessagePart::Purchases(expected.clone())));
         assert_eq!(encode(&expected), older.into_bytes());
         // What it looks at is the same and in the same place; it ignores what it does not know.
         let unknown = ours.replace(r#""revision":3"#, r#""revision":3,"another":{"a":[1]}"#);
@@ -334,7 +337,7 @@ mod tests {
             .collect();
         let group = PurchaseGroup { traced, ..plain.clone() };
         let ours = String::from_utf8(encode(&group)).unwrap();
-        assert_eq!(decode(ours.as_bytes()), Ok(Message::Purchases(group.clone())));
+        assert_eq!(decode(ours.as_bytes()), Ok(MessagePart::Purchases(group.clone())));
         let untraced = String::from_utf8(encode(&plain)).unwrap();
         assert!(!untraced.contains("trace"), "{untraced}");
         // What comes before is what a version without traces reads; it ignores the rest.
@@ -343,7 +346,7 @@ mod tests {
         let (_, span) = group.traced[0];
         let first = span.to_string();
         for wrong in [ours.replace(&first, "00-nonsense"), ours.replace(&format!(r#""{first}""#), "7")] {
-            let Ok(Message::Purchases(read)) = decode(wrong.as_bytes()) else { panic!("{wrong} is read") };
+            let Ok(MessagePart::Purchases(read)) = decode(wrong.as_bytes()) else { panic!("{wrong} is read") };
             assert_eq!(read.items, plain.items);
             assert!(!read.traced.contains(&group.traced[0]), "{wrong}");
         }

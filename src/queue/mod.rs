@@ -1,4 +1,4 @@
-//! The queue: accepted purchases on their way to becoming orders. It carries, it does not decide.
+//! The queue: admitted purchases on their way to becoming orders. It carries, it does not decide.
 //!
 //! What [`OrderQueue::publish`] has confirmed survives; it may arrive more than once.
 
@@ -23,7 +23,7 @@ pub use self::dead_letter::{Chosen, DeadLetter, Held, Kept, LetterPlace, PutBack
 pub use self::dead_letters::DeadLetters;
 pub use self::delivery::Delivery;
 pub use self::embedded::EmbeddedQueue;
-pub use self::message::{Barrier, GROUP_MAX, Message, decode, encode};
+pub use self::message::{Barrier, GROUP_MAX, MessagePart, decode, encode};
 pub use self::rabbitmq::RabbitMqQueue;
 use self::rabbitmq::Trouble;
 pub use self::rabbitmq::connect_rabbitmq;

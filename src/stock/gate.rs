@@ -1,4 +1,5 @@
-//! The gate of either backend: a step here is one step of the gate in this process or in Redis.
+//! The gate of either backend, in this process or in Redis. In this process each method is one step. In Redis most are: what is about
+//! many purchases is one step for each 500 of them, and [`StockGate::open_new`] is three.
 
 use std::time::Duration;
 
@@ -31,7 +32,8 @@ impl StockGate {
         Self::Memory(Box::default())
     }
 
-    /// A gate in Redis. Connects only when asked something. `links` connections carry everybody's commands.
+    /// A gate in Redis. Connects only when asked something. `links` connections to each master carry the
+    /// steps of purchases, and of what becomes of them. Most who only look have other connections.
     pub fn redis(settings: &config::Redis, links: usize) -> Result<Self, String> {
         Ok(Self::Redis(Box::new(RedisGate::new(settings, links)?)))
     }
@@ -202,7 +204,8 @@ impl StockGate {
         }
     }
 
-    /// Notes that of these products something is in flight, before anybody is promised it.
+    /// Notes that something of these products is in flight. This runs beside the publish. If it fails, purchases are promised all
+    /// the same, so the note may be missing until the next sweep.
     pub async fn note_in_flight(&self, products: impl Iterator<Item = ProductId>) -> Result<(), GateError> {
         match self {
             Self::Memory(_) => Ok(()),

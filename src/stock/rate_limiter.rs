@@ -13,19 +13,19 @@ use crate::model::{ProductId, Purchase, Timestamp, UserId};
 pub const RATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// So that the workers seldom wait for each other.
-const SHARDS: usize = 16;
+const LOCK_PARTS: usize = 16;
 
 /// Who tried to buy what within the last [`RATE_WINDOW`], of all sales together: what it takes in memory depends on how
 /// many try, not on how many sales there were.
 #[derive(Default)]
 pub(super) struct RateLimiter {
     hasher: RandomState,
-    shards: [Mutex<Shard>; SHARDS],
+    parts: [Mutex<LockPart>; LOCK_PARTS],
 }
 
 /// Tries are forgotten all at once: those of a whole window when the next one is over.
 #[derive(Default)]
-struct Shard {
+struct LockPart {
     young: Tries,
     old: Tries,
     /// When the first of the young ones came.
@@ -37,11 +37,11 @@ type Tries = HashMap<(ProductId, UserId), Instant, RandomState>;
 impl RateLimiter {
     /// Notes a try; `Err` is the wait when the last one is too recent, which is not noted.
     pub(super) fn note(&self, product: ProductId, user: UserId, now: Instant) -> Result<(), Duration> {
-        let mut shard = self.shard(user);
-        match shard.wait((product, user), now) {
+        let mut part = self.part(user);
+        match part.wait((product, user), now) {
             Some(wait) => Err(wait),
             None => {
-                shard.insert((product, user), now, now);
+                part.insert((product, user), now, now);
                 Ok(())
             }
         }
@@ -49,23 +49,23 @@ impl RateLimiter {
 
     /// How long a user has to wait for the next try.
     pub(super) fn wait(&self, product: ProductId, user: UserId, now: Instant) -> Option<Duration> {
-        self.shard(user).wait((product, user), now)
+        self.part(user).wait((product, user), now)
     }
 
     /// Lets a user wait so long for the next try.
     pub(super) fn let_wait(&self, product: ProductId, user: UserId, now: Instant, wait: Duration) {
         let ago = RATE_WINDOW.saturating_sub(wait);
         if let Some(tried) = now.checked_sub(ago).filter(|_| ago < RATE_WINDOW) {
-            self.shard(user).insert((product, user), tried, now);
+            self.part(user).insert((product, user), tried, now);
         }
     }
 
-    fn shard(&self, user: UserId) -> MutexGuard<'_, Shard> {
-        self.shards[self.hasher.hash_one(user) as usize % SHARDS].lock()
+    fn part(&self, user: UserId) -> MutexGuard<'_, LockPart> {
+        self.parts[self.hasher.hash_one(user) as usize % LOCK_PARTS].lock()
     }
 }
 
-impl Shard {
+impl LockPart {
     fn wait(&self, key: (ProductId, UserId), now: Instant) -> Option<Duration> {
         let tried = self.young.get(&key).or_else(|| self.old.get(&key))?;
         RATE_WINDOW.checked_sub(now.duration_since(*tried)).filter(|wait| !wait.is_zero())

@@ -214,7 +214,8 @@ impl GateError {
         }
     }
 
-    /// Whether it is about the server, and so about all its gates.
+    /// Whether it comes from the server, and so, as a rule, concerns all its gates. One exception is about a single product: a
+    /// reservation in several steps is [`Self::Unclear`], too, if the gate or the sale changed between two of them.
     pub fn is_of_server(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Unclear(_) | Self::Refused(_) | Self::Misconfigured(_))
     }

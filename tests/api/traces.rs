@@ -84,7 +84,7 @@ on_both_backends! {
             assert_eq!(server.of(key), value, "{key}");
         }
         assert!(!server.of("seckill.request_id").is_empty());
-        assert_eq!((gate.of("seckill.outcome"), gate.of("seckill.gate.round_size")), ("reserved", "1"));
+        assert_eq!((gate.of("seckill.outcome"), gate.of("seckill.gate.purchases")), ("reserved", "1"));
         assert!(gate.of("seckill.gate.waited_seconds").parse::<f64>().unwrap() < 1.0);
         let (system, destination) = match app.config.backend {
             Backend::Embedded => ("seckill", "journal"),

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use seckill::config::Backend;
 use seckill::model::{Purchase, PurchaseGroup, Revision};
 use seckill::queue::{
-    Chosen, DeadLetter, DeadLetters, Delivery, GROUP_MAX, Message, OrderQueue, PublishError, PutBack,
+    Chosen, DeadLetter, DeadLetters, Delivery, GROUP_MAX, MessagePart, OrderQueue, PublishError, PutBack,
 };
 use seckill::supervision::Supervisor;
 use seckill::telemetry::Metrics;
@@ -85,7 +85,7 @@ fn consume(deliveries: Vec<Receiver<Delivery>>) -> tokio::sync::mpsc::UnboundedR
         let reported = reported.clone();
         tokio::spawn(async move {
             while let Some(delivery) = deliveries.recv().await {
-                let Message::Purchases(group) = delivery.message() else { panic!("a barrier nobody sent") };
+                let MessagePart::Purchases(group) = delivery.message() else { panic!("a barrier nobody sent") };
                 reported.send((consumer, group.clone())).unwrap();
                 Delivery::ack_all(vec![delivery]).await;
             }
@@ -160,7 +160,7 @@ on_both_backends! {
         drop((first, deliveries));
         let (second, mut deliveries) = queue(stores).await;
         let again = next(&mut deliveries).await;
-        assert_eq!(again.message(), &Message::Purchases(sent[1].clone()));
+        assert_eq!(again.message(), &MessagePart::Purchases(sent[1].clone()));
         Delivery::ack_all(vec![again]).await;
         second.stop().await;
     }
@@ -175,7 +175,7 @@ on_both_backends! {
         let mut received: Vec<Option<Delivery>> = sent.iter().map(|_| None).collect();
         for _ in &sent {
             let delivery = next(&mut deliveries).await;
-            let place = sent.iter().position(|sent| *delivery.message() == Message::Purchases(sent.clone()));
+            let place = sent.iter().position(|sent| *delivery.message() == MessagePart::Purchases(sent.clone()));
             received[place.unwrap()] = Some(delivery);
         }
         for acknowledged in [vec![7, 2, 3], vec![1, 0, 5], vec![6]] {
@@ -186,7 +186,7 @@ on_both_backends! {
         drop((first, deliveries));
         let (second, mut deliveries) = queue(stores).await;
         let again = next(&mut deliveries).await;
-        assert_eq!(again.message(), &Message::Purchases(sent[4].clone()));
+        assert_eq!(again.message(), &MessagePart::Purchases(sent[4].clone()));
         Delivery::ack_all(vec![again]).await;
         let more = tokio::time::timeout(Duration::from_millis(500), next(&mut deliveries)).await;
         assert!(more.is_err(), "{:?}", more.ok().map(|delivery| delivery.message().clone()));
@@ -204,7 +204,7 @@ on_both_backends! {
         }
         received.sort_by_key(|delivery| delivery.message().product_id());
         let messages: Vec<_> = received.iter().map(|delivery| delivery.message().clone()).collect();
-        assert_eq!(messages, sent.iter().cloned().map(Message::Purchases).collect::<Vec<_>>());
+        assert_eq!(messages, sent.iter().cloned().map(MessagePart::Purchases).collect::<Vec<_>>());
         // One written, one set aside; the process ends before the third is either.
         let (third, second) = (received.pop().unwrap(), received.pop().unwrap());
         Delivery::ack_all(received).await;
@@ -261,7 +261,7 @@ on_both_backends! {
 
         let (second, mut deliveries) = queue(stores).await;
         let again = next(&mut deliveries).await;
-        assert_eq!(again.message(), &Message::Purchases(sent));
+        assert_eq!(again.message(), &MessagePart::Purchases(sent));
         again.park("again").await;
         second.stop().await;
         drop((second, deliveries));

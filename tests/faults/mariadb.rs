@@ -2,12 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use seckill::config::Backend;
+use seckill::db::{Db, DbError};
+use seckill::model::Username;
 
 use crate::crowd::Plan;
 use crate::daemon::Daemon;
 use crate::link::Link;
+use crate::proxy::{Proxy, Wire};
 use crate::server::Server;
+use crate::support::Stores;
 use crate::trial::Trial;
 
 /// Harms MariaDB a few times in the middle of a sale. The queue takes what is sold meanwhile, so that a sale needs not
@@ -45,4 +50,36 @@ async fn survives_a_kill() {
 #[ignore = "minutes; make test-faults"]
 async fn survives_being_frozen() {
     lose_the_database("MariaDB frozen for 5 s", async |mariadb| mariadb.freeze(Duration::from_secs(5)).await).await;
+}
+
+/// Guards against: trying one idle connection after another to a server that hangs, two seconds each, while somebody waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_hangs_is_given_up_soon_however_many_connections_are_idle() {
+    let stores = Stores::new(Backend::Distributed).await;
+    let mut config = stores.config();
+    let proxy = Proxy::before(Link::MariaDb, &mut config).await;
+    Db::migrate_mysql(&config.mysql).await.unwrap();
+    let db = Db::mysql(&config.mysql);
+    let read = async |pause: Duration| {
+        let name = Username::parse("nobody").unwrap();
+        db.read::<_, DbError, _>(move |conn| {
+            Box::pin(async move {
+                tokio::time::sleep(pause).await;
+                conn.find_user_by_name(&name).await
+            })
+        })
+        .await
+    };
+    for read in join_all((0..8).map(|_| read(Duration::from_millis(300)))).await {
+        read.unwrap();
+    }
+    assert!(db.pool_use().idle >= 8, "{}", db.pool_use().idle);
+    proxy.set(Wire::HalfOpen);
+    let begun = Instant::now();
+    let failed = read(Duration::ZERO).await;
+    let took = begun.elapsed();
+    assert!(matches!(failed, Err(DbError::Unreachable(_))), "{failed:?}");
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    proxy.set(Wire::Good);
+    read(Duration::ZERO).await.unwrap();
 }

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Delivery, Entry, Writer};
 use crate::model::PurchaseGroup;
 use crate::queue::dead_letter::{DeadLetter, Held, Place, PutBack};
-use crate::queue::message::{self, Message};
+use crate::queue::message::{self, MessagePart};
 
 /// For the journal to answer, which waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -112,8 +112,8 @@ impl Writer {
             return Err("too many purchases wait to be written; try again in a moment".to_owned());
         }
         match message::decode(body)? {
-            Message::Purchases(group) => Ok(group),
-            Message::Barrier(_) => Err("not purchases".to_owned()),
+            MessagePart::Purchases(group) => Ok(group),
+            MessagePart::Barrier(_) => Err("not purchases".to_owned()),
         }
     }
 }

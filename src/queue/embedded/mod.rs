@@ -18,7 +18,7 @@ pub use self::desk::JournalDesk;
 use self::journal::Done;
 pub use self::journal::Journal;
 use crate::model::PurchaseGroup;
-use crate::queue::message::{self, Message};
+use crate::queue::message::{self, MessagePart};
 use crate::queue::report::{Depth, PublishError};
 use crate::supervision::Supervisor;
 use crate::telemetry::{Outage, Seldom};
@@ -51,7 +51,7 @@ pub struct EmbeddedQueue {
 
 /// A purchase group in the journal.
 pub struct Delivery {
-    message: Message,
+    message: MessagePart,
     seq: i64,
     state: Arc<State>,
     delivered_at: Option<Instant>,
@@ -240,7 +240,7 @@ impl Writer {
         let mut unreadable = Vec::new();
         for (seq, body) in std::mem::take(&mut self.unfinished) {
             match message::decode(&body) {
-                Ok(Message::Purchases(group)) => {
+                Ok(MessagePart::Purchases(group)) => {
                     self.state.expect(group.items.len());
                     self.deliver(seq, group, deliveries);
                 }
@@ -312,7 +312,8 @@ impl Writer {
 
     fn deliver<D: From<Delivery>>(&self, seq: i64, group: PurchaseGroup, deliveries: &mpsc::Sender<D>) {
         let delivered_at = (!group.traced.is_empty()).then(Instant::now);
-        let delivery = Delivery { message: Message::Purchases(group), seq, state: self.state.clone(), delivered_at };
+        let delivery =
+            Delivery { message: MessagePart::Purchases(group), seq, state: self.state.clone(), delivered_at };
         // There is room for as many deliveries as purchases. Without a consumer it stays in the journal.
         let _ = deliveries.try_send(delivery.into());
     }
@@ -324,7 +325,7 @@ fn brake(unacked: usize) -> Duration {
 }
 
 impl Delivery {
-    pub(super) fn message(&self) -> &Message {
+    pub(super) fn message(&self) -> &MessagePart {
         &self.message
     }
 
@@ -347,7 +348,7 @@ impl Delivery {
     fn done(self, dead: Option<String>) {
         self.state.dead.fetch_add(i64::from(dead.is_some()), Ordering::Relaxed);
         self.state.done.lock().push(Done { seq: self.seq, dead });
-        if let Message::Purchases(group) = &self.message {
+        if let MessagePart::Purchases(group) = &self.message {
             self.state.acknowledge(group.items.len());
         }
     }

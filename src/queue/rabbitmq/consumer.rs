@@ -11,7 +11,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{CHECK_INTERVAL, OPEN_TIMEOUT, QueueAddress, broken, close, opened};
-use super::delivery::{Delivery, RawDelivery, Unacked};
+use super::delivery::{DeliveredPart, RawDelivery, Unacked};
 use super::depth::{Counted, DepthKept};
 use super::failure::{Failure, OnChannel, OnConnection};
 use super::problem::BrokerProblem;
@@ -29,13 +29,15 @@ pub(super) struct Router<D> {
     consumers: Vec<mpsc::Sender<D>>,
 }
 
-impl<D: From<Delivery> + Send + 'static> Router<D> {
+impl<D: From<DeliveredPart> + Send + 'static> Router<D> {
     pub(super) fn new(consumers: usize) -> (Self, Vec<mpsc::Receiver<D>>) {
+        // A channel holds parts of messages, and a bundle can have 500. So it may be full while the broker has handed out less
+        // than it may: then `route` waits for room.
         let (consumers, receivers) = (0..consumers).map(|_| mpsc::channel(PREFETCH.into())).unzip();
         (Self { consumers }, receivers)
     }
 
-    async fn route(&self, delivery: Delivery) {
+    async fn route(&self, delivery: DeliveredPart) {
         let consumer = delivery.message().product_id().get() as usize % self.consumers.len();
         // A consumer that has ended leaves its deliveries to be given back.
         let _ = self.consumers[consumer].send(delivery.into()).await;
@@ -60,7 +62,7 @@ impl Drop for Subscriber {
 
 impl Subscriber {
     /// Connects, makes the queues, and starts to consume.
-    pub(super) async fn open<D: From<Delivery> + Send + 'static>(
+    pub(super) async fn open<D: From<DeliveredPart> + Send + 'static>(
         address: &QueueAddress,
         unconfirmed: &Arc<Unconfirmed>,
         router: &Router<D>,
@@ -137,7 +139,7 @@ async fn count(channel: &Channel, address: &QueueAddress) -> Result<Counted, Amq
 }
 
 /// Starts consuming on `channel`; the task ends with `failure`.
-async fn consume<D: From<Delivery> + Send + 'static>(
+async fn consume<D: From<DeliveredPart> + Send + 'static>(
     channel: &Channel,
     queue: &str,
     unconfirmed: &Arc<Unconfirmed>,
@@ -157,7 +159,7 @@ async fn consume<D: From<Delivery> + Send + 'static>(
             let Some(raw) = RawDelivery::open(message, &unacked, &unconfirmed).await else { continue };
             match message::decode_all(raw.body()) {
                 Ok(messages) => {
-                    for delivery in Delivery::of(messages, raw) {
+                    for delivery in DeliveredPart::of(messages, raw) {
                         router.route(delivery).await;
                     }
                 }

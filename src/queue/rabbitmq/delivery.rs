@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use super::depth::DepthKept;
 use super::failure::Failure;
 use super::unconfirmed::{Destination, Unconfirmed};
-use crate::queue::message::{self, Message};
+use crate::queue::message::{self, MessagePart};
 use crate::telemetry::Seldom;
 
 /// Lines about messages that are set aside.
@@ -25,13 +25,13 @@ const PARK_LOGGED_EVERY: Duration = Duration::from_secs(60);
 
 /// A message as it was delivered on one connection, or what is of one product in it. After that has failed it comes again on the
 /// next one.
-pub struct Delivery {
-    message: Message,
+pub struct DeliveredPart {
+    message: MessagePart,
     raw: Arc<RawDelivery>,
     delivered_at: Option<Instant>,
 }
 
-/// A delivered message that is not decoded yet, with what is needed to acknowledge or park it.
+/// What acknowledges or parks one delivered message. All its parts share it.
 pub(super) struct RawDelivery {
     body: Vec<u8>,
     /// Its products that are neither written nor parked. It is acknowledged with the last of them.
@@ -51,9 +51,9 @@ pub(super) struct Unacked {
     depth: Arc<DepthKept>,
 }
 
-impl Delivery {
+impl DeliveredPart {
     /// What is in a message, product by product.
-    pub(super) fn of(messages: Vec<Message>, mut raw: RawDelivery) -> impl Iterator<Item = Self> {
+    pub(super) fn of(messages: Vec<MessagePart>, mut raw: RawDelivery) -> impl Iterator<Item = Self> {
         if messages.len() > 1 {
             // Each product has what is its own.
             raw.body = Vec::new();
@@ -61,12 +61,12 @@ impl Delivery {
         raw.unfinished = messages.len().into();
         let raw = Arc::new(raw);
         messages.into_iter().map(move |message| {
-            let is_traced = matches!(&message, Message::Purchases(group) if !group.traced.is_empty());
+            let is_traced = matches!(&message, MessagePart::Purchases(group) if !group.traced.is_empty());
             Self { message, raw: raw.clone(), delivered_at: is_traced.then(Instant::now) }
         })
     }
 
-    pub(in crate::queue) fn message(&self) -> &Message {
+    pub(in crate::queue) fn message(&self) -> &MessagePart {
         &self.message
     }
 
@@ -89,7 +89,7 @@ impl Delivery {
 
     pub(in crate::queue) async fn park(self, reason: &str) {
         let body = match self.message {
-            Message::Purchases(group) if self.raw.body.is_empty() => message::encode(&group),
+            MessagePart::Purchases(group) if self.raw.body.is_empty() => message::encode(&group),
             // As it came: it may hold what this program does not know.
             _ => self.raw.body.clone(),
         };

@@ -33,7 +33,7 @@ use self::connection::QueueAddress;
 pub use self::connection::connect_rabbitmq;
 use self::consumer::{Router, Subscriber};
 pub(super) use self::dead_letters::DeadLetters;
-pub(super) use self::delivery::Delivery;
+pub(super) use self::delivery::DeliveredPart;
 use self::depth::DepthKept;
 use self::problem::BrokerProblem;
 pub(super) use self::problem::Trouble;
@@ -60,7 +60,7 @@ const RECONNECTS_REFUSED: ConstantBuilder =
 pub struct RabbitMqQueue {
     address: QueueAddress,
     unconfirmed: Arc<Unconfirmed>,
-    publishing: Condition,
+    publish_link: Condition,
     consuming: Condition,
     depth: Arc<DepthKept>,
     /// Not before it is known that all instances read them.
@@ -74,7 +74,7 @@ impl RabbitMqQueue {
         Ok(Self {
             address: QueueAddress::new(settings)?,
             unconfirmed: Arc::new(Unconfirmed::new()),
-            publishing: Condition::new("publish"),
+            publish_link: Condition::new("publish"),
             consuming: Condition::new("consume"),
             depth: Arc::default(),
             bundles: AtomicBool::new(false),
@@ -83,7 +83,7 @@ impl RabbitMqQueue {
         })
     }
 
-    pub(super) fn start<D: From<Delivery> + Send + 'static>(
+    pub(super) fn start<D: From<DeliveredPart> + Send + 'static>(
         self: &Arc<Self>,
         consumers: usize,
         supervisor: &Supervisor,
@@ -104,12 +104,12 @@ impl RabbitMqQueue {
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.publishing.is_linked() && self.unconfirmed.accepts()
+        self.publish_link.is_linked() && self.unconfirmed.accepts()
     }
 
     /// What is wrong, also what hinders only the writing of orders.
     pub(super) fn trouble(&self) -> Option<Trouble> {
-        self.publishing.trouble().or_else(|| self.consuming.trouble())
+        self.publish_link.trouble().or_else(|| self.consuming.trouble())
     }
 
     pub(super) fn depth(&self) -> Option<Depth> {
@@ -146,7 +146,7 @@ impl RabbitMqQueue {
         match self.address.check_identity(take).await {
             Err(problem) if problem.trouble == Trouble::Misconfigured => Err(problem.text),
             Err(problem) => {
-                self.publishing.ill(problem);
+                self.publish_link.ill(problem);
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -179,29 +179,29 @@ impl RabbitMqQueue {
     async fn keep_publishing(&self) {
         let mut pauses = Pauses::default();
         // What an earlier connection has not confirmed, if this task begins anew.
-        self.publishing.unlinked();
+        self.publish_link.unlinked();
         self.unconfirmed.unlinked();
         while !self.stop.is_cancelled() {
-            let opening = Publisher::open(&self.address, &self.unconfirmed, &self.publishing);
+            let opening = Publisher::open(&self.address, &self.unconfirmed, &self.publish_link);
             let problem = match self.stop.run_until_cancelled(opening).await {
                 None => break,
                 Some(Ok(publisher)) => {
-                    self.publishing.well();
+                    self.publish_link.well();
                     pauses = Pauses::default();
-                    let problem = publisher.run(&self.unconfirmed, &self.publishing, &self.stop).await;
-                    self.publishing.unlinked();
+                    let problem = publisher.run(&self.unconfirmed, &self.publish_link, &self.stop).await;
+                    self.publish_link.unlinked();
                     self.unconfirmed.unlinked();
                     publisher.close().await;
                     problem
                 }
                 Some(Err(problem)) => Some(problem),
             };
-            pauses.after(problem, &self.publishing, &self.stop).await;
+            pauses.after(problem, &self.publish_link, &self.stop).await;
         }
         self.unconfirmed.close();
     }
 
-    async fn keep_consuming<D: From<Delivery> + Send + 'static>(&self, router: &Router<D>) {
+    async fn keep_consuming<D: From<DeliveredPart> + Send + 'static>(&self, router: &Router<D>) {
         let mut pauses = Pauses::default();
         self.consuming.unlinked();
         while !self.stop.is_cancelled() {

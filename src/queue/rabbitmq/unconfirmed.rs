@@ -23,7 +23,7 @@ const LOST_AFTER_AT_MOST: Duration = Duration::from_secs(120);
 /// Where a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Destination {
-    /// The queue of accepted purchases.
+    /// The queue of admitted purchases.
     Orders,
     /// The dead-letter queue.
     Dead,

@@ -11,6 +11,7 @@ mod jwt;
 mod keys;
 mod limits;
 mod line;
+mod lines;
 mod passwords;
 mod session;
 mod signature;

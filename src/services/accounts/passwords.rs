@@ -1,9 +1,8 @@
 //! bcrypt, where it cannot starve the sale: on threads of its own, one core left free, and of lower priority.
 //!
-//! Who waits for a hash stands in a [`Line`]. A request is held open until its turn comes, or, when that would take longer
+//! Who waits for a hash stands in one of two [`Lines`]. A request is held open until its turn comes, or, when that would take longer
 //! than [`HELD_FOR`], told how long; the place in line is kept.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,7 +12,8 @@ use parking_lot::{Condvar, Mutex};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 
-use super::line::{Joined, Line, Waiter};
+use super::line::Joined;
+use super::lines::{Job, Lines};
 use crate::error::{Error, Result};
 use crate::model::{Network, Password};
 
@@ -26,8 +26,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const NICER: i32 = 19;
 /// What is left of a bcrypt hash after version and cost: salt and digest. These belong to no password.
 const NOBODYS_SALT_AND_DIGEST: &str = "abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui";
-/// A hash of cost 12, with the rest after it, until we have seen one.
-const FIRST_GUESS: Duration = Duration::from_millis(500);
 
 /// Who wants a hash.
 pub(super) struct Asker<'a> {
@@ -55,24 +53,6 @@ struct Shared {
     threads: u32,
 }
 
-struct Lines {
-    known: Line<Box<dyn Job>>,
-    strangers: Line<Box<dyn Job>>,
-    /// Who was last.
-    last_was_known: bool,
-    /// Accounts of which a hash is being made, and since when.
-    busy: HashMap<String, Instant>,
-    /// What turns took, lately.
-    turn: Duration,
-    ended: bool,
-}
-
-/// Work that waits for its turn.
-trait Job: Send {
-    fn is_unwanted(&self) -> bool;
-    fn run(self: Box<Self>);
-}
-
 struct Ask<T, F> {
     work: F,
     reply: oneshot::Sender<Result<T>>,
@@ -89,62 +69,12 @@ impl<T: Send, F: FnOnce() -> Result<T> + Send> Job for Ask<T, F> {
     }
 }
 
-impl Waiter for Box<dyn Job> {
-    fn is_gone(&self) -> bool {
-        self.is_unwanted()
-    }
-}
-
-impl Lines {
-    fn line(&mut self, known: bool) -> &mut Line<Box<dyn Job>> {
-        if known { &mut self.known } else { &mut self.strangers }
-    }
-
-    /// Whose turn it is. Known addresses have every other turn, if they want it.
-    fn next(&mut self) -> Option<(String, Box<dyn Job>)> {
-        let (now, first) = (Instant::now(), !self.last_was_known);
-        for known in [first, !first] {
-            let line = if known { &mut self.known } else { &mut self.strangers };
-            if let Some((account, job)) = line.next(now, &self.busy) {
-                self.last_was_known = known;
-                self.busy.insert(account.clone(), now);
-                return Some((account, job));
-            }
-        }
-        None
-    }
-
-    /// What a turn takes. A busy machine may leave these threads next to nothing, so the turn that is not over counts, too.
-    fn turn(&self) -> Duration {
-        let running = self.busy.values().map(Instant::elapsed).max().unwrap_or_default();
-        self.turn.max(smoothed(self.turn, running))
-    }
-
-    /// How long so many turns take.
-    fn time(&self, turns: usize, threads: u32) -> Duration {
-        let turns = u32::try_from(turns).unwrap_or(u32::MAX);
-        (self.turn() / threads).saturating_mul(turns)
-    }
-
-    /// How many turns are over within `time`.
-    fn turns_within(&self, time: Duration, threads: u32) -> usize {
-        (time.as_secs_f64() * f64::from(threads) / self.turn().as_secs_f64().max(1e-6)) as usize
-    }
-}
-
 impl PasswordHasher {
     /// `cores` of the machine; one is left to the sale where there are two or more.
     pub fn new(cost: u32, cores: usize) -> Self {
         let threads = (cores - 1).max(1);
-        let lines = Lines {
-            known: Line::default(),
-            strangers: Line::default(),
-            last_was_known: false,
-            busy: HashMap::new(),
-            turn: FIRST_GUESS.mul_f64(f64::from(cost as i32 - 12).exp2()),
-            ended: false,
-        };
-        let shared = Arc::new(Shared { lines: Mutex::new(lines), wake: Condvar::new(), threads: threads as u32 });
+        let shared =
+            Arc::new(Shared { lines: Mutex::new(Lines::new(cost)), wake: Condvar::new(), threads: threads as u32 });
         for _ in 0..threads {
             let shared = shared.clone();
             std::thread::spawn(move || shared.work());
@@ -231,10 +161,6 @@ fn come_again(turn_in: Duration) -> Error {
     Error::RateLimited(turn_in.saturating_sub(HELD_FOR / 2).clamp(Duration::from_secs(1), LONGEST_WAIT))
 }
 
-fn smoothed(before: Duration, now: Duration) -> Duration {
-    (before * 7 + now) / 8
-}
-
 /// What this thread has had of a core.
 fn time_worked() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
@@ -264,13 +190,12 @@ impl Shared {
             // Its caller finds that there is no reply.
             let _ = catch_unwind(AssertUnwindSafe(|| job.run()));
             let worked = time_worked().saturating_sub(worked_before);
-            self.lines.lock().busy.remove(&account);
+            self.lines.lock().is_made(&account);
             // Another thread may have passed it over.
             self.wake.notify_one();
             // Priority alone leaves a busy sale too little: this way a thread takes half of a core at most.
             std::thread::sleep(worked);
-            let mut lines = self.lines.lock();
-            lines.turn = smoothed(lines.turn, begun.elapsed());
+            self.lines.lock().note_turn(begun.elapsed());
         }
     }
 

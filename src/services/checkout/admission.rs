@@ -55,7 +55,7 @@ impl Checkout {
         record_step(&pending, begun, &admission);
         match &admission {
             Ok(_) => {
-                self.reserving.worked();
+                self.reserve_outage.worked();
                 self.metrics.gate_seconds.observe(begun.elapsed().as_secs_f64());
             }
             Err(_) => self.metrics.gate_failures.inc(),
@@ -78,9 +78,10 @@ impl Checkout {
                 }
             },
             Err(error) => {
-                // Errors of the server and closed gates are logged elsewhere.
+                // Errors of the server and closed gates are logged elsewhere. An `Unclear` because the gate or the sale changed between
+                // two steps of one `reserve` is logged nowhere: the next click meets the new state.
                 if !error.is_of_server() && error != GateError::Closed {
-                    self.reserving.failed("gate", &error, "the log says of Redis what is wrong with it");
+                    self.reserve_outage.failed("gate", &error, "the log says of Redis what is wrong with it");
                 }
                 refuse_all(pending, || error.clone().into());
             }
@@ -127,10 +128,12 @@ impl Checkout {
     /// Answers a buyer whose order a late payment revives, or has: only once it is paid do they hold it for certain. Clicks that come
     /// meanwhile share one query.
     async fn answer_revived(&self, pending: PendingPurchase, order_id: OrderId) {
-        let why = match self.revived.try_get_with(order_id, self.is_paid(order_id)).await {
-            Ok(true) => Denial::AlreadyPurchased(order_id).into(),
-            Ok(false) => Error::Unavailable("a late payment of the buyer's order is not decided yet".to_owned()),
-            Err(error) => Error::Unavailable(error.to_string()),
+        let look = self.revived.try_get_with(order_id, self.is_paid(order_id));
+        let why = match tokio::time::timeout(EXPLAINED_WITHIN, look).await {
+            Ok(Ok(true)) => Denial::AlreadyPurchased(order_id).into(),
+            Ok(Ok(false)) => Error::Unavailable("a late payment of the buyer's order is not decided yet".to_owned()),
+            Ok(Err(error)) => Error::Unavailable(error.to_string()),
+            Err(_) => Error::Unavailable("whether the buyer's order is paid takes long to find out".to_owned()),
         };
         answer_all([(pending, Err(why))]);
     }

@@ -11,7 +11,7 @@ use crate::model::{Denial, OrderId, OrderIds, Purchase, PurchaseGroup, Terms};
 use crate::queue::{GROUP_MAX, PublishError};
 use crate::services::deployment::PROMISE_MAX_AGE;
 
-/// A purchase that is confirmed does not wait longer for its note at the gate.
+/// Limit for `note_in_flight`, because the answer waits for it.
 const NOTE_PATIENCE: Duration = Duration::from_millis(200);
 
 impl Checkout {
@@ -28,7 +28,7 @@ impl Checkout {
                 self.promise(message);
             }
             Err(error) => {
-                self.publishing.failed(error.as_str(), &error, "another line says what is wrong with the queue");
+                self.publish_outage.failed(error.as_str(), &error, "another line says what is wrong with the queue");
                 let reserved = message.into_iter().flat_map(|admitted| admitted.reserved);
                 refuse_all(reserved.map(|held| held.pending), || error.into());
             }
@@ -56,7 +56,7 @@ impl Checkout {
         }
         match &confirmed {
             Ok(()) => {
-                self.publishing.worked();
+                self.publish_outage.worked();
                 self.metrics.publish_seconds.observe(took.as_secs_f64());
             }
             Err(error) => self.metrics.publish_failures.with_label_values(&[error.as_str()]).inc(),
@@ -134,7 +134,8 @@ impl ToPublish {
     /// As many at a time as a message holds, those of one revision.
     fn into_parts(self) -> impl Iterator<Item = Self> {
         let Self { product, epoch, terms, mut reserved } = self;
-        // Only a repeat after a change of the product brings another revision than the others have.
+        // Nearly always all have one revision. Another one comes only with a repeat of a click from before a change of the product, or
+        // if the product changed between two chunks of one `reserve`.
         if !reserved.is_sorted_by_key(|held| held.revision) {
             reserved.sort_by_key(|held| held.revision);
         }

@@ -2,7 +2,7 @@
 //!
 //! Its task works in turns. In each it takes what waits and serves it together: one step at the gate for each product, then one
 //! message of all of them if the queue bundles, and one confirm. The next turn's step at the gate begins after this one's, so who came
-//! first is served first, and a slow product delays the others: but not those on other servers, see `admitting`. It does not wait for the
+//! first is served first, and a slow product delays the others: but not those on other servers, see `turn_at_gate`. It does not wait for the
 //! confirm, but for enough clicks: see [`is_enough`]. So the busier the sale, the more of them go together; a purchase that waits alone
 //! goes at once.
 //!
@@ -17,10 +17,10 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
 use super::admission::ToPublish;
-use super::admitting::{Admitting, TASK, survive};
 use super::pending::{Accepted, PendingPurchase, ReplyDispatcher};
 use super::publishing::into_messages;
 use super::shared::{Checkout, may_not_promise};
+use super::turn_at_gate::{TASK, TurnAtGate, survive};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, Purchase, Quantity, UserId};
 use crate::queue::GROUP_MAX;
@@ -28,8 +28,8 @@ use crate::telemetry::Trace;
 
 /// Purchases of one turn at most: what a batcher takes at a time.
 const MAX_TURN: usize = 4 * GROUP_MAX;
-/// While so many messages are on their way, no turn begins. With one, each confirm of a slow queue would let only [`GROUP_MAX`] purchases
-/// through.
+/// No turn begins while so many messages, or more, are on their way. It is more than one, so that a turn need not wait for the last
+/// confirm of the turn before. There can be more than this, because one turn can start several messages at once.
 const MAX_MESSAGES: usize = 4;
 
 /// See the module.
@@ -98,26 +98,26 @@ impl PurchaseBatcher {
 async fn serve_all(checkout: Arc<Checkout>, mut received: mpsc::Receiver<PendingPurchase>) {
     let mut waiting = Vec::with_capacity(MAX_TURN);
     let mut publishing = Publishing::default();
-    let mut admitting = Admitting::new(&checkout);
+    let mut at_gate = TurnAtGate::new(&checkout);
     let mut is_open = true;
-    while is_open || !admitting.is_idle() {
+    while is_open || !at_gate.is_idle() {
         let room = MAX_TURN.saturating_sub(waiting.len());
         tokio::select! {
             biased;
-            () = publishing.one_is_done() => {}
-            (late, clicks) = admitting.late_one(), if !admitting.is_idle() => {
-                publishing.begin_all(&checkout, late);
+            () = publishing.wait_for_one() => {}
+            (unfinished, clicks) = at_gate.next_unfinished(), if !at_gate.is_idle() => {
+                publishing.begin_all(&checkout, unfinished);
                 // They came before those of their product that wait.
                 waiting.splice(0..0, clicks);
             }
             count = received.recv_many(&mut waiting, room), if is_open && room > 0 => is_open = count > 0,
         };
         if !waiting.is_empty() && (is_enough(waiting.len(), &publishing) || !is_open) {
-            let admitted = publishing.beside(admitting.turn(&mut waiting)).await;
+            let admitted = publishing.beside(at_gate.turn(&mut waiting)).await;
             publishing.begin_all(&checkout, admitted);
         }
     }
-    publishing.all_are_done().await;
+    publishing.wait_for_all().await;
 }
 
 /// Whether so many clicks that wait are worth a turn of their own while others are on their way to the queue. Each turn costs the same,
@@ -152,14 +152,14 @@ impl<'a> Publishing<'a> {
     }
 
     /// Never, if there is none.
-    async fn one_is_done(&mut self) {
+    async fn wait_for_one(&mut self) {
         match self.messages.next().await {
             Some(purchases) => self.purchases -= purchases,
             None => std::future::pending().await,
         }
     }
 
-    async fn all_are_done(&mut self) {
+    async fn wait_for_all(&mut self) {
         while self.messages.next().await.is_some() {}
     }
 
@@ -170,7 +170,7 @@ impl<'a> Publishing<'a> {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                () = self.one_is_done() => {}
+                () = self.wait_for_one() => {}
             }
         }
     }

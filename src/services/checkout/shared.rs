@@ -33,8 +33,8 @@ pub struct Checkout {
     pub(super) known: Arc<KnownProducts>,
     pub(super) supervisor: Supervisor,
     /// So that many purchases that fail are few lines in the log.
-    pub(super) reserving: SharedOutage,
-    pub(super) publishing: SharedOutage,
+    pub(super) reserve_outage: SharedOutage,
+    pub(super) publish_outage: SharedOutage,
     pub(super) confirmed: ConfirmedOrders,
     /// Why products had no gate a moment ago.
     pub(super) no_gate: Cache<ProductId, WhyNoGate>,
@@ -74,8 +74,8 @@ impl Checkout {
         let no_gate = Cache::builder().max_capacity(MAX_MISSING).time_to_live(MISSING_FOR).build();
         let revived = Cache::builder().max_capacity(MAX_REVIVED).time_to_live(REVIVED_FOR).build();
         let confirmed = ConfirmedOrders::default();
-        let reserving = SharedOutage::new("Could not take units at the gate", "Units are taken at the gate again");
-        let publishing = SharedOutage::new(
+        let reserve_outage = SharedOutage::new("Could not take units at the gate", "Units are taken at the gate again");
+        let publish_outage = SharedOutage::new(
             "The queue did not confirm purchases; their buyers are answered 503",
             "The queue confirms purchases again",
         );
@@ -87,8 +87,8 @@ impl Checkout {
             metrics,
             known,
             supervisor,
-            reserving,
-            publishing,
+            reserve_outage,
+            publish_outage,
             confirmed,
             no_gate,
             revived,

@@ -16,7 +16,7 @@ pub(super) fn record_step(pending: &[PendingPurchase], begun: Instant, admission
         let Some(trace) = &click.trace else { continue };
         let mut span = trace.span(SpanKind::Internal, "gate", click.clicked_at);
         span.set("seckill.product_id", click.product.get());
-        span.set("seckill.gate.round_size", pending.len() as i64);
+        span.set("seckill.gate.purchases", pending.len() as i64);
         let waited = begun.saturating_duration_since(click.clicked_at);
         span.set("seckill.gate.waited_seconds", waited.as_secs_f64());
         match admission {

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::model::{OrderId, OrderStatus, Purchase, Quantity, Timestamp, UserId};
-use crate::queue::{DeadLetter, DeadLetters, Kept, LetterPlace, Message, OrderQueue, PutBack, decode};
+use crate::queue::{DeadLetter, DeadLetters, Kept, LetterPlace, MessagePart, OrderQueue, PutBack, decode};
 use crate::services::accounts::Identity;
 use crate::services::admin_log;
 use crate::services::recovery::Replay;
@@ -253,7 +253,7 @@ impl DeadLetterView {
 
 fn purchases_in(body: &[u8]) -> Vec<Purchase> {
     match decode(body) {
-        Ok(Message::Purchases(group)) => group.items,
+        Ok(MessagePart::Purchases(group)) => group.items,
         _ => Vec::new(),
     }
 }

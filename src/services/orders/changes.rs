@@ -102,7 +102,7 @@ pub async fn change_order(conn: &mut DbConn, id: OrderId, change: Change) -> Res
     let at = conn.now().await?.max(id.drawn_at());
     let change = NewChange { from: order.status, to, by, user, reason, at };
     if conn.change_orders(&[id], &change).await? != 1 {
-        return Err(DbError::Lost("the order changed under the lock of its product".to_owned()).into());
+        return Err(DbError::ChangedUnderLock("the order changed under the lock of its product").into());
     }
     if (order.status, to, by) == (OrderStatus::Paid, OrderStatus::Cancelled, ChangedBy::Admin) {
         // A provider that cancels has given the money back already.
@@ -132,7 +132,7 @@ pub async fn pay_orders(
     let change = NewChange { from, to, by, user: None, reason: None, at };
     let orders: Vec<_> = unpaid.iter().map(|(order, reference)| (order.id, reference.clone())).collect();
     if conn.change_each(&orders, &change).await? != orders.len() {
-        return Err(DbError::Lost("orders changed under the lock of their product".to_owned()).into());
+        return Err(DbError::ChangedUnderLock("orders changed under the lock of their product").into());
     }
     let made = |order: &OrderState| MadeChange { from, to, product, gate_epoch, life: order.life() };
     Ok(unpaid.iter().map(|(order, _)| made(order)).collect())

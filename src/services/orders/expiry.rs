@@ -240,7 +240,7 @@ async fn expire_of_one(conn: &mut DbConn, product: ProductId, orders: &[OrderId]
         at: now,
     };
     if conn.change_orders(&ids, &change).await? != ids.len() {
-        return Err(Error::from(DbError::Lost("orders changed under the lock of their product".to_owned())));
+        return Err(Error::from(DbError::ChangedUnderLock("orders changed under the lock of their product")));
     }
     let dead = unpaid.iter().map(OrderState::purchase).collect();
     Ok(Outcome::Expired(Expired { product, gate_epoch: lock.gate_epoch, dead }))

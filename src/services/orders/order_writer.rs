@@ -30,8 +30,8 @@ static REJECTED: Seldom = Seldom::each_second();
 /// What became of purchases of one product.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WriteOutcome {
-    /// The epoch under which dead orders give their units back: the product's, as the writing transaction read it. Not used if
-    /// none is dead.
+    /// The epoch under which dead orders give their units back: the product's, as the writing transaction read it. If none is dead,
+    /// it is not used, and may be that of the purchases.
     pub gate_epoch: i64,
     /// Orders that hold a unit.
     pub live: Vec<Purchase>,
@@ -85,8 +85,8 @@ impl OrderWriter {
         refused.map_or(Ok(outcomes), Err)
     }
 
-    /// The same, where one purchase that a constraint refuses must not keep the others from being told to the gate: with what
-    /// became of those comes why it was refused.
+    /// Like `write`, but if a constraint refuses a purchase, it returns that error beside the others' outcomes. So the gate can be
+    /// told of the others.
     pub async fn write_what_is_accepted(
         &self,
         groups: Vec<PurchaseGroup>,
@@ -137,10 +137,10 @@ impl OrderWriter {
                 }
                 Err(error) => error,
             };
-            let purchases = write_batch_size::purchases(&piece);
-            self.size.failed(purchases, error.class());
+            let purchase_count = write_batch_size::purchase_count(&piece);
+            self.size.failed(purchase_count, error.class());
             match error.class() {
-                ErrorClass::TooLarge | ErrorClass::Violation if purchases > 1 => {
+                ErrorClass::TooLarge | ErrorClass::Violation if purchase_count > 1 => {
                     to_write.extend(write_batch_size::halves(piece).into_iter().rev());
                 }
                 ErrorClass::Violation => refused = Some(error),
@@ -159,7 +159,9 @@ impl OrderWriter {
         }
         let mut outcomes = Vec::with_capacity(groups.len());
         for (group, window) in groups.into_iter().map(without_repeats).zip(windows) {
-            let each = self.db.transaction(move |conn| Box::pin(async move { write_each(conn, group, window).await }));
+            let each = self
+                .db
+                .transaction(move |conn| Box::pin(async move { decide_each_purchase(conn, group, window).await }));
             outcomes.push(each.await?);
         }
         Ok(outcomes)
@@ -193,7 +195,7 @@ impl OrderWriter {
 }
 
 /// The general case: each purchase by itself, in order, behind the lock of the product's row.
-async fn write_each(
+async fn decide_each_purchase(
     conn: &mut DbConn,
     group: PurchaseGroup,
     window: Window,
@@ -203,7 +205,7 @@ async fn write_each(
     let Some(bought) = conn.find_revision(product, revision).await? else { return Ok(None) };
     let ids: Vec<OrderId> = purchases.iter().map(|purchase| purchase.order_id).collect();
     let users: Vec<UserId> = purchases.iter().map(|purchase| purchase.user_id).collect();
-    let written: HashMap<_, _> =
+    let already_there: HashMap<_, _> =
         conn.written_orders(&ids).await?.into_iter().map(|order| (order.id, order.is_live)).collect();
     let mut buyers: HashSet<UserId> =
         conn.live_buyers(product, &users).await?.into_iter().map(|(user, _)| user).collect();
@@ -214,7 +216,7 @@ async fn write_each(
     let mut remaining = row.stock - row.sold;
     let (mut taken, mut turned_down) = (0, 0);
     for purchase in purchases {
-        if let Some(is_live) = written.get(&purchase.order_id) {
+        if let Some(is_live) = already_there.get(&purchase.order_id) {
             outcome.found.push(purchase.order_id);
             if *is_live {
                 outcome.live.push(purchase)
@@ -256,7 +258,7 @@ async fn write_each(
         }
     }
     if taken > 0 && !conn.take_stock(product, taken, epoch).await? {
-        return Err(DbError::Lost("the product's row changed under its lock".to_owned()));
+        return Err(DbError::ChangedUnderLock("the product's row changed under its lock"));
     }
     if turned_down > 0 {
         conn.count_rejected(product, turned_down).await?;

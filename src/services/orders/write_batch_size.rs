@@ -11,7 +11,7 @@ const UNLIMITED: usize = 1 << 20;
 /// What breaks for another reason than size is not halved below this.
 const SMALL: usize = 64;
 /// Every so many failures in a row, less is tried.
-const PATIENCE: u32 = 3;
+const FAILURES_BEFORE_HALVING: u32 = 3;
 
 /// A part of a write batch: purchase groups, each with its index in the write batch.
 pub(super) type Piece = Vec<(usize, PurchaseGroup)>;
@@ -33,7 +33,7 @@ impl WriteBatchSize {
         cut(piece, self.most.load(Ordering::Relaxed))
     }
 
-    /// A piece of that many purchases was written.
+    /// A piece was written, so larger ones may be tried again.
     pub(super) fn succeeded(&self) {
         self.failures.store(0, Ordering::Relaxed);
         let most = self.most.load(Ordering::Relaxed);
@@ -42,10 +42,10 @@ impl WriteBatchSize {
         }
     }
 
-    /// A piece of that many purchases was not.
-    pub(super) fn failed(&self, purchases: usize, class: ErrorClass) {
+    /// A piece of that many purchases was not written.
+    pub(super) fn failed(&self, purchase_count: usize, class: ErrorClass) {
         match class {
-            ErrorClass::TooLarge => self.most.store((purchases / 2).max(1), Ordering::Relaxed),
+            ErrorClass::TooLarge => self.most.store((purchase_count / 2).max(1), Ordering::Relaxed),
             // The size can be what ended the connection.
             ErrorClass::Lost
             | ErrorClass::TimedOut
@@ -53,8 +53,8 @@ impl WriteBatchSize {
             | ErrorClass::Overloaded
             | ErrorClass::Full => {
                 let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-                if failures.is_multiple_of(PATIENCE) && purchases > SMALL {
-                    self.most.store((purchases / 2).max(SMALL), Ordering::Relaxed);
+                if failures.is_multiple_of(FAILURES_BEFORE_HALVING) && purchase_count > SMALL {
+                    self.most.store((purchase_count / 2).max(SMALL), Ordering::Relaxed);
                 }
             }
             _ => {}
@@ -62,19 +62,19 @@ impl WriteBatchSize {
     }
 }
 
-pub(super) fn purchases(piece: &Piece) -> usize {
+pub(super) fn purchase_count(piece: &Piece) -> usize {
     piece.iter().map(|(_, group)| group.items.len()).sum()
 }
 
 /// Two pieces of about the same size.
 pub(super) fn halves(piece: Piece) -> Vec<Piece> {
-    let half = purchases(&piece).div_ceil(2);
+    let half = purchase_count(&piece).div_ceil(2);
     cut(piece, half)
 }
 
 /// Pieces of `most` purchases each, in their order.
 fn cut(piece: Piece, most: usize) -> Vec<Piece> {
-    if purchases(&piece) <= most {
+    if purchase_count(&piece) <= most {
         return vec![piece];
     }
     let (mut pieces, mut room) = (vec![Piece::new()], most);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn sizes(pieces: &[Piece]) -> Vec<usize> {
-        pieces.iter().map(purchases).collect()
+        pieces.iter().map(purchase_count).collect()
     }
 
     #[test]

@@ -174,9 +174,9 @@ async fn obstacle(conn: &mut DbConn, lock: ProductLock, order: &OrderState, word
 }
 
 async fn revive(conn: &mut DbConn, payment: &Payment, order: &OrderState, at: Timestamp) -> Result<()> {
-    let lost = || Error::from(DbError::Lost("a dead order changed under the lock of its product".to_owned()));
+    let changed = || Error::from(DbError::ChangedUnderLock("a dead order changed under the lock of its product"));
     if !conn.count_move(order.product_id, Move::of(order.status, OrderStatus::Paid, [order])).await? {
-        return Err(lost());
+        return Err(changed());
     }
     let change = NewChange {
         from: order.status,
@@ -186,5 +186,5 @@ async fn revive(conn: &mut DbConn, payment: &Payment, order: &OrderState, at: Ti
         reason: payment.reference.clone(),
         at,
     };
-    if conn.revive_order(order, payment.id, &change).await? { Ok(()) } else { Err(lost()) }
+    if conn.revive_order(order, payment.id, &change).await? { Ok(()) } else { Err(changed()) }
 }

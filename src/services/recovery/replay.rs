@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::db::Db;
 use crate::error::Error;
 use crate::model::{Denial, OrderId, ProductId, Purchase, PurchaseGroup, Sale, SaleState, Timestamp, UserId};
-use crate::queue::{DeadLetter, Kept, Message, PutBack, decode, encode};
+use crate::queue::{DeadLetter, Kept, MessagePart, PutBack, decode, encode};
 use crate::stock::{Answer, GateError, StockGate};
 
 /// See the module.
@@ -29,7 +29,7 @@ impl Replay {
     pub async fn readmit(&self, letter: &DeadLetter) -> Result<PutBack, String> {
         let as_it_is = || PutBack { message: Some(letter.body.clone()), kept: None };
         // What cannot be read is set aside again.
-        let Ok(Message::Purchases(group)) = decode(&letter.body) else { return Ok(as_it_is()) };
+        let Ok(MessagePart::Purchases(group)) = decode(&letter.body) else { return Ok(as_it_is()) };
         let failed = |error: Error| error.to_string();
         let product = self.product(group.product_id).await.map_err(failed)?;
         let Some(product) = product else { return Ok(as_it_is()) };

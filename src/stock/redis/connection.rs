@@ -108,7 +108,7 @@ impl ConnectionCell {
 
     async fn connect(&self) -> Result<Link, GateError> {
         let (master, database) = (self.master.clone(), self.database);
-        // A connection lives on the runtime that made it, and an HTTP worker's ends before ours.
+        // A connection lives on the runtime that made it, and the runtime of an HTTP worker ends before the main one.
         let connecting = self.runtime.spawn(async move {
             let server = master.find().await?;
             let pooled = match server.pool.get().await {

@@ -7,7 +7,7 @@ use super::mark;
 use super::recently_noted::RecentlyNoted;
 use super::replies::status;
 use super::scripts::{CHUNK, add_settings};
-use super::server::Server;
+use super::server::RedisAccess;
 use super::sold_out_cache::SoldOutCache;
 use crate::config;
 use crate::model::{Denial, ProductId, Purchase, SaleSettings, Timestamp, UserId};
@@ -16,7 +16,7 @@ use crate::stock::types::{GateError, Release};
 
 /// See the module.
 pub struct RedisGate {
-    pub(super) server: Server,
+    pub(super) server: RedisAccess,
     pub(super) sold_out: SoldOutCache,
     /// When it was last tried whether the server does what a purchase needs, and what came of it.
     pub(super) probed: tokio::sync::Mutex<Option<(Instant, Result<(), GateError>)>>,
@@ -28,7 +28,7 @@ pub struct RedisGate {
 impl RedisGate {
     pub(in crate::stock) fn new(settings: &config::Redis, links: usize) -> Result<Self, String> {
         Ok(Self {
-            server: Server::new(settings, links)?,
+            server: RedisAccess::new(settings, links)?,
             sold_out: SoldOutCache::default(),
             probed: tokio::sync::Mutex::default(),
             servers_down: AtomicUsize::default(),

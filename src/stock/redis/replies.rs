@@ -198,7 +198,7 @@ pub(super) struct GateReply {
 }
 
 impl GateReply {
-    /// Takes the answers to [`super::server::Server::ask_gate`].
+    /// Takes the answers to [`super::server::RedisAccess::ask_gate`].
     pub(super) fn read(reply: &mut impl Iterator<Item = Value>) -> Result<Self, GateError> {
         let mut next = || reply.next().ok_or_else(|| nonsense("a short reply"));
         let (fields, buyers_sentinel, buyers) = (next()?, next()?, next()?);

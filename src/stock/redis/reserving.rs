@@ -35,12 +35,13 @@ impl RedisGate {
                     };
                     all.extend(chunk.iter().zip(answers).map(own));
                 }
-                // The sale changed between two chunks: the first one's units are in flight, which the sweeper decides.
+                // Another gate has opened between two chunks. What the earlier chunks took is in flight, and the sweeper decides it.
                 (Admission::Open { .. }, Some(_)) => return Err(GateError::Unclear("rebuilt meanwhile".to_owned())),
                 (denied, None) => {
                     self.sold_out.watch_sale(product, std::iter::empty());
                     return Ok(denied);
                 }
+                // The sale has ended or was paused between two chunks. The sweeper decides what the earlier chunks took, as above.
                 (_, Some(_)) => return Err(GateError::Unclear("closed meanwhile".to_owned())),
             }
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use deadpool_redis::PoolError;
 use deadpool_redis::redis::{self, Cmd, ErrorKind, RedisError};
@@ -19,6 +19,9 @@ use crate::stock::types::GateError;
 
 /// The master, and when that was asked.
 type LastAnswer = (Instant, Result<Arc<RedisServer>, GateError>);
+
+/// A resolver may take many seconds, and purchases wait for this.
+const LOOKED_UP_WITHIN: Duration = Duration::from_millis(250);
 
 /// See the module.
 pub(super) struct Sentinels {
@@ -96,18 +99,21 @@ impl Sentinels {
 
     /// A name may stand for several of them. Over TLS it is what their certificates are made out for, so it stays.
     async fn each_address(&self) -> Vec<Address> {
-        let mut each = BTreeSet::new();
-        for address in &self.addresses {
+        let looking = self.addresses.iter().map(async |address| {
             let Address { host, port } = address;
             let found = match host.parse::<IpAddr>() {
-                Err(_) if !self.login.is_encrypted() => tokio::net::lookup_host((host.as_str(), *port)).await.ok(),
+                Err(_) if !self.login.is_encrypted() => {
+                    let look = tokio::net::lookup_host((host.as_str(), *port));
+                    tokio::time::timeout(LOOKED_UP_WITHIN, look).await.ok().and_then(Result::ok)
+                }
                 _ => None,
             };
             match found {
-                Some(found) => each.extend(found.map(|at| Address { host: at.ip().to_string(), port: at.port() })),
-                None => drop(each.insert(address.clone())),
+                Some(found) => found.map(|at| Address { host: at.ip().to_string(), port: at.port() }).collect(),
+                None => vec![address.clone()],
             }
-        }
+        });
+        let each: BTreeSet<_> = futures_util::future::join_all(looking).await.into_iter().flatten().collect();
         each.into_iter().collect()
     }
 

@@ -1,4 +1,5 @@
-//! The Redis server as this process reaches it: its links, scripts run and gates asked over them, and what its errors mean.
+//! Redis as this process reaches it, one server or the several of a cluster: the links, scripts run and gates asked over them, and what
+//! errors mean.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +23,7 @@ use crate::model::{ProductId, Timestamp};
 use crate::stock::types::GateError;
 
 /// See the module.
-pub(super) struct Server {
+pub(super) struct RedisAccess {
     pub(super) keys: Keys,
     pub(super) scripts: Scripts,
     pub(super) shards: Shards,
@@ -32,7 +33,7 @@ pub(super) struct Server {
 /// Products of one shard, and their places among all that are asked about.
 type OfOneShard = (Result<Arc<Shard>, GateError>, Vec<usize>, Vec<ProductId>);
 
-impl Server {
+impl RedisAccess {
     pub(super) fn new(settings: &config::Redis, links: usize) -> Result<Self, String> {
         Ok(Self {
             keys: Keys::new(&settings.key_prefix),

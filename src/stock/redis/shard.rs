@@ -42,15 +42,15 @@ impl Master {
 
 /// How many links there are to each master, and in which database.
 #[derive(Clone, Copy)]
-pub(super) struct Links {
+pub(super) struct LinkSettings {
     /// Of purchases.
     count: usize,
     pool_size: usize,
     database: u16,
 }
 
-impl Links {
-    /// `count`: as many as carry purchases, if there may be so many.
+impl LinkSettings {
+    /// `count`: how many links carry purchases, clamped to `pool_size`.
     pub(super) fn new(settings: &config::Redis, count: usize) -> Self {
         Self { count: count.clamp(1, settings.pool_size), pool_size: settings.pool_size, database: settings.db }
     }
@@ -66,9 +66,9 @@ pub(super) struct Shard {
     /// Where its master is, for people; empty where there is one shard only.
     pub(super) name: String,
     pub(super) master: Arc<Master>,
-    /// For purchases, and what becomes of them.
+    /// For purchases, and what becomes of them. The sold-out cache looks through them, too, and the server's id is asked through the first.
     pub(super) cells: Vec<ConnectionCell>,
-    /// For all who only look: however many they are, no purchase waits behind them.
+    /// For all others who only look: however many they are, no purchase waits behind them.
     pub(super) reader: ConnectionCell,
     /// For the question whether the server answers, so that nobody else's questions delay it.
     pub(super) prober: ConnectionCell,
@@ -81,7 +81,7 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new(name: String, master: Master, links: Links, runtime: &Handle) -> Self {
+    pub(super) fn new(name: String, master: Master, links: LinkSettings, runtime: &Handle) -> Self {
         let master = Arc::new(master);
         let cell = || ConnectionCell::new(master.clone(), links.database, runtime.clone());
         Self {

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use super::address::{Address, Login, RedisServer};
 use super::cluster::{Cluster, slot_of_key, slot_of_product};
 use super::sentinels::Sentinels;
-use super::shard::{Links, Master, Shard};
+use super::shard::{LinkSettings, Master, Shard};
 use crate::config::{self, RedisMode};
 use crate::model::{ProductId, Timestamp};
 use crate::stock::types::GateError;
@@ -23,7 +23,7 @@ pub(super) enum Shards {
 impl Shards {
     /// `links` of each carry purchases. Must be called on the main runtime.
     pub(super) fn new(settings: &config::Redis, links: usize) -> Result<Self, String> {
-        let links = Links::new(settings, links);
+        let links = LinkSettings::new(settings, links);
         let one = |master| Self::One(Arc::new(Shard::new(String::new(), master, links, &Handle::current())));
         Ok(match settings.mode {
             RedisMode::Single => {

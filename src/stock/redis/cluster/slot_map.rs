@@ -13,7 +13,7 @@ use super::super::address::{Address, Login, RedisServer};
 use super::super::connection::RETRY_PAUSE;
 use super::super::failure::{refused, sort_connect};
 use super::super::informants::Informants;
-use super::super::shard::{Links, Master, Shard};
+use super::super::shard::{LinkSettings, Master, Shard};
 use super::super::troubles::Troubles;
 use super::nodes::NodesReply;
 use super::slots::{SLOTS, Slot};
@@ -26,7 +26,7 @@ pub(in crate::stock::redis) struct Cluster {
     seeds: Vec<Address>,
     informants: Informants,
     login: Login,
-    links: Links,
+    links: LinkSettings,
     runtime: Handle,
     known: Mutex<Known>,
     troubles: Troubles,
@@ -62,7 +62,7 @@ impl SlotMap {
 
 impl Cluster {
     /// Must be called on the main runtime.
-    pub(in crate::stock::redis) fn new(settings: &config::Redis, links: Links) -> Result<Self, String> {
+    pub(in crate::stock::redis) fn new(settings: &config::Redis, links: LinkSettings) -> Result<Self, String> {
         let login = Login::of_redis(settings)?;
         Ok(Self {
             seeds: Address::of_nodes(settings)?,

@@ -11,8 +11,9 @@ for n = 3, #ARGV do
   redis.call('ZADD', KEYS[1], now, ARGV[n])
 end
 if ARGV[2] ~= '' then
-  -- This sweep has just noted all that is in flight, so entries that it did not renew are old and go. A purchase that is
-  -- promised now was noted before its promise.
+  -- This sweep has just noted all that is in flight, so entries that it did not renew and that are old go. A purchase
+  -- that was admitted after the sweep looked has a young entry, noted beside its publish. If that note failed, the entry may be
+  -- missing until the next sweep.
   redis.call('ZADD', KEYS[1], now, '@' .. ARGV[2])
   for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1])) do
     redis.call('ZREM', KEYS[1], old)

@@ -1,11 +1,23 @@
--- Takes the units of each purchase that may have them. Checks everything that can refuse them all before it writes.
+-- Takes the units of each purchase that may have them. Everything that can refuse them all is checked before a unit is taken. Rate
+-- keys of those who get nothing may have been set by then.
 -- KEYS: gate, buyers, flight. The rate keys are built here: they share the product's hash tag, so its slot.
 -- ARGV: server id, prefix of the rate keys, rate window in ms, '1' if somebody wants more than one unit (else ''), then user and
 -- mark of each purchase.
--- Reply: lost | closed | not_started, time | ended | paused | taken, epoch, seq, revision, terms: by all | open, epoch, seq,
---        revision, terms, then for each: 0 taken; -1 - N too few, N remain; N > 0 rate limited for N ms; "most N", the units of
---        an order at most; "MARK-" (held), or "MARK+REVISION" (held, in flight, under that revision; the purchase's own order only
---        if the revision is an earlier one).
+-- Reply, one of these:
+--   lost
+--   closed
+--   not_started, time
+--   ended
+--   paused
+--   taken, epoch, seq, revision, terms    each purchase has got its units
+--   open, epoch, seq, revision, terms, and then one of these for each purchase:
+--     0                  it has got its units
+--     -1 - N             too few remain: N
+--     N > 0              rate limited for N ms
+--     "most N"           an order may have N units at most
+--     "MARK-"            its buyer holds MARK already, and that is not in flight any more
+--     "MARK+REVISION"    its buyer holds MARK already, in flight, reserved under REVISION. MARK is the purchase's own only if this
+--                        call is a repeat and REVISION an earlier one
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'stock', 'starts', 'ends', 'paused', 'seq', 'tried', 'ver',
   'since', 'extra', 'terms')
 local epoch = gate[1]
@@ -31,7 +43,7 @@ end
 if gate[7] == '1' then
   return {'paused'}
 end
--- Few calls, for a call costs more than what it does, and no `#`, which searches. A reservation limits the rate as long as
+-- Few calls, for a call costs more than what it does, and `#` once only, for it searches. A reservation limits the rate as long as
 -- it lasts; only those who get nothing need a rate key, one call each. After the time in the field `tried` there is no rate key,
 -- so they need not be read.
 local count = (#ARGV - 4) / 2
@@ -109,7 +121,7 @@ if new > 0 then
   -- A buyer without an entry in flight would hold a unit that nobody gives back, so nothing may stop the script between the two
   -- writes. A full memory, missing replicas, a failing disk and a replica's refusal stop only the first write of a script
   -- (Redis 7: SCRIPT_WRITE_DIRTY). A `flight` of another type or without its sentinel, and a user who may not ZADD, could
-  -- stop a later one. So the first write adds 0 to the score of the sentinel of `flight`. It changes nothing; if it fails,
+  -- stop a later one. So, before a unit is taken, this adds 0 to the score of the sentinel of `flight`. It changes nothing; if it fails,
   -- nothing was taken, and if not, the others succeed. `buyers` was read above, so its type is right.
   if not redis.call('ZADD', KEYS[3], 'XX', 'INCR', '0', '0') then
     return {'lost'}

@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use super::super::replies::GateVersion;
 use crate::model::{ProductId, UserId};
 
-/// A sale that nobody was denied for this long is asked about no more.
+/// A sale that nobody asked about for this long is not watched any more. Whom this instance has admitted to a sale is forgotten, too,
+/// this long after the last one.
 pub(super) const FORGET_AFTER: Duration = Duration::from_secs(10);
 /// Sales that are watched at most: Redis is asked five things about each twelve times a second.
 pub(super) const MAX_SALES: usize = 256;
@@ -27,7 +28,7 @@ pub(super) struct AdmittedHere(Mutex<Admitted>);
 #[derive(Default)]
 struct Admitted {
     sales: HashMap<ProductId, AdmittedUsers, RandomState>,
-    /// Users that all of them remember.
+    /// Number of users in all sales together.
     users: usize,
 }
 

@@ -22,7 +22,7 @@ pub(in crate::stock::redis) struct SoldOutCache {
     sales: RwLock<HashMap<ProductId, Arc<WatchedSale>, RandomState>>,
     admitted: AdmittedHere,
     tries: RateLimiter,
-    /// Those in all snapshots.
+    /// Number of buyers in the snapshots of all sales together.
     buyers: AtomicUsize,
     pub(super) new_sale: Notify,
 }

@@ -1,4 +1,4 @@
-//! Denials without a question to Redis. Its name says what it is for most of the time: a sale that is sold out.
+//! The sold-out cache: denials without a question to Redis. It is named after what most of them are about, a sale that is sold out.
 //!
 //! What denies everybody, or everybody but the buyers, is kept here as a `Snapshot` of its gate: a sale that has not begun,
 //! has ended or is paused, and the buyers of one that is sold out. While a sale is full its buyers cannot change without a

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::keys::SENTINEL;
 use super::super::replies::{OpenGate, nonsense};
-use super::super::server::Server;
+use super::super::server::RedisAccess;
 use super::super::shard::Shard;
 use super::admitted::Users;
 use super::cache::{SoldOutCache, Watched};
@@ -35,7 +35,7 @@ struct BuyersCopy {
 }
 
 /// Keeps the snapshots up to date. Ends with `stop`.
-pub(in crate::stock::redis) async fn run(server: &Server, cache: &SoldOutCache, stop: &CancellationToken) {
+pub(in crate::stock::redis) async fn run(server: &RedisAccess, cache: &SoldOutCache, stop: &CancellationToken) {
     // One at a time, so that Redis has others to serve as well.
     let mut copying = FuturesUnordered::<BoxFuture<'_, BuyersCopy>>::new();
     // Each shard by itself: one that does not answer keeps no other waiting.
@@ -75,7 +75,7 @@ pub(in crate::stock::redis) async fn run(server: &Server, cache: &SoldOutCache, 
 }
 
 /// The watched sales, by the shard that has their gates. What no shard has is known of nobody.
-async fn watched_by_shard(server: &Server, cache: &SoldOutCache) -> Vec<(Arc<Shard>, Vec<Watched>)> {
+async fn watched_by_shard(server: &RedisAccess, cache: &SoldOutCache) -> Vec<(Arc<Shard>, Vec<Watched>)> {
     let mut sales: Vec<Option<Watched>> = cache.watched().into_iter().map(Some).collect();
     if sales.is_empty() {
         return Vec::new();
@@ -96,7 +96,7 @@ struct Polled {
 }
 
 /// Asks a shard about its watched sales.
-async fn poll(server: &Server, cache: &SoldOutCache, shard: Arc<Shard>, sales: Vec<Watched>) -> Polled {
+async fn poll(server: &RedisAccess, cache: &SoldOutCache, shard: Arc<Shard>, sales: Vec<Watched>) -> Polled {
     let products: Vec<ProductId> = sales.iter().map(|watched| watched.product).collect();
     let mut polled = Polled { shard: shard.name.clone(), full: Vec::new() };
     // When Redis is away, what was known is soon too old to deny anybody.
@@ -110,14 +110,18 @@ async fn poll(server: &Server, cache: &SoldOutCache, shard: Arc<Shard>, sales: V
     polled
 }
 
-async fn copy(server: &Server, cache: &SoldOutCache, watched: Watched) -> BuyersCopy {
+async fn copy(server: &RedisAccess, cache: &SoldOutCache, watched: Watched) -> BuyersCopy {
     let begun = Instant::now();
     let snapshot = copy_buyers(server, cache, watched.product).await;
     BuyersCopy { watched, begun, snapshot }
 }
 
 /// Exact if the gate's version was the same before and after, and it was full both times.
-async fn copy_buyers(server: &Server, cache: &SoldOutCache, product: ProductId) -> Result<Option<Snapshot>, GateError> {
+async fn copy_buyers(
+    server: &RedisAccess,
+    cache: &SoldOutCache,
+    product: ProductId,
+) -> Result<Option<Snapshot>, GateError> {
     let full = |gates: Vec<Option<OpenGate>>| {
         let gate = gates.into_iter().next().flatten()?;
         (gate.taken >= gate.settings.stock).then_some(gate)
@@ -134,7 +138,7 @@ async fn copy_buyers(server: &Server, cache: &SoldOutCache, product: ProductId) 
     Ok(same.map(|gate| Snapshot::new(gate, asked, Some(buyers))))
 }
 
-async fn scan_buyers(server: &Server, shard: &Shard, product: ProductId) -> Result<Users, GateError> {
+async fn scan_buyers(server: &RedisAccess, shard: &Shard, product: ProductId) -> Result<Users, GateError> {
     let cell = &shard.cells[0];
     let link = server.link(shard, cell).await?;
     let mut buyers = Users::default();

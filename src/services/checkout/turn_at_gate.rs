@@ -22,44 +22,45 @@ use crate::queue::GROUP_MAX;
 /// A turn goes on without the products whose server has not answered by then.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Clicks that are held back at most.
-const MAX_HELD: usize = 4 * GROUP_MAX;
+const MAX_HELD_BACK: usize = 4 * GROUP_MAX;
 
 /// What has become of a product's purchases at the gate.
 type Step<'a> = BoxFuture<'a, (ProductId, Option<ToPublish>)>;
 
 /// See the module.
-pub(super) struct Admitting<'a> {
+pub(super) struct TurnAtGate<'a> {
     checkout: &'a Arc<Checkout>,
     /// Steps of earlier turns.
-    late: FuturesUnordered<Step<'a>>,
-    /// Their products, and their clicks since.
+    unfinished: FuturesUnordered<Step<'a>>,
+    /// The products of these steps.
     busy: HashSet<ProductId>,
-    held: Vec<PendingPurchase>,
+    /// Clicks of these products that came since; they wait until the step has ended.
+    held_back: Vec<PendingPurchase>,
 }
 
-impl<'a> Admitting<'a> {
+impl<'a> TurnAtGate<'a> {
     pub(super) fn new(checkout: &'a Arc<Checkout>) -> Self {
-        Self { checkout, late: FuturesUnordered::new(), busy: HashSet::new(), held: Vec::new() }
+        Self { checkout, unfinished: FuturesUnordered::new(), busy: HashSet::new(), held_back: Vec::new() }
     }
 
     /// Whether all steps have ended.
     pub(super) fn is_idle(&self) -> bool {
-        self.late.is_empty()
+        self.unfinished.is_empty()
     }
 
     /// Units for the purchases of a turn, all of which are taken.
     pub(super) async fn turn(&mut self, turn: &mut Vec<PendingPurchase>) -> Vec<ToPublish> {
         let checkout = self.checkout;
         if !checkout.gate.is_on_several_servers() {
-            let admitting = by_product(turn).map(|(product, pending)| admit(checkout, product, pending));
-            return join_all(admitting).await.into_iter().flatten().collect();
+            let steps = by_product(turn).map(|(product, pending)| admit_or_survive(checkout, product, pending));
+            return join_all(steps).await.into_iter().flatten().collect();
         }
         self.hold_back(turn);
         let mut without_answer = HashSet::new();
         let mut steps: FuturesUnordered<Step<'a>> = FuturesUnordered::new();
         for (product, pending) in by_product(turn) {
             without_answer.insert(product);
-            steps.push(Box::pin(async move { (product, admit(checkout, product, pending).await) }));
+            steps.push(Box::pin(async move { (product, admit_or_survive(checkout, product, pending).await) }));
         }
         let mut admitted = Vec::new();
         let patience = tokio::time::Instant::now() + PATIENCE;
@@ -68,15 +69,15 @@ impl<'a> Admitting<'a> {
             admitted.extend(found);
         }
         self.busy.extend(without_answer);
-        self.late.extend(steps);
+        self.unfinished.extend(steps);
         admitted
     }
 
     /// Waits until a step of an earlier turn has ended: what it was given, and its product's clicks since.
-    pub(super) async fn late_one(&mut self) -> (Option<ToPublish>, Vec<PendingPurchase>) {
-        let Some((product, found)) = self.late.next().await else { return std::future::pending().await };
+    pub(super) async fn next_unfinished(&mut self) -> (Option<ToPublish>, Vec<PendingPurchase>) {
+        let Some((product, found)) = self.unfinished.next().await else { return std::future::pending().await };
         self.busy.remove(&product);
-        (found, self.held.extract_if(.., |click| click.product == product).collect())
+        (found, self.held_back.extract_if(.., |click| click.product == product).collect())
     }
 
     /// Takes the clicks of busy products out of a turn.
@@ -85,17 +86,21 @@ impl<'a> Admitting<'a> {
             return;
         }
         let held = turn.extract_if(.., |click| self.busy.contains(&click.product));
-        self.held.extend(held);
-        if self.held.len() > MAX_HELD {
+        self.held_back.extend(held);
+        if self.held_back.len() > MAX_HELD_BACK {
             let why = || Error::Unavailable("the gate does not answer, and too many purchases wait for it".to_owned());
-            refuse_all(self.held.drain(MAX_HELD..), why);
+            refuse_all(self.held_back.drain(MAX_HELD_BACK..), why);
         }
     }
 }
 
 /// Units for purchases of one product. A panic costs them alone, as a crash would: they are answered 503, and the sweeper decides what the
 /// gate has taken for them. The batcher goes on.
-async fn admit(checkout: &Arc<Checkout>, product: ProductId, pending: Vec<PendingPurchase>) -> Option<ToPublish> {
+async fn admit_or_survive(
+    checkout: &Arc<Checkout>,
+    product: ProductId,
+    pending: Vec<PendingPurchase>,
+) -> Option<ToPublish> {
     survive(checkout, checkout.admit(product, pending)).await.flatten()
 }
 
