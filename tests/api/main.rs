@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
+mod access;
 mod accounts;
 mod app;
 mod archive;

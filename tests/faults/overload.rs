@@ -18,6 +18,7 @@ const ALL_WAIT_UNTIL: Duration = Duration::from_millis(400);
 
 /// Guards against: a queue that grows where nobody sees it, and answers that come when nobody waits any more (peers 4).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "compares times, on a machine of its own: make test-faults"]
 async fn beyond_its_room_a_purchase_is_turned_away_at_once() {
     let mut trial = Trial::begin("a gate that does not answer, too many purchases", Backend::Distributed).await;
     let mut through_proxy = trial.config.clone();
@@ -58,7 +59,6 @@ async fn beyond_its_room_a_purchase_is_turned_away_at_once() {
     let (asked, (behind, waited), took) = tokio::join!(asked, behind, beyond);
     assert!(behind.iter().chain([&asked]).all(|answer| *answer == Answer::Later), "{asked:?} {behind:?}");
     assert!(waited > ALL_WAIT_UNTIL, "nothing waited: {waited:?}");
-    // Of a few, when other tests keep the machine busy: then not each of them is served at once.
     assert!(took.len() > 3 && took[took.len() / 2] < AT_ONCE, "those beyond took {took:?}");
 
     // Those who were turned away have taken nothing; who was asked for at the gate may have got a unit.
