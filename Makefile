@@ -43,8 +43,9 @@ test-deploy: ## Try the dashboard, the alerts, nginx and Caddy on a running sale
 	scripts/test-proxies
 
 test-faults: services-up ## Break everything under load, and count what was lost (minutes)
-	. target/services.env && cargo test --features failpoints --test faults -- --include-ignored --test-threads=5 --nocapture --skip hostile_sockets --skip overload --skip rolling_upgrade
-	@# They compare times: nothing else may run beside them, and a server that is not optimised has none to spare.
+	@# Optimised: several sales at once ask much of a small machine.
+	. target/services.env && cargo test --release --features failpoints --test faults -- --include-ignored --test-threads=5 --nocapture --skip hostile_sockets --skip overload --skip rolling_upgrade
+	@# These compare times: nothing else may run beside them.
 	. target/services.env && cargo test --release --features failpoints --test faults -- hostile_sockets overload --include-ignored --test-threads=1 --nocapture
 
 test-upgrade: services-up ## Upgrade two instances under load, one by one: make test-upgrade OLD=PROGRAM-OF-THE-VERSION-BEFORE

@@ -196,7 +196,7 @@ class Folder:
 
     def run(self, name, command, env=None):
         """Starts a program whose output is kept in `name`.log."""
-        log = open(self.path / f"{name}.log", "wb")
+        log = open(self.path / f"{name}.log", "ab")
         process = subprocess.Popen(command, cwd=self.path, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.processes.append(process)
         return process
@@ -268,19 +268,22 @@ class Server:
     """seckill on a free port, with its data in `folder`."""
 
     def __init__(self, folder, **settings):
-        binary = seckill_binary()
         self.folder, self.port = folder, free_port()
-        env = bare_environment() | {
+        self.env = bare_environment() | {
             "SECKILL__SERVER__PORT": str(self.port),
             "SECKILL__ADMIN__PASSWORD": ADMIN_PASSWORD,
             "SECKILL__AUTH__BCRYPT_COST": "4",
             "SECKILL__LIMITS__AUTH_PER_MINUTE": "0",
         }
-        env |= settings
-        self.process = folder.run("seckill", [str(binary), "serve"], env)
-        if not eventually(self.is_ready, 20):
-            sys.exit("seckill did not start:\n" + folder.log("seckill"))
+        self.env |= settings
+        self.start()
         self.admin = self.log_in("admin", ADMIN_PASSWORD)
+
+    def start(self):
+        """Also again, with what it kept."""
+        self.process = self.folder.run("seckill", [str(seckill_binary()), "serve"], self.env)
+        if not eventually(self.is_ready, 20):
+            sys.exit("seckill did not start:\n" + self.folder.log("seckill"))
 
     def is_ready(self):
         try:

@@ -137,6 +137,19 @@ pub(super) async fn close(channel: Channel, connection: Connection) {
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
 }
 
+/// Waits until the connection is gone. That it breaks is told only to whoever listens at that moment, so it is looked at, too.
+pub(super) async fn gone(connection: &Connection) -> BrokerProblem {
+    let closed = async {
+        while connection.is_open() {
+            tokio::time::sleep(CHECK_INTERVAL).await;
+        }
+    };
+    tokio::select! {
+        problem = broken(connection) => problem,
+        () = closed => BrokerProblem::broken_link("the connection is closed"),
+    }
+}
+
 /// Waits until the connection breaks.
 pub(super) async fn broken(connection: &Connection) -> BrokerProblem {
     match connection.listen_network_io_failure().await {

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::condition::Condition;
-use super::connection::{CHECK_INTERVAL, QueueAddress, broken, close, opened};
+use super::connection::{CHECK_INTERVAL, QueueAddress, broken, close, gone, opened};
 use super::failure::{Failure, OnConnection};
 use super::problem::BrokerProblem;
 use super::topology::declare_queues;
@@ -65,7 +65,10 @@ impl Publisher {
             Ok(channel)
         };
         let channel = opened(&failure, opening).await?;
-        probe.send(&channel, &failure, condition).await?;
+        tokio::select! {
+            problem = gone(&connection) => return Err(problem),
+            sent = probe.send(&channel, &failure, condition) => sent?,
+        }
         address.check_identity_on(&connection, true).await?;
         opened(&failure, channel.confirm_select(ConfirmSelectArguments::default())).await?;
         let opening = async {
