@@ -1,4 +1,4 @@
-//! The database: pooled connections, and every query there is, one file a table. No rules of the sale.
+//! The database: pooled connections, and every query there is, a file for each subject. No rules of the sale.
 //!
 //! The methods of [`Db`] are the only ways in. They run their work on the main runtime, never on an actix worker's: a request that is
 //! given up must not cut a query or a transaction in two. One exception: with SQLite, `Db::sell` works in its caller's task, so only

@@ -137,7 +137,8 @@ pub(super) async fn close(channel: Channel, connection: Connection) {
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
 }
 
-/// Waits until the connection is gone. That it breaks is told only to whoever listens at that moment, so it is looked at, too.
+/// Waits until the connection is gone. amqprs announces a break once, and only to those who wait for it at that moment; so this also
+/// asks now and then whether the connection is still open.
 pub(super) async fn gone(connection: &Connection) -> BrokerProblem {
     let closed = async {
         while connection.is_open() {

@@ -19,7 +19,8 @@ use crate::model::{Network, Password};
 
 /// A request waits this long at most: shorter than what clients and proxies usually allow.
 const HELD_FOR: Duration = Duration::from_secs(20);
-/// Nobody is told to stay away for longer: what it will take changes with what else the machine has to do, and the place is kept.
+/// The longest `Retry-After`. How fast the line moves depends on what else the machine does, so an estimate of minutes would often be
+/// wrong. Whoever comes back has kept their place.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// By how much the threads are nicer than the others: they take what the sale leaves.
 #[cfg(target_os = "linux")]
