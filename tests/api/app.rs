@@ -24,7 +24,14 @@ impl TestApp {
         Self::run_with(backend, |_| {}, test).await;
     }
 
-    /// The same, with another configuration.
+    /// Such a test on each backend, one after the other, with another configuration.
+    pub async fn on_both(configure: fn(&mut Config), test: impl AsyncFn(&mut Self)) {
+        for backend in [Backend::Embedded, Backend::Distributed] {
+            Self::run_with(backend, configure, &test).await;
+        }
+    }
+
+    /// Such a test on one of them, with another configuration.
     pub async fn run_with(backend: Backend, configure: impl FnOnce(&mut Config), test: impl AsyncFnOnce(&mut TestApp)) {
         let stores = Stores::new(backend).await;
         let mut config = stores.config();

@@ -44,15 +44,9 @@ async fn buy(client: &Client, token: &str, product: i64) -> Reply {
     client.call(Method::POST, &format!("/seckill/{product}"), Some(token), None).await
 }
 
-async fn on_both(configure: fn(&mut Config), test: impl AsyncFn(&mut TestApp)) {
-    for backend in [Backend::Embedded, Backend::Distributed] {
-        TestApp::run_with(backend, configure, &test).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_subjects_never_share_an_order_whatever_numbers_they_look_like() {
-    on_both(with_secret, async |app: &mut TestApp| {
+    TestApp::on_both(with_secret, async |app: &mut TestApp| {
         let admin = app.client.log_in_as_admin().await;
         let product = json!({"name": "Sneaker", "price_cents": 1, "stock": 100});
         let product = app.client.post("/products", Some(&admin), product).await.is(201)["id"].as_i64().unwrap();
@@ -90,7 +84,7 @@ async fn two_subjects_never_share_an_order_whatever_numbers_they_look_like() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_that_comes_for_the_first_time_gets_a_number_each() {
-    on_both(with_secret, async |app: &mut TestApp| {
+    TestApp::on_both(with_secret, async |app: &mut TestApp| {
         let tokens: Vec<String> = (0..400).map(|number| token(&format!("buyer-{}", number / 2))).collect();
         let clicks = tokens.iter().map(|token| me(&app.client, token));
         let replies = futures_util::future::join_all(clicks).await;
@@ -113,7 +107,7 @@ async fn what_is_wrong_with_a_token_of_the_directory_is_refused() {
         with_secret(config);
         config.auth.external.audience = "seckill".to_owned();
     };
-    on_both(with_audience, async |app: &mut TestApp| {
+    TestApp::on_both(with_audience, async |app: &mut TestApp| {
         let now = seconds();
         let mut good = claims("alice");
         good["aud"] = json!(["elsewhere", "seckill"]);
@@ -164,7 +158,7 @@ async fn what_is_wrong_with_a_token_of_the_directory_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_administrators_log_in_nobody_registers_and_a_role_counts_only_when_trusted() {
-    on_both(with_secret, async |app: &mut TestApp| {
+    TestApp::on_both(with_secret, async |app: &mut TestApp| {
         for body in [credentials("alice", PASSWORD), json!({"typo": 1})] {
             app.client.post("/register", None, body).await.is_problem(404, "not_found");
         }
@@ -195,7 +189,7 @@ async fn only_administrators_log_in_nobody_registers_and_a_role_counts_only_when
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_buyer_of_the_directory_logs_out_and_comes_back_with_a_newer_token() {
-    on_both(with_secret, async |app: &mut TestApp| {
+    TestApp::on_both(with_secret, async |app: &mut TestApp| {
         let mut old = claims("alice");
         old["iat"] = json!(seconds() - 5);
         let mut undated = claims("alice");
@@ -248,7 +242,7 @@ async fn a_log_out_is_known_to_every_instance_within_five_seconds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn registration_can_be_closed() {
-    on_both(
+    TestApp::on_both(
         |config| config.auth.registration = Registration::Closed,
         async |app: &mut TestApp| {
             app.client.post("/register", None, credentials("alice", PASSWORD)).await.is_problem(404, "not_found");

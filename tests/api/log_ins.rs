@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
-use seckill::config::{Backend, Config};
+use seckill::config::Config;
 use seckill::model::TrustedProxies;
 use serde_json::Value;
 
@@ -25,15 +25,9 @@ async fn log_in_from(client: &Client, address: &str, name: &str, password: &str)
     post_from(client, address, "/login", &credentials(name, password)).await
 }
 
-async fn on_both(configure: fn(&mut Config), test: impl AsyncFn(&mut TestApp)) {
-    for backend in [Backend::Embedded, Backend::Distributed] {
-        TestApp::run_with(backend, configure, &test).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_locks_the_administrator_out_from_elsewhere() {
-    on_both(behind_a_proxy, async |app: &mut TestApp| {
+    TestApp::on_both(behind_a_proxy, async |app: &mut TestApp| {
         for number in 0..35 {
             let reply = log_in_from(&app.client, "203.0.113.9:4711", "admin", "wrong horse").await;
             assert_eq!(reply.status, if number < 30 { 401 } else { 429 }, "{number}: {reply:?}");
@@ -51,7 +45,7 @@ async fn nobody_locks_the_administrator_out_from_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_addresses_that_guess_together_have_a_few_tries_each_and_the_owner_has_them_too() {
-    on_both(behind_a_proxy, async |app: &mut TestApp| {
+    TestApp::on_both(behind_a_proxy, async |app: &mut TestApp| {
         register(&app.client, "alice").await;
         for host in 1..=10 {
             for _ in 0..3 {
@@ -73,7 +67,7 @@ async fn an_address_is_what_the_proxy_says_and_a_v6_line_is_one() {
         behind_a_proxy(config);
         config.limits.auth_per_minute = 3;
     };
-    on_both(few, async |app: &mut TestApp| {
+    TestApp::on_both(few, async |app: &mut TestApp| {
         for (tries, another_line) in [
             (["2001:db8:0:1::1", "[2001:db8:0:1:ffff::2]:80", "2001:db8:0:1::3", "2001:db8:0:1::4"], "2001:db8:0:2::1"),
             (["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1:4711", "6.6.6.6, 192.0.2.1, 127.0.0.2"], "192.0.2.2"),
@@ -94,7 +88,7 @@ async fn log_ins_that_succeed_are_limited_too() {
         behind_a_proxy(config);
         config.limits.auth_per_minute = 3;
     };
-    on_both(few, async |app: &mut TestApp| {
+    TestApp::on_both(few, async |app: &mut TestApp| {
         register(&app.client, "alice").await;
         for _ in 0..3 {
             assert_eq!(log_in_from(&app.client, "192.0.2.1", "alice", PASSWORD).await.status, 200);
@@ -112,7 +106,7 @@ async fn one_account_that_logs_in_rightly_all_the_time_keeps_nobody_else_waiting
         config.limits.auth_per_minute = 0;
         config.auth.bcrypt_cost = 6;
     };
-    on_both(unlimited, async |app: &mut TestApp| {
+    TestApp::on_both(unlimited, async |app: &mut TestApp| {
         register(&app.client, "alice").await;
         let client = &app.client;
         let greedy = async {
@@ -147,7 +141,7 @@ async fn newcomers_who_come_again_when_they_are_told_to_are_all_registered() {
         config.limits.auth_per_minute = 0;
         config.auth.bcrypt_cost = 5;
     };
-    on_both(unlimited, async |app: &mut TestApp| {
+    TestApp::on_both(unlimited, async |app: &mut TestApp| {
         let client = &app.client;
         let begun = Instant::now();
         // More from one address than may be held open at once.

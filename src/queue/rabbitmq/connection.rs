@@ -20,7 +20,7 @@ pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Seconds; a frozen broker is given up after two heartbeats that did not come.
 const HEARTBEAT_SECONDS: u16 = 5;
-/// The library's own notice of a failure can be missed, so its flag is looked at too.
+/// From one look at a connection, and at what it owes us, to the next.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Where the queues are: the broker and how one logs in there, and their names.
@@ -137,24 +137,20 @@ pub(super) async fn close(channel: Channel, connection: Connection) {
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
 }
 
-/// Waits until the connection is gone. amqprs announces a break once, and only to those who wait for it at that moment; so this also
-/// asks now and then whether the connection is still open.
-pub(super) async fn gone(connection: &Connection) -> BrokerProblem {
+/// Waits until the connection or the channel is gone. amqprs announces a break once, and only to those who wait for it at that moment; so
+/// this also asks now and then whether both are still open.
+pub(super) async fn gone(connection: &Connection, channel: &Channel) -> BrokerProblem {
     let closed = async {
-        while connection.is_open() {
+        while connection.is_open() && channel.is_open() {
             tokio::time::sleep(CHECK_INTERVAL).await;
         }
     };
-    tokio::select! {
-        problem = broken(connection) => problem,
-        () = closed => BrokerProblem::broken_link("the connection is closed"),
-    }
-}
-
-/// Waits until the connection breaks.
-pub(super) async fn broken(connection: &Connection) -> BrokerProblem {
-    match connection.listen_network_io_failure().await {
-        true => BrokerProblem::broken_link("the connection broke"),
-        false => BrokerProblem::broken_link("the broker closed the connection"),
-    }
+    let why = tokio::select! {
+        is_broken = connection.listen_network_io_failure() => match is_broken {
+            true => "the connection broke",
+            false => "the broker closed the connection",
+        },
+        () = closed => "the connection is closed",
+    };
+    BrokerProblem::broken_link(why)
 }

@@ -2,6 +2,7 @@
 //! read, sorts the rest by product.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use amqprs::channel::{BasicConsumeArguments, BasicQosArguments, Channel, QueueDeclareArguments};
 use amqprs::connection::Connection;
@@ -10,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{CHECK_INTERVAL, OPEN_TIMEOUT, QueueAddress, broken, close, opened};
+use super::connection::{OPEN_TIMEOUT, QueueAddress, close, gone, opened};
 use super::delivery::{DeliveredPart, RawDelivery, Unacked};
 use super::depth::{Counted, DepthKept};
 use super::failure::{Failure, OnChannel, OnConnection};
@@ -21,8 +22,8 @@ use crate::queue::message;
 
 /// Unacknowledged messages at most: the only bound on what the library buffers, some 40 MiB if all are full.
 const PREFETCH: u16 = 1024;
-/// Checks from one count of the queues' messages to the next.
-const DEPTH_TICKS: u32 = 10;
+/// From one count of the queues' messages to the next.
+const COUNTED_EVERY: Duration = Duration::from_secs(5);
 
 /// Sends each product's messages to the same consumer.
 pub(super) struct Router<D> {
@@ -90,8 +91,8 @@ impl Subscriber {
         tokio::select! {
             () = stop.cancelled() => {}
             () = failure.token().cancelled() => {}
-            problem = broken(connection) => failure.report(problem),
-            problem = watch(connection, channel, address, depth) => failure.report(problem),
+            problem = gone(connection, channel) => failure.report(problem),
+            problem = watch(channel, address, depth) => failure.report(problem),
             ended = reading => {
                 if let Some(panic) = ended.err().filter(JoinError::is_panic) {
                     std::panic::resume_unwind(panic.into_panic());
@@ -110,22 +111,16 @@ impl Subscriber {
     }
 }
 
-/// Watches the connection, and asks now and then how much the queues hold: a broker that does not even say that is gone.
-async fn watch(connection: &Connection, channel: &Channel, address: &QueueAddress, depth: &DepthKept) -> BrokerProblem {
-    for tick in 0_u32.. {
-        if !(connection.is_open() && channel.is_open()) {
-            break;
+/// Asks now and then how much the queues hold: a broker that does not even say that is gone.
+async fn watch(channel: &Channel, address: &QueueAddress, depth: &DepthKept) -> BrokerProblem {
+    loop {
+        match tokio::time::timeout(OPEN_TIMEOUT, count(channel, address)).await {
+            Ok(Ok(counted)) => depth.counted(counted),
+            Ok(Err(error)) => return error.into(),
+            Err(_) => return BrokerProblem::unreachable("the broker does not say how long its queues are"),
         }
-        if tick.is_multiple_of(DEPTH_TICKS) {
-            match tokio::time::timeout(OPEN_TIMEOUT, count(channel, address)).await {
-                Ok(Ok(counted)) => depth.counted(counted),
-                Ok(Err(error)) => return error.into(),
-                Err(_) => return BrokerProblem::unreachable("the broker does not say how long its queues are"),
-            }
-        }
-        tokio::time::sleep(CHECK_INTERVAL).await;
+        tokio::time::sleep(COUNTED_EVERY).await;
     }
-    BrokerProblem::broken_link("the connection is closed")
 }
 
 async fn count(channel: &Channel, address: &QueueAddress) -> Result<Counted, AmqpError> {

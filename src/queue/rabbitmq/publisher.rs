@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::condition::Condition;
-use super::connection::{CHECK_INTERVAL, QueueAddress, broken, close, gone, opened};
+use super::connection::{CHECK_INTERVAL, QueueAddress, close, gone, opened};
 use super::failure::{Failure, OnConnection};
 use super::problem::BrokerProblem;
 use super::topology::declare_queues;
@@ -66,7 +66,7 @@ impl Publisher {
         };
         let channel = opened(&failure, opening).await?;
         tokio::select! {
-            problem = gone(&connection) => return Err(problem),
+            problem = gone(&connection, &channel) => return Err(problem),
             sent = probe.send(&channel, &failure, condition) => sent?,
         }
         address.check_identity_on(&connection, true).await?;
@@ -93,7 +93,7 @@ impl Publisher {
             () = stop.cancelled() => {}
             () = self.failure.token().cancelled() => {}
             () = self.publish_all(unconfirmed) => {}
-            problem = broken(&self.connection) => self.failure.report(problem),
+            problem = gone(&self.connection, &self.channel) => self.failure.report(problem),
             problem = self.watch(unconfirmed, condition) => self.failure.report(problem),
         }
         self.failure.token().cancel();
@@ -129,14 +129,11 @@ impl Publisher {
         }
     }
 
-    /// Watches the connection, and whether confirms come.
+    /// Watches whether confirms come.
     async fn watch(&self, unconfirmed: &Unconfirmed, condition: &Condition) -> BrokerProblem {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
             crash_point!("publisher");
-            if !(self.connection.is_open() && self.channel.is_open()) {
-                return BrokerProblem::broken_link("the connection is closed");
-            }
             match unconfirmed.overdue() {
                 None => condition.well(),
                 Some(late) if late > GIVEN_UP_AFTER => return BrokerProblem::blocked(),

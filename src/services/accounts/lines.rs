@@ -65,7 +65,7 @@ impl Lines {
     }
 
     /// A hash is made, of this account; its thread rests before the next one.
-    pub(super) fn is_made(&mut self, account: &str) {
+    pub(super) fn note_made(&mut self, account: &str) {
         self.busy.remove(account);
     }
 

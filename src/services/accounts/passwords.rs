@@ -191,7 +191,7 @@ impl Shared {
             // Its caller finds that there is no reply.
             let _ = catch_unwind(AssertUnwindSafe(|| job.run()));
             let worked = time_worked().saturating_sub(worked_before);
-            self.lines.lock().is_made(&account);
+            self.lines.lock().note_made(&account);
             // Another thread may have passed it over.
             self.wake.notify_one();
             // Priority alone leaves a busy sale too little: this way a thread takes half of a core at most.
