@@ -74,6 +74,12 @@ pub enum Error {
         /// The least that the stock can be.
         least: i64,
     },
+    /// 412 `precondition_failed`: the product has another revision than `If-Match` names.
+    #[error("The product was changed meanwhile: it has revision {revision} now.")]
+    PreconditionFailed {
+        /// The revision that it has.
+        revision: i64,
+    },
     /// 409 `still_live`: its sale goes on.
     #[error("The sale goes on; end or pause it first.")]
     StillLive,
@@ -134,6 +140,7 @@ impl Error {
             Self::UsernameTaken => "username_taken",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::StockBelowSold { .. } => "stock_below_sold",
+            Self::PreconditionFailed { .. } => "precondition_failed",
             Self::StillLive => "still_live",
             Self::Archived => "archived",
             Self::NotCancellable(_) => "not_cancellable",

@@ -10,7 +10,7 @@ use crate::config::{self, Backend, Config};
 use crate::data_dir::{DataDir, JWT_SECRET, random_key};
 use crate::db::{Db, DbError, ErrorClass, Pairing};
 use crate::queue::OrderQueue;
-use crate::services::{Deployment, Replay};
+use crate::services::{Membership, Replay};
 use crate::stock::{GateError, StockGate};
 use crate::telemetry::{Metrics, Outage};
 
@@ -155,9 +155,9 @@ pub fn replay(config: &Config) -> Result<Option<Replay>, StartError> {
 }
 
 /// The deployment that a configuration leads to, for the command line. Must be called on a multi-threaded runtime.
-pub fn deployment(config: &Config) -> Result<Deployment, StartError> {
+pub fn membership(config: &Config) -> Result<Membership, StartError> {
     let queue = OrderQueue::rabbitmq(&config.rabbitmq)?;
     let gate = StockGate::redis(&config.redis, 1)?;
     let metrics = Arc::new(Metrics::new());
-    Ok(Deployment::new(Db::mysql(&config.mysql), gate.into(), queue.into(), metrics, config.redis.place()))
+    Ok(Membership::new(Db::mysql(&config.mysql), gate.into(), queue.into(), metrics, config.redis.place()))
 }

@@ -7,6 +7,6 @@ mod running;
 mod server;
 mod tasks;
 
-pub use self::clients::{deployment, migrate, replay};
+pub use self::clients::{membership, migrate, replay};
 pub use self::error::StartError;
 pub use self::running::RunningApp;

@@ -15,8 +15,8 @@ use crate::handlers::AppState;
 use crate::model::Timestamp;
 use crate::queue::OrderQueue;
 use crate::services::{
-    Accounts, AdminLog, Authenticator, Checkout, DeadLetterDesk, Deployment, EventExpiry, Expiry, Exports, Gates,
-    Health, Holdings, KeyExpiry, KnownProducts, LiveFigures, LookupFiller, OpenGate, OrderChanges, OrderEvents,
+    Accounts, AdminLog, Authenticator, Checkout, DeadLetterDesk, EventExpiry, Expiry, Exports, GateOpener, Gates,
+    Health, Holdings, KeyExpiry, KnownProducts, LiveFigures, LookupFiller, Membership, OrderChanges, OrderEvents,
     OrderList, OrderWriter, Orders, PasswordHasher, PaymentTasks, Payments, ProductCommands, ProductEvents,
     ProductQueries, Rebuilder, Reconciler, Replay, Revivals, ShopSettings, Summaries, Sweeper, Tokens, UnfinishedSales,
     WebhookDispatcher, WebhookFanOut, WebhookPurge, Webhooks, http_client,
@@ -63,7 +63,7 @@ impl RunningApp {
 
         let Clients { db, gate, queue, .. } = &clients;
         let stores = || (db.clone(), gate.clone(), queue.clone());
-        let Recovery { deployment, rebuilder, unfinished_sales, gates, reconciler, order_writer, revivals, traces } =
+        let Recovery { membership, rebuilder, unfinished_sales, gates, reconciler, order_writer, revivals, traces } =
             recovery;
         let known = Arc::new(KnownProducts::new(db.clone()));
         let currency = config.shop.currency;
@@ -79,7 +79,7 @@ impl RunningApp {
         let late = (revivals, open_gate(gates));
         let payments = open_payments(&clients, &config, &orders, &order_changes, late, &metrics, &background)?;
         let (db_, gate_, queue_) = stores();
-        let health = Arc::new(Health::new(db_, gate_, queue_, background.supervisor.clone(), deployment));
+        let health = Arc::new(Health::new(db_, gate_, queue_, background.supervisor.clone(), membership));
         background.keep("readiness", &health, |health, stop| async move { health.watch(stop).await });
         let (db_, gate_, queue_) = stores();
         let supervisor = background.supervisor.clone();
@@ -179,7 +179,7 @@ async fn open_accounts(
 }
 
 /// How a late payment gets the gate that it asks opened.
-fn open_gate(gates: Arc<Gates>) -> OpenGate {
+fn open_gate(gates: Arc<Gates>) -> GateOpener {
     Box::new(move |product| {
         let gates = gates.clone();
         Box::pin(async move { gates.open_for_late_payment(product).await })
@@ -192,7 +192,7 @@ fn open_payments(
     config: &Config,
     orders: &Arc<Orders>,
     order_changes: &Arc<OrderChanges>,
-    late: (Arc<Revivals>, OpenGate),
+    late: (Arc<Revivals>, GateOpener),
     metrics: &Arc<Metrics>,
     background: &Background,
 ) -> Result<Arc<Payments>, StartError> {
@@ -259,18 +259,18 @@ impl LiveEvents {
 }
 
 /// What an OpenTelemetry collector is told, if there is one.
-fn open_traces(config: &Config, deployment: &Deployment, metrics: &Metrics) -> Result<Option<Arc<Traces>>, StartError> {
+fn open_traces(config: &Config, membership: &Membership, metrics: &Metrics) -> Result<Option<Arc<Traces>>, StartError> {
     // What is on this machine is not asked through a proxy.
     let http = http_client(Traces::TIMEOUT);
     let http = if config.traces.is_local() { http.proxy(None) } else { http };
     let http = http.build().into();
-    let traces = Traces::open(&config.traces, http, deployment.instance(), metrics);
+    let traces = Traces::open(&config.traces, http, membership.instance(), metrics);
     traces.map_err(|problem| StartError(format!("traces: {problem}")))
 }
 
 /// What writes orders, and opens and repairs gates.
 struct Recovery {
-    deployment: Arc<Deployment>,
+    membership: Arc<Membership>,
     rebuilder: Arc<Rebuilder>,
     unfinished_sales: Arc<UnfinishedSales>,
     gates: Arc<Gates>,
@@ -293,12 +293,12 @@ impl Recovery {
         let Background { supervisor, stop, tasks, .. } = background;
         let order_writer = Arc::new(OrderWriter::new(db.clone(), gate.clone(), metrics.clone()));
         let (db_, gate_, queue_) = (db.clone(), gate.clone(), queue.clone());
-        let deployment = Arc::new(Deployment::new(db_, gate_, queue_, metrics.clone(), config.redis.place()));
-        deployment.join().await?;
-        let traces = open_traces(config, &deployment, metrics)?;
+        let membership = Arc::new(Membership::new(db_, gate_, queue_, metrics.clone(), config.redis.place()));
+        membership.join().await?;
+        let traces = open_traces(config, &membership, metrics)?;
         let unfinished_sales = Arc::new(UnfinishedSales::new(db.clone(), gate.clone()));
-        let (deployment_, sales_) = (deployment.clone(), unfinished_sales.clone());
-        let rebuilder = Rebuilder::new(deployment_, sales_, tasks.clone(), stop.clone(), supervisor.clone());
+        let (membership_, sales_) = (membership.clone(), unfinished_sales.clone());
+        let rebuilder = Rebuilder::new(membership_, sales_, tasks.clone(), stop.clone(), supervisor.clone());
         let rebuilder = Arc::new(rebuilder);
         start_consumers(queue, config, background, || {
             Consumer::new(
@@ -323,11 +323,11 @@ impl Recovery {
         }
         let reconciler = Arc::new(Reconciler::new(db.clone(), gate.clone(), metrics.clone()));
         let (db_, gate_, gates_) = (db.clone(), gate.clone(), gates.clone());
-        let (sales_, deployment_) = (unfinished_sales.clone(), deployment.clone());
+        let (sales_, membership_) = (unfinished_sales.clone(), membership.clone());
         let expiry = Arc::new(Expiry::new(db.clone(), order_writer.clone(), metrics.clone()));
         let revivals = Arc::new(Revivals::new(db.clone(), gate.clone(), metrics.clone()));
         let writers = (order_writer.clone(), revivals.clone());
-        let sweeper = Sweeper::new(db_, gate_, writers, gates_, sales_, deployment_, metrics.clone());
+        let sweeper = Sweeper::new(db_, gate_, writers, gates_, sales_, membership_, metrics.clone());
         if gate.shared().is_some() {
             background.keep("gate-watcher", gate, |gate, stop| async move { gate.watch(stop).await });
         }
@@ -336,8 +336,8 @@ impl Recovery {
         let filler = Arc::new(LookupFiller::new(db.clone(), metrics.clone()));
         background.keep("lookup-filler", &filler, |filler, stop| async move { filler.run(stop).await });
         background.keep("reconciler", &reconciler, |reconciler, stop| async move { reconciler.run(stop).await });
-        background.keep("deployment-watcher", &deployment, |it, stop| async move { it.watch(stop).await });
-        Ok(Self { deployment, rebuilder, unfinished_sales, gates, reconciler, order_writer, revivals, traces })
+        background.keep("deployment-watcher", &membership, |it, stop| async move { it.watch(stop).await });
+        Ok(Self { membership, rebuilder, unfinished_sales, gates, reconciler, order_writer, revivals, traces })
     }
 }
 

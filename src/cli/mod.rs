@@ -217,11 +217,11 @@ async fn deployment(config: &Config, action: DeploymentAction) -> Result<(), Str
     if config.backend == Backend::Embedded {
         return Err("backend: embedded keeps everything in its data folder".to_owned());
     }
-    let deployment = app::deployment(config).map_err(|error| error.to_string())?;
+    let membership = app::membership(config).map_err(|error| error.to_string())?;
     let unknown = || "not known yet".to_owned();
     match action {
         DeploymentAction::Show => {
-            let (row, instances) = deployment.show().await?;
+            let (row, instances) = membership.show().await?;
             let mut lines = vec![
                 format!("deployment  {}", row.deployment_id),
                 format!("Redis       {}", row.redis_name.unwrap_or_else(unknown)),
@@ -231,12 +231,12 @@ async fn deployment(config: &Config, action: DeploymentAction) -> Result<(), Str
             print_lines(lines)
         }
         DeploymentAction::RebuildGate { product } => {
-            let epoch = deployment.rebuild_gate(product).await?;
+            let epoch = membership.rebuild_gate(product).await?;
             print_lines([format!("product {product}: epoch {epoch} has begun; the running instances rebuild its gate")])
         }
         DeploymentAction::Adopt { take } => {
-            let before = deployment.adopt(take).await?;
-            let (row, _) = deployment.show().await?;
+            let before = membership.adopt(take).await?;
+            let (row, _) = membership.show().await?;
             let now = [("Redis", before.redis_name, row.redis_name), ("queue", before.queue_name, row.queue_name)];
             print_lines(now.map(|(what, before, now)| {
                 format!("{what}: {} (before: {})", now.unwrap_or_else(unknown), before.unwrap_or_else(unknown))

@@ -1,7 +1,7 @@
 //! The consumer tasks: collect a write batch, have it written, acknowledge, tell the gate. In this order, whatever happens.
 //!
-//! A message is parked only for what is known to be wrong with that message (or if too many that may be wrong are put off:
-//! `put_off`). Everything else is tried again, however long it takes.
+//! A message is parked only for what is known to be wrong with that message (or if it may be wrong, and too
+//! many such messages are put off, or a rebuild waits for this one: `put_off`). Everything else is tried again, however long it takes.
 
 mod collector;
 mod merged;
@@ -29,7 +29,7 @@ use crate::db::{DbError, ErrorClass};
 use crate::model::ProductId;
 use crate::queue::{Barrier, Delivery, MessagePart};
 use crate::services::{OrderWriter, Rebuilder, WriteOutcome};
-use crate::telemetry::{Metrics, Outage, Seldom, Traces, metrics};
+use crate::telemetry::{LogThrottle, Metrics, Outage, Traces, metrics};
 
 /// Pauses before a failed transaction is tried again: 1 s at most, which jitter may double. Not the same in two instances, so
 /// that they do not ask together.
@@ -43,7 +43,7 @@ const TOLD_AT_ONCE: usize = 64;
 /// Tries before a delivery that a constraint refuses, or that makes us panic, is given up.
 const DEFECT_TRIES: u32 = 5;
 /// Lines about fences that could not be raised.
-static NOT_RAISED: Seldom = Seldom::each_second();
+static NOT_RAISED: LogThrottle = LogThrottle::each_second();
 const ABSENT: &str = "there is no such product";
 
 /// One consumer.
@@ -64,7 +64,7 @@ enum Attempt {
     /// One outcome a group; `None`: there is no such product. And how many tries it took.
     Written(Vec<Option<WriteOutcome>>, u32),
     /// A constraint refuses it each time.
-    Refused(String),
+    Unwritable(String),
     /// It makes us panic each time.
     Panics(String),
     /// Asked to stop before it was written; the deliveries come again.
@@ -122,7 +122,7 @@ impl Consumer {
                     self.finish(groups, outcomes).await;
                 }
                 Attempt::Stopped => return false,
-                Attempt::Refused(reason) => match alone(groups) {
+                Attempt::Unwritable(reason) => match alone(groups) {
                     Ok(only) => self.put_off_or_park(only, reason).await,
                     Err(each) => to_write.extend(each),
                 },
@@ -188,7 +188,7 @@ impl Consumer {
             if defects == DEFECT_TRIES {
                 return match error {
                     DbError::Panicked(problem) => Attempt::Panics(problem),
-                    error => Attempt::Refused(error.to_string()),
+                    error => Attempt::Unwritable(error.to_string()),
                 };
             }
             let pause = pauses.next().unwrap_or_default();
@@ -237,8 +237,9 @@ impl Consumer {
         }
     }
 
-    /// Raises the fence at a barrier, everything before it being written; one that may be out of order is ignored. False:
-    /// asked to stop before that.
+    /// Raises the fence at a barrier, if everything before it is written: what is written later comes too late, also if it was
+    /// promised. A barrier that may be out of order, or behind something that is put off, is ignored: the rebuild sends another
+    /// one. False: asked to stop before that.
     async fn pass_barrier(&mut self, delivery: Delivery) -> bool {
         let MessagePart::Barrier(barrier) = *delivery.message() else { return true };
         // What was put off came before it.
@@ -246,10 +247,13 @@ impl Consumer {
         if !self.write_deliveries_singly(earlier).await {
             return false;
         }
-        if delivery.is_in_order() {
+        // The sale must open again some time. What is set aside can be put back through the gate that opens then.
+        for (overdue, reason) in self.put_off.take_overdue_of(barrier.product_id, Instant::now()) {
+            self.set_aside(overdue, &reason).await;
+        }
+        if delivery.is_in_order() && !self.put_off.holds(barrier.product_id) {
             self.raise_fence(barrier).await;
         }
-        // In any case: when the gate stays closed, another barrier comes.
         Delivery::ack_all(vec![delivery]).await;
         true
     }

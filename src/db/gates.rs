@@ -44,7 +44,7 @@ impl GateRow {
 pub struct ProductLock {
     /// Units that the sale was given in all, also those that are withheld since: what is enforced. [`crate::model::Sale::stock`] and the
     /// gate's settings say what is offered.
-    pub stock: i64,
+    pub given: i64,
     /// Units that live orders hold.
     pub sold: i64,
     /// Epoch of the gate that may sell.
@@ -296,14 +296,14 @@ impl DbConn {
         let columns = (
             products::stock - products::withheld,
             products::sold,
-            products::ver,
+            products::revision,
             products::gate_epoch,
             products::ends_at,
             products::gate_home.eq(RETIRED),
             count_columns(),
         );
         let row = products::table.select(columns).filter(products::id.eq(id));
-        let Some((stock, sold, ver, gate_epoch, ends_at, retired, counts)) =
+        let Some((stock, sold, revision, gate_epoch, ends_at, retired, counts)) =
             on_db!(conn, row.get_result(conn).await.optional())?
         else {
             return Ok(None);
@@ -319,7 +319,7 @@ impl DbConn {
         Ok(Some(SaleAudit {
             stock,
             sold,
-            revision: ver,
+            revision,
             gate_epoch,
             ends_at,
             retired,
@@ -338,7 +338,7 @@ impl DbConn {
             products::stock - products::withheld,
             products::sold,
             count_columns(),
-            products::ver,
+            products::revision,
             products::gate_epoch,
             products::gate_home.eq(RETIRED),
         );

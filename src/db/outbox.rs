@@ -1,7 +1,8 @@
 //! Queries on `outbox`: what has happened, and whom it is still to be told.
 //!
-//! A row is written by the query that makes it happen, in its transaction, behind the lock of the product's row: so what is told has
-//! happened, nothing is forgotten, and the numbers of the rows grow with what becomes of one object. Where nobody wants to know, there
+//! A row is written by the query that makes it happen, in its transaction: so what is told has
+//! happened, and nothing is forgotten. What changes an object holds the lock of its product's row, so the numbers of the rows grow with
+//! what becomes of one object; only that orders were made is written before that lock, for nothing can have become of them yet. Where nobody wants to know, there
 //! is no row.
 
 use diesel::prelude::*;

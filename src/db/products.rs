@@ -231,10 +231,13 @@ impl DbConn {
     ) -> DbResult<bool> {
         self.keep_revision_before_change(id).await?;
         let conn = self;
-        let ver = products::ver.eq(products::ver + 1);
+        let counted = products::revision.eq(products::revision + 1);
         let rows = on_db!(
             conn,
-            diesel::update(products::table.filter(products::id.eq(id))).set((change, offer, ver)).execute(conn).await
+            diesel::update(products::table.filter(products::id.eq(id)))
+                .set((change, offer, counted))
+                .execute(conn)
+                .await
         )?;
         conn.keep_revision(id).await?;
         if rows == 1 {
@@ -248,7 +251,7 @@ impl DbConn {
         self.keep_revision_before_change(id).await?;
         let conn = self;
         let product = products::table.filter(products::id.eq(id)).filter(products::stock.le(most - units));
-        let change = (products::stock.eq(products::stock + units), products::ver.eq(products::ver + 1));
+        let change = (products::stock.eq(products::stock + units), products::revision.eq(products::revision + 1));
         let rows = on_db!(conn, diesel::update(product).set(change).execute(conn).await)?;
         conn.keep_revision(id).await?;
         if rows == 1 {
@@ -346,7 +349,7 @@ fn sale_columns() -> _ {
         products::starts_at,
         products::ends_at,
         products::paused,
-        products::ver,
+        products::revision,
         products::gate_epoch,
         products::gate_home.eq(retired),
         products::price_cents,
@@ -371,7 +374,7 @@ fn product_columns() -> _ {
         products::starts_at,
         products::ends_at,
         products::paused,
-        products::ver,
+        products::revision,
         products::gate_epoch,
         products::gate_fence,
         products::gate_home.eq(retired),

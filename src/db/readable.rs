@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::error::{DbError, DbResult};
 use crate::model::{OrderId, PaymentId};
-use crate::telemetry::{Seldom, metrics};
+use crate::telemetry::{LogThrottle, metrics};
 
 /// A row is named again after this.
 const TOLD_AGAIN: Duration = Duration::from_secs(600);
@@ -27,7 +27,7 @@ const MAX_ROWS: u64 = 1_000;
 
 static TOLD: LazyLock<Cache<(&str, String), ()>> =
     LazyLock::new(|| Cache::builder().max_capacity(MAX_ROWS).time_to_live(TOLD_AGAIN).build());
-static SELDOM: Seldom = Seldom::new(MAX_TOLD);
+static THROTTLE: LogThrottle = LogThrottle::new(MAX_TOLD);
 
 /// A row that was asked for: its first column, which names it, and what it is as a whole, if it can be read.
 pub(super) struct Row<K: Key, T> {
@@ -180,7 +180,7 @@ fn log(table: &'static str, row: &str, problem: &str) {
     if TOLD.contains_key(&name) {
         return;
     }
-    let Some(untold) = SELDOM.now() else { return };
+    let Some(untold) = THROTTLE.now() else { return };
     TOLD.insert(name, ());
     tracing::warn!(
         table,

@@ -93,7 +93,7 @@ macro_rules! terms_of {
             .select((
                 products::id,
                 (
-                    products::ver,
+                    products::revision,
                     products::name,
                     products::price_cents,
                     products::currency,
@@ -153,8 +153,9 @@ impl DbConn {
                 return Ok(found);
             }
         }
-        let query =
-            products::table.select((products::ver, products::name, products::price_cents)).filter(products::id.eq(id));
+        let query = products::table
+            .select((products::revision, products::name, products::price_cents))
+            .filter(products::id.eq(id));
         on_db!(conn, query.get_result(conn).await.optional())
     }
 
@@ -202,7 +203,7 @@ impl DbConn {
         }
         let query = products::table
             .select((
-                products::ver,
+                products::revision,
                 products::name,
                 products::price_cents,
                 products::currency,

@@ -42,7 +42,9 @@ diesel::table! {
         starts_at -> Timestamp,
         ends_at -> Nullable<Timestamp>,
         paused -> Bool,
-        ver -> BigInt,
+        // Its first name, which versions before read as well.
+        #[sql_name = "ver"]
+        revision -> BigInt,
         gate_epoch -> BigInt,
         gate_fence -> BigInt,
         gate_home -> Text,

@@ -57,6 +57,10 @@ pub(super) struct Problem {
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     least: Option<i64>,
+    /// The revision that the product has: `precondition_failed`.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<i64>,
     /// Units that are left: `not_enough_left`.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,6 +97,7 @@ impl ResponseError for Error {
             | Self::PaymentsOff
             | Self::TooManyWebhooks(_)
             | Self::Denied(_) => StatusCode::CONFLICT,
+            Self::PreconditionFailed { .. } => StatusCode::PRECONDITION_FAILED,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Unavailable(_) | Self::Unreadable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -143,6 +148,7 @@ impl Error {
             starts_at: None,
             order_id: None,
             least: None,
+            revision: None,
             remaining: None,
             order_status: None,
         };
@@ -151,6 +157,7 @@ impl Error {
             Self::Denied(Denial::AlreadyPurchased(order_id)) => problem.order_id = Some(*order_id),
             Self::Denied(Denial::NotEnoughLeft(remaining)) => problem.remaining = Some(*remaining),
             Self::StockBelowSold { least } => problem.least = Some(*least),
+            Self::PreconditionFailed { revision } => problem.revision = Some(*revision),
             Self::NotCancellable(status) | Self::NotPayable(status) => problem.order_status = Some(*status),
             _ => {}
         }

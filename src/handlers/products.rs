@@ -6,12 +6,12 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::extract::body::{Body, OptionalBody};
-use super::extract::{Admin, Params, PathId};
+use super::extract::{Admin, Params, PathId, if_match, without_condition};
 use super::lists::{page_cursor, page_limit};
-use super::openapi::{Conditional, Idempotent};
+use super::openapi::{Conditional, ForRevision, Idempotent};
 use super::rendered::rendered;
 use super::state::AppState;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::ProductId;
 use crate::services::{
     AdminAction, Answered, Archive, Audit, CreateProduct, IdempotencyKey, Page, PatchProduct, ProductView, Restock,
@@ -43,16 +43,6 @@ pub(super) struct LogParams {
     /// The `next_cursor` of a page before.
     #[param(pattern = "^[1-9][0-9]{0,14}$")]
     cursor: Option<String>,
-}
-
-/// A condition that would not be looked at must not seem to hold.
-fn without_condition(request: &HttpRequest) -> Result<()> {
-    for condition in [header::IF_MATCH, header::IF_UNMODIFIED_SINCE] {
-        if request.headers().contains_key(&condition) {
-            return Err(Error::Invalid(format!("{condition}: conditions are not supported here")));
-        }
-    }
-    Ok(())
 }
 
 /// Lists products, the newest first.
@@ -180,13 +170,16 @@ pub(super) async fn create(
     path = "/products/{id}",
     operation_id = "change_product",
     tag = "Merchant",
-    params(PathId<ProductId>),
+    params(
+        PathId<ProductId>,
+        ForRevision,
+    ),
     request_body = PatchProduct,
     responses(
         (status = 200, description = "The product as it is now.", body = ProductView),
     ),
     security(("bearer" = [])),
-    extensions(("x-codes" = json!(["product_not_found", "stock_below_sold", "archived"]))),
+    extensions(("x-codes" = json!(["product_not_found", "stock_below_sold", "archived", "precondition_failed"]))),
 )]
 pub(super) async fn patch(
     Admin(admin): Admin,
@@ -195,8 +188,8 @@ pub(super) async fn patch(
     Body(change): Body<PatchProduct>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
-    without_condition(&request)?;
-    Ok(HttpResponse::Ok().json(state.catalog.patch(admin, id, change).await?))
+    let revisions = if_match(&request)?;
+    Ok(HttpResponse::Ok().json(state.catalog.patch(admin, id, revisions, change).await?))
 }
 
 /// Adds units to a sale.
@@ -208,13 +201,14 @@ pub(super) async fn patch(
     params(
         PathId<ProductId>,
         Idempotent,
+        ForRevision,
     ),
     request_body = Restock,
     responses(
         (status = 200, description = "The product as it is now.", body = ProductView),
     ),
     security(("bearer" = [])),
-    extensions(("x-codes" = json!(["product_not_found", "idempotency_conflict", "archived"]))),
+    extensions(("x-codes" = json!(["product_not_found", "idempotency_conflict", "archived", "precondition_failed"]))),
 )]
 pub(super) async fn restock(
     Admin(admin): Admin,
@@ -223,8 +217,8 @@ pub(super) async fn restock(
     Body(restock): Body<Restock>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
-    without_condition(&request)?;
-    let Answered { json, .. } = state.catalog.restock(admin, id, idempotency_key(&request)?, restock).await?;
+    let (key, revisions) = (idempotency_key(&request)?, if_match(&request)?);
+    let Answered { json, .. } = state.catalog.restock(admin, id, key, revisions, restock).await?;
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(json))
 }
 
@@ -234,21 +228,26 @@ pub(super) async fn restock(
     path = "/admin/products/{id}/archive",
     operation_id = "archive_product",
     tag = "Merchant",
-    params(PathId<ProductId>),
+    params(
+        PathId<ProductId>,
+        ForRevision,
+    ),
     request_body = Option<Archive>,
     responses(
         (status = 200, description = "Archived, now or before.", body = ProductView),
     ),
     security(("bearer" = [])),
-    extensions(("x-codes" = json!(["product_not_found", "still_live"]))),
+    extensions(("x-codes" = json!(["product_not_found", "still_live", "precondition_failed"]))),
 )]
 pub(super) async fn archive(
     Admin(admin): Admin,
     PathId(id): PathId<ProductId>,
-    OptionalBody(request): OptionalBody<Archive>,
+    request: HttpRequest,
+    OptionalBody(archive): OptionalBody<Archive>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(state.catalog.archive(admin, id, request).await?))
+    let revisions = if_match(&request)?;
+    Ok(HttpResponse::Ok().json(state.catalog.archive(admin, id, revisions, archive).await?))
 }
 
 /// What administrators changed, the newest first.

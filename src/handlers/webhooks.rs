@@ -6,7 +6,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::extract::body::{Body, UnreadBody};
-use super::extract::{Admin, Params, PathId};
+use super::extract::{Admin, Params, PathId, without_condition};
 use super::lists::{PageParams, page_cursor, page_limit};
 use super::state::AppState;
 use crate::error::{Error, Result};
@@ -104,10 +104,12 @@ pub(super) async fn get(_: Admin, PathId(id): PathId<EndpointId>, state: web::Da
 pub(super) async fn patch(
     Admin(admin): Admin,
     PathId(id): PathId<EndpointId>,
-    Body(request): Body<PatchEndpoint>,
+    request: HttpRequest,
+    Body(change): Body<PatchEndpoint>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(state.webhooks.patch(admin, id, request).await?))
+    without_condition(&request)?;
+    Ok(HttpResponse::Ok().json(state.webhooks.patch(admin, id, change).await?))
 }
 
 /// Forgets an endpoint, and what was to be sent to it.
@@ -126,8 +128,10 @@ pub(super) async fn patch(
 pub(super) async fn delete(
     Admin(admin): Admin,
     PathId(id): PathId<EndpointId>,
+    request: HttpRequest,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse> {
+    without_condition(&request)?;
     state.webhooks.delete(admin, id).await?;
     Ok(HttpResponse::NoContent().finish())
 }

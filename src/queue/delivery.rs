@@ -9,13 +9,13 @@ use crate::model::Purchase;
 /// A message from the queue, to be acknowledged once its purchases are in the database.
 pub enum Delivery {
     /// From this process.
-    Embedded(embedded::Delivery),
+    Embedded(embedded::DeliveredGroup),
     /// From RabbitMQ.
     RabbitMq(rabbitmq::DeliveredPart),
 }
 
-impl From<embedded::Delivery> for Delivery {
-    fn from(delivery: embedded::Delivery) -> Self {
+impl From<embedded::DeliveredGroup> for Delivery {
+    fn from(delivery: embedded::DeliveredGroup) -> Self {
         Self::Embedded(delivery)
     }
 }
@@ -38,6 +38,14 @@ impl Delivery {
         match self {
             Self::Embedded(delivery) => delivery.message(),
             Self::RabbitMq(delivery) => delivery.message(),
+        }
+    }
+
+    /// Whether the broker has it back: it comes again. To acknowledge it does nothing any more.
+    pub fn is_given_back(&self) -> bool {
+        match self {
+            Self::Embedded(_) => false,
+            Self::RabbitMq(delivery) => delivery.is_given_back(),
         }
     }
 
@@ -66,7 +74,8 @@ impl Delivery {
     }
 
     /// Whether everything that was published before it has certainly been delivered before it. False if it was delivered
-    /// before: the queue hands out returned messages in the order in which they were returned, not published.
+    /// before, or has to be again because its connection has failed: the queue hands out returned messages in the order in which
+    /// they were returned, not published.
     pub fn is_in_order(&self) -> bool {
         match self {
             Self::Embedded(_) => true,

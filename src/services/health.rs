@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use crate::db::{Db, DbError};
 use crate::model::Timestamp;
 use crate::queue::OrderQueue;
-use crate::services::deployment::Deployment;
+use crate::services::deployment::Membership;
 use crate::stock::{GateError, StockGate};
 use crate::supervision::Supervisor;
 use crate::telemetry::Metrics;
@@ -34,7 +34,7 @@ pub struct Health {
     gate: Arc<StockGate>,
     queue: Arc<OrderQueue>,
     supervisor: Supervisor,
-    deployment: Arc<Deployment>,
+    membership: Arc<Membership>,
     stopping: AtomicBool,
     found: Mutex<Option<LastLook>>,
 }
@@ -107,9 +107,9 @@ impl Health {
         gate: Arc<StockGate>,
         queue: Arc<OrderQueue>,
         supervisor: Supervisor,
-        deployment: Arc<Deployment>,
+        membership: Arc<Membership>,
     ) -> Self {
-        Self { db, gate, queue, supervisor, deployment, stopping: AtomicBool::new(false), found: Mutex::default() }
+        Self { db, gate, queue, supervisor, membership, stopping: AtomicBool::new(false), found: Mutex::default() }
     }
 
     /// From now on nobody new should be sent here.
@@ -146,7 +146,7 @@ impl Health {
         let tasks_down = self.supervisor.down();
         let (mut gate, mut gate_trouble) =
             found.as_ref().map_or((Check::Down, None), |found| (found.gate, found.gate_trouble.clone()));
-        if gate.is_up() && self.deployment.is_unreadable() {
+        if gate.is_up() && self.membership.is_unreadable() {
             // It sells what it has, but once lost it could not be opened again, and no instance can start.
             (gate, gate_trouble) = (Check::Down, Some(GateError::Protocol(String::new()).trouble().to_owned()));
         }
@@ -157,7 +157,7 @@ impl Health {
             queue: up_if(queue_trouble.is_none()),
             queue_trouble,
             tasks: up_if(tasks_down.is_empty()),
-            deployment: up_if(self.deployment.may_promise(Instant::now()) && !self.deployment.has_deposed_gates()),
+            deployment: up_if(self.membership.may_promise(Instant::now()) && !self.membership.has_deposed_gates()),
             tasks_down,
         }
     }

@@ -29,10 +29,10 @@ pub use accounts::{
 pub use admin_log::{AdminAction, AdminLog};
 pub use catalog::{
     Answered, Archive, CreateProduct, IdempotencyKey, KeyExpiry, PatchProduct, ProductCommands, ProductQueries,
-    ProductView, RenderedPage, Restock, SaleFilter,
+    ProductView, RenderedPage, Restock, Revisions, SaleFilter,
 };
 pub use checkout::{Accepted, Checkout, PurchaseBatcher};
-pub use deployment::Deployment;
+pub use deployment::Membership;
 pub use events::{Listener, OrderEvents, ProductEvents, TimedProductEvent};
 pub use health::{Check, Checks, Health};
 pub use http_client::http_client;
@@ -47,8 +47,8 @@ pub use orders::{
 };
 pub use page::Page;
 pub use payments::{
-    CallbackWriter, EventExpiry, FollowUp, LateCallbackWriter, OpenGate, PaymentTasks, PaymentView, Payments, Revivals,
-    TestOutcome, TestPage,
+    CallbackWriter, EventExpiry, FollowUp, GateOpener, LateCallbackWriter, PaymentTasks, PaymentView, Payments,
+    Revivals, TestOutcome, TestPage,
 };
 pub use recovery::{Audit, Gates, Rebuilder, Reconciler, Replay, Sweeper};
 pub use shop::ShopSettings;

@@ -1,5 +1,5 @@
-//! The gate of either backend, in this process or in Redis. In this process each method is one step. In Redis most are: what is about
-//! many purchases is one step for each 500 of them, and [`StockGate::open_new`] is three.
+//! The gate of either backend, in this process or in Redis. In this process each method is one step, but for
+//! [`StockGate::mark_written`], which takes some purchases at a time. In Redis most are: what is about many purchases is one step for each 500 of them, and [`StockGate::open_new`] is three.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const EMBEDDED_SERVER_ID: &str = "embedded";
 /// Which servers keep gates, see [`StockGate::servers`].
 pub struct GateServers(Option<ServerIds>);
 
-/// The gate of the backend that was configured.
+/// The gates of all products, of the backend that was configured: each call names the product.
 pub enum StockGate {
     /// In this process.
     Memory(Box<MemoryGate>),

@@ -108,14 +108,14 @@ impl SharedOutage {
     }
 }
 
-/// Lets a line into the log once in a while, and counts those that it kept back. A line that says how many were kept back
+/// Lets a line into the log once in a while, and counts those that it kept back. A line that says how many those were
 /// calls that `untold`.
-pub struct Seldom {
+pub struct LogThrottle {
     every: Duration,
     told: Mutex<Option<(Instant, u64)>>,
 }
 
-impl Seldom {
+impl LogThrottle {
     /// For lines about one purchase, message or product each: a fault can make thousands of them.
     pub const fn each_second() -> Self {
         Self::new(Duration::from_secs(1))

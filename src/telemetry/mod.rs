@@ -4,6 +4,6 @@ mod logs;
 pub mod metrics;
 mod traces;
 
-pub use self::logs::{Outage, Seldom, SharedOutage, init};
+pub use self::logs::{LogThrottle, Outage, SharedOutage, init};
 pub use self::metrics::{Metrics, PoolUse, Reading, RequestMetrics};
 pub use self::traces::{Span, SpanKind, Trace, Traces};

@@ -180,7 +180,7 @@ async fn a_move_of_redis_under_load_loses_nothing() {
                 reply.is_problem(503, "unavailable");
             }
             if promised.len() == 100 && next.is_none() {
-                app::deployment(&moved).unwrap().adopt(false).await.unwrap();
+                app::membership(&moved).unwrap().adopt(false).await.unwrap();
                 let started = RunningApp::start(&moved).await.expect("an instance with the new Redis starts");
                 let client = Client::new(started.address(), &moved);
                 next = Some((started, client));
@@ -285,12 +285,12 @@ async fn a_gate_is_rebuilt_by_a_command() {
             .query_async::<()>(&mut redis)
             .await
             .unwrap();
-        let epoch = app::deployment(&app.config).unwrap().rebuild_gate(id.try_into().unwrap()).await.unwrap();
+        let epoch = app::membership(&app.config).unwrap().rebuild_gate(id.try_into().unwrap()).await.unwrap();
         assert_eq!(epoch, 2);
         eventually_within(15, "it sells again", || async { app.client.buy(2, id).await.status == 202 }).await;
         app.orders_written(id, 2).await;
         app.balanced(id).await;
-        let unknown = app::deployment(&app.config).unwrap().rebuild_gate(999_999.try_into().unwrap()).await;
+        let unknown = app::membership(&app.config).unwrap().rebuild_gate(999_999.try_into().unwrap()).await;
         assert!(unknown.unwrap_err().contains("no product 999999"));
     })
     .await;
@@ -351,7 +351,7 @@ async fn an_instance_whose_redis_does_not_say_whose_it_is_notices_that_it_was_le
         let other = Stores::new(Backend::Distributed).await;
         let mut moved = app.config.clone();
         moved.redis.db = other.config().redis.db;
-        app::deployment(&moved).unwrap().adopt(false).await.unwrap();
+        app::membership(&moved).unwrap().adopt(false).await.unwrap();
         let mut user = 1;
         let begun = Instant::now();
         let mut last_promise = Duration::ZERO;

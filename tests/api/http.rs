@@ -224,12 +224,23 @@ on_both_backends! {
 
     async fn a_condition_that_is_not_kept_is_refused(app) {
         let id = app.client.new_product(1).await;
-        for condition in ["\"abc\"", "*"] {
-            let request = app.client.request(Method::PATCH, &format!("/products/{id}")).bearer_auth(app.client.admin());
-            let request = request.header("If-Match", condition).json(&json!({"paused": true}));
-            app.client.send(request).await.is_invalid("if-match");
+        let body = json!({"url": "https://shop.example/hook", "description": "as it was"});
+        let hook = app.client.post("/admin/webhooks", Some(&app.client.admin()), body).await.is(201)["id"].to_string();
+        let (product, hook) = (format!("/products/{id}"), format!("/admin/webhooks/{hook}"));
+        let change = async |method: Method, path: &str, name: &str, value: &str| {
+            let request = app.client.request(method, path).bearer_auth(app.client.admin()).header(name, value);
+            app.client.send(request.json(&json!({"description": "changed"}))).await.is_invalid(&name.to_lowercase());
+        };
+        for tag in ["\"abc\"", "1", "W/\"1\"", "\"1\", W/\"2\"", "", "\"*\"", "\"1.0\""] {
+            change(Method::PATCH, &product, "If-Match", tag).await;
         }
-        assert_eq!(app.client.product(id).await["paused"], false);
+        change(Method::PATCH, &product, "If-Unmodified-Since", "Sat, 29 Oct 2033 19:43:31 GMT").await;
+        for method in [Method::PATCH, Method::DELETE] {
+            change(method, &hook, "If-Match", "*").await;
+        }
+        assert_eq!(app.client.product(id).await["description"], "");
+        let hook = app.client.get(&hook, Some(&app.client.admin())).await.is(200);
+        assert_eq!(hook["description"], "as it was");
     }
 
     async fn odd_requests_are_understood_or_refused(app) {

@@ -28,6 +28,7 @@ mod exports;
 mod external_users;
 mod fake_stripe;
 mod http;
+mod if_match;
 mod late_payments;
 mod late_payments_races;
 mod late_payments_recovery;

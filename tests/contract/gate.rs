@@ -96,12 +96,12 @@ on_both_backends! {
         let (gate, id) = open(stores, 1, open_sale).await;
         answers(&gate, id, &[purchase(1)]).await;
         let later = now_and(60);
-        for (ver, changed, expected, state) in [
+        for (revision, changed, expected, state) in [
             (2, SaleSettings { starts_at: later, ..open_sale }, Admission::Denied(Denial::NotStarted(later)), SaleState::Upcoming),
             (3, SaleSettings { ends_at: Some(now_and(-1)), paused: true, ..open_sale }, Admission::Denied(Denial::Ended), SaleState::Ended),
             (4, SaleSettings { paused: true, ..open_sale }, Admission::Denied(Denial::Paused), SaleState::Paused),
         ] {
-            gate.configure(id, &SaleSettings { revision: ver, ..changed }).await.unwrap();
+            gate.configure(id, &SaleSettings { revision, ..changed }).await.unwrap();
             assert_eq!(gate.reserve(id, &[purchase(1), purchase(2)]).await, Ok(expected));
             assert_eq!(view(&gate, id).await.unwrap().state, state);
         }
@@ -125,12 +125,12 @@ on_both_backends! {
         assert_eq!(answers(&gate, id, &[purchase(5)]).await, [Answer::Reserved]);
 
         let later = now_and(60);
-        for (ver, changed, denial) in [
+        for (revision, changed, denial) in [
             (2, SaleSettings { starts_at: later, ..settings(1) }, Denial::NotStarted(later)),
             (3, SaleSettings { ends_at: Some(now_and(-1)), paused: true, ..settings(1) }, Denial::Ended),
             (4, SaleSettings { paused: true, ..settings(1) }, Denial::Paused),
         ] {
-            gate.configure(id, &SaleSettings { revision: ver, ..changed }).await.unwrap();
+            gate.configure(id, &SaleSettings { revision, ..changed }).await.unwrap();
             gate.reserve(id, &[purchase(1)]).await.unwrap();
             eventually(&format!("{denial:?}"), || async { gate.denial(id, mine.user_id) == Some(denial) }).await;
         }
@@ -161,8 +161,8 @@ on_both_backends! {
     async fn only_newer_sale_settings_are_taken_over(stores) {
         let (gate, id) = open(stores, 1, settings(5)).await;
         gate.configure(id, &SaleSettings { revision: 3, stock: 9, ..settings(0) }).await.unwrap();
-        for ver in [1, 2, 3] {
-            gate.configure(id, &SaleSettings { revision: ver, stock: 1, ..settings(0) }).await.unwrap();
+        for revision in [1, 2, 3] {
+            gate.configure(id, &SaleSettings { revision, stock: 1, ..settings(0) }).await.unwrap();
         }
         assert_eq!(view(&gate, id).await.unwrap().remaining, 9);
     }
@@ -300,15 +300,15 @@ on_both_backends! {
     async fn what_is_in_flight_keeps_the_revision_of_its_click(stores) {
         let (gate, id) = open(stores, 1, settings(50)).await;
         let mut clicked = Vec::new();
-        for ver in 1..=8 {
+        for n in 1..=8 {
             // Twice without a click, and at once after one another: within a millisecond.
-            gate.configure(id, &SaleSettings { revision: 10 * ver, ..settings(50) }).await.unwrap();
-            gate.configure(id, &SaleSettings { revision: 10 * ver + 1, ..settings(50) }).await.unwrap();
-            let (mine, revision) = (purchase(ver), Revision::try_from(10 * ver + 1).unwrap());
+            gate.configure(id, &SaleSettings { revision: 10 * n, ..settings(50) }).await.unwrap();
+            gate.configure(id, &SaleSettings { revision: 10 * n + 1, ..settings(50) }).await.unwrap();
+            let (mine, revision) = (purchase(n), Revision::try_from(10 * n + 1).unwrap());
             let admitted = Admission::Open { epoch: EPOCH, revision, terms: settings(50).terms, answers: vec![Answer::Reserved] };
             assert_eq!(gate.reserve(id, &[mine]).await, Ok(admitted));
             clicked.push((mine, revision));
-            if ver == 3 {
+            if n == 3 {
                 gate.mark_written(id, &[clicked.remove(0).0]).await.unwrap();
             }
         }
@@ -340,7 +340,7 @@ on_both_backends! {
             assert!(view(&gate, id).await.is_some(), "{why}");
         };
         stays("without an end").await;
-        let ended = |ver, ago: i64| SaleSettings { revision: ver, ends_at: Some(now_and(-ago)), ..settings(5) };
+        let ended = |revision, ago: i64| SaleSettings { revision, ends_at: Some(now_and(-ago)), ..settings(5) };
         gate.configure(id, &ended(2, 3_500)).await.unwrap();
         stays("ended lately").await;
         gate.configure(id, &ended(3, 3_700)).await.unwrap();

@@ -214,13 +214,9 @@ impl<'a> Trial<'a> {
                 }
             }
             Step::Configure { newer_by, stock, paused, most } => {
-                let ver = self.model.settings.revision + newer_by;
-                let settings = SaleSettings {
-                    revision: ver,
-                    stock: *stock,
-                    paused: *paused,
-                    ..with_most(self.model.settings, *most)
-                };
+                let revision = self.model.settings.revision + newer_by;
+                let settings =
+                    SaleSettings { revision, stock: *stock, paused: *paused, ..with_most(self.model.settings, *most) };
                 self.gate.configure(self.id, &settings).await?;
                 self.model.configure(settings);
             }

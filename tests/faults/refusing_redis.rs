@@ -260,7 +260,7 @@ async fn a_key_of_the_deployment_that_cannot_be_read_is_named() {
     let at_late = Client::new(&trial.config, vec![late.url()]);
     assert!(client.buy(&client.buyer(1), product, 0).await.answer.is_final());
     assert_eq!(at_late.buy(&client.buyer(2), product, 0).await.answer, Answer::Later);
-    seckill::app::deployment(&trial.config).unwrap().adopt(true).await.unwrap();
+    seckill::app::membership(&trial.config).unwrap().adopt(true).await.unwrap();
     for (user, server, client) in [(3, &server, &client), (4, &late, &at_late)] {
         eventually_within(10, "it is ready", || async { server.readiness().await.0 == 200 }).await;
         let buyer = client.buyer(user);

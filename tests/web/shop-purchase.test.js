@@ -84,6 +84,30 @@ test('who signs up again because the answer was lost has the account, and a name
   await page.locator('#page').getByText('unheard').waitFor();
 });
 
+test('whose turn to sign up has not come goes on without a click, unless something else is typed', async (t) => {
+  const page = await browser.page(t, server, { path: '/shop/account?new=1', expects: [/status of 429/] });
+  let refused = 0;
+  await page.route('**/register', async (route) => {
+    if (refused >= 3) return route.continue();
+    refused += 1;
+    return route.fulfill({ status: 429, headers: { 'Retry-After': '1' }, contentType: 'application/problem+json', body: JSON.stringify({ status: 429, code: 'rate_limited', detail: 'Too many tries.' }) });
+  });
+  const notYet = page.locator('.field-error', { hasText: 'goes on by itself in 1 second.' });
+  await page.getByLabel('User name').fill('patient');
+  await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
+  await page.getByRole('button', { name: 'Sign up' }).click();
+  await notYet.waitFor();
+  await page.getByLabel('User name').fill('patient-2');
+  await notYet.waitFor({ state: 'detached' });
+  await pause(2_000);
+  assert.equal(refused, 1, 'it waits for a click again');
+  await page.getByRole('button', { name: 'Sign up' }).click();
+  await page.waitForURL('**/shop');
+  assert.equal(refused, 3);
+  await page.goto(`${server.url}/shop/account`);
+  await page.locator('#page').getByText('patient-2').waitFor();
+});
+
 test('case 6: double click, Enter and two tabs at once are one order, and one request at a time', async (t) => {
   const product = await server.product({ stock: 50 });
   const user = await server.user();

@@ -179,7 +179,7 @@ export function loggedIn(user, role = 'buyer') {
 }
 
 /** Chromium logs a refusal of the API as an error although the page expects and handles it. */
-const REFUSAL = /^Failed to load resource: the server responded with a status of (400|401|403|404|409|429|503) \(/;
+const REFUSAL = /^Failed to load resource: the server responded with a status of (400|401|403|404|409|412|429|503) \(/;
 
 export class Browser {
   static async launch() {

@@ -32,10 +32,23 @@ const reasonField = () => field({ label: t('sale.reason'), input: h('input', { t
  */
 export function saleActions({ product, zone, changed }) {
   const path = () => `/products/${product().id}`;
-  const patch = async (/** @type {object} */ body, /** @type {string} */ said) => {
-    const reply = await api.patch(path(), body);
+  const patch = async (/** @type {object} */ body, /** @type {string} */ said, /** @type {number | undefined} */ ifRevision = undefined) => {
+    const reply = await api.patch(path(), body, { ifRevision });
     changed(reply.body);
     notice.say(said);
+  };
+
+  /** Changes what the merchant sees now. Once they were told that somebody else has changed it, they may change that. */
+  const patchSeen = () => {
+    let { revision } = product();
+    return async (/** @type {object} */ body, /** @type {string} */ said) => {
+      try {
+        await patch(body, said, revision);
+      } catch (error) {
+        if (error instanceof ApiError && error.code === 'precondition_failed') revision = error.body.revision;
+        throw error;
+      }
+    };
   };
 
   const pauseOrResume = () => {
@@ -63,6 +76,7 @@ export function saleActions({ product, zone, changed }) {
 
   const extend = () => {
     const { ends_at } = product();
+    const change = patchSeen();
     const when = timeField({ label: t('sale.ends'), zone, value: ends_at, optional: true });
     const why = reasonField();
     const from = () => Math.max(clock.now(), ends_at ? Date.parse(ends_at) : 0);
@@ -77,7 +91,7 @@ export function saleActions({ product, zone, changed }) {
       action: t('sale.extend.action'),
       run: () => {
         const taken = when.take();
-        return taken && patch({ ends_at: taken.iso, ...because(why.input.value) }, t('sale.extend.done'));
+        return taken && change({ ends_at: taken.iso, ...because(why.input.value) }, t('sale.extend.done'));
       },
     });
   };
@@ -111,6 +125,7 @@ export function saleActions({ product, zone, changed }) {
 
   const lower = () => {
     const { stock, remaining } = product();
+    const change = patchSeen();
     const least = stock - remaining;
     const wanted = field({ label: t('sale.lower.stock'), input: numberInput(String(stock)), hint: t('sale.lower.hint', { stock: count(stock), least: count(least) }) });
     const why = reasonField();
@@ -127,7 +142,7 @@ export function saleActions({ product, zone, changed }) {
           wanted.complain(t('sale.lower.less', { stock: count(product().stock) }));
           return null;
         }
-        return patch({ stock: number, ...because(why.input.value) }, t('sale.lower.done', { n: count(number) })).catch((error) => {
+        return change({ stock: number, ...because(why.input.value) }, t('sale.lower.done', { n: count(number) })).catch((error) => {
           if (!(error instanceof ApiError && error.code === 'stock_below_sold')) throw error;
           wanted.complain(t('sale.lower.too_few', { least: count(error.body.least) }));
           throw new SaidAtField();

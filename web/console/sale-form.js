@@ -3,7 +3,7 @@
 import { ApiError, api } from '../lib/api.js';
 import { clock } from '../lib/clock.js';
 import { h, replace, setText } from '../lib/dom.js';
-import { count, fromMinor, money, toMinor } from '../lib/format.js';
+import { count, duration, fromMinor, instant, money, toMinor } from '../lib/format.js';
 import { notice } from '../lib/notice.js';
 import { router } from '../lib/router.js';
 import { text, t } from '../lib/text.js';
@@ -169,17 +169,45 @@ function show(root, shop, product) {
     router.go(`/console/sales/${body.id}`);
   };
 
+  // The sale as far as the merchant was told of it.
+  let known = product;
+
+  /** What somebody else changed meanwhile stays. Where it is the same field, the merchant is told, and can save again. */
+  const save = async (/** @type {number} */ id, /** @type {Record<string, unknown>} */ changes) => {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await api.patch(`/products/${id}`, changes, { ifRevision: known?.revision });
+      } catch (error) {
+        if (!(error instanceof ApiError)) throw error;
+        if (error.code === 'stock_below_sold') {
+          stock.complain(t('sale.lower.too_few', { least: count(error.body.least) }));
+          throw new SaidAtField();
+        }
+        if (error.code !== 'precondition_failed' || tries === 3) throw error;
+      }
+      // Another instance shows the change within this time.
+      await new Promise((resolve) => setTimeout(resolve, 250));
+      const now = (await api.get(`/products/${id}`, { isFresh: true })).body;
+      const before = /** @type {Record<string, unknown>} */ (known ?? {});
+      known = now;
+      const clashes = Object.keys(changes).filter((of) => now[of] !== before[of] && now[of] !== changes[of]);
+      for (const of of clashes) fields[/** @type {keyof typeof fields} */ (of)].complain(t('form.clash', { value: shown(of, now) }));
+      if (clashes.length > 0) throw new SaidAtField();
+    }
+  };
+
+  const shown = (/** @type {string} */ of, /** @type {any} */ now) => {
+    if (now[of] === null || now[of] === '') return '–';
+    if (of === 'price_cents') return money(now[of], now.currency);
+    if (of === 'payment_window_seconds') return duration(now[of] * 1_000);
+    return of.endsWith('_at') ? instant(now[of], zone) : String(now[of]);
+  };
+
   const change = async (/** @type {Product} */ before, /** @type {Record<string, unknown>} */ all, /** @type {Record<string, boolean>} */ times) => {
     // Only what was changed: what another administrator changes meanwhile stays.
     const changes = Object.fromEntries(Object.entries(all).filter(([of, value]) => times[of] ?? value !== before[/** @type {keyof Product} */ (of)]));
     if (Object.keys(changes).length > 0) {
-      try {
-        await api.patch(`/products/${before.id}`, changes);
-      } catch (error) {
-        if (!(error instanceof ApiError && error.code === 'stock_below_sold')) throw error;
-        stock.complain(t('sale.lower.too_few', { least: count(error.body.least) }));
-        throw new SaidAtField();
-      }
+      await save(before.id, changes);
       notice.say(t('form.saved'));
     }
     router.go(`/console/sales/${before.id}`);

@@ -309,6 +309,7 @@ export const en = {
   'form.create': 'Put on sale',
   'form.created': '“{name}” is made.',
   'form.save': 'Save',
+  'form.clash': 'Somebody else has just changed this to: {value}. Save again to put yours in its place.',
   'form.saved': 'Saved.',
   'form.cancel': 'Back',
   'form.working': 'One moment …',

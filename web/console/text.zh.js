@@ -309,6 +309,7 @@ export const zh = {
   'form.create': '上架',
   'form.created': '“{name}”已建好。',
   'form.save': '保存',
+  'form.clash': '其他管理员刚刚改为：{value}。再次保存即用您的内容替换。',
   'form.saved': '已保存。',
   'form.cancel': '返回',
   'form.working': '请稍候…',

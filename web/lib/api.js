@@ -11,11 +11,12 @@ export { Offline };
  *   signal?: AbortSignal,
  *   auth?: boolean,
  *   idempotencyKey?: string,
+ *   ifRevision?: number,
  *   timeout?: number,
  *   as?: 'json' | 'text' | 'blob',
  *   isFresh?: boolean,
  * }} Options
- *   `auth: false` sends no token. `isFresh`: not from the browser's cache, which knows an older `server_time`.
+ *   `auth: false` sends no token. `ifRevision`: only if the product still has it. `isFresh`: not from the browser's cache, which knows an older `server_time`.
  */
 
 const TIMEOUT_MS = 10_000;
@@ -58,6 +59,7 @@ async function request(method, path, body, options) {
   const headers = { Accept: 'application/json' };
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body !== undefined) headers['Content-Type'] = 'application/json';
+  if (options.ifRevision !== undefined) headers['If-Match'] = `"${options.ifRevision}"`;
   if (options.idempotencyKey) headers['Idempotency-Key'] = options.idempotencyKey;
   const signals = [AbortSignal.timeout(options.timeout ?? TIMEOUT_MS)];
   if (options.signal) signals.push(options.signal);

@@ -67,7 +67,7 @@ function credentials(isNew, then) {
   const name = field({ id: 'username', label: t('account.username'), autocomplete: 'username', hint: isNew ? t('account.username_hint') : '' });
   const password = passwordField({ id: 'password', label: t('account.password'), autocomplete: isNew ? 'new-password' : 'current-password', hint: isNew ? t('account.password_hint') : '' });
   const button = h('button', { type: 'submit', class: 'button primary large wide' }, t(isNew ? 'account.sign_up' : 'account.log_in'));
-  return form([name, password], button, async () => {
+  return form([name, password], button, isNew, async () => {
     const username = name.input.value.trim();
     if (isNew && !USERNAME.test(username)) return name.fail(t('account.username_hint'));
     if (username === '') return name.fail(t('account.missing'));
@@ -121,7 +121,7 @@ function account(root) {
   const current = passwordField({ id: 'current', label: t('account.current'), autocomplete: 'current-password', hint: '' });
   const fresh = passwordField({ id: 'new', label: t('account.new'), autocomplete: 'new-password', hint: t('account.password_hint') });
   const change = h('button', { type: 'submit', class: 'button' }, t('account.change'));
-  const changeForm = form([current, fresh], change, async () => {
+  const changeForm = form([current, fresh], change, false, async () => {
     if (current.input.value === '') return current.fail(t('account.missing'));
     if (!isPassword(fresh.input.value)) return fresh.fail(t('account.password_hint'));
     try {
@@ -223,16 +223,35 @@ function passwordField(of) {
 /**
  * @param {Field[]} fields
  * @param {HTMLButtonElement} button
+ * @param {boolean} goesOn a turn that has not come yet is waited for
  * @param {() => Promise<void>} submit
  */
-function form(fields, button, submit) {
+function form(fields, button, goesOn, submit) {
   const failed = h('p', { class: 'field-error', role: 'alert' });
   const element = h('form', { class: 'stack', noValidate: true, method: 'post' }, ...fields.map((one) => one.element), failed, button);
   let isRunning = false;
+  let again = 0;
+  let isEdited = false;
+  /** Whose turn has not come keeps a place in line, and takes it by coming back. */
+  const goOnIn = (/** @type {number} */ seconds) => {
+    failed.textContent = t('account.goes_on', { n: seconds });
+    // Not all at the same moment.
+    again = setTimeout(() => element.isConnected && element.requestSubmit(), seconds * 1000 + Math.random() * 500);
+  };
+  element.addEventListener('input', () => {
+    isEdited = true;
+    if (again === 0) return;
+    clearTimeout(again);
+    again = 0;
+    failed.textContent = '';
+  });
   element.addEventListener('submit', async (event) => {
     event.preventDefault();
     if (isRunning) return;
     isRunning = true;
+    isEdited = false;
+    clearTimeout(again);
+    again = 0;
     failed.textContent = '';
     for (const one of fields) one.clear();
     button.setAttribute('aria-disabled', 'true');
@@ -240,7 +259,9 @@ function form(fields, button, submit) {
     try {
       await submit();
     } catch (error) {
-      failed.textContent = explain(error);
+      const isTooEarly = error instanceof ApiError && error.code === 'rate_limited' && error.retryAfter !== null;
+      if (goesOn && isTooEarly && !isEdited) goOnIn(error.retryAfter ?? 1);
+      else failed.textContent = explain(error);
     } finally {
       isRunning = false;
       button.removeAttribute('aria-disabled');

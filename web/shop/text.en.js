@@ -179,6 +179,7 @@ export const en = {
   'account.password_hint': '8 to 72 characters; a sentence is fine.',
   'account.show': 'Show',
   'account.show_password': 'Show the password',
+  'account.goes_on': { one: 'It is not your turn yet. This goes on by itself in {n} second.', other: 'It is not your turn yet. This goes on by itself in {n} seconds.' },
   'account.missing': 'Please fill this in.',
   'account.expired': 'Your log-in has ended. Log in again and go on where you were.',
   'account.comes_back': 'You come back to the sale right after this.',

@@ -179,6 +179,7 @@ export const zh = {
   'account.password_hint': '8 至 72 个字符（汉字占 3 个），可以是一句话。',
   'account.show': '显示',
   'account.show_password': '显示密码',
+  'account.goes_on': '还没轮到您，{n} 秒后自动继续。',
   'account.missing': '请填写此项。',
   'account.expired': '登录已失效，请重新登录，然后继续。',
   'account.comes_back': '完成后会立即回到抢购页面。',

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{self, EntityTag, Header, IfNoneMatch};
+use actix_web::http::header::{self, EntityTag, Header, HeaderName, IfMatch, IfNoneMatch};
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, Ready, ready};
@@ -17,7 +17,7 @@ use super::state::AppState;
 use crate::complaint::Complaint;
 use crate::error::{Error, Result};
 use crate::model::Role;
-use crate::services::{Authenticator, Identification, Identity, Session};
+use crate::services::{Authenticator, Identification, Identity, Revisions, Session};
 
 /// Whoever sends a valid token.
 pub struct AuthenticatedUser(pub Identity);
@@ -123,6 +123,38 @@ pub(in crate::handlers) fn has_already(request: &HttpRequest, tag: &EntityTag) -
         Ok(IfNoneMatch::Any) => true,
         Ok(IfNoneMatch::Items(known)) => known.iter().any(|known| known.weak_eq(tag)),
         Err(_) => false,
+    }
+}
+
+/// Which revisions a product must have for a change of it, by `If-Match`.
+pub(in crate::handlers) fn if_match(request: &HttpRequest) -> Result<Revisions> {
+    refuse(request, &header::IF_UNMODIFIED_SINCE)?;
+    if !request.headers().contains_key(header::IF_MATCH) {
+        return Ok(Revisions::Any);
+    }
+    let wrong = || Error::Invalid("if-match: takes the product's revision in quotes, such as \"3\", or *".to_owned());
+    match IfMatch::parse(request).map_err(|_| wrong())? {
+        IfMatch::Any => Ok(Revisions::Any),
+        // No tag at all is a list that could not be read.
+        IfMatch::Items(tags) if tags.is_empty() => Err(wrong()),
+        // The tag of a page changes with each purchase, so it is weak, and no weak tag matches here.
+        IfMatch::Items(tags) => {
+            let revision = |tag: &EntityTag| (!tag.weak).then(|| tag.tag().parse().ok())?;
+            tags.iter().map(revision).collect::<Option<_>>().map(Revisions::OneOf).ok_or_else(wrong)
+        }
+    }
+}
+
+/// A condition that would not be looked at must not seem to hold.
+pub(in crate::handlers) fn without_condition(request: &HttpRequest) -> Result<()> {
+    refuse(request, &header::IF_MATCH)?;
+    refuse(request, &header::IF_UNMODIFIED_SINCE)
+}
+
+fn refuse(request: &HttpRequest, condition: &HeaderName) -> Result<()> {
+    match request.headers().contains_key(condition) {
+        true => Err(Error::Invalid(format!("{condition}: conditions are not supported here"))),
+        false => Ok(()),
     }
 }
 

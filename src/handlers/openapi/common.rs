@@ -192,6 +192,7 @@ fn errors() -> BTreeMap<&'static str, Error> {
         Error::UsernameTaken,
         Error::IdempotencyConflict,
         Error::StockBelowSold { least: 40 },
+        Error::PreconditionFailed { revision: 4 },
         Error::StillLive,
         Error::Archived,
         Error::NotCancellable(OrderStatus::Expired),

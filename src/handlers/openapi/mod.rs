@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use utoipa::OpenApi;
 
 pub(super) use self::pages::{front_page, page_file};
-pub(super) use self::schemas::{Callback, CallbackHeaders, Conditional, Idempotent};
+pub(super) use self::schemas::{Callback, CallbackHeaders, Conditional, ForRevision, Idempotent};
 use super::problem::Problem;
 use super::rendered::rendered;
 use super::{accounts, events, health, merchant, orders, payments, products, purchases, shop, webhooks};

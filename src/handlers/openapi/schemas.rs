@@ -137,6 +137,16 @@ pub(in crate::handlers) struct Conditional {
     tag: Option<String>,
 }
 
+/// Of changes that may depend on a product's revision.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "handlers read it")]
+pub(in crate::handlers) struct ForRevision {
+    /// The `revision` that the product must still have, in quotes; several are separated by commas. `*` is any.
+    #[param(rename = "If-Match", example = "\"3\"")]
+    revisions: Option<String>,
+}
+
 /// Of requests that are safe to repeat with a key.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Delivery, Entry, Writer};
+use super::{DeliveredGroup, Entry, Writer};
 use crate::model::PurchaseGroup;
 use crate::queue::dead_letter::{DeadLetter, Held, Place, PutBack};
 use crate::queue::message::{self, MessagePart};
@@ -65,7 +65,7 @@ impl JournalDesk {
 
 impl Writer {
     /// Whoever asked may have gone; what was asked is done all the same.
-    pub(super) fn run_errand<D: From<Delivery>>(&mut self, errand: Errand, deliveries: &mpsc::Sender<D>) {
+    pub(super) fn run_errand<D: From<DeliveredGroup>>(&mut self, errand: Errand, deliveries: &mpsc::Sender<D>) {
         match errand {
             Errand::List(most, answer) => {
                 let most = i64::try_from(most).unwrap_or(i64::MAX);
@@ -84,7 +84,12 @@ impl Writer {
         }
     }
 
-    fn put_back<D: From<Delivery>>(&mut self, seq: i64, back: PutBack, deliveries: &mpsc::Sender<D>) -> Answer<()> {
+    fn put_back<D: From<DeliveredGroup>>(
+        &mut self,
+        seq: i64,
+        back: PutBack,
+        deliveries: &mpsc::Sender<D>,
+    ) -> Answer<()> {
         let PutBack { message, kept } = back;
         let group = match &message {
             None => None,

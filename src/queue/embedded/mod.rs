@@ -21,12 +21,12 @@ use crate::model::PurchaseGroup;
 use crate::queue::message::{self, MessagePart};
 use crate::queue::report::{Depth, PublishError};
 use crate::supervision::Supervisor;
-use crate::telemetry::{Outage, Seldom};
+use crate::telemetry::{LogThrottle, Outage};
 
 /// Purchases that are published and not yet acknowledged, at most.
 const CAPACITY: usize = 50_000;
 /// Lines about purchases that are set aside.
-static PARKED: Seldom = Seldom::each_second();
+static PARKED: LogThrottle = LogThrottle::each_second();
 /// From here on the journal slows down, by up to [`MAX_BRAKE`] a commit: while orders are written more slowly than
 /// promises are given, a promise that comes later is better than none.
 const BRAKE_FROM: usize = CAPACITY / 2;
@@ -50,7 +50,7 @@ pub struct EmbeddedQueue {
 }
 
 /// A purchase group in the journal.
-pub struct Delivery {
+pub struct DeliveredGroup {
     message: MessagePart,
     seq: i64,
     state: Arc<State>,
@@ -109,7 +109,7 @@ impl EmbeddedQueue {
         Ok(Self { entries, writer: Mutex::new(Some(writer)), state, stopped: Arc::default() })
     }
 
-    pub(super) fn start<D: From<Delivery> + Send + 'static>(
+    pub(super) fn start<D: From<DeliveredGroup> + Send + 'static>(
         &self,
         supervisor: &Supervisor,
     ) -> Option<mpsc::Receiver<D>> {
@@ -236,7 +236,7 @@ impl State {
 }
 
 impl Writer {
-    fn deliver_unfinished<D: From<Delivery>>(&mut self, deliveries: &mpsc::Sender<D>) {
+    fn deliver_unfinished<D: From<DeliveredGroup>>(&mut self, deliveries: &mpsc::Sender<D>) {
         let mut unreadable = Vec::new();
         for (seq, body) in std::mem::take(&mut self.unfinished) {
             match message::decode(&body) {
@@ -257,7 +257,7 @@ impl Writer {
         self.state.done.lock().append(&mut unreadable);
     }
 
-    fn run<D: From<Delivery>>(mut self, deliveries: &mpsc::Sender<D>) {
+    fn run<D: From<DeliveredGroup>>(mut self, deliveries: &mpsc::Sender<D>) {
         let mut received = Vec::with_capacity(MAX_COMMIT);
         loop {
             self.entries.blocking_recv_many(&mut received, MAX_COMMIT);
@@ -310,10 +310,10 @@ impl Writer {
         self.outage.ended();
     }
 
-    fn deliver<D: From<Delivery>>(&self, seq: i64, group: PurchaseGroup, deliveries: &mpsc::Sender<D>) {
+    fn deliver<D: From<DeliveredGroup>>(&self, seq: i64, group: PurchaseGroup, deliveries: &mpsc::Sender<D>) {
         let delivered_at = (!group.traced.is_empty()).then(Instant::now);
         let delivery =
-            Delivery { message: MessagePart::Purchases(group), seq, state: self.state.clone(), delivered_at };
+            DeliveredGroup { message: MessagePart::Purchases(group), seq, state: self.state.clone(), delivered_at };
         // There is room for as many deliveries as purchases. Without a consumer it stays in the journal.
         let _ = deliveries.try_send(delivery.into());
     }
@@ -324,7 +324,7 @@ fn brake(unacked: usize) -> Duration {
     MAX_BRAKE.mul_f64(unacked.saturating_sub(BRAKE_FROM) as f64 / (CAPACITY - BRAKE_FROM) as f64)
 }
 
-impl Delivery {
+impl DeliveredGroup {
     pub(super) fn message(&self) -> &MessagePart {
         &self.message
     }

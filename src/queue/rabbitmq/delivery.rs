@@ -10,12 +10,13 @@ use tokio::sync::Mutex;
 
 use super::depth::DepthKept;
 use super::failure::Failure;
-use super::unconfirmed::{Destination, Unconfirmed};
+use super::unconfirmed::{CONFIRM_TIMEOUT, Destination, Unconfirmed};
 use crate::queue::message::{self, MessagePart};
-use crate::telemetry::Seldom;
+use crate::queue::report::PublishError;
+use crate::telemetry::LogThrottle;
 
 /// Lines about messages that are set aside.
-static PARKED: Seldom = Seldom::each_second();
+static PARKED: LogThrottle = LogThrottle::each_second();
 /// Between two attempts to park a message.
 const PARK_PAUSE: Duration = Duration::from_millis(200);
 /// Whoever parks a message waits this long until it is in the dead-letter queue.
@@ -75,7 +76,11 @@ impl DeliveredPart {
     }
 
     pub(in crate::queue) fn is_in_order(&self) -> bool {
-        !self.raw.redelivered && !self.raw.unacked.failure.token().is_cancelled()
+        !self.raw.redelivered && !self.is_given_back()
+    }
+
+    pub(in crate::queue) fn is_given_back(&self) -> bool {
+        self.raw.unacked.failure.token().is_cancelled()
     }
 
     pub(in crate::queue) async fn ack_all(deliveries: &[Self]) {
@@ -177,7 +182,17 @@ impl RawDelivery {
         let depth = self.unacked.depth.clone();
         let _unparked = depth.parking();
         let mut logged_at: Option<Instant> = None;
-        while let Err(problem) = self.unconfirmed.send(Destination::Dead, body.clone(), Some(reason.clone())).await {
+        let send = || self.unconfirmed.send_and_wait(Destination::Dead, body.clone(), Some(reason.clone()));
+        let mut sending = Box::pin(send());
+        loop {
+            let problem = match tokio::time::timeout(CONFIRM_TIMEOUT, &mut sending).await {
+                Ok(Ok(())) => break,
+                Ok(Err(problem)) => Some(problem),
+                // Still under way: another copy would be one dead letter more.
+                Err(_) => None,
+            };
+            let is_under_way = problem.is_none();
+            let problem = problem.unwrap_or(PublishError::Unclear);
             if logged_at.is_none_or(|at| at.elapsed() > PARK_LOGGED_EVERY) && depth.may_log(PARK_LOGGED_EVERY) {
                 logged_at = Some(Instant::now());
                 tracing::error!(
@@ -186,7 +201,10 @@ impl RawDelivery {
                      `seckill dead-letters` empties it; the message stays where it is"
                 );
             }
-            tokio::time::sleep(PARK_PAUSE).await;
+            if !is_under_way {
+                tokio::time::sleep(PARK_PAUSE).await;
+                sending = Box::pin(send());
+            }
         }
         if let Some(untold) = PARKED.now() {
             let bytes = body.len();

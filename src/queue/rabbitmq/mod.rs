@@ -2,7 +2,7 @@
 //!
 //! Two connections: one publishes with confirms, one consumes. amqprs does not come back by itself after a failure, so the
 //! tasks started here do: each connects, declares the queues, publishes or consumes, and begins anew, with a growing
-//! pause, when any of it fails. What was not confirmed is sent again.
+//! pause, when any of it fails. What was not confirmed is sent again, if somebody still waits for it.
 
 mod condition;
 mod connection;

@@ -57,6 +57,7 @@ impl Publisher {
             let channel = connection.open_channel(None).await?;
             let callback = OnPublishingChannel {
                 failure: failure.clone(),
+                connection: unconfirmed.connection(),
                 unconfirmed: unconfirmed.clone(),
                 probe: probe.clone(),
             };
@@ -74,7 +75,8 @@ impl Publisher {
         let opening = async {
             let probing = connection.open_channel(None).await?;
             let nothing = Arc::new(Unconfirmed::new());
-            let callback = OnPublishingChannel { failure: failure.clone(), unconfirmed: nothing, probe: probe.clone() };
+            let (failure, probe) = (failure.clone(), probe.clone());
+            let callback = OnPublishingChannel { failure, connection: 0, unconfirmed: nothing, probe };
             probing.register_callback(callback).await?;
             Ok(probing)
         };
@@ -216,14 +218,16 @@ pub(super) fn reason_header(reason: &str) -> FieldTable {
 
 struct OnPublishingChannel {
     failure: Failure,
+    /// Which one it is, as [`Unconfirmed`] counts.
+    connection: u64,
     unconfirmed: Arc<Unconfirmed>,
     probe: Probe,
 }
 
 impl OnPublishingChannel {
-    fn confirmed(&self, tag: u64, multiple: bool, result: Result<(), PublishError>) {
+    fn answered(&self, tag: u64, multiple: bool, result: Result<(), PublishError>) {
         if !self.failure.token().is_cancelled() {
-            self.unconfirmed.confirmed(tag, multiple, result);
+            self.unconfirmed.answered(self.connection, tag, multiple, result);
         }
     }
 }
@@ -244,11 +248,11 @@ impl ChannelCallback for OnPublishingChannel {
     }
 
     async fn publish_ack(&mut self, _: &Channel, ack: Ack) {
-        self.confirmed(ack.delivery_tag(), ack.mutiple(), Ok(()));
+        self.answered(ack.delivery_tag(), ack.mutiple(), Ok(()));
     }
 
     async fn publish_nack(&mut self, _: &Channel, nack: Nack) {
-        self.confirmed(nack.delivery_tag(), nack.multiple(), Err(PublishError::Refused));
+        self.answered(nack.delivery_tag(), nack.multiple(), Err(PublishError::Refused));
     }
 
     async fn publish_return(&mut self, _: &Channel, returned: Return, _: BasicProperties, _: Vec<u8>) {

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::queue::report::PublishError;
 
 /// How long a publisher waits for its confirm. Nothing is known about a message after that (I5).
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 /// Messages that are sent or wait to be sent, at most.
 const CAPACITY: usize = 1024;
 /// After a refusal, no purchase is taken for this long.
@@ -45,6 +45,8 @@ struct State {
     /// In the order they were sent, so in the order of their delivery tags.
     sent: VecDeque<(u64, Outgoing)>,
     last_tag: u64,
+    /// Counts connections: tags begin anew on each.
+    connection: u64,
     refused_at: Option<Instant>,
     /// Connections on which confirms were lost, since the last confirm that came.
     losses: u32,
@@ -80,7 +82,7 @@ impl Unconfirmed {
         self.state().overdue()
     }
 
-    /// After what time a confirm that is overdue counts as lost.
+    /// After what time a confirm that is overdue counts as lost: twice as long with each connection on which some were, until one comes.
     pub(super) fn lost_after(&self) -> Duration {
         LOST_AFTER.saturating_mul(1 << self.state().losses.min(5)).min(LOST_AFTER_AT_MOST)
     }
@@ -99,8 +101,19 @@ impl Unconfirmed {
             && state.refused_at.is_none_or(|at| at.elapsed() > REFUSED_PAUSE)
     }
 
-    /// Sends a message and waits for its confirm.
+    /// Sends a message and waits for its confirm, for a while.
     pub(super) async fn send(
+        &self,
+        to: Destination,
+        body: Vec<u8>,
+        reason: Option<String>,
+    ) -> Result<(), PublishError> {
+        let sent = tokio::time::timeout(CONFIRM_TIMEOUT, self.send_and_wait(to, body, reason));
+        sent.await.unwrap_or(Err(PublishError::Unclear))
+    }
+
+    /// The same, however long its confirm takes, on whichever connection. A message whose sender has gone is not sent any more.
+    pub(super) async fn send_and_wait(
         &self,
         to: Destination,
         body: Vec<u8>,
@@ -109,16 +122,16 @@ impl Unconfirmed {
         let (waiter, confirm) = oneshot::channel();
         {
             let mut state = self.state();
+            if state.unsent.len() + state.sent.len() >= CAPACITY {
+                state.unsent.retain(|message| !message.waiter.is_closed());
+            }
             if state.closed || state.unsent.len() + state.sent.len() >= CAPACITY {
                 return Err(PublishError::Unavailable);
             }
             state.unsent.push_back(Outgoing { to, body, reason, deadline: Instant::now() + CONFIRM_TIMEOUT, waiter });
         }
         self.filled.notify_one();
-        match tokio::time::timeout(CONFIRM_TIMEOUT, confirm).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) | Err(_) => Err(PublishError::Unclear),
-        }
+        confirm.await.unwrap_or(Err(PublishError::Unclear))
     }
 
     /// The next message to send; it counts as sent from here on, so that its confirm cannot come too early.
@@ -126,7 +139,15 @@ impl Unconfirmed {
         loop {
             {
                 let mut state = self.state();
-                if let Some(message) = state.unsent.pop_front() {
+                while let Some(mut message) = state.unsent.pop_front() {
+                    if message.waiter.is_closed() {
+                        continue;
+                    }
+                    // Of one that waits for ever: only now can its confirm become overdue.
+                    let now = Instant::now();
+                    if message.deadline <= now {
+                        message.deadline = now + CONFIRM_TIMEOUT;
+                    }
                     state.last_tag += 1;
                     let tag = state.last_tag;
                     let copy = (message.to, message.body.clone(), message.reason.clone());
@@ -138,9 +159,18 @@ impl Unconfirmed {
         }
     }
 
-    /// The broker has answered for a delivery tag, or for all up to it.
-    pub(super) fn confirmed(&self, tag: u64, multiple: bool, result: Result<(), PublishError>) {
+    /// The connection whose tags count now.
+    pub(super) fn connection(&self) -> u64 {
+        self.state().connection
+    }
+
+    /// The broker has answered for a delivery tag of a connection, or for all up to it.
+    pub(super) fn answered(&self, connection: u64, tag: u64, multiple: bool, result: Result<(), PublishError>) {
         let mut state = self.state();
+        // The library may still hand over what came on the one before: there the tag was another message's.
+        if connection != state.connection {
+            return;
+        }
         while let Some(index) = state.sent.iter().position(|(sent, _)| *sent == tag || multiple && *sent < tag) {
             if let Some((_, message)) = state.sent.remove(index) {
                 state.losses = 0;
@@ -154,16 +184,16 @@ impl Unconfirmed {
         }
     }
 
-    /// The connection is gone. What it did not confirm goes first on the next one, under the same order ids, unless its
-    /// time is over.
+    /// The connection is gone. What it did not confirm goes first on the next one, under the same order ids, if somebody still
+    /// waits for it.
     pub(super) fn unlinked(&self) {
         let mut state = self.state();
         state.last_tag = 0;
+        state.connection += 1;
         while let Some((_, message)) = state.sent.pop_back() {
             state.unsent.push_front(message);
         }
-        let now = Instant::now();
-        state.unsent.retain(|message| message.deadline > now && !message.waiter.is_closed());
+        state.unsent.retain(|message| !message.waiter.is_closed());
     }
 
     /// Turns away what still waits and everything after.
@@ -196,9 +226,62 @@ mod tests {
             assert_eq!(sent.await.unwrap(), Err(PublishError::Unclear));
         }
         assert!(!linked.accepts());
-        linked.confirmed(1, false, Ok(()));
+        linked.answered(0, 1, false, Ok(()));
         assert!(linked.accepts());
-        // Its waiter gave up while there was no connection: nothing of that may stay when there is one.
         assert!(unlinked.accepts());
+    }
+
+    /// The next body to be sent, if there is one.
+    async fn next(unconfirmed: &Unconfirmed) -> Option<Vec<u8>> {
+        tokio::time::timeout(Duration::from_millis(50), unconfirmed.next()).await.ok().map(|(_, body, _)| body)
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_not_sent_nor_sent_again() {
+        let unconfirmed = Arc::new(Unconfirmed::new());
+        let (gone, waits) = (send(&unconfirmed), send(&unconfirmed));
+        assert!(next(&unconfirmed).await.is_some());
+        gone.abort();
+        assert!(gone.await.is_err());
+        unconfirmed.unlinked();
+        assert!(next(&unconfirmed).await.is_some());
+        assert!(next(&unconfirmed).await.is_none(), "only one of them waits");
+        unconfirmed.answered(1, 1, false, Ok(()));
+        assert_eq!(waits.await.unwrap(), Ok(()));
+        // Given up between two connections.
+        let gone = send(&unconfirmed);
+        tokio::task::yield_now().await;
+        gone.abort();
+        assert!(gone.await.is_err());
+        assert!(next(&unconfirmed).await.is_none());
+        assert!(unconfirmed.overdue().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_waited_for_without_end_is_one_message() {
+        let unconfirmed = Arc::new(Unconfirmed::new());
+        let parking = unconfirmed.clone();
+        let parking = tokio::spawn(async move { parking.send_and_wait(Destination::Dead, b"x".to_vec(), None).await });
+        // No connection takes it for longer than a confirm may take.
+        tokio::time::sleep(CONFIRM_TIMEOUT + Duration::from_millis(100)).await;
+        assert!(next(&unconfirmed).await.is_some() && next(&unconfirmed).await.is_none());
+        assert_eq!(unconfirmed.overdue(), None, "its confirm can only be overdue from now on");
+        unconfirmed.unlinked();
+        assert!(next(&unconfirmed).await.is_some() && next(&unconfirmed).await.is_none());
+        unconfirmed.answered(1, 1, false, Ok(()));
+        assert_eq!(parking.await.unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_a_connection_before_is_for_nobody() {
+        let unconfirmed = Arc::new(Unconfirmed::new());
+        let sent = send(&unconfirmed);
+        unconfirmed.next().await;
+        unconfirmed.unlinked();
+        unconfirmed.next().await;
+        unconfirmed.answered(0, 1, true, Ok(()));
+        assert!(!sent.is_finished() && unconfirmed.connection() == 1);
+        unconfirmed.answered(1, 1, false, Err(PublishError::Refused));
+        assert_eq!(sent.await.unwrap(), Err(PublishError::Refused));
     }
 }

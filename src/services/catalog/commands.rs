@@ -11,7 +11,7 @@ use super::change_log;
 use super::creation;
 use super::idempotency::{Answered, Answers, IdempotencyKey, new_key, use_key};
 use super::queries::ProductQueries;
-use super::requests::{Archive, CreateProduct, MAX_STOCK, PatchProduct, Restock, check_window};
+use super::requests::{Archive, CreateProduct, MAX_STOCK, PatchProduct, Restock, Revisions, check_window};
 use super::view::ProductView;
 use crate::config::Config;
 use crate::db::{Db, DbConn, NewKey, NewProduct, Offer, ProductChange};
@@ -155,10 +155,11 @@ impl ProductCommands {
         self.answers.first(key, async |product| self.products.read(product).await).await
     }
 
-    /// The same when another request with this key got there first; else the error itself.
+    /// The same when another request with this key got there first, after which the product has a new revision; else the
+    /// error itself.
     async fn first_answer_after(&self, error: Error, key: Option<&NewKey>) -> Result<Answered> {
         match error {
-            Error::IdempotencyConflict => self.first_answer(key).await?.ok_or(Error::IdempotencyConflict),
+            Error::IdempotencyConflict | Error::PreconditionFailed { .. } => self.first_answer(key).await?.ok_or(error),
             error => Err(error),
         }
     }
@@ -168,8 +169,14 @@ impl ProductCommands {
         self.answers.keep(key, &self.products.view_of_change(product).await).await
     }
 
-    /// Changes a product.
-    pub async fn patch(&self, by: Identity, id: ProductId, request: PatchProduct) -> Result<ProductView> {
+    /// Changes a product that has one of `revisions`.
+    pub async fn patch(
+        &self,
+        by: Identity,
+        id: ProductId,
+        revisions: Revisions,
+        request: PatchProduct,
+    ) -> Result<ProductView> {
         request.validate()?;
         let (stock, reason) = (request.stock, request.reason);
         if let Some(stock) = stock {
@@ -198,13 +205,14 @@ impl ProductCommands {
                 Box::pin(async move {
                     let row = conn.lock_product(id).await?.ok_or(Error::ProductNotFound)?;
                     let before = find(conn, id).await?;
+                    revisions.expect(&before)?;
                     if before.archived_at.is_some() {
                         return Err(Error::Archived);
                     }
                     let offer = match stock {
                         None => None,
                         Some(stock) if stock < row.sold => return Err(Error::StockBelowSold { least: row.sold }),
-                        Some(stock) => Some(Offer::of(stock, row.stock)),
+                        Some(stock) => Some(Offer::of(stock, row.given)),
                     };
                     conn.update_product(id, &change, offer).await?;
                     let product = find(conn, id).await?;
@@ -237,7 +245,13 @@ impl ProductCommands {
     }
 
     /// Takes a product whose sale does not go on out of the lists, and off sale for good. Its orders stay.
-    pub async fn archive(&self, by: Identity, id: ProductId, request: Archive) -> Result<ProductView> {
+    pub async fn archive(
+        &self,
+        by: Identity,
+        id: ProductId,
+        revisions: Revisions,
+        request: Archive,
+    ) -> Result<ProductView> {
         request.validate()?;
         let now = self.gate.now();
         let archived = self
@@ -246,6 +260,7 @@ impl ProductCommands {
                 Box::pin(async move {
                     conn.lock_product(id).await?.ok_or(Error::ProductNotFound)?;
                     let before = find(conn, id).await?;
+                    revisions.expect(&before)?;
                     if before.archived_at.is_some() {
                         return Ok((before, None));
                     }
@@ -276,6 +291,7 @@ impl ProductCommands {
         by: Identity,
         id: ProductId,
         key: Option<IdempotencyKey>,
+        revisions: Revisions,
         request: Restock,
     ) -> Result<Answered> {
         request.validate()?;
@@ -289,7 +305,11 @@ impl ProductCommands {
             .db
             .transaction(move |conn| {
                 Box::pin(async move {
-                    if find(conn, id).await?.archived_at.is_some() {
+                    // Two who name the same revision come one after the other.
+                    conn.lock_product(id).await?.ok_or(Error::ProductNotFound)?;
+                    let before = find(conn, id).await?;
+                    revisions.expect(&before)?;
+                    if before.archived_at.is_some() {
                         return Err(Error::Archived);
                     }
                     if !conn.add_stock(id, units, MAX_STOCK).await? {

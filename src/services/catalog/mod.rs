@@ -13,5 +13,5 @@ pub use self::commands::ProductCommands;
 pub use self::idempotency::{Answered, IdempotencyKey, KeyExpiry};
 pub use self::page_cache::RenderedPage;
 pub use self::queries::ProductQueries;
-pub use self::requests::{Archive, CreateProduct, PatchProduct, Restock, SaleFilter};
+pub use self::requests::{Archive, CreateProduct, PatchProduct, Restock, Revisions, SaleFilter};
 pub use self::view::ProductView;

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::Object;
 
 use crate::error::{Error, Result};
-use crate::model::{Currency, PaymentWindow, Quantity, Timestamp, is_plain, is_visible, plain_text_schema};
+use crate::model::{Currency, PaymentWindow, Product, Quantity, Timestamp, is_plain, is_visible, plain_text_schema};
 use crate::services::admin_log::{MAX_REASON_CHARS, is_reason};
 use crate::services::fields::present;
 
@@ -138,6 +138,28 @@ pub struct Archive {
     #[garde(inner(custom(is_reason)))]
     #[schema(schema_with = reason_schema)]
     pub(in crate::services) reason: Option<String>,
+}
+
+/// Revisions of a product that a change was made for. Whoever changes what they saw names them, so that they do not undo
+/// what somebody else changed meanwhile.
+#[derive(Debug)]
+pub enum Revisions {
+    /// Whatever it has.
+    Any,
+    /// Only these.
+    OneOf(Vec<i64>),
+}
+
+impl Revisions {
+    /// Whether `product`, which is locked, has one of them.
+    pub(in crate::services) fn expect(&self, product: &Product) -> Result<()> {
+        match self {
+            Self::OneOf(revisions) if !revisions.contains(&product.revision) => {
+                Err(Error::PreconditionFailed { revision: product.revision })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// `?state=` of the product list: looks at the window only.

@@ -54,14 +54,11 @@ impl Checkout {
         let admission = self.gate.reserve(product, &purchases).await;
         record_step(&pending, begun, &admission);
         match &admission {
-            Ok(_) => {
-                self.reserve_outage.worked();
-                self.metrics.gate_seconds.observe(begun.elapsed().as_secs_f64());
-            }
+            Ok(_) => self.metrics.gate_seconds.observe(begun.elapsed().as_secs_f64()),
             Err(_) => self.metrics.gate_failures.inc(),
         }
         match admission {
-            Ok(Admission::Open { epoch, .. }) if !self.rebuilder.deployment().is_current(product, epoch) => {
+            Ok(Admission::Open { epoch, .. }) if !self.rebuilder.membership().is_current(product, epoch) => {
                 refuse_all(pending, may_not_promise);
             }
             Ok(Admission::Open { epoch, revision, terms, answers }) => {
@@ -70,21 +67,16 @@ impl Checkout {
                 return (!reserved.is_empty()).then_some(ToPublish { product, epoch, terms, reserved });
             }
             Ok(Admission::Denied(denial)) => refuse_all(pending, || denial.into()),
-            Err(GateError::Lost) => match self.no_gate.get(&product).await {
+            Err(GateError::Lost) => match self.needs_no_gate.get(&product).await {
                 Some(why) => refuse_all(pending, || why.into()),
                 None => {
                     let checkout = self.clone();
                     tokio::spawn(async move { checkout.explain_missing_gate(product, pending).await });
                 }
             },
-            Err(error) => {
-                // Errors of the server and closed gates are logged elsewhere. An `Unclear` because the gate or the sale changed between
-                // two steps of one `reserve` is logged nowhere: the next click meets the new state.
-                if !error.is_of_server() && error != GateError::Closed {
-                    self.reserve_outage.failed("gate", &error, "the log says of Redis what is wrong with it");
-                }
-                refuse_all(pending, || error.clone().into());
-            }
+            // The connection to Redis logs what is wrong with it, the rebuild what is closed. That the gate or the sale changed between
+            // two steps of one `reserve` is logged nowhere: the next click meets the new state.
+            Err(error) => refuse_all(pending, || error.clone().into()),
         }
         None
     }
@@ -128,7 +120,7 @@ impl Checkout {
     /// Answers a buyer whose order a late payment revives, or has: only once it is paid do they hold it for certain. Clicks that come
     /// meanwhile share one query.
     async fn answer_revived(&self, pending: PendingPurchase, order_id: OrderId) {
-        let look = self.revived.try_get_with(order_id, self.is_paid(order_id));
+        let look = self.revived_paid.try_get_with(order_id, self.is_paid(order_id));
         let why = match tokio::time::timeout(EXPLAINED_WITHIN, look).await {
             Ok(Ok(true)) => Denial::AlreadyPurchased(order_id).into(),
             Ok(Ok(false)) => Error::Unavailable("a late payment of the buyer's order is not decided yet".to_owned()),
@@ -148,7 +140,7 @@ impl Checkout {
     /// Asks the database why a product has no gate (it is unknown, its sale has ended, or its gate was lost), and answers the
     /// purchases with that. Clicks that come meanwhile share one query.
     async fn explain_missing_gate(&self, product: ProductId, pending: Vec<PendingPurchase>) {
-        let look = self.no_gate.try_get_with(product, self.why_no_gate(product));
+        let look = self.needs_no_gate.try_get_with(product, self.why_no_gate(product));
         match tokio::time::timeout(EXPLAINED_WITHIN, look).await {
             Ok(Ok(why)) => refuse_all(pending, || why.into()),
             Ok(Err(error)) => refuse_all(pending, || Error::Unavailable(error.to_string())),

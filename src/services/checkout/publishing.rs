@@ -43,25 +43,25 @@ impl Checkout {
     ) -> std::result::Result<(), PublishError> {
         let begun = Instant::now();
         let publish = async {
-            let (confirmed, took) = (self.queue.publish(groups).await, begun.elapsed());
-            spans.end(&confirmed);
-            (confirmed, took)
+            let (published, took) = (self.queue.publish(groups).await, begun.elapsed());
+            spans.end(&published);
+            (published, took)
         };
         let products = groups.iter().map(|group| group.product_id);
         let note = tokio::time::timeout(NOTE_PATIENCE, self.gate.note_in_flight(products));
-        let ((confirmed, took), noted) = tokio::join!(publish, note);
+        let ((published, took), noted) = tokio::join!(publish, note);
         if !matches!(noted, Ok(Ok(()))) {
             // The next sweep notes it: until then the list of a buyer who asks another instance may lack an order.
             tracing::debug!(product.id = %groups[0].product_id, ?noted, "Could not note what is in flight");
         }
-        match &confirmed {
+        match &published {
             Ok(()) => {
                 self.publish_outage.worked();
                 self.metrics.publish_seconds.observe(took.as_secs_f64());
             }
             Err(error) => self.metrics.publish_failures.with_label_values(&[error.as_str()]).inc(),
         }
-        confirmed
+        published
     }
 
     /// Answers purchases whose message is confirmed, all of them at once.
@@ -69,10 +69,10 @@ impl Checkout {
         // Checked after the confirm: a rebuild that began during the publish may have read the live orders before these are
         // written. Its gate then does not know them.
         let now = Instant::now();
-        let deployment = self.rebuilder.deployment();
-        let may_promise = deployment.may_promise(now);
+        let membership = self.rebuilder.membership();
+        let may_promise = membership.may_promise(now);
         answer_all(message.into_iter().flat_map(|ToPublish { product, epoch, terms, reserved }| {
-            let is_promised = may_promise && deployment.is_current(product, epoch);
+            let is_promised = may_promise && membership.is_current(product, epoch);
             let terms = terms.map(|(_, terms)| terms);
             reserved.into_iter().map(move |ReservedPurchase { pending, order_id, .. }| {
                 let answer =

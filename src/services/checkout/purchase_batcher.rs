@@ -26,7 +26,8 @@ use crate::model::{OrderId, ProductId, Purchase, Quantity, UserId};
 use crate::queue::GROUP_MAX;
 use crate::telemetry::Trace;
 
-/// Purchases of one turn at most: what a batcher takes at a time.
+/// Clicks that a batcher takes at a time. A turn is as large at most, but for those of a product whose step was not over yet, which
+/// join it: as many again.
 const MAX_TURN: usize = 4 * GROUP_MAX;
 /// No turn begins while so many messages, or more, are on their way. It is more than one, so that a turn need not wait for the last
 /// confirm of the turn before. There can be more than this, because one turn can start several messages at once.
@@ -83,7 +84,7 @@ impl PurchaseBatcher {
             return Err(Error::Unavailable("the queue is not available".to_owned()));
         }
         let clicked_at = Instant::now();
-        if !self.checkout.rebuilder.deployment().may_promise(clicked_at) {
+        if !self.checkout.rebuilder.membership().may_promise(clicked_at) {
             return Err(may_not_promise());
         }
         let (reply, answer) = oneshot::channel();

@@ -33,13 +33,12 @@ pub struct Checkout {
     pub(super) known: Arc<KnownProducts>,
     pub(super) supervisor: Supervisor,
     /// So that many purchases that fail are few lines in the log.
-    pub(super) reserve_outage: SharedOutage,
     pub(super) publish_outage: SharedOutage,
     pub(super) confirmed: ConfirmedOrders,
     /// Why products had no gate a moment ago.
-    pub(super) no_gate: Cache<ProductId, WhyNoGate>,
+    pub(super) needs_no_gate: Cache<ProductId, WhyNoGate>,
     /// Whether orders that late payments revive were paid a moment ago.
-    pub(super) revived: Cache<OrderId, bool>,
+    pub(super) revived_paid: Cache<OrderId, bool>,
 }
 
 /// Why a product has no gate and needs none.
@@ -71,10 +70,9 @@ impl Checkout {
         metrics: Arc<Metrics>,
         supervisor: Supervisor,
     ) -> Self {
-        let no_gate = Cache::builder().max_capacity(MAX_MISSING).time_to_live(MISSING_FOR).build();
-        let revived = Cache::builder().max_capacity(MAX_REVIVED).time_to_live(REVIVED_FOR).build();
+        let needs_no_gate = Cache::builder().max_capacity(MAX_MISSING).time_to_live(MISSING_FOR).build();
+        let revived_paid = Cache::builder().max_capacity(MAX_REVIVED).time_to_live(REVIVED_FOR).build();
         let confirmed = ConfirmedOrders::default();
-        let reserve_outage = SharedOutage::new("Could not take units at the gate", "Units are taken at the gate again");
         let publish_outage = SharedOutage::new(
             "The queue did not confirm purchases; their buyers are answered 503",
             "The queue confirms purchases again",
@@ -87,11 +85,10 @@ impl Checkout {
             metrics,
             known,
             supervisor,
-            reserve_outage,
             publish_outage,
             confirmed,
-            no_gate,
-            revived,
+            needs_no_gate,
+            revived_paid,
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use uuid::Uuid;
 
-use super::instance::{Deployment, NO_OTHER_STORES};
+use super::instance::{Membership, NO_OTHER_STORES};
 use crate::db::{DeploymentRow, InstanceUse};
 use crate::error::Error;
 use crate::model::ProductId;
 use crate::stock::GateError;
 
-impl Deployment {
+impl Membership {
     /// Makes what this configuration leads to the deployment's, whatever it was before; what that was. Instances that use
     /// something else sell nothing from then on. `take`: also if they belong to another deployment, whose database is gone.
     pub async fn adopt(&self, take: bool) -> std::result::Result<DeploymentRow, String> {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::instance::{Deployment, LastComparison};
+use super::instance::{LastComparison, Membership};
 use super::judgment::{Mismatch, judge, uses_row};
 use crate::config::RedisPlace;
 use crate::db::{DeploymentRow, InstanceUse, Knows};
@@ -13,7 +13,7 @@ use crate::stock::GateError;
 /// What Redis has not answered by then is not known at this look.
 const OWNER_PATIENCE: Duration = Duration::from_millis(500);
 
-impl Deployment {
+impl Membership {
     /// Says what this instance uses, and compares it with what the deployment uses. What was emptied is taken over under its
     /// new id, unless an instance that runs still uses what was there.
     pub(super) async fn compare(&self, found: &mut LastComparison) -> Result<std::result::Result<(), Mismatch>> {

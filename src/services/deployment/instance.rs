@@ -45,8 +45,8 @@ const START_PATIENCE: Duration = Duration::from_secs(5);
 /// Why an embedded deployment has nothing to compare.
 pub(super) const NO_OTHER_STORES: &str = "backend: embedded keeps everything in its data folder";
 
-/// See the module.
-pub struct Deployment {
+/// This instance's part in the deployment: whether what it uses is what the others use, and so whether it may promise.
+pub struct Membership {
     pub(in crate::services) db: Db,
     pub(in crate::services) gate: Arc<StockGate>,
     pub(in crate::services) queue: Arc<OrderQueue>,
@@ -89,7 +89,7 @@ pub(super) struct LastComparison {
     problem: Option<String>,
 }
 
-impl Deployment {
+impl Membership {
     /// `redis` says to people where that is.
     pub fn new(db: Db, gate: Arc<StockGate>, queue: Arc<OrderQueue>, metrics: Arc<Metrics>, redis: RedisPlace) -> Self {
         let queue_name = queue.name();

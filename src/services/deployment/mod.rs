@@ -13,5 +13,5 @@ mod instance;
 mod judgment;
 mod newest_epochs;
 
-pub use self::instance::Deployment;
+pub use self::instance::Membership;
 pub(super) use self::instance::{LEFT_AFTER, PROMISE_MAX_AGE};

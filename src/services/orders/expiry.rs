@@ -15,7 +15,7 @@ use super::order_writer::{OrderWriter, WriteOutcome};
 use crate::db::{Db, DbConn, DbError, DueRange, Move, NewChange, OrderState, Readable, UnpaidOrder};
 use crate::error::{Error, Result};
 use crate::model::{ChangedBy, OrderId, OrderIds, OrderStatus, ProductId, Purchase, Timestamp, deadline};
-use crate::telemetry::{Metrics, Outage, Seldom};
+use crate::telemetry::{LogThrottle, Metrics, Outage};
 
 /// Between two looks: 125 to 250 ms, so that instances do not look together; less if something is due before.
 const PAUSES: ConstantBuilder =
@@ -35,7 +35,7 @@ const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 const GATE_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Lines about products that cannot take units back.
-static MISCOUNTED: Seldom = Seldom::new(Duration::from_secs(10));
+static MISCOUNTED: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 
 /// See the module.
 pub struct Expiry {

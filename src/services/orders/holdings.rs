@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
-use super::unfinished_sales::{InFlight, UnfinishedSales};
+use super::unfinished_sales::{ProductsInFlight, UnfinishedSales};
 use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, Quantity, UserId};
 use crate::stock::{Holding, StockGate};
@@ -102,7 +102,8 @@ impl Looks {
         if users.is_empty() {
             return Ok(held);
         }
-        let (InFlight::Of(products) | InFlight::OfAny(products)) = self.unfinished_sales.in_flight().await?;
+        let (ProductsInFlight::Of(products) | ProductsInFlight::OfAny(products)) =
+            self.unfinished_sales.in_flight().await?;
         for products in products.chunks((FIELDS_A_STEP / users.len()).max(10)) {
             let units = self.gate.held_by_each(users, products).await?;
             for (product, units) in products.iter().zip(units) {

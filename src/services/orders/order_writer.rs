@@ -7,13 +7,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::payment_windows::{PaymentWindows, Window, first_deadline};
+use super::payment_windows::{FoundWindow, PaymentWindows, first_deadline};
 use super::write_batch_size::{self, WriteBatchSize};
 use crate::db::{Db, DbConn, DbError, ErrorClass, NewOrder, WriteBatchLimits};
 use crate::error::{Error, Result};
 use crate::model::{Life, OrderId, OrderIds, ProductId, Purchase, PurchaseGroup, RejectReason, Timestamp, UserId};
 use crate::stock::StockGate;
-use crate::telemetry::{Metrics, Seldom};
+use crate::telemetry::{LogThrottle, Metrics};
 
 /// See the module.
 pub struct OrderWriter {
@@ -25,7 +25,7 @@ pub struct OrderWriter {
 }
 
 /// Lines about rejected purchases.
-static REJECTED: Seldom = Seldom::each_second();
+static REJECTED: LogThrottle = LogThrottle::each_second();
 
 /// What became of purchases of one product.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -198,7 +198,7 @@ impl OrderWriter {
 async fn decide_each_purchase(
     conn: &mut DbConn,
     group: PurchaseGroup,
-    window: Window,
+    window: FoundWindow,
 ) -> std::result::Result<Option<WriteOutcome>, DbError> {
     let PurchaseGroup { product_id: product, epoch, revision, items: purchases, .. } = group;
     let Some(row) = conn.lock_product(product).await? else { return Ok(None) };
@@ -213,7 +213,7 @@ async fn decide_each_purchase(
     let mut outcome = WriteOutcome { gate_epoch: row.gate_epoch, ..WriteOutcome::default() };
     let mut new = Vec::new();
     let mut unpaid = Vec::new();
-    let mut remaining = row.stock - row.sold;
+    let mut remaining = row.given - row.sold;
     let (mut taken, mut turned_down) = (0, 0);
     for purchase in purchases {
         if let Some(is_live) = already_there.get(&purchase.order_id) {

@@ -13,7 +13,7 @@ const MAX_REVISIONS: u64 = 10_000;
 
 /// How long the orders of a group may stay unpaid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Window {
+pub(super) enum FoundWindow {
     /// So long; `None`: for ever.
     Known(Option<PaymentWindow>),
     /// Nobody knows: the group names no revision, as those of earlier versions, or one whose row is missing or spoiled. The
@@ -33,7 +33,7 @@ impl PaymentWindows {
     }
 
     /// That of each group. Those that are not known yet are read, all together.
-    pub(super) async fn of(&self, groups: &[PurchaseGroup]) -> DbResult<Vec<Window>> {
+    pub(super) async fn of(&self, groups: &[PurchaseGroup]) -> DbResult<Vec<FoundWindow>> {
         let unknown = |group: &&PurchaseGroup| {
             group.revision.is_some_and(|revision| !self.known.contains_key(&(group.product_id, revision)))
         };
@@ -56,7 +56,7 @@ impl PaymentWindows {
         }
         let window = |group: &PurchaseGroup| {
             let known = group.revision.and_then(|revision| self.known.get(&(group.product_id, revision)));
-            known.map_or(Window::Unknown, Window::Known)
+            known.map_or(FoundWindow::Unknown, FoundWindow::Known)
         };
         Ok(groups.iter().map(window).collect())
     }
@@ -64,13 +64,15 @@ impl PaymentWindows {
 
 /// When somebody is to look after these orders; `None`: none of them must be paid in time. Where nobody knows, at once: who
 /// looks then finds out what they are, and when to look again.
-pub(super) fn first_deadline<'a>(orders: impl IntoIterator<Item = (&'a [Purchase], Window)>) -> Option<NewDeadline> {
+pub(super) fn first_deadline<'a>(
+    orders: impl IntoIterator<Item = (&'a [Purchase], FoundWindow)>,
+) -> Option<NewDeadline> {
     let mut found = None;
     for (purchases, window) in orders {
         let time = match window {
-            Window::Known(None) => continue,
-            Window::Known(Some(window)) => window.duration(),
-            Window::Unknown => std::time::Duration::ZERO,
+            FoundWindow::Known(None) => continue,
+            FoundWindow::Known(Some(window)) => window.duration(),
+            FoundWindow::Unknown => std::time::Duration::ZERO,
         };
         let ids = || purchases.iter().map(|purchase| purchase.order_id);
         let (Some(first), Some(last)) = (ids().min(), ids().max()) else { continue };
@@ -97,19 +99,19 @@ mod tests {
         (1..=count).map(purchase).collect()
     }
 
-    fn lasting(seconds: i64) -> Window {
-        Window::Known(PaymentWindow::try_from(seconds).ok())
+    fn lasting(seconds: i64) -> FoundWindow {
+        FoundWindow::Known(PaymentWindow::try_from(seconds).ok())
     }
 
     #[test]
     fn one_deadline_stands_for_all_orders_that_have_one() {
         let (first, second, third) = (purchases(2), purchases(3), purchases(1));
-        assert_eq!(first_deadline([(first.as_slice(), Window::Known(None))]), None, "it costs nothing");
+        assert_eq!(first_deadline([(first.as_slice(), FoundWindow::Known(None))]), None, "it costs nothing");
         assert_eq!(first_deadline([]), None);
         let mut mixed = second.clone();
         mixed.reverse();
         let found = first_deadline([
-            (first.as_slice(), Window::Known(None)),
+            (first.as_slice(), FoundWindow::Known(None)),
             (mixed.as_slice(), lasting(900)),
             (third.as_slice(), lasting(5)),
         ]);
@@ -121,6 +123,6 @@ mod tests {
     fn orders_of_which_nobody_knows_are_looked_at_at_once() {
         let orders = purchases(2);
         let at_once = NewDeadline::new(orders[0].order_id, orders[1].order_id, orders[0].order_id.drawn_at());
-        assert_eq!(first_deadline([(orders.as_slice(), Window::Unknown)]), Some(at_once));
+        assert_eq!(first_deadline([(orders.as_slice(), FoundWindow::Unknown)]), Some(at_once));
     }
 }

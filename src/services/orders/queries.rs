@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::holdings::Holdings;
 use super::read_limit::ReadLimit;
-use super::unfinished_sales::{InFlight, UnfinishedSales};
+use super::unfinished_sales::{ProductsInFlight, UnfinishedSales};
 use super::view::OrderView;
 use crate::db::{self, Db, RevisionTerms};
 use crate::error::{Error, Result};
@@ -221,8 +221,8 @@ impl Orders {
     /// Products of which something is in flight.
     async fn products_in_flight(&self) -> Result<Vec<ProductId>> {
         let unfinished = match self.unfinished_sales.in_flight().await? {
-            InFlight::Of(products) => return Ok(products),
-            InFlight::OfAny(products) => products,
+            ProductsInFlight::Of(products) => return Ok(products),
+            ProductsInFlight::OfAny(products) => products,
         };
         // A look at many gates at once costs less than to ask each for one order.
         let mut in_flight = Vec::new();

@@ -44,7 +44,7 @@ pub struct UnfinishedSales {
 }
 
 /// Products of which purchases may be in flight.
-pub(in crate::services) enum InFlight {
+pub(in crate::services) enum ProductsInFlight {
     /// Nothing of any other product is in flight.
     Of(Vec<ProductId>),
     /// Nobody knows which: all products that have unfinished sales.
@@ -97,17 +97,17 @@ impl UnfinishedSales {
     ///
     /// The gate knows them without a look at each. Not while one of its gates is lost or rebuilt: that one cannot say what it
     /// held, so all are asked, and those who ask learn which could not answer.
-    pub(in crate::services) async fn in_flight(&self) -> Result<InFlight> {
+    pub(in crate::services) async fn in_flight(&self) -> Result<ProductsInFlight> {
         if (self.gate.shared().is_none() || self.all_gates_are_open())
             && let Some(products) = self.gate.products_in_flight().await?
         {
-            return Ok(InFlight::Of(products));
+            return Ok(ProductsInFlight::Of(products));
         }
         let (since, ended) = (self.since(), self.ended_in_flight());
         let unfinished = self
             .db
             .read(move |conn| Box::pin(async move { Ok::<_, Error>(conn.unfinished_products(since, &ended).await?) }));
-        unfinished.await.map(InFlight::OfAny)
+        unfinished.await.map(ProductsInFlight::OfAny)
     }
 
     /// Whether no gate that should be open is known not to be. Not before the first sweep of this process, which finds out.

@@ -18,7 +18,7 @@ use crate::db::{Db, DueQuestion};
 use crate::error::{Error, Result};
 use crate::model::{OrderStatus, Payment, PaymentStatus, Timestamp};
 use crate::services::orders::Orders;
-use crate::telemetry::{Outage, Seldom};
+use crate::telemetry::{LogThrottle, Outage};
 
 /// Between two looks: with jitter, so that instances do not look together.
 const PAUSES: ConstantBuilder =
@@ -33,7 +33,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Lines about questions that are not answered.
-static UNANSWERED: Seldom = Seldom::new(Duration::from_secs(10));
+static UNANSWERED: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 
 /// See the module.
 pub struct FollowUp {

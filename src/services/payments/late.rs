@@ -29,7 +29,7 @@ const AT_ONCE: usize = 4;
 const MAX_OPENED: usize = 3;
 
 /// Opens the gate of a product that was found to have none. True: it is open now; else that was only begun.
-pub type OpenGate = Box<dyn Fn(ProductId) -> BoxFuture<'static, Result<bool>> + Send + Sync>;
+pub type GateOpener = Box<dyn Fn(ProductId) -> BoxFuture<'static, Result<bool>> + Send + Sync>;
 
 /// A callback that tells of money for a dead order.
 pub(super) struct LateCallback {
@@ -47,7 +47,7 @@ pub struct LateCallbackWriter {
     gate: Arc<StockGate>,
     provider: Option<ProviderName>,
     revivals: Arc<Revivals>,
-    open_gate: OpenGate,
+    open_gate: GateOpener,
     metrics: Arc<Metrics>,
     /// No instance runs that does not know late payments.
     all_know: AtomicBool,
@@ -71,7 +71,7 @@ impl LateCallbackWriter {
         gate: Arc<StockGate>,
         provider: Option<ProviderName>,
         revivals: Arc<Revivals>,
-        open_gate: OpenGate,
+        open_gate: GateOpener,
         metrics: Arc<Metrics>,
     ) -> (LateCallbacks, Self) {
         let (sender, waiting) = mpsc::channel(MAX_WAITING);

@@ -24,7 +24,7 @@ pub use self::callbacks::CallbackWriter;
 use self::callbacks::Callbacks;
 pub use self::event_expiry::EventExpiry;
 pub use self::follow_up::FollowUp;
-pub use self::late::{LateCallbackWriter, OpenGate};
+pub use self::late::{GateOpener, LateCallbackWriter};
 pub use self::providers::TestOutcome;
 use self::providers::{Item, PaymentProvider, StripeError};
 pub use self::revival::Revivals;
@@ -37,7 +37,7 @@ use crate::db::{self, Db, DbConn, DbError, NewPayment, PaymentChange};
 use crate::error::{Error, Result};
 use crate::model::{Currency, OrderId, OrderStatus, Payment, PaymentId, PaymentStatus, ProviderName, Timestamp};
 use crate::stock::StockGate;
-use crate::telemetry::{Metrics, Seldom};
+use crate::telemetry::{LogThrottle, Metrics};
 
 /// A payment is begun this long before its order expires, or not at all: who pays needs time, and what they paid needs to get here.
 const GRACE: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const MAX_LISTED: i64 = 100;
 
 /// Lines about payments that cannot begin.
-static NOT_OPENED: Seldom = Seldom::each_second();
+static NOT_OPENED: LogThrottle = LogThrottle::each_second();
 
 /// See the module.
 pub struct Payments {
@@ -75,7 +75,7 @@ impl Payments {
         gate: Arc<StockGate>,
         orders: Arc<Orders>,
         order_changes: Arc<OrderChanges>,
-        (revivals, open_gate): (Arc<Revivals>, OpenGate),
+        (revivals, open_gate): (Arc<Revivals>, GateOpener),
         config: &Config,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, PaymentTasks)> {

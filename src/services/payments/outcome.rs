@@ -2,12 +2,12 @@
 
 use super::rules::Owed;
 use crate::model::{PaymentStatus, ProductId, ProviderName, Purchase};
-use crate::telemetry::{Metrics, Seldom};
+use crate::telemetry::{LogThrottle, Metrics};
 
 /// Lines about money that must be given back.
-static OWED: Seldom = Seldom::each_second();
+static OWED: LogThrottle = LogThrottle::each_second();
 /// Lines about callbacks of payments that are not known.
-static UNKNOWN: Seldom = Seldom::each_second();
+static UNKNOWN: LogThrottle = LogThrottle::each_second();
 
 /// What became of a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

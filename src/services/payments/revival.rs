@@ -16,10 +16,10 @@ use crate::model::{
     ChangedBy, LatePayment, OrderStatus, Payment, PaymentId, PaymentStatus, ProductId, ProviderName, Timestamp,
 };
 use crate::stock::StockGate;
-use crate::telemetry::{Metrics, Seldom};
+use crate::telemetry::{LogThrottle, Metrics};
 
 /// Lines about late payments whose handlers have died.
-static FINISHED: Seldom = Seldom::each_second();
+static FINISHED: LogThrottle = LogThrottle::each_second();
 
 /// What was said when units were asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +166,7 @@ async fn obstacle(conn: &mut DbConn, lock: ProductLock, order: &OrderState, word
     }
     let units = match word {
         // What is withheld counts: the gate that admitted it had units, by what it knew was offered.
-        Word::Admitted(_) => lock.stock,
+        Word::Admitted(_) => lock.given,
         Word::Refused => 0,
         Word::NoGate => lock.offered,
     };

@@ -14,11 +14,11 @@ pub(in crate::services) async fn offer_at_least(db: &Db, id: ProductId, taken: i
 /// The same in a transaction of the caller's.
 pub(super) async fn raise_offer(conn: &mut DbConn, id: ProductId, taken: i64) -> Result<Option<Product>> {
     let row = conn.lock_product(id).await?.ok_or(Error::ProductNotFound)?;
-    let wanted = taken.max(row.sold).min(row.stock);
+    let wanted = taken.max(row.sold).min(row.given);
     let product = conn.find_product(id).await?.ok_or(Error::ProductNotFound)?;
     if product.stock >= wanted {
         return Ok(None);
     }
-    conn.update_product(id, &ProductChange::default(), Some(Offer::of(wanted, row.stock))).await?;
+    conn.update_product(id, &ProductChange::default(), Some(Offer::of(wanted, row.given))).await?;
     Ok(conn.find_product(id).await?)
 }

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::model::{OrderId, ProductId, Quantity, Timestamp};
 use crate::services::orders::LATELY;
 use crate::stock::{GateError, GateView, StockGate};
-use crate::telemetry::{Metrics, Seldom};
+use crate::telemetry::{LogThrottle, Metrics};
 
 /// Between two reconciliations.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ pub struct Reconciler {
     gate: Arc<StockGate>,
     metrics: Arc<Metrics>,
     seen: Mutex<Seen>,
-    failures_logged: Seldom,
+    failures_logged: LogThrottle,
 }
 
 /// What the last reconciliations saw.
@@ -142,7 +142,7 @@ fn findings(view: Option<GateView>, needs_gate: bool, row: &SaleAudit, queued: i
 impl Reconciler {
     /// Compares `db` and `gate`.
     pub fn new(db: Db, gate: Arc<StockGate>, metrics: Arc<Metrics>) -> Self {
-        Self { db, gate, metrics, seen: Mutex::default(), failures_logged: Seldom::new(INTERVAL) }
+        Self { db, gate, metrics, seen: Mutex::default(), failures_logged: LogThrottle::new(INTERVAL) }
     }
 
     /// Compares one product. During a sale it looks several times, for the two are read one after the other.

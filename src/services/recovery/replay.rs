@@ -93,7 +93,7 @@ impl Replay {
                 let Some(row) = conn.lock_product(id).await? else { return Err(Error::ProductNotFound) };
                 let users: Vec<UserId> = items.iter().map(|item| item.user_id).collect();
                 let mut held: HashMap<UserId, OrderId> = conn.live_buyers(id, &users).await?.into_iter().collect();
-                let mut remaining = row.stock - row.sold;
+                let mut remaining = row.given - row.sold;
                 let answer = |item: &Purchase| {
                     if let Some(order) = held.get(&item.user_id) {
                         return Answer::Denied(Denial::AlreadyPurchased(*order));

@@ -16,11 +16,11 @@ use super::offer::offer_at_least;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::model::{LatePayment, Life, ProductId, Sale, Timestamp};
-use crate::services::deployment::Deployment;
+use crate::services::deployment::Membership;
 use crate::services::orders::{OrderWriter, UnfinishedSales};
 use crate::services::payments::Revivals;
 use crate::stock::{GateError, GateView, StockGate};
-use crate::telemetry::{Metrics, Outage, Seldom};
+use crate::telemetry::{LogThrottle, Metrics, Outage};
 
 /// Between two sweeps: 450 to 900 ms, so that instances do not sweep together. What a sweep must find within a second is found.
 const PAUSES: ConstantBuilder =
@@ -40,7 +40,7 @@ const MAX_RETIRED: u32 = 100;
 const PRODUCTS_A_CALL: i64 = 500;
 
 /// Lines about purchases that were in flight for too long.
-static TOO_LONG_IN_FLIGHT: Seldom = Seldom::each_second();
+static TOO_LONG_IN_FLIGHT: LogThrottle = LogThrottle::each_second();
 
 /// See the module.
 pub struct Sweeper {
@@ -50,10 +50,10 @@ pub struct Sweeper {
     revivals: Arc<Revivals>,
     gates: Arc<Gates>,
     unfinished_sales: Arc<UnfinishedSales>,
-    deployment: Arc<Deployment>,
+    membership: Arc<Membership>,
     metrics: Arc<Metrics>,
     /// Bounds the lines about products that cannot be swept.
-    skips_logged: Seldom,
+    skips_logged: LogThrottle,
 }
 
 impl Sweeper {
@@ -64,11 +64,11 @@ impl Sweeper {
         (order_writer, revivals): (Arc<OrderWriter>, Arc<Revivals>),
         gates: Arc<Gates>,
         unfinished_sales: Arc<UnfinishedSales>,
-        deployment: Arc<Deployment>,
+        membership: Arc<Membership>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let skips_logged = Seldom::new(Duration::from_secs(10));
-        Self { db, gate, order_writer, revivals, gates, unfinished_sales, deployment, metrics, skips_logged }
+        let skips_logged = LogThrottle::new(Duration::from_secs(10));
+        Self { db, gate, order_writer, revivals, gates, unfinished_sales, membership, metrics, skips_logged }
     }
 
     /// Sweeps until `stop`.
@@ -152,7 +152,7 @@ impl Sweeper {
         }
         // What is still to be taken away is looked for again at once.
         self.unfinished_sales.swept(all_open && all_seen, all_seen && since.is_none() && retired < MAX_RETIRED);
-        self.deployment.saw_all_gates();
+        self.membership.saw_all_gates();
         Ok(())
     }
 
@@ -166,7 +166,7 @@ impl Sweeper {
                 if may_go && self.gates.retire_if_over(product, &view).await? {
                     return Ok(true);
                 }
-                self.deployment.saw_gate(product.id, view.epoch, product.gate_epoch);
+                self.membership.saw_gate(product.id, view.epoch, product.gate_epoch);
                 if view.epoch != product.gate_epoch {
                     // Looks again, and closes it if it is older; newer is one that was opened since the row was read.
                     self.gates.rebuild(product.id);

@@ -17,7 +17,7 @@ pub(super) struct Mark {
 
 /// What is in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum InFlight {
+pub(super) enum InFlightEntry {
     Purchase(Purchase),
     Late(LatePayment),
 }
@@ -74,7 +74,7 @@ pub(super) fn parse(mark: &str) -> Option<Mark> {
 }
 
 /// What is in flight, from its member.
-pub(super) fn parse_in_flight(member: &str) -> Option<InFlight> {
+pub(super) fn parse_in_flight(member: &str) -> Option<InFlightEntry> {
     let (mark, rest) = member.split_once(':')?;
     let Mark { order_id, payment, quantity } = parse(mark)?;
     let (user, call) = match rest.split_once(':') {
@@ -83,8 +83,8 @@ pub(super) fn parse_in_flight(member: &str) -> Option<InFlight> {
     };
     let purchase = Purchase { order_id, user_id: user.parse().ok()?, quantity };
     match (payment, call) {
-        (None, None) => Some(InFlight::Purchase(purchase)),
-        (Some(payment), Some(call)) => Some(InFlight::Late(LatePayment { purchase, payment, call })),
+        (None, None) => Some(InFlightEntry::Purchase(purchase)),
+        (Some(payment), Some(call)) => Some(InFlightEntry::Late(LatePayment { purchase, payment, call })),
         _ => None,
     }
 }
@@ -104,7 +104,7 @@ mod tests {
             push_in_flight(&mut member, &purchase);
             assert_eq!(mark.len() > OrderId::LENGTH, units > 1, "{mark}");
             assert_eq!(parse(&mark), Some(Mark { order_id, payment: None, quantity }));
-            assert_eq!(parse_in_flight(&member), Some(InFlight::Purchase(purchase)));
+            assert_eq!(parse_in_flight(&member), Some(InFlightEntry::Purchase(purchase)));
             let mut first = String::new();
             push_life(&mut first, &purchase.into());
             assert_eq!(first, mark, "a first life");
@@ -113,7 +113,7 @@ mod tests {
             let mut mark = String::new();
             push_life(&mut mark, &late.life());
             assert_eq!(parse(&mark), Some(Mark { order_id, payment: Some(late.payment), quantity }));
-            assert_eq!(parse_in_flight(&late_in_flight(&late)), Some(InFlight::Late(late)));
+            assert_eq!(parse_in_flight(&late_in_flight(&late)), Some(InFlightEntry::Late(late)));
             assert_eq!(parse_in_flight(&format!("{mark}:5")), None, "a late payment without its call");
             assert_eq!(parse_in_flight(&format!("{member}:5")), None, "a purchase with a call");
         }

@@ -7,7 +7,7 @@ use deadpool_redis::redis;
 
 use super::gate::RedisGate;
 use super::keys::SENTINEL;
-use super::mark::{self, InFlight};
+use super::mark::{self, InFlightEntry};
 use super::replies::{OpenGate, nonsense, parse_held, parse_revision, parse_stale, status};
 use super::shard::Shard;
 use crate::model::{OrderId, ProductId, Purchase, Revision, UserId};
@@ -92,9 +92,9 @@ impl RedisGate {
             // Each with its score behind it.
             for member in found.iter().step_by(2) {
                 match mark::parse_in_flight(member).ok_or_else(|| nonsense(member))? {
-                    InFlight::Purchase(purchase) => return Ok(Some(purchase)),
+                    InFlightEntry::Purchase(purchase) => return Ok(Some(purchase)),
                     // Its order is written.
-                    InFlight::Late(_) => {}
+                    InFlightEntry::Late(_) => {}
                 }
             }
             if next == 0 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deadpool_redis::redis::{FromRedisValue, Value};
 
-use super::mark::{self, InFlight, Mark};
+use super::mark::{self, InFlightEntry, Mark};
 use crate::model::{Denial, Revision, SaleSettings, Terms, Timestamp};
 use crate::stock::types::{Admission, Answer, FoundGate, GateError, Holding, PaymentAdmission, Stale};
 
@@ -22,7 +22,7 @@ pub(super) fn status(reply: &str) -> Result<(), GateError> {
         "ok" => Ok(()),
         "lost" => Err(GateError::Lost),
         "closed" => Err(GateError::Closed),
-        "superseded" => Err(GateError::AnotherGate),
+        "another_gate" => Err(GateError::AnotherGate),
         other => Err(nonsense(other)),
     }
 }
@@ -147,11 +147,11 @@ pub(super) fn parse_stale(reply: &[String]) -> Result<(Stale, Option<&str>), Gat
             let mut stale = Stale { epoch, purchases: Vec::new(), revisions: Vec::new(), late_payments: Vec::new() };
             for (member, revision) in members.iter().filter_map(parse) {
                 match member {
-                    InFlight::Purchase(purchase) => {
+                    InFlightEntry::Purchase(purchase) => {
                         stale.purchases.push(purchase);
                         stale.revisions.push(revision);
                     }
-                    InFlight::Late(late) => stale.late_payments.push(late),
+                    InFlightEntry::Late(late) => stale.late_payments.push(late),
                 }
             }
             Ok((stale, unreadable))

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::model::ProductId;
 use crate::stock::types::GateError;
-use crate::telemetry::Seldom;
+use crate::telemetry::LogThrottle;
 
 /// A trouble that lasts is told again after this.
 const TOLD_AGAIN: Duration = Duration::from_secs(10);
@@ -98,11 +98,11 @@ impl Troubles {
 }
 
 /// What the log says of keys that cannot be read.
-pub(super) struct BrokenGates(Seldom);
+pub(super) struct BrokenGates(LogThrottle);
 
 impl Default for BrokenGates {
     fn default() -> Self {
-        Self(Seldom::new(MAX_TOLD))
+        Self(LogThrottle::new(MAX_TOLD))
     }
 }
 

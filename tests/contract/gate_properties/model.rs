@@ -199,17 +199,8 @@ impl Model {
             (false, _) => SaleState::Live,
         };
         let in_flight = (self.held.values().filter(|unit| unit.in_flight).count() + self.late.len()) as i64;
-        let SaleSettings { revision: ver, stock, .. } = self.settings;
-        GateView {
-            remaining,
-            state,
-            epoch: EPOCH,
-            revision: ver,
-            stock,
-            taken: self.taken(),
-            in_flight,
-            knows_terms: true,
-        }
+        let SaleSettings { revision, stock, .. } = self.settings;
+        GateView { remaining, state, epoch: EPOCH, revision, stock, taken: self.taken(), in_flight, knows_terms: true }
     }
 
     pub fn held_by(&self, user: UserId) -> Holding {

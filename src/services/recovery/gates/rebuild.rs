@@ -25,7 +25,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::model::ProductId;
 use crate::queue::{Barrier, OrderQueue};
-use crate::services::deployment::{Deployment, LEFT_AFTER, PROMISE_MAX_AGE};
+use crate::services::deployment::{LEFT_AFTER, Membership, PROMISE_MAX_AGE};
 use crate::services::orders::UnfinishedSales;
 use crate::stock::{FoundGate, GateError, SharedGate, StockGate};
 use crate::supervision::Supervisor;
@@ -51,7 +51,7 @@ pub struct Rebuilder {
     db: Db,
     gate: Arc<StockGate>,
     queue: Arc<OrderQueue>,
-    deployment: Arc<Deployment>,
+    membership: Arc<Membership>,
     /// Where it notes when a rebuild begins and ends.
     unfinished_sales: Arc<UnfinishedSales>,
     metrics: Arc<Metrics>,
@@ -67,21 +67,21 @@ pub struct Rebuilder {
 impl Rebuilder {
     /// Rebuilds the gates of a deployment, on `tasks`, until `stop`. Must be called on the main runtime.
     pub fn new(
-        deployment: Arc<Deployment>,
+        membership: Arc<Membership>,
         unfinished_sales: Arc<UnfinishedSales>,
         tasks: TaskTracker,
         stop: CancellationToken,
         supervisor: Supervisor,
     ) -> Self {
         supervisor.register(TASK);
-        let Deployment { db, gate, queue, metrics, .. } = &*deployment;
+        let Membership { db, gate, queue, metrics, .. } = &*membership;
         let (db, gate, queue, metrics) = (db.clone(), gate.clone(), queue.clone(), metrics.clone());
         let (under_way, places) = (Mutex::default(), Semaphore::new(AT_ONCE));
         Self {
             db,
             gate,
             queue,
-            deployment,
+            membership,
             unfinished_sales,
             metrics,
             under_way,
@@ -124,9 +124,9 @@ impl Rebuilder {
         self.tasks.spawn_on(rebuilding, &self.runtime);
     }
 
-    /// The deployment whose gates these are.
-    pub(in crate::services) fn deployment(&self) -> &Deployment {
-        &self.deployment
+    /// Of the deployment whose gates these are.
+    pub(in crate::services) fn membership(&self) -> &Membership {
+        &self.membership
     }
 
     async fn run(&self, product: ProductId) -> Result<()> {
@@ -169,7 +169,7 @@ impl Rebuilder {
                 || newest > row.epoch
             {
                 let (server_id, next) = (seen.server_id.clone(), newest + 1);
-                let redis_id = self.deployment.redis_id().await?;
+                let redis_id = self.membership.redis_id().await?;
                 let begun = self.db.transaction(move |conn| {
                     Box::pin(
                         async move { conn.begin_epoch(product, epoch, next, &server_id, &redis_id, retired).await },

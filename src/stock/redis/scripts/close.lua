@@ -1,11 +1,11 @@
 -- Writes a closed gate of an epoch over nothing, over an older one, or over what is no gate at all.
--- KEYS: gate, buyers, flight. ARGV: server id, epoch, lifetime of a closed gate in ms. Reply: ok | superseded.
+-- KEYS: gate, buyers, flight. ARGV: server id, epoch, lifetime of a closed gate in ms. Reply: ok | another_gate.
 local epoch
 if redis.call('TYPE', KEYS[1]).ok == 'hash' then
   epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch'))
 end
 if epoch and epoch > tonumber(ARGV[2]) then
-  return 'superseded'
+  return 'another_gate'
 end
 if not epoch or epoch < tonumber(ARGV[2]) then
   -- Of whatever type they are. Stopped after this, the gate is lost, which closes it as well.

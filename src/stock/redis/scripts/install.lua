@@ -1,11 +1,11 @@
 -- Opens the closed gate of an epoch with the staged buyers, in one step whatever their number.
 -- KEYS: gate, buyers, flight, staging. ARGV: server id, epoch, ver, stock, starts, ends, paused, terms,
--- units of the staged buyers beyond one each. Reply: lost | superseded | ok.
+-- units of the staged buyers beyond one each. Reply: lost | another_gate | ok.
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'seq')
 if gate[1] ~= ARGV[2] or gate[3] ~= '0' then
   -- Another has opened it, or begun anew: nobody will use these buyers.
   redis.call('UNLINK', KEYS[4])
-  return 'superseded'
+  return 'another_gate'
 end
 if gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[4], '0') ~= ARGV[2] then
   return 'lost'

@@ -2,7 +2,7 @@
 -- KEYS: gate, buyers, flight. The rate keys are built here, as when units are taken.
 -- ARGV: server id, epoch, prefix of the rate keys, then mark, user, the rest of the rate window in ms, and ":CALL" of a late payment
 -- (else '') of each life.
--- Reply: lost | closed | superseded | ok.
+-- Reply: lost | closed | another_gate | ok.
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'tried', 'seq', 'extra')
 if not gate[1] or gate[2] ~= ARGV[1] or redis.call('HGET', KEYS[2], '0') ~= gate[1] then
   return 'lost'
@@ -17,7 +17,7 @@ if gate[3] ~= '1' then
   return 'closed'
 end
 if gate[1] ~= ARGV[2] then
-  return 'superseded'
+  return 'another_gate'
 end
 local freed, extra, longest = 0, 0, 0
 for i = 4, #ARGV, 4 do

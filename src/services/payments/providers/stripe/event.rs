@@ -8,13 +8,13 @@ use super::super::super::rules::Told;
 use super::amounts::from_stripe;
 use crate::complaint;
 use crate::error::{Error, Result};
-use crate::telemetry::Seldom;
+use crate::telemetry::LogThrottle;
 
 /// As many as the table holds.
 const MAX_ID: usize = 255;
 
 /// Lines about money that could not be given back.
-static NOT_REFUNDED: Seldom = Seldom::each_second();
+static NOT_REFUNDED: LogThrottle = LogThrottle::each_second();
 
 #[derive(Deserialize)]
 struct Event {

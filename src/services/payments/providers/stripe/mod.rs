@@ -47,7 +47,7 @@ pub(in crate::services::payments) struct Item<'i> {
 
 /// Where a payment is paid.
 #[derive(Debug)]
-pub(in crate::services::payments) struct Checkout {
+pub(in crate::services::payments) struct CheckoutSession {
     /// Stripe's own id of it.
     pub(in crate::services::payments) id: String,
     /// Its page.
@@ -102,7 +102,7 @@ impl Stripe {
         payment: &Payment,
         item: &Item<'_>,
         last: Option<Timestamp>,
-    ) -> Asked<Checkout> {
+    ) -> Asked<CheckoutSession> {
         let code = item.currency.code();
         let Some(price) = to_stripe(item.price_cents, item.currency) else {
             let message = format!("an amount of {} {code} cannot be written as Stripe writes it", item.price_cents);
@@ -132,7 +132,7 @@ impl Stripe {
         form.extend(last.map(|last| ("expires_at", last)));
         let session: Session = self.api.post("/v1/checkout/sessions".to_owned(), key, form).await?;
         match session.url {
-            Some(url) => Ok(Checkout { id: session.id, url }),
+            Some(url) => Ok(CheckoutSession { id: session.id, url }),
             // It was paid or has ended meanwhile.
             None => Err(StripeError::Spent("the checkout has no address any more".to_owned())),
         }
