@@ -83,6 +83,9 @@ pub enum Error {
     /// 409 `still_live`: its sale goes on.
     #[error("The sale goes on; end or pause it first.")]
     StillLive,
+    /// 409 `draft`: what nobody has published cannot be bought.
+    #[error("The product is a draft; publish it first.")]
+    Draft,
     /// 409 `archived`: an archived product does not change any more.
     #[error("The product is archived.")]
     Archived,
@@ -142,6 +145,7 @@ impl Error {
             Self::StockBelowSold { .. } => "stock_below_sold",
             Self::PreconditionFailed { .. } => "precondition_failed",
             Self::StillLive => "still_live",
+            Self::Draft => "draft",
             Self::Archived => "archived",
             Self::NotCancellable(_) => "not_cancellable",
             Self::NotPayable(_) => "not_payable",

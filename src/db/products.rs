@@ -42,6 +42,10 @@ pub struct NewProduct {
     pub max_per_order: Quantity,
     /// A picture.
     pub image_url: Option<String>,
+    /// Nobody can buy yet.
+    pub paused: bool,
+    /// Only administrators see it.
+    pub draft: bool,
 }
 
 /// What a patch sets; `None` leaves a field as it is.
@@ -71,6 +75,8 @@ pub struct ProductChange {
     pub image_url: Option<Option<String>>,
     /// Takes it out of the lists.
     pub archived_at: Option<Timestamp>,
+    /// `Some(false)` publishes it.
+    pub draft: Option<bool>,
 }
 
 /// Units that are offered of those that a sale was given.
@@ -124,7 +130,7 @@ impl DbConn {
         Ok(readable(PRODUCTS, found).rows)
     }
 
-    /// Products with a smaller id than `before`, newest first; `state` looks at the window only.
+    /// Published products with a smaller id than `before`, newest first; `state` looks at the window only.
     pub async fn list_products(
         &mut self,
         state: Option<SaleState>,
@@ -138,6 +144,7 @@ impl DbConn {
             .select(product_columns())
             .filter(products::id.lt(before))
             .filter(products::archived_at.is_null())
+            .filter(products::draft.eq(false))
             .order(products::id.desc())
             .limit(limit);
         let begun = products::starts_at.le(now);
@@ -318,6 +325,7 @@ type ProductColumns = (
     Nullable<Text>,
     Nullable<SqlTimestamp>,
     Nullable<SqlTimestamp>,
+    Bool,
 );
 type SaleColumns = (
     BigInt,
@@ -385,5 +393,6 @@ fn product_columns() -> _ {
         products::image_url,
         products::sold_out_at,
         products::archived_at,
+        products::draft,
     )
 }

@@ -57,6 +57,7 @@ diesel::table! {
         paid -> BigInt,
         sold_out_at -> Nullable<Timestamp>,
         archived_at -> Nullable<Timestamp>,
+        draft -> Bool,
         expired -> BigInt,
         cancelled -> BigInt,
         rejected -> BigInt,

@@ -91,6 +91,7 @@ impl ResponseError for Error {
             | Self::IdempotencyConflict
             | Self::StockBelowSold { .. }
             | Self::StillLive
+            | Self::Draft
             | Self::Archived
             | Self::NotCancellable(_)
             | Self::NotPayable(_)

@@ -104,7 +104,28 @@ pub(super) async fn list_all(
     Ok(HttpResponse::Ok().json(page))
 }
 
-/// A product. `remaining` is at most 200 ms old.
+/// A product as it is now, also a draft.
+#[utoipa::path(
+    get,
+    path = "/admin/products/{id}",
+    operation_id = "get_any_product",
+    tag = "Merchant",
+    params(PathId<ProductId>),
+    responses(
+        (status = 200, description = "The product.", body = ProductView),
+    ),
+    security(("bearer" = [])),
+    extensions(("x-codes" = json!(["product_not_found"]))),
+)]
+pub(super) async fn get_any(
+    _: Admin,
+    PathId(id): PathId<ProductId>,
+    state: web::Data<AppState>,
+) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(state.products.get_any(id).await?))
+}
+
+/// A product. `remaining` is at most 200 ms old. A draft is not found.
 #[utoipa::path(
     get,
     path = "/products/{id}",
@@ -179,7 +200,7 @@ pub(super) async fn create(
         (status = 200, description = "The product as it is now.", body = ProductView),
     ),
     security(("bearer" = [])),
-    extensions(("x-codes" = json!(["product_not_found", "stock_below_sold", "archived", "precondition_failed"]))),
+    extensions(("x-codes" = json!(["product_not_found", "stock_below_sold", "draft", "archived", "precondition_failed"]))),
 )]
 pub(super) async fn patch(
     Admin(admin): Admin,

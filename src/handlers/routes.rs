@@ -53,6 +53,7 @@ fn api_paths() -> Vec<Path> {
         Path::new("/admin/orders/{id}/mark-paid").on(Method::POST, orders::mark_paid),
         Path::new("/admin/orders/{id}/history").on(Method::GET, orders::history),
         Path::new("/admin/products").on(Method::GET, products::list_all),
+        Path::new("/admin/products/{id}").on(Method::GET, products::get_any),
         Path::new("/admin/products/{id}/audit").on(Method::GET, products::audit),
         Path::new("/admin/products/{id}/summary").on(Method::GET, merchant::summary),
         Path::new("/admin/products/{id}/archive").on(Method::POST, products::archive),

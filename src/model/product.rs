@@ -56,6 +56,9 @@ pub struct Product {
     pub sold_out_at: Option<Timestamp>,
     /// When it was taken out of the lists, for good.
     pub archived_at: Option<Timestamp>,
+    /// Only administrators see it. It is paused until it is published.
+    #[serde(default)]
+    pub draft: bool,
 }
 
 impl Product {
@@ -260,10 +263,13 @@ mod tests {
             "id": 7, "name": "Lamp", "description": "", "price_cents": 5, "stock": 3, "sold": 2, "paid_units": 1,
             "starts_at": "2026-11-29T12:00:00.000Z", "ends_at": null, "paused": false, "ver": 4, "gate_epoch": 1, "gate_fence": 1,
             "retired": false, "created_at": "2026-11-29T12:00:00.000Z", "currency": "EUR", "payment_window": 900,
-            "max_per_order": 1, "image_url": null, "sold_out_at": null, "archived_at": null,
+            "max_per_order": 1, "image_url": null, "sold_out_at": null, "archived_at": null, "draft": false,
         });
         let product: Product = serde_json::from_value(kept.clone()).unwrap();
         assert_eq!(product.revision, 4);
         assert_eq!(serde_json::to_value(product).unwrap(), kept);
+        let mut older = kept;
+        older.as_object_mut().unwrap().remove("draft");
+        assert!(!serde_json::from_value::<Product>(older).unwrap().draft);
     }
 }

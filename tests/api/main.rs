@@ -22,6 +22,7 @@ mod deployment;
 mod described;
 mod distributed_only;
 mod documents;
+mod drafts;
 mod ended_sales;
 mod expiry;
 mod exports;

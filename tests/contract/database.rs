@@ -28,6 +28,8 @@ pub async fn database(stores: &Stores) -> Db {
 
 pub async fn new_product(db: &Db, stock: i64) -> ProductId {
     let row = NewProduct {
+        paused: false,
+        draft: false,
         name: "Sneaker".to_owned(),
         description: "größer · 更大".to_owned(),
         price_cents: PRICE_CENTS,

@@ -43,7 +43,7 @@ test('the first log-in leads to a first sale', async (context) => {
   await page.getByRole('heading', { name: 'No sale yet' }).waitFor();
   await page.locator('.empty').getByRole('link', { name: 'New sale' }).click();
 
-  await page.getByRole('button', { name: 'Put on sale' }).click();
+  await page.getByRole('button', { name: 'Make the sale' }).click();
   await page.getByText('Please fill this in.').first().waitFor();
   assert.equal(await page.evaluate(() => document.activeElement?.closest('.field')?.querySelector('label')?.textContent), 'Name');
   await page.getByLabel('Name').fill('Aurora shoe');
@@ -51,10 +51,19 @@ test('the first log-in leads to a first sale', async (context) => {
   await page.getByLabel('Currency').fill('eur');
   await page.getByLabel('Units offered').fill('20');
   await page.getByLabel('Units one order may have').selectOption('2');
-  await page.getByRole('button', { name: 'Put on sale' }).click();
+  await page.getByRole('button', { name: 'Make the sale' }).click();
   await page.getByRole('heading', { name: 'Aurora shoe', level: 1 }).waitFor();
   assert.match(new URL(page.url()).pathname, /^\/console\/sales\/\d+$/);
   const id = Number(page.url().split('/').at(-1));
+  // Without a start it is a draft, which no buyer sees.
+  assert.equal((await server.api('GET', `/products/${id}`, { refused: true })).status, 404);
+  await page.locator('.sale-head .badge', { hasText: 'Draft' }).waitFor();
+  assert.equal(await page.getByRole('button', { name: 'Resume' }).count(), 0);
+  await page.getByRole('button', { name: 'Publish' }).click();
+  await page.getByText('They can buy at once.').waitFor();
+  await page.getByRole('dialog').getByRole('button', { name: 'Publish' }).click();
+  await page.locator('.sale-head .badge', { hasText: 'On sale' }).waitFor();
+  assert.equal(await page.getByRole('button', { name: 'Publish' }).count(), 0);
   const { body } = await server.api('GET', `/products/${id}`);
   assert.deepEqual([body.name, body.price_cents, body.currency, body.stock, body.max_per_order, body.payment_window_seconds], ['Aurora shoe', 18900, 'EUR', 20, 2, 900]);
 });

@@ -24,11 +24,11 @@ const fill = async (page, { name = 'Shoe', price = '10', currency = 'EUR', stock
   await page.getByLabel('Currency').fill(currency);
   await page.getByLabel('Units offered').fill(stock);
 };
-const create = (page) => page.getByRole('button', { name: 'Put on sale' }).click();
+const create = (page) => page.getByRole('button', { name: 'Make the sale' }).click();
 /** The product whose page was gone to. */
 const made = async (page) => {
   await page.waitForURL(/\/console\/sales\/\d+$/);
-  return (await server.api('GET', `/products/${page.url().split('/').at(-1)}`)).body;
+  return (await server.api('GET', `/admin/products/${page.url().split('/').at(-1)}`)).body;
 };
 const field = (page, label) => page.locator('.field', { has: page.getByLabel(label, { exact: true }) });
 const ends = (page) => page.getByLabel('Ends (optional)');
@@ -88,6 +88,25 @@ test('a form that is only looked at changes nothing, to the millisecond', async 
   assert.ok(!asked.some(({ line }) => line.startsWith('PATCH')));
 });
 
+test('a sale is a draft without a start, or where that is asked for', async (context) => {
+  const page = await open(context, '/console/sales/new');
+  const draft = page.getByLabel('A draft: nobody sees it until you publish it');
+  assert.deepEqual([await draft.isChecked(), await draft.isDisabled()], [true, true]);
+  await fill(page, { name: 'Planned' });
+  await starts(page).fill('2027-05-01T20:00');
+  assert.deepEqual([await draft.isChecked(), await draft.isDisabled()], [false, false]);
+  await draft.check();
+  await starts(page).fill('2027-05-01T21:00');
+  await create(page);
+  const product = await made(page);
+  assert.deepEqual([product.draft, product.paused, product.starts_at], [true, true, '2027-05-01T19:00:00.000Z']);
+  await page.getByRole('button', { name: 'Publish' }).click();
+  await page.getByText('They can buy from').waitFor();
+  await page.getByRole('dialog').getByRole('button', { name: 'Publish' }).click();
+  await page.locator('.sale-head .badge', { hasText: 'Scheduled' }).waitFor();
+  assert.equal((await server.api('GET', `/products/${product.id}`)).body.draft, undefined);
+});
+
 test('only what was changed is sent, so another’s change stays', async (context) => {
   const product = await server.product({ name: 'Shared', stock: 10 });
   const page = await open(context, `/console/sales/${product.id}/edit`);
@@ -96,6 +115,22 @@ test('only what was changed is sent, so another’s change stays', async (contex
   await page.getByRole('button', { name: 'Save' }).click();
   const { name, price_cents, stock } = await made(page);
   assert.deepEqual([name, price_cents, stock], ['Shared, renamed', 2222, 11]);
+});
+
+test('what another changed in the same field is shown before it is overwritten', async (context) => {
+  const product = await server.product({ name: 'Fought over', price_cents: 1000, currency: 'EUR' });
+  const page = await open(context, `/console/sales/${product.id}/edit`);
+  await page.getByLabel('Name').fill('Mine');
+  await page.getByLabel('Price of one unit').fill('30');
+  await server.patch(product.id, { price_cents: 2222, name: 'Theirs' });
+  await page.getByRole('button', { name: 'Save' }).click();
+  const problem = (label) => field(page, label).locator('.field-error').innerText();
+  await until(async () => /changed this to: Theirs\./.test(await problem('Name')), 'the other name');
+  assert.match(await problem('Price of one unit'), /22\.22/);
+  assert.equal((await server.api('GET', `/products/${product.id}`)).body.name, 'Theirs');
+  await page.getByRole('button', { name: 'Save' }).click();
+  const { name, price_cents } = await made(page);
+  assert.deepEqual([name, price_cents], ['Mine', 3000]);
 });
 
 for (const [currency, typed, minor, shown] of [
@@ -188,7 +223,7 @@ test('a reply that is lost does not make a second sale', async (context) => {
   await page.unroute('**/products');
   await create(page);
   await made(page);
-  const { items } = (await server.api('GET', '/products?limit=100')).body;
+  const { items } = (await server.api('GET', '/admin/products?limit=100')).body;
   assert.equal(items.filter(({ name }) => name === 'Made once').length, 1);
 });
 

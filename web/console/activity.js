@@ -13,6 +13,8 @@ const SENTENCES = new Set([
   'Changed a product',
   'Paused a product',
   'Resumed a product',
+  'Made a draft',
+  'Published a draft',
   'Restocked a product',
   'Archived a product',
   'Cancelled an order',

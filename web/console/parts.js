@@ -5,7 +5,7 @@ import { explain } from '../lib/errors.js';
 import { instant } from '../lib/format.js';
 import { t } from '../lib/text.js';
 
-/** @import { OrderStatus, SaleState } from './types.js' */
+/** @import { OrderStatus, Product, SaleState } from './types.js' */
 
 /** @type {Record<string, string>} */
 const TONES = {
@@ -15,6 +15,7 @@ const TONES = {
   sold_out: 'info',
   ended: 'quiet',
   archived: 'quiet',
+  draft: 'warn',
   queued: 'info',
   unpaid: 'warn',
   paid: 'good',
@@ -41,7 +42,12 @@ export function badge(kind, word) {
   return h('span', { class: `badge badge-${TONES[kind] ?? 'quiet'}` }, word);
 }
 
-/** @param {SaleState | 'archived'} state */
+/** @typedef {SaleState | 'archived' | 'draft'} ShownState */
+
+/** @param {Product} product @returns {ShownState} */
+export const stateOf = ({ archived_at, draft, state }) => (archived_at ? 'archived' : draft ? 'draft' : state);
+
+/** @param {ShownState} state */
 export const saleBadge = (state) => badge(state, t(`state.${state}`));
 
 /** @param {OrderStatus} status */

@@ -4,7 +4,7 @@ import { ApiError, api } from '../lib/api.js';
 import { clock } from '../lib/clock.js';
 import { confirmDialog } from '../lib/dialog.js';
 import { h } from '../lib/dom.js';
-import { count } from '../lib/format.js';
+import { count, instant } from '../lib/format.js';
 import { notice } from '../lib/notice.js';
 import { t } from '../lib/text.js';
 import { SaidAtField, field, wholeNumber } from './fields.js';
@@ -60,6 +60,18 @@ export function saleActions({ product, zone, changed }) {
       action: t(`sale.${verb}`),
       ask: askReason(),
       run: (reason) => patch({ paused: !paused, ...because(reason) }, t(`sale.${verb}.done`)),
+    });
+  };
+
+  const publish = () => {
+    const { name, starts_at } = product();
+    const when = Date.parse(starts_at) <= clock.now() ? t('sale.publish.at_once') : t('sale.publish.later', { time: instant(starts_at, zone) });
+    void confirmDialog({
+      title: t('sale.publish.title'),
+      body: `${t('sale.publish.body', { name })} ${when}`,
+      action: t('sale.publish'),
+      ask: askReason(),
+      run: (reason) => patch({ draft: false, ...because(reason) }, t('sale.publish.done')),
     });
   };
 
@@ -169,6 +181,7 @@ export function saleActions({ product, zone, changed }) {
   const button = (/** @type {string} */ name, /** @type {() => void} */ click, kind = '') =>
     h('button', { type: 'button', class: `button ${kind}`, data: { action: name, key: name }, on: { click } }, t(`sale.${name}`));
   const buttons = {
+    publish: button('publish', publish, 'primary'),
     // One button for both, so that the focus stays where it is when the sale is paused.
     pause: button('pause', pauseOrResume),
     extend: button('extend', extend),
@@ -183,14 +196,15 @@ export function saleActions({ product, zone, changed }) {
     node,
     /** Shows what can be done now. */
     update() {
-      const { state, paused, archived_at, starts_at } = product();
+      const { state, paused, archived_at, draft, starts_at } = product();
       const isOver = state === 'ended';
       const hasBegun = Date.parse(starts_at) <= clock.now();
       buttons.pause.textContent = t(paused ? 'sale.resume' : 'sale.pause');
       buttons.pause.classList.toggle('primary', paused);
-      buttons.pause.hidden = isOver;
+      buttons.publish.hidden = !draft;
+      buttons.pause.hidden = isOver || draft === true;
       buttons.extend.textContent = t(isOver ? 'sale.reopen' : 'sale.extend');
-      buttons.end.hidden = isOver || !hasBegun;
+      buttons.end.hidden = isOver || !hasBegun || draft === true;
       // The server archives nothing that can be bought right now.
       buttons.archive.hidden = state === 'live' || state === 'sold_out';
       node.hidden = archived_at !== undefined;

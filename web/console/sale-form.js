@@ -41,7 +41,7 @@ function page(root, id) {
   const begin = async () => {
     replace(root, loading());
     try {
-      const [shop, reply] = await Promise.all([settings(), id === null ? null : api.get(`/products/${id}`)]);
+      const [shop, reply] = await Promise.all([settings(), id === null ? null : api.get(`/admin/products/${id}`)]);
       if (!isLeft) stop = show(root, shop, reply?.body ?? null);
     } catch (error) {
       if (!isLeft) replace(root, heading(t('form.edit')), failure(error, () => void begin()));
@@ -77,6 +77,15 @@ function show(root, shop, product) {
   const starts = timeField({ label: t('form.starts'), zone, value: product?.starts_at ?? null, optional: !product });
   const ends = timeField({ label: t('form.ends'), zone, value: product?.ends_at ?? null, optional: true });
   if (!product) starts.hint.textContent = t('form.starts.hint');
+  const draft = h('input', { type: 'checkbox' });
+  // Nothing goes on sale because a time was forgotten.
+  const showDraft = () => {
+    const isForced = starts.input.value === '';
+    if (isForced || draft.disabled) draft.checked = isForced;
+    draft.disabled = isForced;
+  };
+  starts.input.addEventListener('input', showDraft);
+  showDraft();
   ends.hint.textContent = t('form.ends.hint');
 
   const windowBefore = product ? product.payment_window_seconds : shop.payments === 'none' ? null : shop.payment_window_seconds;
@@ -157,7 +166,7 @@ function show(root, shop, product) {
       starts_at: from.iso,
       ends_at: to.iso,
     };
-    return product ? change(product, all, { starts_at: from.isChanged, ends_at: to.isChanged }) : create(all);
+    return product ? change(product, all, { starts_at: from.isChanged, ends_at: to.isChanged }) : create({ ...all, draft: draft.checked });
   };
 
   const create = async (/** @type {Record<string, unknown>} */ all) => {
@@ -185,9 +194,7 @@ function show(root, shop, product) {
         }
         if (error.code !== 'precondition_failed' || tries === 3) throw error;
       }
-      // Another instance shows the change within this time.
-      await new Promise((resolve) => setTimeout(resolve, 250));
-      const now = (await api.get(`/products/${id}`, { isFresh: true })).body;
+      const now = (await api.get(`/admin/products/${id}`, { isFresh: true })).body;
       const before = /** @type {Record<string, unknown>} */ (known ?? {});
       known = now;
       const clashes = Object.keys(changes).filter((of) => now[of] !== before[of] && now[of] !== changes[of]);
@@ -243,7 +250,7 @@ function show(root, shop, product) {
             h(
               'div',
               { class: 'form-column' },
-              part(t('form.part.when'), h('p', { class: 'soft' }, t('form.zone', { zone })), starts.node, ends.node),
+              part(t('form.part.when'), h('p', { class: 'soft' }, t('form.zone', { zone })), starts.node, ends.node, product ? null : h('label', { class: 'choice' }, draft, t('form.draft'))),
               part(t('form.part.pay'), pay.node, h('label', { class: 'choice' }, forEver, t('form.window.none')), shop.payments === 'none' ? h('p', { class: 'hint' }, t('form.window.by_hand')) : null),
             ),
           ),

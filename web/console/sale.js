@@ -9,7 +9,7 @@ import { listenToProducts } from '../lib/stream.js';
 import { t } from '../lib/text.js';
 import { activityTable, readLogOf } from './activity.js';
 import { deadLetters } from './dead-letters.js';
-import { code, failure, figure, fill, heading, loading, saleBadge, time } from './parts.js';
+import { code, failure, figure, fill, heading, loading, saleBadge, stateOf, time } from './parts.js';
 import { ratesPanel } from './rates-panel.js';
 import { saleActions } from './sale-actions.js';
 import { settings } from './settings.js';
@@ -31,7 +31,7 @@ export function salePage(root, params) {
   const begin = async () => {
     replace(root, loading());
     try {
-      const [{ body }, { time_zone }] = await Promise.all([api.get(`/products/${id}`), settings()]);
+      const [{ body }, { time_zone }] = await Promise.all([api.get(`/admin/products/${id}`), settings()]);
       if (!isLeft) stops.push(...show(root, body, time_zone));
     } catch (error) {
       if (!isLeft) replace(root, heading(t('sale.title')), failure(error, () => void begin()));
@@ -58,6 +58,7 @@ function show(root, first, zone) {
   let heardAt = null;
   let letters = 0;
   let hasLeft = false;
+  let stopStream = () => {};
 
   const title = h('h1', { tabindex: '-1' });
   const state = h('span', { class: 'state' });
@@ -83,6 +84,7 @@ function show(root, first, zone) {
   const trouble = h('p', { class: 'trouble', role: 'status' });
   const hold = h('button', { type: 'button', class: 'button small', aria: { pressed: 'false' }, data: { action: 'hold' }, on: { click: () => holdOrGoOn() } }, t('updates.pause'));
   const ordersLink = h('a', { href: `/console/orders?product_id=${product.id}`, class: 'quiet-link' }, t('sale.orders'));
+  const look = h('a', { href: `/shop/sales/${product.id}`, class: 'quiet-link' }, t('sale.look'));
   const audit = auditPart(product.id);
   const actions = saleActions({ product: () => product, zone, changed: (changed) => take(changed, true) });
   const letterBox = h('div', {});
@@ -115,10 +117,11 @@ function show(root, first, zone) {
   };
 
   const showProduct = () => {
-    const { name, price_cents, currency, starts_at, ends_at, max_per_order, archived_at, payment_window_seconds } = product;
+    const { name, price_cents, currency, starts_at, ends_at, max_per_order, payment_window_seconds } = product;
     setText(title, name);
     document.title = t('console.title', { page: name });
-    replace(state, saleBadge(archived_at ? 'archived' : product.state));
+    replace(state, saleBadge(stateOf(product)));
+    look.hidden = product.draft === true;
     const pay = payment_window_seconds === null ? t('sale.no_deadline') : t('sale.pay_within', { time: span(payment_window_seconds * 1000) });
     setText(terms, [money(price_cents, currency), t('sale.each', { n: max_per_order }), pay, range(starts_at, ends_at, zone, t('sale.open_ended'))].join(' · '));
     actions.update();
@@ -126,7 +129,9 @@ function show(root, first, zone) {
   };
 
   const take = (/** @type {Product} */ next, /** @type {boolean} */ isOurs) => {
+    const wasDraft = product.draft;
     product = next;
+    if (wasDraft && !product.draft) listen();
     showProduct();
     if (isOurs) {
       log.again();
@@ -193,24 +198,29 @@ function show(root, first, zone) {
 
   const refresh = async () => {
     try {
-      take((await api.get(`/products/${product.id}`)).body, false);
+      take((await api.get(`/admin/products/${product.id}`)).body, false);
     } catch {
       // The next event asks again.
     }
   };
-  const stopStream = listenToProducts([product.id], {
-    onProduct: (heard) => {
-      if (heard.revision !== product.revision) void refresh();
-      else if (heard.state !== product.state || heard.sold_out_at !== product.sold_out_at) take({ ...product, ...heard }, false);
-      else product = { ...product, ...heard };
-    },
-    onState: () => {},
-  });
+  const listen = () => {
+    stopStream();
+    // Nothing is told of a draft.
+    if (product.draft) return;
+    stopStream = listenToProducts([product.id], {
+      onProduct: (heard) => {
+        if (heard.revision !== product.revision) void refresh();
+        else if (heard.state !== product.state || heard.sold_out_at !== product.sold_out_at) take({ ...product, ...heard }, false);
+        else product = { ...product, ...heard };
+      },
+      onState: () => {},
+    });
+  };
 
   replace(
     root,
     h('nav', { class: 'crumbs', aria: { label: t('nav.where') } }, h('a', { href: '/console' }, t('sales.title'))),
-    h('header', { class: 'page-head sale-head' }, title, state, h('span', { class: 'sale-links' }, h('a', { href: `/console/sales/${product.id}/edit`, class: 'button' }, t('sale.edit')), h('a', { href: `/shop/sales/${product.id}`, class: 'quiet-link' }, t('sale.look'))), terms),
+    h('header', { class: 'page-head sale-head' }, title, state, h('span', { class: 'sale-links' }, h('a', { href: `/console/sales/${product.id}/edit`, class: 'button' }, t('sale.edit')), look), terms),
     h('div', { class: 'controls' }, actions.node, h('div', { class: 'updates' }, asOf, hold)),
     trouble,
     h(
@@ -226,12 +236,13 @@ function show(root, first, zone) {
     h('section', { class: 'card' }, h('h2', {}, t('log.of_sale')), logPlace),
   );
   showProduct();
+  listen();
   void read();
   const stopClock = clock.every(1_000, () => {
     countdown.tick();
     void read();
   });
-  return [stopClock, stopStream, log.stop, () => letterList?.stop(), () => (hasLeft = true)];
+  return [stopClock, () => stopStream(), log.stop, () => letterList?.stop(), () => (hasLeft = true)];
 }
 
 /** The server's clock against the sale's window. @param {string} zone */

@@ -6,7 +6,7 @@ import { h, replace, setText } from '../lib/dom.js';
 import { count, money } from '../lib/format.js';
 import { listenToProducts } from '../lib/stream.js';
 import { text, t } from '../lib/text.js';
-import { empty, fill, heading, saleBadge } from './parts.js';
+import { empty, fill, heading, saleBadge, stateOf } from './parts.js';
 import { settings } from './settings.js';
 import { distance, range } from './words.js';
 
@@ -52,7 +52,7 @@ export function salesPage(root) {
         cards.append(...made.map(({ node }) => node));
         replace(more, next_cursor ? moreButton(() => readPage(new AbortController().signal, next_cursor).then(addPage)) : null);
         void addSums(made);
-        const watched = isArchive ? [] : made.filter(({ product }) => product.state !== 'ended').slice(0, LISTENED);
+        const watched = isArchive ? [] : made.filter(({ product }) => product.state !== 'ended' && !product.draft).slice(0, LISTENED);
         if (stops.length === 0 && watched.length > 0) {
           const byId = new Map(watched.map((card) => [card.product.id, card]));
           stops.push(listenToProducts([...byId.keys()], { onProduct: (heard) => byId.get(heard.id)?.update(heard), onState: () => {} }));
@@ -124,7 +124,7 @@ function saleCard(first, zone) {
     else setText(when, t(now < ends ? 'sales.ends' : 'sales.ended', { when: words(ends) }));
   };
   const show = () => {
-    replace(state, saleBadge(product.archived_at ? 'archived' : product.state));
+    replace(state, saleBadge(stateOf(product)));
     const taken = product.stock - product.remaining;
     setText(sold, t('sales.sold', { sold: count(taken), stock: count(product.stock) }));
     setText(left, product.remaining > 0 && product.remaining <= 10 && taken > 0 ? t('sales.left', { n: product.remaining }) : '');

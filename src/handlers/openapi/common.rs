@@ -194,6 +194,7 @@ fn errors() -> BTreeMap<&'static str, Error> {
         Error::StockBelowSold { least: 40 },
         Error::PreconditionFailed { revision: 4 },
         Error::StillLive,
+        Error::Draft,
         Error::Archived,
         Error::NotCancellable(OrderStatus::Expired),
         Error::NotPayable(OrderStatus::Expired),

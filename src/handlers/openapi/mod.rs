@@ -45,6 +45,7 @@ use crate::services::RenderedPage;
         purchases::buy,
         products::list,
         products::list_all,
+        products::get_any,
         products::get,
         products::create,
         products::patch,

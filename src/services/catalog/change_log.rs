@@ -17,16 +17,18 @@ fn new(product: &Product) -> String {
     format!("name {name:?}, stock {stock}, price_cents {price_cents}, starts_at {starts_at}")
 }
 
-const NEW: &str = "Put a product on sale";
+fn new_what(product: &Product) -> &'static str {
+    if product.draft { "Made a draft" } else { "Put a product on sale" }
+}
 
 /// A product was made.
 pub(in crate::services) async fn note_new(conn: &mut DbConn, by: Identity, product: &Product) -> Result<Noted> {
-    admin_log::note(conn, by, NEW, object(product), new(product), None).await
+    admin_log::note(conn, by, new_what(product), object(product), new(product), None).await
 }
 
 /// A product that was made by a commit whose result was unknown for a while: it was noted with it.
 pub(in crate::services) fn found(by: Identity, product: &Product) -> Noted {
-    Noted::without_name(by, NEW, object(product), new(product))
+    Noted::without_name(by, new_what(product), object(product), new(product))
 }
 
 /// A product was changed.
@@ -38,6 +40,7 @@ pub(in crate::services) async fn note_changed(
     reason: Option<String>,
 ) -> Result<Noted> {
     let what = match (old.paused, new.paused) {
+        _ if old.draft != new.draft => "Published a draft",
         (false, true) => "Paused a product",
         (true, false) => "Resumed a product",
         _ => "Changed a product",
@@ -84,6 +87,7 @@ fn changes(old: &Product, new: &Product) -> String {
     changed(&mut line, "payment_window_seconds", &seconds(old), &seconds(new));
     changed(&mut line, "max_per_order", &old.max_per_order.get(), &new.max_per_order.get());
     changed(&mut line, "image_url", &old.image_url, &new.image_url);
+    changed(&mut line, "draft", &old.draft, &new.draft);
     changed(&mut line, "paused", &old.paused, &new.paused);
     let time = |time: Option<crate::model::Timestamp>| time.map_or("none".to_owned(), |time| time.to_string());
     let (starts, ends) =

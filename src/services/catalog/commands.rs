@@ -97,6 +97,8 @@ impl ProductCommands {
             payment_window: request.payment_window_seconds.unwrap_or(self.payment_window),
             max_per_order: request.max_per_order.unwrap_or_default(),
             image_url: request.image_url,
+            paused: request.draft.unwrap_or_default(),
+            draft: request.draft.unwrap_or_default(),
         };
         // With a key, a repeat finds the product.
         let is_repeatable = key.is_some();
@@ -198,6 +200,7 @@ impl ProductCommands {
             max_per_order: request.max_per_order,
             image_url: request.image_url,
             archived_at: None,
+            draft: request.draft,
         };
         let (changed, noted) = self
             .db
@@ -209,6 +212,7 @@ impl ProductCommands {
                     if before.archived_at.is_some() {
                         return Err(Error::Archived);
                     }
+                    let change = published(change, &before)?;
                     let offer = match stock {
                         None => None,
                         Some(stock) if stock < row.sold => return Err(Error::StockBelowSold { least: row.sold }),
@@ -351,6 +355,19 @@ impl ProductCommands {
             tracing::warn!(product.id = %product.id, %error, "The gate does not know of a change yet");
         }
     }
+}
+
+/// A draft stays paused until it is published, and goes on sale with that. What was published stays so: its buyers know it.
+fn published(mut change: ProductChange, before: &Product) -> Result<ProductChange> {
+    match (before.draft, change.draft) {
+        (true, Some(false)) => change.paused = Some(change.paused.unwrap_or_default()),
+        (true, _) if change.paused == Some(false) => return Err(Error::Draft),
+        (false, Some(true)) => {
+            return Err(Error::Invalid("draft: the product is published; pause or archive it".to_owned()));
+        }
+        _ => {}
+    }
+    Ok(change)
 }
 
 async fn find(conn: &mut DbConn, id: ProductId) -> Result<Product> {

@@ -37,13 +37,13 @@ impl ProductQueries {
 
     /// One product; what changes elsewhere is seen within 200 ms.
     pub async fn get(&self, id: ProductId) -> Result<RenderedPage> {
-        let read = async { Ok((self.read(id).await?, self.gate.now())) };
+        let read = async { Ok((self.read_published(id).await?, self.gate.now())) };
         self.if_known(id, self.page_cache.get(page_cache::PageKey::Product(id), read)).await
     }
 
     /// The same, not rendered: read once for all who ask within a tenth of a second.
     pub(in crate::services) async fn seen(&self, id: ProductId) -> Result<Arc<ProductView>> {
-        let read = async { self.read(id).await.map(Arc::new) };
+        let read = async { self.read_published(id).await.map(Arc::new) };
         let seen = async { self.seen.try_get_with(id, read).await.map_err(|error| (*error).clone()) };
         self.if_known(id, seen).await
     }
@@ -58,6 +58,16 @@ impl ProductQueries {
             self.known.missed(id);
         }
         found
+    }
+
+    /// For administrators: one product, also a draft, as it is now.
+    pub async fn get_any(&self, id: ProductId) -> Result<ProductView> {
+        Ok(self.read(id).await?.at(self.gate.now()))
+    }
+
+    /// To everybody else a draft is not there.
+    async fn read_published(&self, id: ProductId) -> Result<ProductView> {
+        Some(self.read(id).await?).filter(|product| !product.draft).ok_or(Error::ProductNotFound)
     }
 
     pub(in crate::services) async fn read(&self, id: ProductId) -> Result<ProductView> {

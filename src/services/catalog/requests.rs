@@ -54,6 +54,11 @@ pub struct CreateProduct {
     #[garde(inner(custom(is_image_url)))]
     #[schema(format = "uri", max_length = 2048, pattern = "^https://.+")]
     pub(in crate::services) image_url: Option<String>,
+    /// Only administrators see it, and nobody can buy, until it is published.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[garde(skip)]
+    #[schema(value_type = bool)]
+    pub(in crate::services) draft: Option<bool>,
 }
 
 /// Body of `PATCH /products/{id}`: what is absent stays as it is.
@@ -108,6 +113,12 @@ pub struct PatchProduct {
     #[garde(inner(inner(custom(is_image_url))))]
     #[schema(value_type = Option<String>, format = "uri", max_length = 2048, pattern = "^https://.+")]
     pub(in crate::services) image_url: Option<Option<String>>,
+    /// `false` publishes a draft: it can be bought when its sale begins, unless it is paused in the same request. What is
+    /// published stays so.
+    #[serde(default, deserialize_with = "present")]
+    #[garde(skip)]
+    #[schema(value_type = bool)]
+    pub(in crate::services) draft: Option<bool>,
     /// Why, for the log of changes.
     #[serde(default, deserialize_with = "present")]
     #[garde(inner(custom(is_reason)))]

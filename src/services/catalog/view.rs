@@ -36,6 +36,10 @@ pub struct ProductView {
     pub(in crate::services) sold_out_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     archived_at: Option<Timestamp>,
+    /// Only administrators see it.
+    #[schema(required = false)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) draft: bool,
     created_at: Timestamp,
     /// By the clock that opens sales.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,6 +87,7 @@ impl ProductView {
             paused: product.paused,
             sold_out_at: product.sold_out_at,
             archived_at: product.archived_at,
+            draft: product.draft,
             created_at: product.created_at,
             server_time: None,
         }
