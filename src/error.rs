@@ -86,6 +86,9 @@ pub enum Error {
     /// 409 `draft`: what nobody has published cannot be bought.
     #[error("The product is a draft; publish it first.")]
     Draft,
+    /// 409 `published`: its buyers know it, so it cannot become a draft again.
+    #[error("The product is published and stays so; pause or archive it.")]
+    Published,
     /// 409 `archived`: an archived product does not change any more.
     #[error("The product is archived.")]
     Archived,
@@ -146,6 +149,7 @@ impl Error {
             Self::PreconditionFailed { .. } => "precondition_failed",
             Self::StillLive => "still_live",
             Self::Draft => "draft",
+            Self::Published => "published",
             Self::Archived => "archived",
             Self::NotCancellable(_) => "not_cancellable",
             Self::NotPayable(_) => "not_payable",

@@ -92,6 +92,7 @@ impl ResponseError for Error {
             | Self::StockBelowSold { .. }
             | Self::StillLive
             | Self::Draft
+            | Self::Published
             | Self::Archived
             | Self::NotCancellable(_)
             | Self::NotPayable(_)

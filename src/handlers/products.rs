@@ -200,7 +200,7 @@ pub(super) async fn create(
         (status = 200, description = "The product as it is now.", body = ProductView),
     ),
     security(("bearer" = [])),
-    extensions(("x-codes" = json!(["product_not_found", "stock_below_sold", "draft", "archived", "precondition_failed"]))),
+    extensions(("x-codes" = json!(["product_not_found", "stock_below_sold", "draft", "published", "archived", "precondition_failed"]))),
 )]
 pub(super) async fn patch(
     Admin(admin): Admin,

@@ -75,7 +75,7 @@ on_both_backends! {
         // Published, but not on sale.
         let published = change(app, id, json!({"draft": false, "paused": true})).await.is(200);
         assert_eq!((&published["draft"], &published["state"]), (&Value::Null, &json!("paused")));
-        change(app, id, json!({"draft": true})).await.is_invalid("draft");
+        change(app, id, json!({"draft": true})).await.is_problem(409, "published");
         change(app, id, json!({"draft": null})).await.is_invalid("draft");
         change(app, id, json!({"draft": false, "paused": false})).await.is(200);
         app.client.buy(7, id).await.is(202);

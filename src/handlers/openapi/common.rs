@@ -195,6 +195,7 @@ fn errors() -> BTreeMap<&'static str, Error> {
         Error::PreconditionFailed { revision: 4 },
         Error::StillLive,
         Error::Draft,
+        Error::Published,
         Error::Archived,
         Error::NotCancellable(OrderStatus::Expired),
         Error::NotPayable(OrderStatus::Expired),

@@ -143,7 +143,7 @@ pub(in crate::handlers) struct Conditional {
 #[expect(dead_code, reason = "handlers read it")]
 pub(in crate::handlers) struct ForRevision {
     /// The `revision` that the product must still have, in quotes; several are separated by commas. `*` is any.
-    #[param(rename = "If-Match", example = "\"3\"")]
+    #[param(rename = "If-Match", example = "\"3\"", pattern = r#"^(\*|"[0-9]{1,15}"(, ?"[0-9]{1,15}")*)$"#)]
     revisions: Option<String>,
 }
 

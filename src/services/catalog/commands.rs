@@ -362,9 +362,7 @@ fn published(mut change: ProductChange, before: &Product) -> Result<ProductChang
     match (before.draft, change.draft) {
         (true, Some(false)) => change.paused = Some(change.paused.unwrap_or_default()),
         (true, _) if change.paused == Some(false) => return Err(Error::Draft),
-        (false, Some(true)) => {
-            return Err(Error::Invalid("draft: the product is published; pause or archive it".to_owned()));
-        }
+        (false, Some(true)) => return Err(Error::Published),
         _ => {}
     }
     Ok(change)
