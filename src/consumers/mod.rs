@@ -1,7 +1,7 @@
 //! The consumer tasks: collect a write batch, have it written, acknowledge, tell the gate. In this order, whatever happens.
 //!
-//! A message is parked only for what is known to be wrong with that message (or if it may be wrong, and too
-//! many such messages are put off, or a rebuild waits for this one: `put_off`). Everything else is tried again, however long it takes.
+//! A message is parked only for what is known to be wrong with that message (or if it may be wrong, and too many such messages are
+//! put off, or a rebuild waits for this one: `put_off`). Everything else is tried again, however long it takes.
 
 mod collector;
 mod merged;

@@ -1,5 +1,6 @@
-//! Deliveries that could not be written and are put off: they are tried again, and others are written in between. They stay unacknowledged, so
-//! a restart brings them back. What is hopeless is parked: it becomes a dead letter, which the log calls "set aside".
+//! Deliveries that could not be written and are put off: they are tried again, and others are written in between. They stay
+//! unacknowledged, so a restart brings them back. What is hopeless is parked: it becomes a dead letter, which the log calls
+//! "set aside".
 //!
 //! Only what has waited for [`PATIENCE`] while others were written is hopeless. When nothing else is written, it is the
 //! database that is wrong, and everything waits, as far as there is room: what waits here counts against what the broker hands out.
@@ -119,8 +120,7 @@ impl<D: Deferrable> PutOff<D> {
 
     /// Whether a delivery has failed before.
     pub(super) fn knows(&self, delivery: &D) -> bool {
-        let order = first_order(delivery);
-        self.known.iter().any(|known| Some(known.order) == order)
+        known_as(&self.known, delivery).is_some()
     }
 
     /// A delivery has become orders.
@@ -155,10 +155,9 @@ impl<D: Deferrable> PutOff<D> {
     pub(super) fn take_overdue_of(&mut self, product: ProductId, now: Instant) -> Vec<(D, String)> {
         let known = &self.known;
         let is_overdue = |waiting: &mut Waiting<D>| {
-            let order = first_order(&waiting.delivery);
-            let since = known.iter().find(|known| Some(known.order) == order).map(|known| known.first_failed_at);
             waiting.delivery.as_ref().product_id() == product
-                && since.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE)
+                && known_as(known, &waiting.delivery)
+                    .is_some_and(|known| now.saturating_duration_since(known.first_failed_at) >= PATIENCE)
         };
         let overdue: Vec<_> = self.waiting.extract_if(.., is_overdue).collect();
         for waiting in &overdue {
@@ -171,6 +170,11 @@ impl<D: Deferrable> PutOff<D> {
     pub(super) fn holds(&self, product: ProductId) -> bool {
         self.waiting.iter().any(|waiting| waiting.delivery.as_ref().product_id() == product)
     }
+}
+
+fn known_as<'k>(known: &'k [Known], delivery: &impl AsRef<MessagePart>) -> Option<&'k Known> {
+    let order = first_order(delivery);
+    known.iter().find(|known| Some(known.order) == order)
 }
 
 fn first_order(delivery: &impl AsRef<MessagePart>) -> Option<OrderId> {

@@ -1,9 +1,9 @@
 //! Queries on `outbox`: what has happened, and whom it is still to be told.
 //!
-//! A row is written by the query that makes it happen, in its transaction: so what is told has
-//! happened, and nothing is forgotten. What changes an object holds the lock of its product's row, so the numbers of the rows grow with
-//! what becomes of one object; only that orders were made is written before that lock, for nothing can have become of them yet. Where nobody wants to know, there
-//! is no row.
+//! The transaction that changes something also writes the row that says so. So an event is never told of a change that was rolled
+//! back, and no change goes untold. A change of a product or an order holds the lock of the product's row, so of one object the later
+//! event has the greater number. Only new orders are told of before that lock is taken: nothing can have become of them yet. Where
+//! nobody wants to know, there is no row.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Text, Timestamp as SqlTimestamp};

@@ -131,8 +131,9 @@ test('case 8: what is said aloud before the start are four sentences, and the co
     const product = await server.product({ starts_at: inSeconds(seconds) });
     return browser.page(t, server, { path: `/shop/sales/${product.id}`, user: await server.user(), init: listen });
   };
-  const pages = [await at(302.5), await at(63), await at(13)];
-  await pages[2].locator('.sale-panel[data-state=live]').waitFor({ timeout: 20_000 });
+  // A busy machine takes seconds to open a page, and what was due before is not said.
+  const pages = [await at(315), await at(75), await at(25)];
+  await pages[2].locator('.sale-panel[data-state=live]').waitFor({ timeout: 30_000 });
   await pause(500);
   const said = await Promise.all(pages.map((page) => page.evaluate(() => window.said)));
   assert.deepEqual(said, [['The sale opens in 5 minutes.'], ['The sale opens in 60 seconds.'], ['The sale opens in 10 seconds.', 'The sale is open. You can buy now.']]);

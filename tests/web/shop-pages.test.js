@@ -317,14 +317,12 @@ test('the first load of a sale is small: one round of files, 60 KB at most', asy
   assert.match(scripts[0], /\/shop\/text\.en\.js$/);
 });
 
-test('on a slow mobile network (1.6 Mbit/s, 150 ms) a sale can be bought within a second', async (t) => {
-  const times = [];
-  // The best of some: the question is the page, not what else the machine does.
-  for (let tries = 0; tries < 8 && !times.some((time) => time < 1000); tries += 1) {
+test('a slow mobile network (1.6 Mbit/s, 150 ms) adds less than 650 ms to the time until a sale can be bought', async (t) => {
+  const usableAfter = async (conditions) => {
     const page = await browser.page(t, server, { user: buyer, path: null });
     const network = await page.context().newCDPSession(page);
     await network.send('Network.enable');
-    await network.send('Network.emulateNetworkConditions', { offline: false, latency: 150, downloadThroughput: 200_000, uploadThroughput: 96_000 });
+    await network.send('Network.emulateNetworkConditions', { offline: false, ...conditions });
     await page.addInitScript(() => {
       const look = () => {
         const button = document.getElementById('buy');
@@ -334,10 +332,19 @@ test('on a slow mobile network (1.6 Mbit/s, 150 ms) a sale can be bought within 
       look();
     });
     await page.goto(server.url + salePath(sales.live));
-    times.push(Math.round(await page.waitForFunction(() => window.usableAt).then((handle) => handle.jsonValue())));
+    return page.waitForFunction(() => window.usableAt).then((handle) => handle.jsonValue());
+  };
+  // The question is the page, not how fast this machine is nor what else it does: so the time without the network is
+  // taken away, and of some tries the best ones count.
+  const [near, slow] = [[], []];
+  for (let tries = 0; tries < 5; tries += 1) {
+    near.push(Math.round(await usableAfter({ latency: 0, downloadThroughput: -1, uploadThroughput: -1 })));
+    slow.push(Math.round(await usableAfter({ latency: 150, downloadThroughput: 200_000, uploadThroughput: 96_000 })));
   }
-  t.diagnostic(`from the address to the button: ${times.join(', ')} ms`);
-  assert.ok(times.some((time) => time < 1000), `${times.join(', ')} ms`);
+  const added = Math.min(...slow) - Math.min(...near);
+  const measured = `from the address to the button: ${slow.join(', ')} ms; without the network ${near.join(', ')} ms`;
+  t.diagnostic(measured);
+  assert.ok(added < 650, measured);
 });
 
 test('eight tabs of a browser do not keep the ninth waiting: only the one that is looked at listens', async (t) => {

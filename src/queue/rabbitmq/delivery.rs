@@ -187,12 +187,14 @@ impl RawDelivery {
         loop {
             let problem = match tokio::time::timeout(CONFIRM_TIMEOUT, &mut sending).await {
                 Ok(Ok(())) => break,
-                Ok(Err(problem)) => Some(problem),
+                Ok(Err(problem)) => {
+                    tokio::time::sleep(PARK_PAUSE).await;
+                    sending = Box::pin(send());
+                    problem
+                }
                 // Still under way: another copy would be one dead letter more.
-                Err(_) => None,
+                Err(_) => PublishError::Unclear,
             };
-            let is_under_way = problem.is_none();
-            let problem = problem.unwrap_or(PublishError::Unclear);
             if logged_at.is_none_or(|at| at.elapsed() > PARK_LOGGED_EVERY) && depth.may_log(PARK_LOGGED_EVERY) {
                 logged_at = Some(Instant::now());
                 tracing::error!(
@@ -200,10 +202,6 @@ impl RawDelivery {
                     "A message that cannot be written cannot be set aside either. Is the dead-letter queue full? \
                      `seckill dead-letters` empties it; the message stays where it is"
                 );
-            }
-            if !is_under_way {
-                tokio::time::sleep(PARK_PAUSE).await;
-                sending = Box::pin(send());
             }
         }
         if let Some(untold) = PARKED.now() {

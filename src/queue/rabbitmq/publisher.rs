@@ -55,13 +55,7 @@ impl Publisher {
         let opening = async {
             connection.register_callback(OnConnection(failure.clone())).await?;
             let channel = connection.open_channel(None).await?;
-            let callback = OnPublishingChannel {
-                failure: failure.clone(),
-                connection: unconfirmed.connection(),
-                unconfirmed: unconfirmed.clone(),
-                probe: probe.clone(),
-            };
-            channel.register_callback(callback).await?;
+            channel.register_callback(OnPublishingChannel::new(&failure, unconfirmed, &probe)).await?;
             declare_queues(&connection, &channel, &address.orders, &address.dead).await?;
             Ok(channel)
         };
@@ -75,9 +69,7 @@ impl Publisher {
         let opening = async {
             let probing = connection.open_channel(None).await?;
             let nothing = Arc::new(Unconfirmed::new());
-            let (failure, probe) = (failure.clone(), probe.clone());
-            let callback = OnPublishingChannel { failure, connection: 0, unconfirmed: nothing, probe };
-            probing.register_callback(callback).await?;
+            probing.register_callback(OnPublishingChannel::new(&failure, &nothing, &probe)).await?;
             Ok(probing)
         };
         let probing = opened(&failure, opening).await?;
@@ -225,6 +217,11 @@ struct OnPublishingChannel {
 }
 
 impl OnPublishingChannel {
+    fn new(failure: &Failure, unconfirmed: &Arc<Unconfirmed>, probe: &Probe) -> Self {
+        let connection = unconfirmed.connection();
+        Self { failure: failure.clone(), connection, unconfirmed: unconfirmed.clone(), probe: probe.clone() }
+    }
+
     fn answered(&self, tag: u64, multiple: bool, result: Result<(), PublishError>) {
         if !self.failure.token().is_cancelled() {
             self.unconfirmed.answered(self.connection, tag, multiple, result);

@@ -60,6 +60,10 @@ pub(super) struct Unconfirmed {
 }
 
 impl State {
+    fn is_full(&self) -> bool {
+        self.unsent.len() + self.sent.len() >= CAPACITY
+    }
+
     /// How long the confirm of the oldest message has been overdue: the broker is blocked or frozen. Computed each
     /// time, so it cannot be stale.
     fn overdue(&self) -> Option<Duration> {
@@ -82,7 +86,8 @@ impl Unconfirmed {
         self.state().overdue()
     }
 
-    /// After what time a confirm that is overdue counts as lost: twice as long with each connection on which some were, until one comes.
+    /// After what time a confirm that is overdue counts as lost: twice as long with each connection on which some were, until one
+    /// comes.
     pub(super) fn lost_after(&self) -> Duration {
         LOST_AFTER.saturating_mul(1 << self.state().losses.min(5)).min(LOST_AFTER_AT_MOST)
     }
@@ -97,7 +102,7 @@ impl Unconfirmed {
         let state = self.state();
         !state.closed
             && state.overdue().is_none()
-            && state.unsent.len() + state.sent.len() < CAPACITY
+            && !state.is_full()
             && state.refused_at.is_none_or(|at| at.elapsed() > REFUSED_PAUSE)
     }
 
@@ -122,10 +127,10 @@ impl Unconfirmed {
         let (waiter, confirm) = oneshot::channel();
         {
             let mut state = self.state();
-            if state.unsent.len() + state.sent.len() >= CAPACITY {
+            if state.is_full() {
                 state.unsent.retain(|message| !message.waiter.is_closed());
             }
-            if state.closed || state.unsent.len() + state.sent.len() >= CAPACITY {
+            if state.closed || state.is_full() {
                 return Err(PublishError::Unavailable);
             }
             state.unsent.push_back(Outgoing { to, body, reason, deadline: Instant::now() + CONFIRM_TIMEOUT, waiter });
@@ -193,7 +198,6 @@ impl Unconfirmed {
         while let Some((_, message)) = state.sent.pop_back() {
             state.unsent.push_front(message);
         }
-        state.unsent.retain(|message| !message.waiter.is_closed());
     }
 
     /// Turns away what still waits and everything after.

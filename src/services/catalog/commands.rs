@@ -14,7 +14,7 @@ use super::queries::ProductQueries;
 use super::requests::{Archive, CreateProduct, MAX_STOCK, PatchProduct, Restock, Revisions, check_window};
 use super::view::ProductView;
 use crate::config::Config;
-use crate::db::{Db, DbConn, NewKey, NewProduct, Offer, ProductChange};
+use crate::db::{Db, DbConn, NewKey, NewProduct, Offer, ProductChange, ProductLock};
 use crate::error::{Error, Result};
 use crate::model::{Currency, PaymentWindow, Product, ProductId, SaleState};
 use crate::services::accounts::Identity;
@@ -206,9 +206,7 @@ impl ProductCommands {
             .db
             .transaction(move |conn| {
                 Box::pin(async move {
-                    let row = conn.lock_product(id).await?.ok_or(Error::ProductNotFound)?;
-                    let before = find(conn, id).await?;
-                    revisions.expect(&before)?;
+                    let (row, before) = lock(conn, id, &revisions).await?;
                     if before.archived_at.is_some() {
                         return Err(Error::Archived);
                     }
@@ -262,9 +260,7 @@ impl ProductCommands {
             .db
             .transaction(move |conn| {
                 Box::pin(async move {
-                    conn.lock_product(id).await?.ok_or(Error::ProductNotFound)?;
-                    let before = find(conn, id).await?;
-                    revisions.expect(&before)?;
+                    let (_, before) = lock(conn, id, &revisions).await?;
                     if before.archived_at.is_some() {
                         return Ok((before, None));
                     }
@@ -309,10 +305,7 @@ impl ProductCommands {
             .db
             .transaction(move |conn| {
                 Box::pin(async move {
-                    // Two who name the same revision come one after the other.
-                    conn.lock_product(id).await?.ok_or(Error::ProductNotFound)?;
-                    let before = find(conn, id).await?;
-                    revisions.expect(&before)?;
+                    let (_, before) = lock(conn, id, &revisions).await?;
                     if before.archived_at.is_some() {
                         return Err(Error::Archived);
                     }
@@ -366,6 +359,14 @@ fn published(mut change: ProductChange, before: &Product) -> Result<ProductChang
         _ => {}
     }
     Ok(change)
+}
+
+/// Locks a product that is about to be changed, if it has one of `revisions`: of two who name the same, the second is refused.
+async fn lock(conn: &mut DbConn, id: ProductId, revisions: &Revisions) -> Result<(ProductLock, Product)> {
+    let row = conn.lock_product(id).await?.ok_or(Error::ProductNotFound)?;
+    let product = find(conn, id).await?;
+    revisions.expect(&product)?;
+    Ok((row, product))
 }
 
 async fn find(conn: &mut DbConn, id: ProductId) -> Result<Product> {
