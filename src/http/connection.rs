@@ -20,6 +20,8 @@ use super::thread::Thread;
 use super::turns::Waiter;
 use crate::model::Network;
 
+/// A connection is new until it had so many turns, if it has not asked for anything before: most ask in the first or the second.
+const TURNS_OF_A_NEWCOMER: u8 = 3;
 /// Bytes of a head at most; what waits behind a reply may add to it.
 const HEAD_MAX_BYTES: usize = 16 * 1024;
 /// Read at most before another connection has its turn.
@@ -58,6 +60,8 @@ pub(super) struct Connection {
     /// It waits in the worker's line, or has come to its end and may go on once.
     in_line: Cell<bool>,
     admitted: Cell<bool>,
+    /// How many turns it had while it was not proven.
+    turns: Cell<u8>,
     refusal: Cell<Option<Refusal>>,
 
     /// From the call of the service until its reply's body is with the framework.
@@ -110,6 +114,7 @@ impl Connection {
             proven: Cell::new(proven),
             in_line: Cell::new(false),
             admitted: Cell::new(false),
+            turns: Cell::new(0),
             refusal: Cell::new(None),
             in_call: Cell::new(false),
             body: RefCell::default(),
@@ -153,14 +158,14 @@ impl Connection {
 
     /// Whether its task may go on; if not, it is woken when its turn comes.
     pub(super) fn has_turn(self: &Rc<Self>, address: Option<IpAddr>) -> bool {
-        if self.goes_first() || self.admitted.take() {
+        if self.goes_first() {
             return true;
         }
-        if !self.in_line.get() {
-            if self.thread.turns.take() {
-                return true;
-            }
-            self.in_line.set(true);
+        if self.admitted.take() || (!self.in_line.get() && self.thread.turns.take(self.is_new())) {
+            self.turns.set(self.turns.get().saturating_add(1));
+            return true;
+        }
+        if !self.in_line.replace(true) {
             self.thread.turns.wait(address.map(Network::of), self.clone());
         }
         false
@@ -197,6 +202,10 @@ impl Connection {
 }
 
 impl Waiter for Connection {
+    fn is_new(&self) -> bool {
+        self.turns.get() < TURNS_OF_A_NEWCOMER && !self.called_ever.get()
+    }
+
     fn admit(&self) -> bool {
         self.in_line.set(false);
         let task = self.task.borrow();

@@ -3,8 +3,9 @@
 //!
 //! The event loop serves all who are ready in the order in which they became so. A thousand who come at once would stand
 //! before a buyer whose connection is open already, and each of them costs more than a request of that buyer. So only a few
-//! of them are served in each turn of the loop, one address after the other, and the others wait here. While few come,
-//! nobody waits.
+//! of them are served in each turn of the loop, one address after the other, and the others wait here. Newcomers go before
+//! those who had turns and are still not proven, or a buyer's new connection would wait for all that a crowd of his address
+//! asks for. While few come, nobody waits.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -20,6 +21,8 @@ use crate::model::Network;
 /// Connections that are not proven have so many turns in one of the event loop, and so many are taken from the system.
 pub(super) const UNPROVEN_A_TURN: usize = 8;
 pub(super) const ARRIVALS_A_TURN: usize = 16;
+/// Of these turns, kept for those who had some already, while any of them wait.
+const NOT_FOR_NEWCOMERS: usize = 2;
 /// Requests sent ahead move on this often, so many at once: 2,000 a second, whoever sends them.
 const PACE: Duration = Duration::from_millis(2);
 const REQUESTS_A_PACE: usize = 4;
@@ -28,6 +31,8 @@ const TOKENS: u32 = 64;
 
 /// Who waits.
 pub(super) trait Waiter {
+    /// It had few turns, and asked for nothing yet.
+    fn is_new(&self) -> bool;
     /// Its turn has come; whether it still wants it.
     fn admit(&self) -> bool;
     /// It is in the queue of those who have sent ahead.
@@ -38,7 +43,8 @@ pub(super) trait Waiter {
 
 /// See the module. `C`: a connection.
 pub(super) struct Turns<C> {
-    line: RefCell<Line<Rc<C>>>,
+    newcomers: RefCell<Line<Rc<C>>>,
+    others: RefCell<Line<Rc<C>>>,
     /// What is left of this turn of the event loop.
     unproven: Cell<usize>,
     arrivals: Cell<usize>,
@@ -55,7 +61,8 @@ pub(super) struct Turns<C> {
 impl<C> Default for Turns<C> {
     fn default() -> Self {
         Self {
-            line: RefCell::default(),
+            newcomers: RefCell::default(),
+            others: RefCell::default(),
             unproven: Cell::new(UNPROVEN_A_TURN),
             arrivals: Cell::new(ARRIVALS_A_TURN),
             acceptor: RefCell::default(),
@@ -85,9 +92,10 @@ impl<C> Turns<C> {
     }
 
     /// Whether a connection that is not proven may go on at once.
-    pub(super) fn take(&self) -> bool {
+    pub(super) fn take(&self, is_new: bool) -> bool {
         let left = self.unproven.get();
-        if left == 0 || !self.line.borrow().is_empty() {
+        let waits_behind = !self.newcomers.borrow().is_empty() || !(is_new || self.others.borrow().is_empty());
+        if left == 0 || waits_behind {
             return false;
         }
         self.unproven.set(left - 1);
@@ -96,9 +104,23 @@ impl<C> Turns<C> {
     }
 
     /// It may not, and waits.
-    pub(super) fn wait(&self, network: Option<Network>, connection: Rc<C>) {
-        self.line.borrow_mut().push(network, connection);
+    pub(super) fn wait(&self, network: Option<Network>, connection: Rc<C>)
+    where
+        C: Waiter,
+    {
+        let line = if connection.is_new() { &self.newcomers } else { &self.others };
+        line.borrow_mut().push(network, connection);
         self.spent.notify_one();
+    }
+
+    /// Who goes on next, if so many more may in this turn.
+    fn next(&self, left: usize) -> Option<Rc<C>> {
+        let (mut newcomers, mut others) = (self.newcomers.borrow_mut(), self.others.borrow_mut());
+        if left > NOT_FOR_NEWCOMERS {
+            newcomers.pop().or_else(|| others.pop())
+        } else {
+            others.pop().or_else(|| newcomers.pop())
+        }
     }
 
     /// Lets those who wait go on, for ever.
@@ -111,7 +133,7 @@ impl<C> Turns<C> {
             tokio::task::yield_now().await;
             let mut left = UNPROVEN_A_TURN;
             while left > 0 {
-                let Some(connection) = self.line.borrow_mut().pop() else { break };
+                let Some(connection) = self.next(left) else { break };
                 left -= usize::from(connection.admit());
             }
             self.unproven.set(left);
@@ -119,7 +141,7 @@ impl<C> Turns<C> {
             if let Some(acceptor) = self.acceptor.take() {
                 acceptor.wake();
             }
-            if self.line.borrow().is_empty() {
+            if self.newcomers.borrow().is_empty() && self.others.borrow().is_empty() {
                 self.spent.notified().await;
             }
         }

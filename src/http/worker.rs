@@ -234,6 +234,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_newcomer_does_not_wait_behind_what_a_crowd_of_its_address_asks_for() {
+        let test = async {
+            let worker = worker();
+            let address = [192, 0, 2, 1];
+            let crowd: Vec<_> = (0..100).map(|_| newcomer(&worker, address)).collect();
+            let had_turn = |connections: &[Entered]| connections.iter().filter(|one| one.has_turn()).count();
+            // Until each had so many turns that it is no newcomer any more, and waits for the next one.
+            for _ in 0..200 {
+                let _ = had_turn(&crowd);
+                turn_of_the_loop().await;
+            }
+            let buyer = newcomer(&worker, address);
+            assert!(!buyer.has_turn());
+            turn_of_the_loop().await;
+            assert!(buyer.has_turn());
+            // Of a crowd of newcomers too, some of the others go on.
+            let newcomers: Vec<_> = (0..100).map(|_| newcomer(&worker, address)).collect();
+            let (mut new, mut others) = (0, 0);
+            for _ in 0..5 {
+                new += had_turn(&newcomers);
+                others += had_turn(&crowd);
+                turn_of_the_loop().await;
+            }
+            assert!(new > others && others > 0, "{new} newcomers, {others} others");
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
     async fn who_sends_ahead_or_is_ended_stands_in_line() {
         let test = async {
             let worker = worker();
