@@ -21,7 +21,7 @@ use super::turns::Waiter;
 use crate::model::Network;
 
 /// A connection is new until it had so many turns, if it has not asked for anything before: most ask in the first or the second.
-const TURNS_OF_A_NEWCOMER: u8 = 3;
+const TURNS_OF_A_NEWCOMER: u8 = 2;
 /// Bytes of a head at most; what waits behind a reply may add to it.
 const HEAD_MAX_BYTES: usize = 16 * 1024;
 /// Read at most before another connection has its turn.

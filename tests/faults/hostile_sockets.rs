@@ -24,6 +24,9 @@ const PURCHASES_A_SECOND: u32 = 200;
 /// milliseconds more say nothing; a debug build uses it up, and then much more says nothing.
 const MAX_SLOWER_AT: u32 = 3;
 const NO_FAULT_BELOW: Duration = Duration::from_millis(if cfg!(debug_assertions) { 150 } else { 10 });
+/// The same beside a thousand sockets of each address: those that are ended come back within moments of each other, and their
+/// connections alone keep such a machine busy for so long.
+const NO_FAULT_BELOW_IN_A_WAVE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 150 } else { 50 });
 const MEMORY_MOST_MIB: u64 = 512;
 const SOCKETS_AN_ADDRESS: usize = 1_000;
 const PAGE: &str = "GET /products?limit=100 HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -239,7 +242,8 @@ async fn sells_beside(attacks: &'static [Attack], sockets: usize) {
     );
     assert!(refused.is_empty(), "honest buyers got {refused:?}");
     assert!(cores < 1.2, "{cores} cores");
-    assert!(p99 <= (quiet * MAX_SLOWER_AT).max(NO_FAULT_BELOW), "p99 {quiet:?} became {p99:?}");
+    let no_fault_below = if sockets < 10_000 { NO_FAULT_BELOW } else { NO_FAULT_BELOW_IN_A_WAVE };
+    assert!(p99 <= (quiet * MAX_SLOWER_AT).max(no_fault_below), "p99 {quiet:?} became {p99:?}");
     assert!(peak <= MEMORY_MOST_MIB, "{peak} MiB");
     trial.finish(vec![server]).await;
 }
@@ -270,6 +274,7 @@ hostile! {
     sells_beside_bodies_that_stop: 1_100 of [Attack::StopsInItsBody];
     #[ignore = "takes 20 s of a machine of its own: make test-faults"]
     sells_beside_heads_that_do_not_end: 1_000 of [Attack::HalfAHead, Attack::TricklesHeads, Attack::LongCondition];
+    /// Guards against: a buyer's new connection that waits for all that a crowd of his address asks for [p99 125 ms].
     #[ignore = "ten thousand sockets, a minute: make test-faults"]
     sells_beside_ten_thousand: 10_000 of [
         Attack::NeverReads, Attack::SipsReplies, Attack::StopsInItsBody, Attack::HalfAHead, Attack::TricklesHeads
