@@ -69,11 +69,11 @@ test('the first log-in leads to a first sale', async (context) => {
 });
 
 test('a sale opens by itself, and its bar says what the API says', async (context) => {
-  const product = await server.product({ name: 'Tea set', stock: 12, starts_at: inSeconds(3) });
+  const product = await server.product({ name: 'Tea set', stock: 12, starts_at: inSeconds(8) });
   const page = await open(context, `/console/sales/${product.id}`);
   await page.getByText('Opens in').waitFor();
   await page.locator('.sale-head .badge', { hasText: 'Scheduled' }).waitFor();
-  await page.locator('.sale-head .badge', { hasText: 'On sale' }).waitFor({ timeout: 6000 });
+  await page.locator('.sale-head .badge', { hasText: 'On sale' }).waitFor({ timeout: 12_000 });
   const [ann, ben, cid] = [await server.user(), await server.user(), await server.user()];
   const bought = [await server.buy(ann, product.id), await server.buy(ben, product.id), await server.buy(cid, product.id)];
   await server.pay(ann, bought[0].id);

@@ -49,12 +49,12 @@ const secondsOf = (text) => text.split(':').reduce((sum, part) => sum * 60 + Num
 
 test('cases 1, 2, 5, 18: it opens by the server\'s clock, without a reload, a request or a broken countdown', async (t) => {
   const user = await server.user();
-  const starts = wholeSecond(inSeconds(12));
-  const product = await server.product({ starts_at: starts, ends_at: inSeconds(15) });
+  const starts = wholeSecond(inSeconds(20));
+  const product = await server.product({ starts_at: starts, ends_at: inSeconds(24) });
   const path = `/shop/sales/${product.id}`;
   const pages = await Promise.all([3_600_000, -3_600_000, 5000].map((skew) => browser.page(t, server, { path, user, init: skewed(skew) + WATCH })));
   const sent = pages.map(requests);
-  await until(async () => (await Promise.all(pages.map(timer))).every((text) => text !== ''), 'all count down', 11_000);
+  await until(async () => (await Promise.all(pages.map(timer))).every((text) => text !== ''), 'all count down', 19_000);
   await pause(600);
   for (const page of pages) {
     // Both at once, by the clock that nobody has shifted.
@@ -62,17 +62,17 @@ test('cases 1, 2, 5, 18: it opens by the server\'s clock, without a reload, a re
     const rest = (Date.parse(starts) - now) / 1000;
     assert.ok(secondsOf(text) >= rest - 0.3 && secondsOf(text) <= rest + 1.3, `${text} shown when ${rest} s are left`);
   }
-  await until(() => Date.now() > Date.parse(starts) + 1000, 'it has begun', 15_000);
+  await until(() => Date.now() > Date.parse(starts) + 1000, 'it has begun', 25_000);
   for (const [i, page] of pages.entries()) {
     const { openedAt } = await page.evaluate(() => window.seen);
     const late = openedAt - Date.parse(starts);
-    assert.ok(Math.abs(late) < 300, `page ${i} opened ${late} ms after the start`);
+    assert.ok(Math.abs(late) < 500, `page ${i} opened ${late} ms after the start`);
     assert.equal(await page.evaluate(() => performance.getEntriesByType('navigation').length), 1);
     const around = sent[i].filter(({ at, line }) => line.startsWith('GET') && Math.abs(at - Date.parse(starts)) < 1500);
     assert.deepEqual(around, [], 'nothing is asked for at the start');
   }
   // Its end is as calm as its start.
-  await pages[0].locator('.sale-panel[data-state=ended]').waitFor({ timeout: 5000 });
+  await pages[0].locator('.sale-panel[data-state=ended]').waitFor({ timeout: 8000 });
   await pause(1200);
   for (const page of pages) {
     const { texts } = await page.evaluate(() => window.seen);
@@ -143,14 +143,14 @@ test('case 8: what is said aloud before the start are four sentences, and the co
 });
 
 test('case 16: a page that was left does nothing any more', async (t) => {
-  const first = await server.product({ name: 'First', starts_at: inSeconds(4) });
+  const first = await server.product({ name: 'First', starts_at: inSeconds(10) });
   const second = await server.product({ name: 'Second', starts_at: inSeconds(3600) });
   const page = await browser.page(t, server, { path: `/shop/sales/${first.id}`, user: await server.user() });
   await page.locator('.sale-timer').waitFor();
   await page.locator('#site-name').click();
   await page.locator(`a[href="/shop/sales/${second.id}"]`).click();
   await page.getByRole('heading', { name: 'Second' }).waitFor();
-  await until(() => Date.now() > Date.parse(first.starts_at) + 1000, 'the first has begun');
+  await until(() => Date.now() > Date.parse(first.starts_at) + 1000, 'the first has begun', 15_000);
   assert.equal(await page.locator('.sale-panel').getAttribute('data-state'), 'upcoming');
   assert.equal(await page.locator('#announcement').textContent(), '');
   assert.equal(await page.locator('h1').textContent(), 'Second');
