@@ -203,7 +203,7 @@ impl Connection {
 
 impl Waiter for Connection {
     fn is_new(&self) -> bool {
-        self.turns.get() < TURNS_OF_A_NEWCOMER && !self.called_ever.get()
+        self.turns.get() < TURNS_OF_A_NEWCOMER && !self.called_ever.get() && !self.cut.get()
     }
 
     fn admit(&self) -> bool {

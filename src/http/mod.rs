@@ -9,7 +9,7 @@
 //!
 //! Invariants: a connection that does not take its replies is not read from; at most one request of a connection is
 //! ahead of the one being answered; whatever waits for the client has a deadline (a
-//! reply of ours has those of the services); a turn of the event loop does a bounded amount of work
+//! reply of ours has those of the services); an iteration of the event loop does a bounded amount of work
 //! for those who have not shown yet how they behave. Nothing here knows a path or a body.
 
 mod connection;

@@ -3,7 +3,7 @@
 //!
 //! The event loop serves all who are ready in the order in which they became so. A thousand who come at once would stand
 //! before a buyer whose connection is open already, and each of them costs more than a request of that buyer. So only a few
-//! of them are served in each turn of the loop, one address after the other, and the others wait here. Newcomers go before
+//! of them are served in each iteration of the loop, one address after the other, and the others wait here. Newcomers go before
 //! those who had turns and are still not proven, or a buyer's new connection would wait for all that a crowd of his address
 //! asks for. While few come, nobody waits.
 
@@ -18,9 +18,10 @@ use tokio::sync::Notify;
 use super::line::Line;
 use crate::model::Network;
 
-/// Connections that are not proven have so many turns in one of the event loop, and so many are taken from the system.
-pub(super) const UNPROVEN_A_TURN: usize = 8;
-pub(super) const ARRIVALS_A_TURN: usize = 16;
+/// In one iteration of the event loop, connections that are not proven have so many turns, and so many newcomers are taken from the
+/// system.
+pub(super) const UNPROVEN_PER_ITERATION: usize = 8;
+pub(super) const ARRIVALS_PER_ITERATION: usize = 16;
 /// Of these turns, kept for those who had some already, while any of them wait.
 const NOT_FOR_NEWCOMERS: usize = 2;
 /// Requests sent ahead move on this often, so many at once: 2,000 a second, whoever sends them.
@@ -45,12 +46,12 @@ pub(super) trait Waiter {
 pub(super) struct Turns<C> {
     newcomers: RefCell<Line<Rc<C>>>,
     others: RefCell<Line<Rc<C>>>,
-    /// What is left of this turn of the event loop.
+    /// What is left of them in this iteration.
     unproven: Cell<usize>,
     arrivals: Cell<usize>,
-    /// Takes newcomers from the system, and waits for the next turn of the loop.
+    /// Takes newcomers from the system, and waits for the next iteration.
     acceptor: RefCell<Option<Waker>>,
-    /// Some of this turn was used up, or somebody waits, so the next turn must begin.
+    /// Some of them were used up, or somebody waits, so the next iteration must be noticed.
     spent: Notify,
 
     tokens: Cell<u32>,
@@ -63,8 +64,8 @@ impl<C> Default for Turns<C> {
         Self {
             newcomers: RefCell::default(),
             others: RefCell::default(),
-            unproven: Cell::new(UNPROVEN_A_TURN),
-            arrivals: Cell::new(ARRIVALS_A_TURN),
+            unproven: Cell::new(UNPROVEN_PER_ITERATION),
+            arrivals: Cell::new(ARRIVALS_PER_ITERATION),
             acceptor: RefCell::default(),
             spent: Notify::new(),
             tokens: Cell::new(TOKENS),
@@ -74,9 +75,9 @@ impl<C> Default for Turns<C> {
     }
 }
 
-/// Turns of the event loop.
+/// Iterations of the event loop.
 impl<C> Turns<C> {
-    /// Whether one more connection may be accepted in this turn of the event loop; if not, the task of `cx` is woken in the next.
+    /// Whether one more connection may be accepted in this iteration; if not, the task of `cx` is woken in the next.
     pub(super) fn poll_arrival(&self, cx: &Context<'_>) -> Poll<()> {
         if self.arrivals.get() > 0 {
             return Poll::Ready(());
@@ -113,7 +114,7 @@ impl<C> Turns<C> {
         self.spent.notify_one();
     }
 
-    /// Who goes on next, if so many more may in this turn.
+    /// Who goes on next, if so many more may in this iteration.
     fn next(&self, left: usize) -> Option<Rc<C>> {
         let (mut newcomers, mut others) = (self.newcomers.borrow_mut(), self.others.borrow_mut());
         if left > NOT_FOR_NEWCOMERS {
@@ -131,13 +132,13 @@ impl<C> Turns<C> {
         loop {
             // Comes back when everybody who was ready had a turn, and the system was asked who is ready now.
             tokio::task::yield_now().await;
-            let mut left = UNPROVEN_A_TURN;
+            let mut left = UNPROVEN_PER_ITERATION;
             while left > 0 {
                 let Some(connection) = self.next(left) else { break };
                 left -= usize::from(connection.admit());
             }
             self.unproven.set(left);
-            self.arrivals.set(ARRIVALS_A_TURN);
+            self.arrivals.set(ARRIVALS_PER_ITERATION);
             if let Some(acceptor) = self.acceptor.take() {
                 acceptor.wake();
             }
