@@ -90,8 +90,7 @@ mod rebuilding {
         let plan = Plan { lasting: Duration::from_secs(5), ..RUSH };
         die_at(point, Backend::Distributed, 0..1, plan, async |trial| {
             tokio::time::sleep(trial.dice.millis(50..300)).await;
-            let mut redis = link::redis(&trial.config).await.expect("Redis");
-            deadpool_redis::redis::cmd("FLUSHDB").query_async::<()>(&mut redis).await.unwrap();
+            link::empty_redis(&trial.config).await;
         })
         .await;
     }

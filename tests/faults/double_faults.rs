@@ -1,6 +1,5 @@
 //! Two faults at once: what one of them alone would leave for the other side to repair.
 
-use deadpool_redis::redis::cmd;
 use seckill::config::Backend;
 
 use crate::crowd::Plan;
@@ -10,8 +9,7 @@ use crate::server::Server;
 use crate::trial::Trial;
 
 async fn empty_redis(trial: &mut Trial) {
-    let mut redis = link::redis(&trial.config).await.expect("Redis");
-    cmd("FLUSHDB").query_async::<()>(&mut redis).await.unwrap();
+    link::empty_redis(&trial.config).await;
     trial.injected += 1;
 }
 

@@ -173,8 +173,7 @@ async fn a_gate_that_is_lost_between_admission_and_commit_revives_nothing() {
     let client = Client::new(&trial.config, vec![steady.url()]);
     let emptied = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let mut redis = link::redis(&trial.config).await.expect("Redis");
-        deadpool_redis::redis::cmd("FLUSHDB").query_async::<()>(&mut redis).await.unwrap();
+        link::empty_redis(&trial.config).await;
         trial.injected += 1;
         // The unit is for sale: nobody knows of the late payment any more.
         let (begun, mut promised) = (Instant::now(), false);

@@ -314,8 +314,7 @@ async fn lives_survive_kill_9_of_one_of_two_and_an_emptied_redis() {
         tokio::time::sleep(pauses[1]).await;
         one.restart().await;
         tokio::time::sleep(pauses[2]).await;
-        let mut redis = link::redis(&config).await.expect("Redis");
-        deadpool_redis::redis::cmd("FLUSHDB").query_async::<()>(&mut redis).await.unwrap();
+        link::empty_redis(&config).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         one.kill().await;
         one.restart().await;

@@ -79,7 +79,13 @@ pub async fn redis(config: &Config) -> Option<MultiplexedConnection> {
     redis_at(&config.redis.addr, config.redis.password.expose_secret(), config.redis.db).await
 }
 
-/// The same at this address.
+/// Takes everything from Redis.
+pub async fn empty_redis(config: &Config) {
+    let mut redis = redis(config).await.expect("Redis");
+    deadpool_redis::redis::cmd("FLUSHDB").query_async::<()>(&mut redis).await.unwrap();
+}
+
+/// The connection at this address.
 pub async fn redis_at(address: &str, password: &str, database: u16) -> Option<MultiplexedConnection> {
     let mut login = RedisConnectionInfo::default().set_db(database.into());
     if !password.is_empty() {
