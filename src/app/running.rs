@@ -44,7 +44,7 @@ impl RunningApp {
         if Timestamp::is_before_1970() {
             return Err(StartError("the clock of this machine stands before 1970: set it and start again".to_owned()));
         }
-        server::port_is_free(&config.server).await?;
+        server::ports_are_free(&config.server).await?;
         let mut config = config.clone();
         let clients = Clients::open(&mut config, server::cores()).await?;
         let metrics = Arc::new(Metrics::new());
@@ -114,7 +114,7 @@ impl RunningApp {
             metrics,
             trusted_proxies,
         };
-        // The port opens last, because a client that can connect can buy.
+        // The ports open last, because a client that can connect can buy.
         let server = server::serve(&config, state, checkout, traces.clone(), &background)?;
         payments.serves_at(server.address);
         let drain = Duration::from_secs(config.server.drain_seconds.into());
@@ -124,6 +124,11 @@ impl RunningApp {
     /// Where HTTP is served.
     pub fn address(&self) -> SocketAddr {
         self.server.address
+    }
+
+    /// Where the console and the merchant's paths are.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.server.admin_address
     }
 
     /// The administrator's account, if this start has made it and its password.
@@ -152,9 +157,8 @@ impl RunningApp {
         self.background.supervisor.stopping();
         // They would listen for ever.
         self.events.end();
-        self.server.handle.stop(true).await;
         // Ends the workers, and with them their batchers.
-        let _ = self.server.serving.await;
+        self.server.stop().await;
         self.background.stop(&self.clients.queue).await;
         if let Some(traces) = self.traces {
             traces.stop().await;

@@ -1,7 +1,7 @@
-//! The HTTP server: its port, its workers, and what each of them has.
+//! The HTTP server: its ports, their workers, and what each of them has.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -9,24 +9,46 @@ use std::thread::available_parallelism;
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::{App, web};
+use futures_util::future::join_all;
 use tokio::net::TcpSocket;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::error::StartError;
 use super::tasks::Background;
 use crate::config::{self, Backend, Config};
-use crate::handlers::{AppState, Cors, RequestTraces, routes, with_request_id};
+use crate::handlers::{AppState, Audience, Cors, RequestTraces, routes, with_request_id};
 use crate::http::{self, Doors};
 use crate::services::{Checkout, PurchaseBatcher};
 use crate::telemetry::Traces;
+
+/// Connections of administrators at most, where they have a port of their own; fewer if the system allows few.
+const ADMIN_CONNECTIONS: usize = 1_000;
+/// Threads that serve it.
+const ADMIN_WORKERS: usize = 1;
 
 /// HTTP, served.
 pub(super) struct Server {
     /// Where.
     pub(super) address: SocketAddr,
-    pub(super) handle: ServerHandle,
+    /// Where administrators are served: there, or at a port of their own.
+    pub(super) admin_address: SocketAddr,
+    ports: Vec<Port>,
+}
+
+impl Server {
+    /// Accepts nobody any more, and returns when the replies that are begun have ended.
+    pub(super) async fn stop(self) {
+        join_all(self.ports.iter().map(|port| port.handle.stop(true))).await;
+        for port in self.ports {
+            let _ = port.serving.await;
+        }
+    }
+}
+
+struct Port {
+    handle: ServerHandle,
     /// Until it ends.
-    pub(super) serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<std::io::Result<()>>,
 }
 
 /// Threads that serve HTTP.
@@ -39,7 +61,7 @@ pub(super) fn cores() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
 
-/// Opens the port, and serves.
+/// Opens the ports, and serves.
 pub(super) fn serve(
     config: &Config,
     state: AppState,
@@ -47,34 +69,62 @@ pub(super) fn serve(
     traces: Option<Arc<Traces>>,
     background: &Background,
 ) -> Result<Server, StartError> {
-    let (host, port) = (&config.server.host, config.server.port);
-    let listeners = http::bind(host, port);
-    let listeners = listeners.map_err(|error| StartError(format!("cannot listen on {host}:{port}: {error}")))?;
-    let address = listeners[0].local_addr().map_err(|error| StartError(format!("server.host: {error}")))?;
+    let (listeners, address) = listen("server.host", &config.server.host, config.server.port)?;
+    let for_admins = config.server.for_admins();
+    let for_admins = for_admins.map(|(host, port)| listen("server.admin_host", host, port)).transpose()?;
     let state = web::Data::new(state);
     let batchers = Arc::new(Batchers::new(config, checkout, background));
     let cors = Cors::new(&config.server.cors_origins);
     let proxies = config.server.trusted_proxies.clone();
-    let server = http::serve(listeners, workers(config), doors(config), &background.supervisor, move || {
-        let cors = cors.clone().map(Rc::new);
-        let traces = traces.clone().map(|traces| Rc::new(RequestTraces::new(traces, proxies.clone())));
-        App::new()
-            .app_data(state.clone())
-            .app_data(web::Data::new(batchers.of_worker()))
-            .app_data(state.metrics.of_worker())
-            .wrap(from_fn(move |request, next| with_request_id(cors.clone(), traces.clone(), request, next)))
-            .configure(routes)
-    });
-    let server = server.map_err(|error| StartError(format!("HTTP server: {error}")))?;
-    let handle = server.handle();
-    let supervisor = background.supervisor.clone();
-    let serving = tokio::spawn(async move {
-        let ended = server.await;
-        supervisor.ended("http", if ended.is_err() { "failed" } else { "ended by itself" });
-        ended
-    });
-    tracing::info!(%address, "Serving HTTP");
-    Ok(Server { address, handle, serving })
+    let open = |listeners, workers, doors, audience| {
+        let (state, batchers, cors) = (state.clone(), batchers.clone(), cors.clone());
+        let (traces, proxies) = (traces.clone(), proxies.clone());
+        let server = http::serve(listeners, workers, doors, &background.supervisor, move || {
+            let cors = cors.clone().map(Rc::new);
+            let traces = traces.clone().map(|traces| Rc::new(RequestTraces::new(traces, proxies.clone())));
+            App::new()
+                .app_data(state.clone())
+                .app_data(web::Data::new(batchers.of_worker()))
+                .app_data(state.metrics.of_worker())
+                .wrap(from_fn(move |request, next| with_request_id(cors.clone(), traces.clone(), request, next)))
+                .configure(|app| routes(app, audience))
+        });
+        server.map(|server| Port::run(server, background)).map_err(|error| StartError(format!("HTTP server: {error}")))
+    };
+    let room = config.limits.connections;
+    let (room_left, per_address) = (http::raise_descriptor_limit(), config.limits.connections_per_address);
+    let doors = |room| Doors::new(room, per_address, config.server.trusted_proxies.clone());
+    let Some((admin_listeners, admin_address)) = for_admins else {
+        let port = open(listeners, workers(config), doors(room.min(room_left)), Audience::Everybody)?;
+        tracing::info!(%address, "Serving HTTP");
+        return Ok(Server { address, admin_address: address, ports: vec![port] });
+    };
+    // With room and a thread of its own: however many buyers come, the merchant sees the sale.
+    let admin_room = ADMIN_CONNECTIONS.min(room_left / 4);
+    let admins = open(admin_listeners, ADMIN_WORKERS, doors(admin_room), Audience::Everybody)?;
+    let buyers = open(listeners, workers(config), doors(room.min(room_left - admin_room)), Audience::Buyers)?;
+    tracing::info!(%address, admin.address = %admin_address, "Serving HTTP");
+    Ok(Server { address, admin_address, ports: vec![buyers, admins] })
+}
+
+fn listen(key: &str, host: &str, port: u16) -> Result<(Vec<TcpListener>, SocketAddr), StartError> {
+    let listeners =
+        http::bind(host, port).map_err(|error| StartError(format!("cannot listen on {host}:{port}: {error}")))?;
+    let address = listeners[0].local_addr().map_err(|error| StartError(format!("{key}: {error}")))?;
+    Ok((listeners, address))
+}
+
+impl Port {
+    fn run(server: actix_web::dev::Server, background: &Background) -> Self {
+        let handle = server.handle();
+        let supervisor = background.supervisor.clone();
+        let serving = tokio::spawn(async move {
+            let ended = server.await;
+            supervisor.ended("http", if ended.is_err() { "failed" } else { "ended by itself" });
+            ended
+        });
+        Self { handle, serving }
+    }
 }
 
 /// Where the purchases of HTTP workers gather.
@@ -115,26 +165,27 @@ impl Batchers {
     }
 }
 
-/// How many may connect.
-fn doors(config: &Config) -> Doors {
-    let room = config.limits.connections.min(http::raise_descriptor_limit());
-    Doors::new(room, config.limits.connections_per_address, config.server.trusted_proxies.clone())
+/// Finds out that a port is taken before anything slow is done. They are opened only when everything else is ready.
+pub(super) async fn ports_are_free(server: &config::Server) -> Result<(), StartError> {
+    port_is_free("server.host", &server.host, "server.port", server.port).await?;
+    match server.for_admins() {
+        Some((host, port)) => port_is_free("server.admin_host", host, "server.admin_port", port).await,
+        None => Ok(()),
+    }
 }
 
-/// Finds out that the port is taken before anything slow is done. It is opened only when everything else is ready.
-pub(super) async fn port_is_free(server: &config::Server) -> Result<(), StartError> {
-    let (host, port) = (server.host.as_str(), server.port);
-    let unknown = |error: std::io::Error| StartError(format!("server.host: {host}: {error}"));
-    let mut problem = StartError(format!("server.host: {host} has no address"));
+async fn port_is_free(host_key: &str, host: &str, port_key: &str, port: u16) -> Result<(), StartError> {
+    let unknown = |error: std::io::Error| StartError(format!("{host_key}: {host}: {error}"));
+    let mut problem = StartError(format!("{host_key}: {host} has no address"));
     for address in tokio::net::lookup_host((host, port)).await.map_err(unknown)? {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
         // As the listener will: an address whose old connections are only waiting to be forgotten is free.
         let bound = socket.and_then(|socket| socket.set_reuseaddr(true).and_then(|()| socket.bind(address)));
         let Err(error) = bound else { return Ok(()) };
         problem = StartError(match error.kind() {
-            ErrorKind::AddrInUse => format!("server.port: another program listens on {address}"),
-            ErrorKind::PermissionDenied => format!("server.port: no right to listen on {address}"),
-            _ => format!("server.host: cannot listen on {address}: {error}"),
+            ErrorKind::AddrInUse => format!("{port_key}: another program listens on {address}"),
+            ErrorKind::PermissionDenied => format!("{port_key}: no right to listen on {address}"),
+            _ => format!("{host_key}: cannot listen on {address}: {error}"),
         });
     }
     Err(problem)

@@ -86,6 +86,7 @@ pub(super) async fn run(mut config: Config, args: &DemoArgs) -> Result<Shown, St
     config.embedded.data_dir = folder.0.clone();
     config.server.host = "127.0.0.1".to_owned();
     config.server.port = 0;
+    config.server.admin_port = 0;
     config.payments.provider = Provider::Test;
     config.auth.jwt_secret = random_key().into();
     config.admin.password = random_password().into();

@@ -84,7 +84,8 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
     rounds: u8,
     /// Measure this server, such as http://127.0.0.1:8080, instead of one of our own. It must run on the same
-    /// configuration: its tokens are signed here, and its orders counted in its database. Buys for real.
+    /// configuration: its tokens are signed here, and its orders counted in its database. Buys for real. If administrators have
+    /// a port of their own (server.admin_port), name that one.
     #[arg(long, conflicts_with = "against")]
     url: Option<Url>,
     /// Compare this program with another build of it, pair by pair.

@@ -179,13 +179,18 @@ fn own_settings(config: &mut Config) -> Result<(Settings, BenchFolder), String> 
     config.auth.jwt_secret = random_key().into();
     let folder = BenchFolder::make()?;
     config.embedded.data_dir = folder.0.clone();
-    let settings = vec![
+    let mut settings = vec![
         ("SECKILL__AUTH__JWT_SECRET", config.auth.jwt_secret.expose_secret().to_owned()),
         ("SECKILL__EMBEDDED__DATA_DIR", folder.0.display().to_string()),
         // All log-ins come from one address.
         ("SECKILL__LIMITS__AUTH_PER_MINUTE", "0".to_owned()),
         ("SECKILL__AUTH__BCRYPT_COST", log_ins::BCRYPT_COST.to_string()),
     ];
+    // Only then, for a version before does not know it.
+    if config.server.for_admins().is_some() {
+        settings.push(("SECKILL__SERVER__ADMIN_PORT", "0".to_owned()));
+        settings.push(("SECKILL__SERVER__ADMIN_HOST", String::new()));
+    }
     Ok((settings, folder))
 }
 

@@ -46,6 +46,9 @@ pub(super) fn run(config: &Config) -> Result<(), String> {
         }
     }
     println!("listens on       {}:{}", server.host, server.port);
+    if let Some((host, port)) = server.for_admins() {
+        println!("administrators   {host}:{port}");
+    }
     println!("log              {:?}", config.log.format);
     for warning in config.warnings() {
         println!("warning          {warning}");

@@ -324,8 +324,7 @@ async fn serve(config: &Config) -> Result<(), String> {
 
 /// What a newcomer needs to go on; the password is shown at this one start only.
 fn greet(app: &RunningApp, config: &Config) {
-    let address = app.address();
-    say!("\nShop     http://{address}/shop\nConsole  http://{address}/console\n");
+    say!("\nShop     http://{}/shop\nConsole  http://{}/console\n", app.address(), app.admin_address());
     let (Some(admin), Backend::Embedded) = (app.new_admin(), config.backend) else { return };
     say!(
         "  administrator  {username}\n  password       {password}\n                 \

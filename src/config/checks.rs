@@ -1,4 +1,4 @@
-//! What makes a configuration invalid, or valid and worth a warning.
+//! What makes a configuration invalid.
 
 use std::path::PathBuf;
 
@@ -48,33 +48,6 @@ pub(super) fn invalid(key: &str, problem: impl std::fmt::Display) -> ConfigError
 }
 
 impl Config {
-    /// What an operator should know of this configuration, although it is valid.
-    pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if self.auth.bcrypt_cost < 10 {
-            warnings.push(format!("auth.bcrypt_cost: {} is for tests; 10 or more", self.auth.bcrypt_cost));
-        }
-        if self.auth.users == Users::External
-            && let Ok(url) = Url::parse(&self.auth.external.jwks_url)
-            && url.scheme() == "http"
-            && !is_loopback(&url)
-        {
-            let problem = "auth.external.jwks_url: over http whoever is on the way can choose the keys; use https";
-            warnings.push(problem.to_owned());
-        }
-        warnings.extend(self.payment_warning());
-        warnings.extend(self.traces_warning());
-        if self.webhooks.allow_private && !self.is_private() {
-            let problem =
-                "webhooks.allow_private: whoever registers a webhook can have this machine call others of its network";
-            warnings.push(problem.to_owned());
-        }
-        if let Some(key) = self.unused {
-            warnings.push(format!("{key}: is set, but backend is distributed, which does not use it"));
-        }
-        warnings
-    }
-
     fn validate_shop(&self) -> Result<(), ConfigError> {
         let Shop { name, time_zone, .. } = &self.shop;
         is_plain(name).map_err(|problem| invalid("shop.name", problem))?;
@@ -101,6 +74,13 @@ impl Config {
             if !is_origin {
                 return Err(invalid("server.cors_origins", format!("`{origin}` is not as https://shop.example")));
             }
+        }
+        if self.server.admin_port != 0 && self.server.admin_port == self.server.port {
+            return Err(invalid("server.admin_port", "must be another one than server.port"));
+        }
+        if self.server.admin_port == 0 && !self.server.admin_host.is_empty() {
+            let problem = "is set, but server.admin_port is 0, so administrators are served at server.host";
+            return Err(invalid("server.admin_host", problem));
         }
         in_range("server.workers", self.server.workers, 0, 1024)?;
         in_range("server.drain_seconds", self.server.drain_seconds, 0, 3600)?;

@@ -10,6 +10,7 @@ mod payments;
 mod schema;
 mod servers;
 mod traces;
+mod warnings;
 
 pub use self::checks::{ConfigError, check_jwt_secret, check_password};
 pub use self::payments::{CheckoutUrl, webhook_key};

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::checks::{ConfigError, invalid, is_loopback};
 use super::schema::{Config, Provider};
+use super::warnings::is_this_machine;
 use crate::model::PaymentWindow;
 
 /// What a key of Standard Webhooks begins with.
@@ -30,18 +31,18 @@ impl Config {
         (self.provider() != Provider::None).then_some(self.orders.payment_window_seconds)
     }
 
-    /// Whether this machine alone can connect.
+    /// Whether this machine alone can connect, to each of our ports.
     pub(super) fn is_private(&self) -> bool {
-        let host = self.server.host.as_str();
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        is_this_machine(&self.server.host) && self.server.for_admins().is_none_or(|(host, _)| is_this_machine(host))
     }
 
     pub(super) fn payment_warning(&self) -> Option<String> {
         let counts_as_none = self.payments.provider == Provider::Test && self.provider() == Provider::None;
         counts_as_none.then(|| {
-            let host = &self.server.host;
+            let hosts = [Some(self.server.host.as_str()), self.server.for_admins().map(|(host, _)| host)];
+            let host = hosts.into_iter().flatten().find(|host| !is_this_machine(host)).unwrap_or_default();
             format!(
-                "payments.provider: test counts as none, for others can reach server.host {host} and would \"pay\"; set \
+                "payments.provider: test counts as none, for others can reach {host} and would \"pay\"; set \
                  external or none, or allow_test: true where nothing is really sold"
             )
         })

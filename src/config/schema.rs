@@ -66,6 +66,10 @@ pub struct Server {
     pub host: String,
     /// TCP port; 0 takes any free one.
     pub port: u16,
+    /// TCP port of its own for the console, the merchant's paths and `/metrics`; 0: they are served with the rest.
+    pub admin_port: u16,
+    /// Address of that port; empty: `host`.
+    pub admin_host: String,
     /// Threads that serve HTTP; 0 is one a core.
     pub workers: usize,
     /// Origins of web pages that may use the API from elsewhere, as browsers write them.
@@ -76,6 +80,14 @@ pub struct Server {
     /// Proxies whose `X-Forwarded-For` is believed.
     #[serde(deserialize_with = "proxies")]
     pub trusted_proxies: TrustedProxies,
+}
+
+impl Server {
+    /// Where administrators are served, if not with everybody else.
+    pub fn for_admins(&self) -> Option<(&str, u16)> {
+        let host = if self.admin_host.is_empty() { &self.host } else { &self.admin_host };
+        (self.admin_port > 0).then_some((host, self.admin_port))
+    }
 }
 
 /// `embedded`: the backend in this process.

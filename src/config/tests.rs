@@ -170,6 +170,8 @@ fn every_mistake_is_one_line_that_names_the_key() {
         ("limits: { purchases_waiting: 0 }", None, "limits.purchases_waiting"),
         ("log: { format: xml }", None, "log.format"),
         ("server: { drain_seconds: 3601 }", None, "server.drain_seconds"),
+        ("server: { admin_port: 8080 }", None, "server.admin_port"),
+        ("server: { admin_host: 127.0.0.1 }", None, "server.admin_host"),
     ] {
         let message = load(yaml, variable.as_slice()).expect_err(yaml);
         assert!(message.starts_with(&format!("configuration: {key}")), "{yaml} {variable:?}: {message}");
@@ -375,6 +377,9 @@ fn the_test_provider_counts_only_where_nobody_else_comes() {
         ("192.0.2.1", false, false),
         ("shop.example", false, false),
         ("0.0.0.0", true, true),
+        // The other port shows the provider's page, too.
+        ("127.0.0.1', admin_port: 8081, admin_host: '127.0.0.2", false, true),
+        ("127.0.0.1', admin_port: 8081, admin_host: '10.0.0.5", false, false),
     ] {
         let yaml = format!("server: {{ host: '{host}' }}\npayments: {{ allow_test: {allowed} }}");
         let config = load(&yaml, &[]).unwrap();

@@ -27,5 +27,5 @@ pub use self::middleware::cors::Cors;
 pub use self::middleware::request_id::with_request_id;
 pub use self::middleware::traces::RequestTraces;
 pub use self::openapi::render as openapi;
-pub use self::routes::routes;
+pub use self::routes::{Audience, routes};
 pub use self::state::AppState;

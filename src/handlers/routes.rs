@@ -13,15 +13,27 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// Adds every path of the API.
-pub fn routes(config: &mut web::ServiceConfig) {
+/// What begins so is for merchants. Of other paths, what follows `Path::for_merchants`.
+const OF_MERCHANTS: [&str; 3] = ["/admin/", "/console", "/metrics"];
+
+/// Whom a port is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Buyers and administrators: there is one port.
+    Everybody,
+    /// Nothing of a merchant is there.
+    Buyers,
+}
+
+/// Adds every path of the API that `audience` may know.
+pub fn routes(config: &mut web::ServiceConfig, audience: Audience) {
     config
         .app_data(web::PayloadConfig::new(BODY_MAX_BYTES))
         // First, for paths are tried in this order.
         .service(frequent("/seckill/{id}", |method| *method == Method::POST, purchases::buy))
         .service(frequent("/products/{id}", |method| matches!(*method, Method::GET | Method::HEAD), products::get));
-    for path in api_paths().into_iter().chain(page_paths()) {
-        config.service(path.resource());
+    for resource in api_paths().into_iter().chain(page_paths()).filter_map(|path| path.resource(audience)) {
+        config.service(resource);
     }
     config.default_service(web::to(nowhere));
 }
@@ -35,9 +47,13 @@ fn api_paths() -> Vec<Path> {
         Path::new("/logout").on(Method::POST, accounts::log_out),
         Path::new("/me/password").on(Method::POST, accounts::change_password),
         Path::new("/me").on(Method::GET, accounts::me),
-        Path::new("/products").on(Method::GET, products::list).on(Method::POST, products::create),
-        Path::new("/products/{id}").allow(Method::GET).allow(Method::HEAD).on(Method::PATCH, products::patch),
-        Path::new("/products/{id}/restock").on(Method::POST, products::restock),
+        Path::new("/products").on(Method::GET, products::list).for_merchants().on(Method::POST, products::create),
+        Path::new("/products/{id}")
+            .allow(Method::GET)
+            .allow(Method::HEAD)
+            .for_merchants()
+            .on(Method::PATCH, products::patch),
+        Path::new("/products/{id}/restock").for_merchants().on(Method::POST, products::restock),
         Path::new("/orders").on(Method::GET, orders::list),
         Path::new("/orders/{id}").on(Method::GET, orders::get),
         Path::new("/orders/{id}/events").on(Method::GET, events::of_order),
@@ -116,13 +132,27 @@ where
 /// A path, and the methods it answers.
 struct Path {
     pattern: &'static str,
-    resource: Resource,
+    answers: Vec<Answer>,
+    /// Whether those that are added from now on are for merchants.
+    for_merchants: bool,
+}
+
+struct Answer {
     methods: Vec<Method>,
+    /// `None`: it is answered elsewhere.
+    route: Option<actix_web::Route>,
+    for_merchants: bool,
 }
 
 impl Path {
     fn new(pattern: &'static str) -> Self {
-        Self { pattern, resource: web::resource(pattern), methods: Vec::new() }
+        let for_merchants = OF_MERCHANTS.iter().any(|start| pattern.starts_with(start));
+        Self { pattern, answers: Vec::new(), for_merchants }
+    }
+
+    /// What follows is for merchants: it is at their port only, if they have one.
+    fn for_merchants(self) -> Self {
+        Self { for_merchants: true, ..self }
     }
 
     fn on<F, Args>(mut self, method: Method, handler: F) -> Self
@@ -137,28 +167,37 @@ impl Path {
             // The server leaves the body out of its reply.
             guard = guard.or(guard::Head());
         }
-        self.resource = self.resource.route(web::route().guard(guard).to(handler));
-        let path = self.allow(method);
-        if is_get { path.allow(Method::HEAD) } else { path }
-    }
-
-    fn allow(mut self, method: Method) -> Self {
-        self.methods.push(method);
+        let methods = if is_get { vec![method, Method::HEAD] } else { vec![method] };
+        let route = Some(web::route().guard(guard).to(handler));
+        self.answers.push(Answer { methods, route, for_merchants: self.for_merchants });
         self
     }
 
-    /// OPTIONS is answered, and every other method refused, with a list of these.
-    fn resource(self) -> Resource {
-        let names: Vec<&str> = self.methods.iter().chain([&Method::OPTIONS]).map(Method::as_str).collect();
+    fn allow(mut self, method: Method) -> Self {
+        self.answers.push(Answer { methods: vec![method], route: None, for_merchants: self.for_merchants });
+        self
+    }
+
+    /// OPTIONS is answered, and every other method refused, with a list of those that are answered. `None`: none is.
+    fn resource(self, audience: Audience) -> Option<Resource> {
+        let is_known = |answer: &Answer| audience == Audience::Everybody || !answer.for_merchants;
+        let answers: Vec<_> = self.answers.into_iter().filter(is_known).collect();
+        if answers.is_empty() {
+            return None;
+        }
+        let methods = answers.iter().flat_map(|answer| &answer.methods).chain([&Method::OPTIONS]);
+        let names: Vec<&str> = methods.map(Method::as_str).collect();
         let allowed = HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""));
-        self.resource.app_data(Route(self.pattern)).default_service(web::to(move |method: Method| {
+        let routes = answers.into_iter().filter_map(|answer| answer.route);
+        let resource = routes.fold(web::resource(self.pattern), Resource::route);
+        Some(resource.app_data(Route(self.pattern)).default_service(web::to(move |method: Method| {
             let mut reply: HttpResponse = match method {
                 Method::OPTIONS => HttpResponse::NoContent().finish(),
                 _ => Error::MethodNotAllowed.error_response(),
             };
             reply.headers_mut().insert(header::ALLOW, allowed.clone());
             async move { reply }
-        }))
+        })))
     }
 }
 
@@ -185,7 +224,8 @@ mod tests {
         let mut answered = BTreeSet::new();
         for path in api_paths() {
             // Whatever answers GET answers HEAD: said once, for all.
-            let methods = path.methods.iter().filter(|method| **method != Method::HEAD);
+            let methods = path.answers.iter().flat_map(|answer| &answer.methods);
+            let methods = methods.filter(|method| **method != Method::HEAD);
             answered.extend(methods.map(|method| (method.to_string(), path.pattern.to_owned())));
         }
         assert_eq!(described, answered);

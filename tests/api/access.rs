@@ -9,6 +9,7 @@ use seckill::services::{Identity, Tokens};
 use serde_json::{Value, json};
 
 use crate::app::TestApp;
+use crate::client::Client;
 use crate::support::eventually;
 
 /// Anybody may ask, without a token.
@@ -174,6 +175,55 @@ async fn ask_everything(app: &mut TestApp) {
     assert_eq!(rules.filter(unknown).collect::<Vec<_>>(), Vec::<&&str>::new(), "a rule without an operation");
 }
 
+/// Where administrators have a port of their own, nothing of theirs is at the other one, and everything is at theirs.
+async fn ask_both_ports(app: &mut TestApp) {
+    let things = Things::make(app).await;
+    let (buyers, admin) = (app.client_of_buyers(), app.client.admin());
+    let is_nowhere = async |client: &Client, method: &str, path: &str| {
+        let request = client.request(method.parse().unwrap(), path).bearer_auth(&admin).json(&json!({}));
+        let reply = request.send().await.unwrap();
+        if ![404, 405].contains(&reply.status().as_u16()) {
+            return false;
+        }
+        let code = reply.json::<Value>().await.unwrap()["code"].clone();
+        code == "not_found" || code == "method_not_allowed"
+    };
+    let pages = ["/shop", "/docs", "/console", "/console/sales"].map(|path| format!("GET {path}"));
+    let mut wrong = Vec::new();
+    // The last of all withdraws the token.
+    let (last, first): (Vec<_>, Vec<_>) =
+        operations().into_iter().chain(pages).partition(|operation| operation.ends_with("/logout"));
+    for operation in first.into_iter().chain(last) {
+        let (method, path) = operation.split_once(' ').unwrap();
+        let of_buyers = OF_ANYBODY.iter().chain(&OF_USERS).chain(&OF_THEIR_BUYER).chain(&["GET /shop", "GET /docs"]);
+        let is_of_merchants = operation == "GET /metrics" || !of_buyers.into_iter().any(|rule| *rule == operation);
+        let address = things.address(path);
+        let found = (is_nowhere(&buyers, method, &address).await, is_nowhere(&app.client, method, &address).await);
+        wrong.extend((found != (is_of_merchants, false)).then_some((operation, found)));
+    }
+    assert!(wrong.is_empty(), "at the port of buyers, at that of administrators it is not there: {wrong:#?}");
+    for line in [
+        "HEAD /metrics",
+        "GET http://x/admin/live",
+        "GET http://x/console",
+        "GET //metrics",
+        "GET /./metrics",
+        "GET /%6detrics",
+        "GET /x/../metrics",
+        "GET /metrics/",
+        "GET /METRICS",
+        "GET http://x/metrics",
+        "GET /admin%2flive",
+    ] {
+        let ask = format!("{line} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {admin}\r\nconnection: close\r\n\r\n");
+        let reply = buyers.send_raw(ask.as_bytes()).await;
+        assert!(["301", "308", "400", "404"].contains(&reply.split(' ').nth(1).unwrap_or_default()), "{line}: {reply}");
+    }
+    let allowed = buyers.request(Method::OPTIONS, "/products").send().await.unwrap();
+    assert_eq!(allowed.headers()["allow"], "GET, HEAD, OPTIONS");
+    buyers.buy(OTHER, things.product).await.is(202);
+}
+
 async fn spell_otherwise(app: &mut TestApp) {
     let things = Things::make(app).await;
     let order = &things.order;
@@ -215,6 +265,13 @@ async fn spell_otherwise(app: &mut TestApp) {
     assert!(open.is_empty(), "{open:#?}");
 }
 
+/// And administrators have a port of their own.
+fn two_ports(config: &mut Config) {
+    private_endpoints(config);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    config.server.admin_port = free.local_addr().unwrap().port();
+}
+
 /// An endpoint may lie on this machine.
 fn private_endpoints(config: &mut Config) {
     config.webhooks.allow_private = true;
@@ -228,4 +285,9 @@ async fn every_operation_lets_in_whom_it_is_for_and_nobody_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_other_spelling_of_an_address_opens_a_door() {
     TestApp::on_both(private_endpoints, spell_otherwise).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_merchant_is_at_the_port_of_buyers() {
+    TestApp::on_both(two_ports, ask_both_ports).await;
 }

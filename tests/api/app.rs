@@ -37,7 +37,7 @@ impl TestApp {
         let mut config = stores.config();
         configure(&mut config);
         let running = RunningApp::start(&config).await.expect("the application starts");
-        let client = Client::new(running.address(), &config);
+        let client = Client::new(running.admin_address(), &config);
         let mut app = Self { client, stores, config, running: Some(running) };
         app.ready().await;
         let outcome = AssertUnwindSafe(test(&mut app)).catch_unwind().await;
@@ -47,6 +47,11 @@ impl TestApp {
         if let Err(panic) = outcome.and(stopped) {
             resume_unwind(panic);
         }
+    }
+
+    /// Who knows the port of buyers only, where there are two.
+    pub fn client_of_buyers(&self) -> Client {
+        Client::new(self.running.as_ref().expect("it runs").address(), &self.config)
     }
 
     /// Stops the application as a signal would.
@@ -62,7 +67,7 @@ impl TestApp {
     pub async fn restart(&mut self) {
         self.stop().await;
         let running = RunningApp::start(&self.config).await.expect("the application starts again");
-        self.client = Client::new(running.address(), &self.config);
+        self.client = Client::new(running.admin_address(), &self.config);
         self.running = Some(running);
         self.ready().await;
     }

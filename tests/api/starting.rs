@@ -194,6 +194,10 @@ fn a_port_in_use_is_one_line_before_anything_slow() {
     command.env("SECKILL__SERVER__PORT", &port);
     let said = fails(command);
     assert!(said.lines().count() == 1 && said.contains("server.port") && said.contains(&port), "{said}");
+    let mut command = without_database();
+    command.env("SECKILL__SERVER__PORT", "0").env("SECKILL__SERVER__ADMIN_PORT", &port);
+    let said = fails(command);
+    assert!(said.lines().count() == 1 && said.contains("server.admin_port") && said.contains(&port), "{said}");
 }
 
 #[derive(QueryableByName)]
