@@ -64,23 +64,6 @@ async fn a_read_only_database_costs_no_promise_even_when_redis_is_emptied() {
     .await;
 }
 
-/// What is refused by itself is put off. Then Redis loses everything, and the barrier of the rebuild comes behind it. Guards
-/// against: a fence that is raised over what is put off, whose promise then is too late.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rebuild_waits_for_what_is_put_off() {
-    sell_through("MariaDB refuses every third buyer, Redis emptied", &[], PLAN, async |mariadb, config| {
-        let (_, database) = account(config);
-        let refuse = "IF NEW.user_id % 3 = 0 THEN SIGNAL SQLSTATE '23000' SET MESSAGE_TEXT = 'not yet'; END IF";
-        let trigger = format!("{database}.refuse BEFORE INSERT ON {database}.orders FOR EACH ROW {refuse}");
-        mariadb.operate(&format!("CREATE TRIGGER {trigger}")).await;
-        tokio::time::sleep(LASTS / 2).await;
-        link::empty_redis(config).await;
-        tokio::time::sleep(LASTS).await;
-        mariadb.operate(&format!("DROP TRIGGER {database}.refuse")).await;
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_right_costs_no_promise_in_any_language() {
     sell_through("MariaDB: INSERT revoked, in Russian", &["--lc-messages=ru_RU"], PLAN, async |mariadb, config| {
