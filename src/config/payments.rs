@@ -33,14 +33,19 @@ impl Config {
 
     /// Whether this machine alone can connect, to each of our ports.
     pub(super) fn is_private(&self) -> bool {
-        is_this_machine(&self.server.host) && self.server.for_admins().is_none_or(|(host, _)| is_this_machine(host))
+        self.reached_at().is_none()
+    }
+
+    /// Where others can connect.
+    fn reached_at(&self) -> Option<&str> {
+        let admin_host = self.server.for_admins().map(|(host, _)| host);
+        [Some(self.server.host.as_str()), admin_host].into_iter().flatten().find(|host| !is_this_machine(host))
     }
 
     pub(super) fn payment_warning(&self) -> Option<String> {
         let counts_as_none = self.payments.provider == Provider::Test && self.provider() == Provider::None;
         counts_as_none.then(|| {
-            let hosts = [Some(self.server.host.as_str()), self.server.for_admins().map(|(host, _)| host)];
-            let host = hosts.into_iter().flatten().find(|host| !is_this_machine(host)).unwrap_or_default();
+            let host = self.reached_at().unwrap_or_default();
             format!(
                 "payments.provider: test counts as none, for others can reach {host} and would \"pay\"; set \
                  external or none, or allow_test: true where nothing is really sold"

@@ -50,7 +50,7 @@ impl Config {
         warnings
     }
 
-    /// Where others reach the port with nothing before it, as far as we are told.
+    /// If others can connect to `server.host`, and no proxy is named that would encrypt what they send.
     fn proxy_warning(&self) -> Option<String> {
         let host = &self.server.host;
         let is_reached = !is_this_machine(host) && self.server.trusted_proxies == TrustedProxies::default();
@@ -66,7 +66,7 @@ impl Config {
         })
     }
 
-    /// Where everybody reaches the port that should keep them out.
+    /// If the port for administrators is open to everybody.
     fn admin_port_warning(&self) -> Option<String> {
         let (host, port) = self.server.for_admins().filter(|(host, _)| !is_inner(host))?;
         let key = if self.server.admin_host.is_empty() { "server.host" } else { "server.admin_host" };

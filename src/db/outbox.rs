@@ -2,8 +2,8 @@
 //!
 //! The transaction that changes something also writes the row that says so. So an event is never told of a change that was rolled
 //! back, and no change goes untold. A change of a product or an order holds the lock of the product's row, so of one object the later
-//! event has the greater number. Only new orders are told of before that lock is taken: nothing can have become of them yet. Where
-//! nobody wants to know, there is no row.
+//! event has the greater number. The event of a new order is written before that lock is taken, which is safe: nobody can have changed an
+//! order that is not committed yet. Where nobody wants to know, there is no row.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Text, Timestamp as SqlTimestamp};

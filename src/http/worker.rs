@@ -203,6 +203,11 @@ mod tests {
         entered
     }
 
+    /// Has each of them go on, if it may; how many did.
+    fn had_turn(connections: &[Entered]) -> usize {
+        connections.iter().filter(|one| one.has_turn()).count()
+    }
+
     /// Until those who wait have moved on.
     async fn next_iteration() {
         for _ in 0..3 {
@@ -222,7 +227,7 @@ mod tests {
             next_iteration().await;
 
             let crowd: Vec<_> = (0..1_000).map(|_| newcomer(&worker, [192, 0, 2, 2])).collect();
-            assert_eq!(crowd.iter().filter(|one| one.has_turn()).count(), UNPROVEN_PER_ITERATION);
+            assert_eq!(had_turn(&crowd), UNPROVEN_PER_ITERATION);
             assert!((0..10).all(|_| buyer.has_turn()));
             assert!(newcomer(&worker, [192, 0, 2, 99]).has_turn(), "many buyers are behind a proxy");
             let other = newcomer(&worker, [192, 0, 2, 3]);
@@ -240,7 +245,6 @@ mod tests {
             let worker = worker();
             let address = [192, 0, 2, 1];
             let crowd: Vec<_> = (0..100).map(|_| newcomer(&worker, address)).collect();
-            let had_turn = |connections: &[Entered]| connections.iter().filter(|one| one.has_turn()).count();
             // Until each had so many turns that it is no newcomer any more, and waits for the next one.
             for _ in 0..200 {
                 let _ = had_turn(&crowd);
@@ -278,7 +282,7 @@ mod tests {
             };
             let goes_first = || {
                 let crowd: Vec<_> = (0..=UNPROVEN_PER_ITERATION).map(|_| newcomer(&worker, [192, 0, 2, 2])).collect();
-                let _ = crowd.iter().filter(|one| one.has_turn()).count();
+                let _ = had_turn(&crowd);
                 client.has_turn()
             };
             ask(false);
