@@ -14,7 +14,8 @@ use futures_util::FutureExt;
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use seckill::error::Error;
 use seckill::model::{
-    Denial, ProductId, Purchase, PurchaseGroup, Quantity, Revision, Role, SaleSettings, Terms, Timestamp,
+    Click, Denial, Network, ProductId, Purchase, PurchaseGroup, Quantity, Revision, Role, SaleSettings, Terms,
+    Timestamp,
 };
 use seckill::queue::{self, MessagePart};
 use seckill::services::{Identity, OwnToken, Tokens};
@@ -62,14 +63,19 @@ fn check_token((tokens, token): TokenInput) -> Result<OwnToken, Error> {
     tokens.check(black_box(token))
 }
 
-type GateInput = &'static (StockGate, Vec<(ProductId, Vec<Purchase>)>);
+type GateInput = &'static (StockGate, Vec<(ProductId, Vec<Click>)>);
 
 /// A gate that the earlier buyers of each sale have passed or found sold out, and all its buyers.
 fn gate(stock: i64) -> GateInput {
-    let sales: Vec<_> = (1..=SALES).map(|product| purchases(product, EARLIER + TOGETHER)).collect();
+    let from = Some(Network::of([192, 0, 2, 1].into()));
+    let clicks = |(product, purchases): (ProductId, Vec<Purchase>)| {
+        (product, purchases.into_iter().map(|purchase| Click { purchase, from }).collect::<Vec<_>>())
+    };
+    let sales: Vec<_> = (1..=SALES).map(|product| clicks(purchases(product, EARLIER + TOGETHER))).collect();
     let gate = StockGate::memory();
     let starts_at = Timestamp::from_unix_ms(0).expect("in range");
-    let terms = Terms { price_cents: 1_990, payment_window: None, max_per_order: Quantity::ONE };
+    let (payment_window, max_per_order, max_per_address) = (None, Quantity::ONE, None);
+    let terms = Terms { price_cents: 1_990, payment_window, max_per_order, max_per_address };
     let settings = SaleSettings { revision: 1, stock, starts_at, ends_at: None, paused: false, terms: Some(terms) };
     // The last thing before the count: the rate limiter forgets a try after a second.
     for (product, buyers) in &sales {
@@ -79,8 +85,8 @@ fn gate(stock: i64) -> GateInput {
     kept((gate, sales))
 }
 
-fn step(gate: &StockGate, product: ProductId, purchases: &[Purchase]) -> Admission {
-    gate.reserve(product, purchases).now_or_never().expect("a gate in this process never waits").expect("is open")
+fn step(gate: &StockGate, product: ProductId, clicks: &[Click]) -> Admission {
+    gate.reserve(product, clicks).now_or_never().expect("a gate in this process never waits").expect("is open")
 }
 
 #[library_benchmark]
@@ -94,8 +100,8 @@ fn gate_steps((gate, sales): GateInput) -> Vec<Admission> {
 #[library_benchmark]
 #[bench::sold_out(gate(TOGETHER as i64))]
 fn refuse((gate, sales): GateInput) -> usize {
-    let refused = |product, buyers: &[Purchase]| {
-        buyers.iter().filter(|purchase| black_box(gate.denial(product, purchase.user_id)).is_some()).count()
+    let refused = |product, buyers: &[Click]| {
+        buyers.iter().filter(|click| black_box(gate.denial(product, click.purchase.user_id)).is_some()).count()
     };
     sales.iter().map(|(product, buyers)| refused(*product, black_box(&buyers[EARLIER..]))).sum()
 }

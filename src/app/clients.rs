@@ -110,8 +110,8 @@ async fn migrate_paired(data_dir: &DataDir, pairing: Pairing) -> Result<(), Star
 async fn migrate_server(config: &Config) -> Result<(), StartError> {
     let begun = tokio::time::Instant::now();
     let mut outage = Outage::new(
-        "The database does not answer yet; the start waits for it, 30 seconds at most",
-        "The database answers",
+        "The database cannot be used yet; the start waits for it, 30 seconds at most",
+        "The database can be used",
     );
     loop {
         match Db::migrate_mysql(&config.mysql).await {

@@ -26,7 +26,8 @@ pub(super) async fn first_admin(
     let name =
         Username::parse(&config.admin.username).map_err(|error| StartError(format!("admin.username: {error}")))?;
     let existing = db.read(|conn| Box::pin(async move { conn.find_user_by_name(&name).await })).await;
-    let existing = existing.map_err(|error: DbError| StartError(format!("administrator: {error}")))?;
+    let existing =
+        existing.map_err(|error: DbError| StartError(format!("administrator: {error}; {}", error.advice())))?;
     // One whose password is still to be hashed is not there yet.
     let existing = existing.filter(Account::has_password);
     if let (false, None, Some(data_dir)) = (configured, &existing, data_dir) {

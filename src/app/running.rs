@@ -15,10 +15,10 @@ use crate::handlers::AppState;
 use crate::model::Timestamp;
 use crate::queue::OrderQueue;
 use crate::services::{
-    Accounts, AdminLog, Authenticator, Checkout, DeadLetterDesk, EventExpiry, Expiry, Exports, GateOpener, Gates,
-    Health, Holdings, KeyExpiry, KnownProducts, LiveFigures, LookupFiller, Membership, OrderChanges, OrderEvents,
-    OrderList, OrderWriter, Orders, PasswordHasher, PaymentTasks, Payments, ProductCommands, ProductEvents,
-    ProductQueries, Rebuilder, Reconciler, Replay, Revivals, ShopSettings, Summaries, Sweeper, Tokens, UnfinishedSales,
+    Accounts, AdminLog, Authenticator, Checkout, DeadLetterDesk, Expiry, Exports, GateOpener, Gates, Health, Holdings,
+    KeyExpiry, KnownProducts, LiveFigures, LookupFiller, Membership, OrderChanges, OrderEvents, OrderList, OrderWriter,
+    Orders, PasswordHasher, PaymentEventPurge, PaymentTasks, Payments, ProductCommands, ProductEvents, ProductQueries,
+    Rebuilder, Reconciler, Replay, Revivals, ShopSettings, Summaries, Sweeper, Tokens, UnfinishedSales,
     WebhookDispatcher, WebhookFanOut, WebhookPurge, Webhooks, http_client,
 };
 use crate::telemetry::{Metrics, Traces};
@@ -79,11 +79,9 @@ impl RunningApp {
         let late = (revivals, open_gate(gates));
         let payments = open_payments(&clients, &config, &orders, &order_changes, late, &metrics, &background)?;
         let (db_, gate_, queue_) = stores();
-        let health = Arc::new(Health::new(db_, gate_, queue_, background.supervisor.clone(), membership));
+        let health = Arc::new(Health::new(db_, gate_, queue_, background.supervisor.clone(), membership.clone()));
         background.keep("readiness", &health, |health, stop| async move { health.watch(stop).await });
-        let (db_, gate_, queue_) = stores();
-        let supervisor = background.supervisor.clone();
-        let checkout = Checkout::new(db_, gate_, queue_, rebuilder, known, metrics.clone(), supervisor);
+        let checkout = Checkout::new(membership, rebuilder, known, background.supervisor.clone());
         let order_list = OrderList::new(db.clone(), orders.clone(), payments.clone(), &config.auth, currency);
         let order_list = Arc::new(order_list);
         let dead_letters = DeadLetterDesk::new(db.clone(), queue.clone(), Replay::new(db.clone(), gate.clone()));
@@ -91,6 +89,7 @@ impl RunningApp {
         let (live, settings) = (events.figures(&metrics), ShopSettings::new(&config));
         let (product_events, order_events) = (events.products.clone(), events.orders.clone());
         let (trusted_proxies, ready) = (config.server.trusted_proxies.clone(), health.clone());
+        let shared_addresses = config.limits.shared_addresses.clone();
         let state = AppState {
             accounts,
             authenticator,
@@ -113,6 +112,7 @@ impl RunningApp {
             health,
             metrics,
             trusted_proxies,
+            shared_addresses,
         };
         // The ports open last, because a client that can connect can buy.
         let server = server::serve(&config, state, checkout, traces.clone(), &background)?;
@@ -208,7 +208,7 @@ fn open_payments(
     let late_callbacks = Arc::new(late_callbacks);
     background.keep("late-payments", &late_callbacks, |writer, stop| async move { writer.run(stop).await });
     background.keep("payment-follow-up", &Arc::new(follow_up), |asking, stop| async move { asking.run(stop).await });
-    let events = Arc::new(EventExpiry::new(db.clone()));
+    let events = Arc::new(PaymentEventPurge::new(db.clone()));
     background.keep("payment-event-expiry", &events, |events, stop| async move { events.run(stop).await });
     Ok(Arc::new(payments))
 }
@@ -222,7 +222,7 @@ async fn open_webhooks(
 ) -> Result<Arc<Webhooks>, StartError> {
     let (db, wake) = (&clients.db, Arc::new(Notify::new()));
     let webhooks = Arc::new(Webhooks::new(db.clone(), config, wake.clone()));
-    if let Err(error) = webhooks.look_who_listens().await {
+    if let Err(error) = webhooks.read_wanted_events().await {
         tracing::debug!(%error, "Could not look who listens; the dispatcher looks again");
     }
     let supervisor = background.supervisor.clone();

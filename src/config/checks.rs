@@ -306,7 +306,10 @@ fn has_scheme(
     }
     if servers.is_empty() || servers.iter().any(|url| url.scheme() != scheme || !url.has_host()) {
         // The value holds a password: never print it.
-        let form = format!("{scheme}://user:password@host:port/...; several servers: host:port,host:port");
+        let form = format!(
+            "{scheme}://user:password@host:port/...; several servers: host:port,host:port; in the password, / ? # and % are \
+             written %2F %3F %23 and %25"
+        );
         return Err(invalid(key, format!("must be {form}")));
     }
     Ok(())

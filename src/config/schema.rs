@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 
 use super::servers::{MySql, RabbitMq, Redis};
-use crate::model::{Currency, PaymentWindow, TrustedProxies};
+use crate::model::{Currency, Networks, PaymentWindow, TrustedProxies};
 
 /// `iss` of the tokens that we issue.
 pub const OWN_ISSUER: &str = "seckill";
@@ -176,6 +176,9 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Those who listen to events of products, and as many of orders.
     pub listeners: usize,
+    /// Addresses that many buyers share: a product's `max_per_address` does not count there.
+    #[serde(deserialize_with = "networks")]
+    pub shared_addresses: Networks,
 }
 
 /// `shop`: whose sales these are.
@@ -334,6 +337,15 @@ fn seconds<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<u32>, D::Error> {
             parsed.map_err(|_| serde::de::Error::custom("must be a list of whole seconds"))
         }
     }
+}
+
+/// A list of addresses and networks; in the environment, with commas between them.
+fn networks<'de, D: Deserializer<'de>>(value: D) -> Result<Networks, D::Error> {
+    let mut networks = Networks::default();
+    for written in list(value)? {
+        networks.add(&written).map_err(serde::de::Error::custom)?;
+    }
+    Ok(networks)
 }
 
 /// A list of proxies; in the environment, with commas between them.

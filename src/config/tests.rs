@@ -45,6 +45,15 @@ fn proxies_are_a_list_in_the_file_and_a_line_in_the_environment() {
 }
 
 #[test]
+fn shared_addresses_are_a_list_in_the_file_and_a_line_in_the_environment() {
+    let file = load("limits: { shared_addresses: [203.0.113.0/24, '2001:db8::/32'] }", &[]).unwrap();
+    let line = load("{}", &[("LIMITS__SHARED_ADDRESSES", "203.0.113.0/24, 2001:db8::/32")]).unwrap();
+    assert_eq!(file.limits.shared_addresses, line.limits.shared_addresses);
+    let shares = |text: &str| file.limits.shared_addresses.contain(text.parse().unwrap());
+    assert!(shares("203.0.113.7") && shares("::ffff:203.0.113.7") && shares("2001:db8:1::5") && !shares("203.0.114.7"));
+}
+
+#[test]
 fn pauses_between_tries_are_a_list_of_whole_seconds() {
     let defaults = load("{}", &[]).unwrap().webhooks;
     assert_eq!(defaults.retry_seconds, [0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]);
@@ -143,6 +152,7 @@ fn every_mistake_is_one_line_that_names_the_key() {
         ("{}", Some(("AUTH__USERS", "theirs")), "auth.users"),
         ("auth: { registration: ajar }", None, "auth.registration"),
         ("server: { trusted_proxies: [10.0.0.0/33] }", None, "server.trusted_proxies"),
+        ("limits: { shared_addresses: [office] }", None, "limits.shared_addresses"),
         ("auth: { bcrypt_cost: 3 }", None, "auth.bcrypt_cost"),
         ("auth: { bcrypt_cost: 16 }", None, "auth.bcrypt_cost"),
         ("redis: { addr: localhost }", None, "redis.addr"),

@@ -41,7 +41,7 @@ pub(super) fn merge<D: AsRef<MessagePart>>(deliveries: Vec<D>) -> Vec<Merged<D>>
 
 /// The only delivery of a write batch; else each delivery as a write batch of its own, for the others must not suffer for the
 /// culprit.
-pub(super) fn alone<D: AsRef<MessagePart>>(of_write_batch: Vec<Merged<D>>) -> Result<D, Vec<Vec<Merged<D>>>> {
+pub(super) fn only_or_each<D: AsRef<MessagePart>>(of_write_batch: Vec<Merged<D>>) -> Result<D, Vec<Vec<Merged<D>>>> {
     let mut deliveries: Vec<D> = of_write_batch.into_iter().flat_map(|merged| merged.deliveries).collect();
     match deliveries.pop() {
         Some(only) if deliveries.is_empty() => Ok(only),
@@ -72,8 +72,8 @@ mod tests {
     #[test]
     fn a_single_delivery_is_alone_and_of_several_each_comes_by_itself() {
         let only = message(1, 1);
-        assert!(matches!(alone(merge(vec![only.clone()])), Ok(found) if found == only));
-        let several = alone(merge(vec![message(1, 1), message(1, 1), message(2, 1)])).err().unwrap();
+        assert!(matches!(only_or_each(merge(vec![only.clone()])), Ok(found) if found == only));
+        let several = only_or_each(merge(vec![message(1, 1), message(1, 1), message(2, 1)])).err().unwrap();
         assert_eq!(several.len(), 3);
         assert!(several.iter().all(|batch| batch.len() == 1 && batch[0].deliveries.len() == 1));
     }

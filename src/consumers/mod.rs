@@ -1,6 +1,6 @@
 //! The consumer tasks: collect a write batch, have it written, acknowledge, tell the gate. In this order, whatever happens.
 //!
-//! A message is parked only for what is known to be wrong with that message (or if it may be wrong, and too many such messages are
+//! A message is set aside only for what is known to be wrong with that message (or if it may be wrong, and too many such messages are
 //! put off, or a rebuild waits for this one: `put_off`). Everything else is tried again, however long it takes.
 
 mod collector;
@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::collector::Collector;
-use self::merged::{Merged, alone, merge};
+use self::merged::{Merged, merge, only_or_each};
 use self::put_off::PutOff;
 use self::traced::WriteSpans;
 use crate::db::{DbError, ErrorClass};
@@ -40,8 +40,10 @@ const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
     .without_max_times();
 /// Products of a write batch of which the gate is told at the same time.
 const TOLD_AT_ONCE: usize = 64;
-/// Tries before a delivery that a constraint refuses, or that makes us panic, is given up.
+/// Tries before a write batch that a constraint refuses, or that makes us panic, is given up.
 const DEFECT_TRIES: u32 = 5;
+/// The same for a delivery alone that is put off if it is refused: others wait behind it, and it is tried again soon.
+const TRIES_ALONE: u32 = 1;
 /// Lines about fences that could not be raised.
 static NOT_RAISED: LogThrottle = LogThrottle::each_second();
 const ABSENT: &str = "there is no such product";
@@ -114,19 +116,26 @@ impl Consumer {
         if deliveries.is_empty() {
             return true;
         }
+        let was_put_off = deliveries.iter().all(|delivery| self.put_off.knows(delivery));
+        let mut enough = if was_put_off { TRIES_ALONE } else { DEFECT_TRIES };
         let mut to_write = VecDeque::from([merge(deliveries)]);
         while let Some(groups) = to_write.pop_front() {
-            match self.try_to_write(&groups).await {
+            match self.try_to_write(&groups, enough).await {
                 Attempt::Written(outcomes, tries) => {
                     self.spans.written(&groups, &outcomes, tries);
                     self.finish(groups, outcomes).await;
                 }
                 Attempt::Stopped => return false,
-                Attempt::Unwritable(reason) => match alone(groups) {
-                    Ok(only) => self.put_off_or_park(only, reason).await,
-                    Err(each) => to_write.extend(each),
+                Attempt::Unwritable(reason) => match only_or_each(groups) {
+                    Ok(only) => self.put_off_or_set_aside(only, reason).await,
+                    Err(each) => {
+                        to_write.extend(each);
+                        if self.order_writer.may_lag() {
+                            enough = TRIES_ALONE;
+                        }
+                    }
                 },
-                Attempt::Panics(reason) => match alone(groups) {
+                Attempt::Panics(reason) => match only_or_each(groups) {
                     Ok(only) => self.set_aside(only, &reason).await,
                     Err(each) => to_write.extend(each),
                 },
@@ -146,8 +155,8 @@ impl Consumer {
     }
 
     /// A database that is another server than before may not have the product yet, and a constraint that refuses
-    /// everything is not the message's fault: it is parked only after 30 s in which other messages were written.
-    async fn put_off_or_park(&mut self, delivery: Delivery, reason: String) {
+    /// everything is not the message's fault: it is set aside only after 30 s in which other messages were written.
+    async fn put_off_or_set_aside(&mut self, delivery: Delivery, reason: String) {
         if !self.order_writer.may_lag() {
             return self.set_aside(delivery, &reason).await;
         }
@@ -161,12 +170,13 @@ impl Consumer {
 
     async fn set_aside(&self, delivery: Delivery, reason: &str) {
         self.spans.set_aside(&delivery, reason);
-        delivery.park(reason).await;
+        delivery.set_aside(reason).await;
     }
 
-    async fn try_to_write(&mut self, groups: &[Merged<Delivery>]) -> Attempt {
+    /// Tries until it is written, or a constraint has refused it so often that it is `enough`.
+    async fn try_to_write(&mut self, groups: &[Merged<Delivery>], enough: u32) -> Attempt {
         let mut pauses = RETRIES.build();
-        let (mut tries, mut defects) = (0, 0);
+        let (mut tries, mut refusals, mut panics) = (0, 0, 0);
         loop {
             tries += 1;
             let purchase_groups = groups.iter().map(|merged| merged.group.clone()).collect();
@@ -180,16 +190,22 @@ impl Consumer {
             };
             let class = error.class();
             metrics::database_error(class);
-            if let DbError::Panicked(_) = error {
-                self.metrics.consumer_panics.inc();
-            }
             self.outage.failed(class.as_str(), &error, error.advice());
-            defects += u32::from(matches!(error, DbError::Panicked(_)) || class == ErrorClass::Violation);
-            if defects == DEFECT_TRIES {
-                return match error {
-                    DbError::Panicked(problem) => Attempt::Panics(problem),
-                    error => Attempt::Unwritable(error.to_string()),
-                };
+            match error {
+                DbError::Panicked(problem) => {
+                    self.metrics.consumer_panics.inc();
+                    panics += 1;
+                    if panics >= DEFECT_TRIES {
+                        return Attempt::Panics(problem);
+                    }
+                }
+                error if class == ErrorClass::Violation => {
+                    refusals += 1;
+                    if refusals >= enough {
+                        return Attempt::Unwritable(error.to_string());
+                    }
+                }
+                _ => {}
             }
             let pause = pauses.next().unwrap_or_default();
             if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -217,7 +233,7 @@ impl Consumer {
             self.put_off.forget(delivery);
         }
         for delivery in absent {
-            self.put_off_or_park(delivery, ABSENT.to_owned()).await;
+            self.put_off_or_set_aside(delivery, ABSENT.to_owned()).await;
         }
         self.put_off.written(written.len());
         Delivery::ack_all(done).await;

@@ -1,10 +1,9 @@
 //! Deliveries that could not be written and are put off: they are tried again, and others are written in between. They stay
-//! unacknowledged, so a restart brings them back. What is hopeless is parked: it becomes a dead letter, which the log calls
-//! "set aside".
+//! unacknowledged, so a restart brings them back. What is hopeless is set aside: it becomes a dead letter.
 //!
 //! Only what has waited for [`PATIENCE`] while others were written is hopeless. When nothing else is written, it is the
 //! database that is wrong, and everything waits, as far as there is room: what waits here counts against what the broker hands out.
-//! A barrier is another matter: the sale is closed until it is passed, so what has waited for [`PATIENCE`] is parked then.
+//! A barrier is another matter: the sale is closed until it is passed, so what has waited for [`PATIENCE`] is set aside then.
 //!
 //! The time is an argument, so that tests need no clock.
 
@@ -21,7 +20,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Above this, for all consumers together, they might use up what the broker hands out unacknowledged, and nothing else could
-/// come: then those that have waited for [`PATIENCE`] are parked, the oldest first. The broker counts messages, and here the parts
+/// come: then those that have waited for [`PATIENCE`] are set aside, the oldest first. The broker counts messages, and here the parts
 /// of a message are counted, up to 500 of one bundle. So this limit may be reached too early, but not too late.
 const MAX_WAITING: usize = 768;
 
@@ -245,7 +244,10 @@ mod tests {
         );
         put_off.written(1);
         assert_eq!(put_off.add(one.clone(), reason(), late), [(one.clone(), reason())]);
-        assert!(put_off.add(one.clone(), reason(), late).is_empty(), "parked, and it comes again: its patience is new");
+        assert!(
+            put_off.add(one.clone(), reason(), late).is_empty(),
+            "set aside, and it comes again: its patience is new"
+        );
         put_off.forget(&one);
         assert!(put_off.add(one, reason(), late + PATIENCE).is_empty(), "written meanwhile: its patience is new");
     }

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 
 use super::diagnosis::diagnosed;
 use super::error::{DbError, DbResult};
-use super::listening::Listening;
+use super::wanted_events::WantedEvents;
 use crate::model::EventType;
 
 /// Runs one query text on whichever database the connection is to, and has an error diagnosed where it happened. `$conn`
@@ -62,12 +62,12 @@ pub enum DbConn {
 /// A connection of a pool, which knows what somebody wants to be told of.
 pub struct Pooled<O> {
     connection: O,
-    listening: Arc<Listening>,
+    wanted_events: Arc<WantedEvents>,
 }
 
 impl<O> Pooled<O> {
-    pub(super) fn new(connection: O, listening: Arc<Listening>) -> Self {
-        Self { connection, listening }
+    pub(super) fn new(connection: O, wanted_events: Arc<WantedEvents>) -> Self {
+        Self { connection, wanted_events }
     }
 }
 
@@ -159,8 +159,8 @@ impl DbConn {
     /// Whether somebody may want to be told of events of this type.
     pub(super) fn is_wanted(&self, event_type: EventType) -> bool {
         match self {
-            Self::MySql(conn) => conn.listening.wants(event_type),
-            Self::Sqlite(conn) => conn.listening.wants(event_type),
+            Self::MySql(conn) => conn.wanted_events.wants(event_type),
+            Self::Sqlite(conn) => conn.wanted_events.wants(event_type),
         }
     }
 }

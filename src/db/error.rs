@@ -182,7 +182,9 @@ impl ErrorClass {
         match self {
             Self::Unreachable => "start the database, or correct mysql.dsn",
             Self::Lost => "it reconnects by itself; look for restarts and kills in the database's log",
-            Self::TimedOut => "look for slow statements and a slow disk at the database",
+            Self::TimedOut => {
+                "see whether its machine can be reached; else look for slow statements and a slow or full disk there"
+            }
             Self::Overloaded => "raise the limit that the message names, or lower mysql.pool_size",
             Self::ReadOnly => "make the primary writable, or lead mysql.dsn to it",
             Self::Full => "free disk space, or raise the quota or the table space of the database",
@@ -192,7 +194,7 @@ impl ErrorClass {
             Self::Storage => "check the database's disk and its log",
             Self::TooLarge => "nothing: less is sent at a time; max_allowed_packet of 1 MiB avoids it",
             Self::Duplicate => "nothing, if it passes",
-            Self::Violation => "look at the dead letters",
+            Self::Violation => "drop the constraint that the message names, or correct the row that it refuses",
             Self::Unreadable => "correct or delete the row that the message names",
             Self::Unknown => "look the message up in the database's manual",
             Self::Defect => "report it: this is a defect of seckill",

@@ -138,8 +138,8 @@ fn apply<DB: Backend, H: MigrationHarness<DB>>(
     match applied {
         Ok(()) => Ok(harness),
         Err(error) => Err(DbError::Migration(format!(
-            "cannot bring the schema up to date (from {}): {}; `seckill migrate` needs an account that may create and alter \
-             tables, and a database of its own",
+            "cannot bring the schema up to date (from {}): {}; `seckill migrate` needs a database of its own that can be \
+             written, and an account that may create and alter tables in it",
             missing[0],
             error.to_string().replace('\n', " ")
         ))),

@@ -109,7 +109,7 @@ impl MySqlServer {
             return Err("mysql.dsn: names no database; it must end with /DATABASE".to_owned());
         }
         if options.ssl_opts().is_some() {
-            return Err("mysql.dsn: says nothing of TLS (require_ssl); mysql.tls does".to_owned());
+            return Err("mysql.dsn: require_ssl does not belong here: remove it, and set mysql.tls: verify".to_owned());
         }
         if trust.is_some() && options.socket().is_some() {
             return Err("mysql.dsn: a socket has no TLS: leave it out, or set mysql.tls: off".to_owned());
@@ -153,7 +153,7 @@ impl MySqlServer {
             )));
         }
         match is_on("read_only") {
-            true => Err(self.unreachable("is read_only")),
+            true => Err(self.unreachable("is read_only: make the primary writable")),
             false => Ok(()),
         }
     }

@@ -34,7 +34,7 @@ impl Db {
         if let DbPool::Sqlite(..) = &self.pool {
             return Ok(Some(NamedLock { conn: None, name }));
         }
-        let mut lock = NamedLock { conn: Some(self.pool.get(self.listening.clone()).await?), name };
+        let mut lock = NamedLock { conn: Some(self.pool.get(self.wanted_events.clone()).await?), name };
         let Some(DbConn::MySql(conn)) = &mut lock.conn else { return Ok(Some(lock)) };
         let take = sql_query(format!("SELECT CAST(GET_LOCK({NAME}, ?) AS SIGNED) AS taken"))
             .bind::<Text, _>(name)

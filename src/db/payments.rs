@@ -50,7 +50,7 @@ pub struct NewPayment {
 /// What a provider has told, and is about to be remembered.
 #[derive(Debug, Clone, Insertable)]
 #[diesel(table_name = payment_events)]
-pub struct NewEvent {
+pub struct NewPaymentEvent {
     /// Who has told it.
     pub provider: ProviderName,
     /// The provider's own id of it.
@@ -285,7 +285,7 @@ impl DbConn {
     }
 
     /// Those of these events that are known.
-    pub async fn known_events(&mut self, provider: ProviderName, ids: &[&str]) -> DbResult<Vec<String>> {
+    pub async fn known_payment_events(&mut self, provider: ProviderName, ids: &[&str]) -> DbResult<Vec<String>> {
         let conn = self;
         let query = payment_events::table
             .select(payment_events::event_id)
@@ -297,7 +297,7 @@ impl DbConn {
     /// Remembers events.
     ///
     /// `DbError::Duplicate` when one of them is known.
-    pub async fn insert_events(&mut self, events: Vec<NewEvent>) -> DbResult<()> {
+    pub async fn insert_payment_events(&mut self, events: Vec<NewPaymentEvent>) -> DbResult<()> {
         match self {
             DbConn::MySql(conn) => {
                 let inserted = diesel::insert_into(payment_events::table).values(&events).execute(&mut **conn).await;
@@ -317,7 +317,7 @@ impl DbConn {
 
     /// Forgets events that were received before that time, the oldest first and about `most` of them; how many. Safe on several
     /// instances at once.
-    pub async fn forget_events(&mut self, before: Timestamp, most: i64) -> DbResult<usize> {
+    pub async fn forget_payment_events(&mut self, before: Timestamp, most: i64) -> DbResult<usize> {
         let conn = self;
         let old = payment_events::table.filter(payment_events::received_at.lt(before));
         // See `forget_keys`.

@@ -18,9 +18,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::conn::{AsyncSqliteConnection, DbConn, Pooled};
 use super::error::{DbError, DbResult};
-use super::listening::Listening;
 use super::mysql_servers::MySqlServers;
 use super::sqlite_writer::SqliteWriter;
+use super::wanted_events::WantedEvents;
 use super::{connect, migrations};
 use crate::config;
 use crate::model::{EventType, EventTypes};
@@ -32,8 +32,8 @@ const POOL_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECTED_WITHIN: Duration = Duration::from_secs(4);
 /// Readers that wait for a connection at most.
 const MAX_READERS_WAITING: usize = 256;
-/// Whoever reads a page waits this long for one of the connections that pages may use.
-const PAGE_PATIENCE: Duration = Duration::from_millis(500);
+/// Whoever reads within a share waits this long for one of its connections.
+const SHARE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The longest that the answer to "are you there" may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest a query or a whole transaction may take. [`SqliteWriter::transaction`] has no such limit: it ends when the disk
@@ -48,11 +48,11 @@ pub struct Db {
     pub(super) pool: DbPool,
     /// One connection that nobody else uses, so that a busy pool is not taken for a database that is away.
     probe: DbPool,
-    /// Connections that pages may use at once: a quarter of them all for products, which anybody may look at, and a quarter
+    /// Connections of the shares: a quarter of them all for products, which anybody may look at, and a quarter
     /// for orders. Log-ins, changes and background work find the others.
     products: Arc<Semaphore>,
     orders: Arc<Semaphore>,
-    pub(super) listening: Arc<Listening>,
+    pub(super) wanted_events: Arc<WantedEvents>,
     runtime: Handle,
 }
 
@@ -63,9 +63,9 @@ pub(super) enum DbPool {
     Sqlite(Pool<AsyncSqliteConnection>, Arc<Mutex<SqliteWriter>>),
 }
 
-/// What a reader of a page wants to see.
+/// The connections that readers share who may ask as often as they like: see [`Db::read_within_share`].
 #[derive(Debug, Clone, Copy)]
-pub enum PageOf {
+pub enum ConnectionShare {
     /// Products.
     Products,
     /// Orders.
@@ -112,8 +112,8 @@ impl Db {
 
     fn new(pool: DbPool, probe: DbPool, connections: usize) -> Self {
         let quarter = || Arc::new(Semaphore::new((connections / 4).max(1)));
-        let (products, orders, listening) = (quarter(), quarter(), Arc::default());
-        Self { pool, probe, products, orders, listening, runtime: Handle::current() }
+        let (products, orders, wanted_events) = (quarter(), quarter(), Arc::default());
+        Self { pool, probe, products, orders, wanted_events, runtime: Handle::current() }
     }
 
     /// Brings a schema in MySQL up to date. Safe when several instances do it at once.
@@ -137,18 +137,18 @@ impl Db {
     }
 
     /// From now on events of these types are written down, and no others.
-    pub fn listen_for(&self, wanted: EventTypes) {
-        self.listening.set(wanted);
+    pub fn set_wanted_events(&self, wanted: EventTypes) {
+        self.wanted_events.set(wanted);
     }
 
     /// How long orders have been written here in a rush, of which somebody is to be told. Who tells waits for that.
     pub fn rush(&self) -> Option<Duration> {
-        self.listening.rush()
+        self.wanted_events.rush()
     }
 
     /// Whether somebody may want to be told of events of this type.
     pub(super) fn is_wanted(&self, event_type: EventType) -> bool {
-        self.listening.wants(event_type)
+        self.wanted_events.wants(event_type)
     }
 
     /// Whether the database can be another server than before, one that lags behind. A file cannot.
@@ -182,19 +182,19 @@ impl Db {
     }
 
     /// Like [`Self::read`], but for what anybody may ask for as often as they like: with a bounded share of the connections.
-    pub async fn read_page<T, E, F>(&self, page: PageOf, work: F) -> Result<T, E>
+    pub async fn read_within_share<T, E, F>(&self, share: ConnectionShare, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
-        let share = match page {
-            PageOf::Products => &self.products,
-            PageOf::Orders => &self.orders,
+        let connections = match share {
+            ConnectionShare::Products => &self.products,
+            ConnectionShare::Orders => &self.orders,
         };
-        let permit = tokio::time::timeout(PAGE_PATIENCE, share.clone().acquire_owned()).await;
+        let permit = tokio::time::timeout(SHARE_TIMEOUT, connections.clone().acquire_owned()).await;
         let Ok(Ok(permit)) = permit else {
-            return Err(DbError::Unreachable("too many pages are being read".to_owned()).into());
+            return Err(DbError::Unreachable("too many read what anybody may ask for".to_owned()).into());
         };
         self.run(false, Some(permit), work).await
     }
@@ -206,11 +206,11 @@ impl Db {
         E: From<DbError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut DbConn) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
-        let (pool, listening) = (self.pool.clone(), self.listening.clone());
+        let (pool, wanted_events) = (self.pool.clone(), self.wanted_events.clone());
         let task = self.runtime.spawn(async move {
             let _permit = permit;
             let _turn = if writes { pool.take_turn().await? } else { None };
-            let mut conn = pool.get(listening).await?;
+            let mut conn = pool.get(wanted_events).await?;
             match tokio::time::timeout(QUERY_TIMEOUT, work(&mut conn)).await {
                 Ok(result) => {
                     if conn.is_spoiled() {
@@ -256,9 +256,9 @@ impl Db {
 
     /// Whether the database answers, over a connection that nobody else uses.
     pub async fn ping(&self) -> DbResult<()> {
-        let (probe, listening) = (self.probe.clone(), self.listening.clone());
+        let (probe, wanted_events) = (self.probe.clone(), self.wanted_events.clone());
         let task = self.runtime.spawn(async move {
-            let mut conn = probe.get(listening).await?;
+            let mut conn = probe.get(wanted_events).await?;
             match tokio::time::timeout(PROBE_TIMEOUT, conn.select_one()).await {
                 Ok(answer) => {
                     if conn.is_spoiled() {
@@ -277,11 +277,11 @@ impl Db {
 }
 
 impl DbPool {
-    pub(super) async fn get(&self, listening: Arc<Listening>) -> DbResult<DbConn> {
+    pub(super) async fn get(&self, wanted_events: Arc<WantedEvents>) -> DbResult<DbConn> {
         let getting = async {
             match self {
-                Self::MySql(pool) => Ok(DbConn::MySql(Pooled::new(pool.get().await?, listening))),
-                Self::Sqlite(pool, _) => Ok(DbConn::Sqlite(Pooled::new(pool.get().await?, listening))),
+                Self::MySql(pool) => Ok(DbConn::MySql(Pooled::new(pool.get().await?, wanted_events))),
+                Self::Sqlite(pool, _) => Ok(DbConn::Sqlite(Pooled::new(pool.get().await?, wanted_events))),
             }
         };
         let got = tokio::time::timeout(CONNECTED_WITHIN, getting).await;

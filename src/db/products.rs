@@ -10,7 +10,9 @@ use super::gates::{RETIRED, UNKNOWN};
 use super::readable::Readable;
 use super::readable::{Row, one, one_by_one, readable};
 use super::schema::products;
-use crate::model::{Currency, EventType, PaymentWindow, Product, ProductId, Quantity, Sale, SaleState, Timestamp};
+use crate::model::{
+    AddressLimit, Currency, EventType, PaymentWindow, Product, ProductId, Quantity, Sale, SaleState, Timestamp,
+};
 
 /// Its name where a row of it cannot be read.
 pub(super) const PRODUCTS: &str = "products";
@@ -40,6 +42,8 @@ pub struct NewProduct {
     pub payment_window: Option<PaymentWindow>,
     /// Units that one order may have at most.
     pub max_per_order: Quantity,
+    /// Units that buyers of one network address may take in all.
+    pub max_per_address: Option<AddressLimit>,
     /// A picture.
     pub image_url: Option<String>,
     /// Nobody can buy yet.
@@ -71,6 +75,8 @@ pub struct ProductChange {
     pub payment_window: Option<Option<PaymentWindow>>,
     /// Units that one order may have at most.
     pub max_per_order: Option<Quantity>,
+    /// Units that buyers of one network address may take in all; `Some(None)`: as many as there are.
+    pub max_per_address: Option<Option<AddressLimit>>,
     /// A picture; `Some(None)`: none.
     pub image_url: Option<Option<String>>,
     /// Takes it out of the lists.
@@ -130,7 +136,7 @@ impl DbConn {
         Ok(readable(PRODUCTS, found).rows)
     }
 
-    /// Published products with a smaller id than `before`, newest first; `state` looks at the window only.
+    /// Published products with a smaller id than `before`, newest first; `state` looks at the sale window only.
     pub async fn list_products(
         &mut self,
         state: Option<SaleState>,
@@ -326,6 +332,7 @@ type ProductColumns = (
     Nullable<SqlTimestamp>,
     Nullable<SqlTimestamp>,
     Bool,
+    Nullable<BigInt>,
 );
 type SaleColumns = (
     BigInt,
@@ -340,6 +347,7 @@ type SaleColumns = (
     BigInt,
     Nullable<BigInt>,
     BigInt,
+    Nullable<BigInt>,
     Nullable<SqlTimestamp>,
 );
 one_by_one!(i64, Product, ProductColumns);
@@ -363,6 +371,7 @@ fn sale_columns() -> _ {
         products::price_cents,
         products::payment_window_seconds,
         products::max_per_order,
+        products::max_per_address,
         products::sold_out_at,
     )
 }
@@ -394,5 +403,6 @@ fn product_columns() -> _ {
         products::sold_out_at,
         products::archived_at,
         products::draft,
+        products::max_per_address,
     )
 }

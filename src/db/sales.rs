@@ -57,7 +57,7 @@ impl Db {
         match sold {
             Ok(()) => {
                 if let Some(orders) = told_orders {
-                    self.listening.writes(orders);
+                    self.wanted_events.writes(orders);
                 }
                 Ok(true)
             }

@@ -58,6 +58,7 @@ diesel::table! {
         sold_out_at -> Nullable<Timestamp>,
         archived_at -> Nullable<Timestamp>,
         draft -> Bool,
+        max_per_address -> Nullable<BigInt>,
         expired -> BigInt,
         cancelled -> BigInt,
         rejected -> BigInt,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::extract::body::OptionalBody;
-use super::extract::{AuthenticatedUser, PathId};
+use super::extract::{AuthenticatedUser, LimitedNetwork, PathId};
 use super::middleware::traces::{InTrace, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Denial, OrderId, OrderStatus, ProductId, Quantity, Timestamp};
@@ -34,17 +34,18 @@ use crate::services::{Accepted, PurchaseBatcher};
             )),
     ),
     security(("bearer" = [])),
-    extensions(("x-codes" = json!(["product_not_found", "not_started", "ended", "paused", "already_purchased", "sold_out", "not_enough_left", "rate_limited"]))),
+    extensions(("x-codes" = json!(["product_not_found", "not_started", "ended", "paused", "already_purchased", "sold_out", "not_enough_left", "address_limit", "rate_limited"]))),
 )]
 pub(super) async fn buy(
     AuthenticatedUser(identity): AuthenticatedUser,
     PathId(product_id): PathId<ProductId>,
     OptionalBody(Buy { quantity }): OptionalBody<Buy>,
+    LimitedNetwork(from): LimitedNetwork,
     InTrace(trace): InTrace,
     batcher: web::Data<PurchaseBatcher>,
 ) -> Result<HttpResponse> {
     let is_traced = trace.is_some();
-    let (mut reply, outcome) = match batcher.buy(identity.user_id, product_id, quantity, trace).await {
+    let (mut reply, outcome) = match batcher.buy(identity.user_id, product_id, quantity, from, trace).await {
         Ok(promised) => (accepted(promised, product_id), Outcome::Accepted(promised.order_id)),
         // The most frequent answer of all, so it is a reply and not an error: the framework allocates for each error.
         Err(sold_out @ Error::Denied(Denial::SoldOut)) => {

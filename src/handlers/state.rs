@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::TrustedProxies;
+use crate::model::{Networks, TrustedProxies};
 use crate::services::{
     Accounts, AdminLog, Authenticator, DeadLetterDesk, Exports, Health, LiveFigures, OrderChanges, OrderEvents,
     OrderList, Orders, Payments, ProductCommands, ProductEvents, ProductQueries, Reconciler, ShopSettings, Summaries,
@@ -54,4 +54,6 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: TrustedProxies,
+    /// Addresses that many buyers share, so that no limit of an address counts there.
+    pub shared_addresses: Networks,
 }

@@ -32,6 +32,9 @@ pub enum Denial {
     /// Units remain, but fewer than were asked for.
     #[error("Only {0} units remain.")]
     NotEnoughLeft(i64),
+    /// Buyers of the same network address have taken what one address may have.
+    #[error("Your network address has had its share of this product.")]
+    AddressLimit,
     /// An order of this product may have so many units at most.
     #[error("quantity: must be 1 to {0} for this product")]
     TooMany(Quantity),
@@ -48,6 +51,7 @@ impl Denial {
             Self::RateLimited(_) => "rate_limited",
             Self::SoldOut => "sold_out",
             Self::NotEnoughLeft(_) => "not_enough_left",
+            Self::AddressLimit => "address_limit",
             Self::TooMany(_) => "invalid_request",
         }
     }

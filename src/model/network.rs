@@ -1,6 +1,9 @@
 //! Where somebody is, as limits and waiting lines count it: an IPv4 address, or the /64 of an IPv6 address, which is what one line gets.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net};
 
 /// One client, as far as an address tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,6 +19,51 @@ impl Network {
             IpAddr::V6(address) => Self(IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !OWNERS_CHOICE))),
             address => Self(address),
         }
+    }
+}
+
+/// Addresses and networks that somebody has listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Networks(Vec<IpNet>);
+
+/// Bits that say that the rest of an IPv6 address is one of IPv4.
+const MAPPED_BITS: u8 = 96;
+
+impl Networks {
+    /// Adds an address, or a network such as `10.0.0.0/8`.
+    pub fn add(&mut self, written: &str) -> Result<(), String> {
+        let text = written.trim();
+        let network = match text.parse::<IpAddr>() {
+            Ok(address) => Ok(IpNet::from(address)),
+            Err(_) => text.parse::<IpNet>(),
+        };
+        let network =
+            network.map_err(|_| format!("`{text}` is neither an IP address nor a network like 10.0.0.0/8"))?;
+        self.0.push(canonical(network));
+        Ok(())
+    }
+
+    /// Whether an address is one of them, or in one.
+    pub fn contain(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// A network of mapped addresses (`::ffff:10.0.0.0/104`) is one of IPv4.
+fn canonical(network: IpNet) -> IpNet {
+    let mapped = match network {
+        IpNet::V6(v6) if v6.prefix_len() >= MAPPED_BITS => v6.addr().to_ipv4_mapped(),
+        _ => None,
+    };
+    let v4 = mapped.and_then(|address| Ipv4Net::new(address, network.prefix_len() - MAPPED_BITS).ok());
+    v4.map_or(network, IpNet::V4)
+}
+
+/// The address, or the first of a /64.
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

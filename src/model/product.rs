@@ -7,7 +7,7 @@ use diesel::prelude::Queryable;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AtLeastZero, Currency, Denial, PaymentWindow, ProductId, Quantity, Terms, Timestamp};
+use super::{AddressLimit, AtLeastZero, Currency, Denial, PaymentWindow, ProductId, Quantity, Terms, Timestamp};
 
 /// A product's row. An event keeps it as JSON, which a later version reads: a field that is added has a default.
 #[derive(Debug, Clone, Queryable, Serialize, Deserialize)]
@@ -59,6 +59,9 @@ pub struct Product {
     /// Only administrators see it. It is paused until it is published.
     #[serde(default)]
     pub draft: bool,
+    /// Units that buyers of one network address may take in all.
+    #[serde(default)]
+    pub max_per_address: Option<AddressLimit>,
 }
 
 impl Product {
@@ -74,6 +77,7 @@ impl Product {
                 price_cents: self.price_cents,
                 payment_window: self.payment_window,
                 max_per_order: self.max_per_order,
+                max_per_address: self.max_per_address,
             }),
         }
     }
@@ -93,6 +97,7 @@ impl Product {
             price_cents: self.price_cents,
             payment_window: self.payment_window,
             max_per_order: self.max_per_order,
+            max_per_address: self.max_per_address,
             sold_out_at: self.sold_out_at,
         }
     }
@@ -126,6 +131,8 @@ pub struct Sale {
     pub payment_window: Option<PaymentWindow>,
     /// Units that one order may have at most.
     pub max_per_order: Quantity,
+    /// Units that buyers of one network address may take in all.
+    pub max_per_address: Option<AddressLimit>,
     /// When the last unit was sold; `None` while there are some.
     pub sold_out_at: Option<Timestamp>,
 }
@@ -143,6 +150,7 @@ impl Sale {
                 price_cents: self.price_cents,
                 payment_window: self.payment_window,
                 max_per_order: self.max_per_order,
+                max_per_address: self.max_per_address,
             }),
         }
     }
@@ -264,12 +272,16 @@ mod tests {
             "starts_at": "2026-11-29T12:00:00.000Z", "ends_at": null, "paused": false, "ver": 4, "gate_epoch": 1, "gate_fence": 1,
             "retired": false, "created_at": "2026-11-29T12:00:00.000Z", "currency": "EUR", "payment_window": 900,
             "max_per_order": 1, "image_url": null, "sold_out_at": null, "archived_at": null, "draft": false,
+            "max_per_address": 5,
         });
         let product: Product = serde_json::from_value(kept.clone()).unwrap();
         assert_eq!(product.revision, 4);
         assert_eq!(serde_json::to_value(product).unwrap(), kept);
         let mut older = kept;
-        older.as_object_mut().unwrap().remove("draft");
-        assert!(!serde_json::from_value::<Product>(older).unwrap().draft);
+        for added in ["draft", "max_per_address"] {
+            older.as_object_mut().unwrap().remove(added).unwrap();
+        }
+        let older: Product = serde_json::from_value(older).unwrap();
+        assert!(!older.draft && older.max_per_address.is_none());
     }
 }

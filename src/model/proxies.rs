@@ -2,36 +2,27 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use ipnet::{IpNet, Ipv4Net};
+use super::Networks;
 
 /// Addresses and networks of the proxies, and whether those of this machine that speak through a Unix socket are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
-    networks: Vec<IpNet>,
+    networks: Networks,
     unix: bool,
 }
 
 /// What a request that came through a Unix socket is said to come from.
 const UNIX: &str = "unix";
-/// Bits that say that the rest of an IPv6 address is one of IPv4.
-const MAPPED_BITS: u8 = 96;
 
 impl TrustedProxies {
     /// Reads addresses, networks (`10.0.0.0/8`) and `unix`.
     pub fn parse<'a>(written: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
         let mut proxies = Self::default();
-        for text in written.into_iter().map(str::trim) {
-            if text == UNIX {
-                proxies.unix = true;
-                continue;
+        for text in written {
+            match text.trim() {
+                UNIX => proxies.unix = true,
+                network => proxies.networks.add(network)?,
             }
-            let network = match text.parse::<IpAddr>() {
-                Ok(address) => Ok(IpNet::from(address)),
-                Err(_) => text.parse::<IpNet>(),
-            };
-            let network =
-                network.map_err(|_| format!("`{text}` is neither an IP address nor a network like 10.0.0.0/8"))?;
-            proxies.networks.push(canonical(network));
         }
         Ok(proxies)
     }
@@ -66,8 +57,7 @@ impl TrustedProxies {
 
     /// Whether an address is a proxy's.
     pub fn trust(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.networks.iter().any(|network| network.contains(&address))
+        self.networks.contain(address)
     }
 }
 
@@ -76,16 +66,6 @@ fn address(hop: &str) -> Option<IpAddr> {
     let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
     let address = bare.parse().ok().or_else(|| hop.parse().ok().map(|hop: SocketAddr| hop.ip()))?;
     Some(IpAddr::to_canonical(&address))
-}
-
-/// A network of mapped addresses (`::ffff:10.0.0.0/104`) is one of IPv4.
-fn canonical(network: IpNet) -> IpNet {
-    let mapped = match network {
-        IpNet::V6(v6) if v6.prefix_len() >= MAPPED_BITS => v6.addr().to_ipv4_mapped(),
-        _ => None,
-    };
-    let v4 = mapped.and_then(|address| Ipv4Net::new(address, network.prefix_len() - MAPPED_BITS).ok());
-    v4.map_or(network, IpNet::V4)
 }
 
 #[cfg(test)]

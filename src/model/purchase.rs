@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{OrderId, ProductId, Quantity, Revision, TraceParent, UserId};
+use super::{Network, OrderId, ProductId, Quantity, Revision, TraceParent, UserId};
 
 /// A purchase as the gate and the queue know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -14,6 +14,21 @@ pub struct Purchase {
     /// Its units; messages of programs that knew single units only say none.
     #[serde(default)]
     pub quantity: Quantity,
+}
+
+/// A purchase as it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Click {
+    /// What is asked for.
+    pub purchase: Purchase,
+    /// Where the click comes from; `None`: no limit of an address counts.
+    pub from: Option<Network>,
+}
+
+impl From<Purchase> for Click {
+    fn from(purchase: Purchase) -> Self {
+        Self { purchase, from: None }
+    }
 }
 
 /// Purchases of one product that one gate admitted under one revision, in the order they came. A message carries one

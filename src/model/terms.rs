@@ -22,6 +22,8 @@ pub struct Terms {
     pub payment_window: Option<PaymentWindow>,
     /// Units that one order may have at most.
     pub max_per_order: Quantity,
+    /// Units that buyers of one network address may take in all; `None`: as many as there are.
+    pub max_per_address: Option<AddressLimit>,
 }
 
 impl Terms {
@@ -36,15 +38,17 @@ impl Terms {
     }
 }
 
-/// As the gate in Redis keeps them: `PRICE:WINDOW:MOST`, the window empty if there is none.
+/// As the gate in Redis keeps them: `PRICE:WINDOW:MOST`, the window empty if there is none; and `:@LIMIT` if there is a limit of an
+/// address. A program that knows none cannot read those, and then lets an order have one unit.
 impl fmt::Display for Terms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { price_cents, payment_window, max_per_order } = self;
+        let Self { price_cents, payment_window, max_per_order, max_per_address } = self;
         write!(f, "{price_cents}:")?;
         if let Some(window) = payment_window {
             write!(f, "{}", window.seconds())?;
         }
-        write!(f, ":{max_per_order}")
+        write!(f, ":{max_per_order}")?;
+        max_per_address.map_or(Ok(()), |limit| write!(f, ":@{}", limit.get()))
     }
 }
 
@@ -54,16 +58,26 @@ impl FromStr for Terms {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let no_terms = || format!("`{text}` are no terms");
         let number = |text: &str| text.parse::<i64>().map_err(|_| no_terms());
-        let mut parts = text.split(':');
-        let (Some(price), Some(window), Some(most), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(no_terms());
+        let parts: Vec<&str> = text.split(':').collect();
+        let (price, window, most, limit) = match parts[..] {
+            [price, window, most] => (price, window, most, None),
+            [price, window, most, limit] => (price, window, most, Some(limit.strip_prefix('@').ok_or_else(no_terms)?)),
+            _ => return Err(no_terms()),
         };
         let payment_window = match window {
             "" => None,
             seconds => Some(number(seconds)?.try_into()?),
         };
-        Ok(Self { price_cents: number(price)?, payment_window, max_per_order: number(most)?.try_into()? })
+        let max_per_address = match limit {
+            None => None,
+            Some(units) => Some(number(units)?.try_into()?),
+        };
+        Ok(Self {
+            price_cents: number(price)?,
+            payment_window,
+            max_per_order: number(most)?.try_into()?,
+            max_per_address,
+        })
     }
 }
 
@@ -151,6 +165,36 @@ impl From<Quantity> for i64 {
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Units of a product that buyers of one network address may take in all: 1 to 10,000,000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, AsExpression, FromSqlRow)]
+#[diesel(sql_type = BigInt)]
+#[serde(try_from = "i64", into = "i64")]
+pub struct AddressLimit(i64);
+
+impl AddressLimit {
+    /// As a number to count with.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for AddressLimit {
+    type Error = &'static str;
+
+    fn try_from(units: i64) -> Result<Self, Self::Error> {
+        match units {
+            1..=10_000_000 => Ok(Self(units)),
+            _ => Err("must be 1 to 10000000"),
+        }
+    }
+}
+
+impl From<AddressLimit> for i64 {
+    fn from(limit: AddressLimit) -> Self {
+        limit.get()
     }
 }
 
@@ -245,3 +289,31 @@ macro_rules! number_column {
 }
 number_column!(PaymentWindow);
 number_column!(Quantity);
+number_column!(AddressLimit);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_are_read_as_they_were_written_with_and_without_a_limit_of_an_address() {
+        let terms = |payment_window, max_per_address| Terms {
+            price_cents: 1990,
+            payment_window,
+            max_per_order: Quantity(2),
+            max_per_address,
+        };
+        for (terms, text) in [
+            (terms(None, None), "1990::2"),
+            (terms(Some(PaymentWindow(900)), None), "1990:900:2"),
+            (terms(Some(PaymentWindow(900)), Some(AddressLimit(5))), "1990:900:2:@5"),
+        ] {
+            assert_eq!(terms.to_string(), text);
+            assert_eq!(text.parse(), Ok(terms));
+        }
+        for wrong in ["", "1990:900", "1990:900:2:5", "1990:900:2:@", "1990:900:2:@0", "1990:900:2:@5:6", "1990:900:11"]
+        {
+            assert!(wrong.parse::<Terms>().is_err(), "{wrong}");
+        }
+    }
+}

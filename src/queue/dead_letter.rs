@@ -101,10 +101,10 @@ struct Readable {
 }
 
 impl DeadLetter {
-    /// Its place among others: by its time, then by its id, numbers as numbers. A broker gives letters back in any order.
-    pub fn place(&self) -> LetterPlace {
+    /// Its position among others: by its time, then by its id, numbers as numbers. A broker gives letters back in any order.
+    pub fn position(&self) -> LetterPosition {
         let parked_ms = self.parked_at.map_or(0, Timestamp::unix_ms);
-        LetterPlace { parked_ms, digits: self.id.len(), id: self.id.clone() }
+        LetterPosition { parked_ms, digits: self.id.len(), id: self.id.clone() }
     }
 
     /// The product and the number of purchases in it, as far as they can be read.
@@ -116,19 +116,19 @@ impl DeadLetter {
 
 /// Where a dead letter stands in a list of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LetterPlace {
+pub struct LetterPosition {
     parked_ms: i64,
     digits: usize,
     id: String,
 }
 
-impl fmt::Display for LetterPlace {
+impl fmt::Display for LetterPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.parked_ms, self.id)
     }
 }
 
-impl FromStr for LetterPlace {
+impl FromStr for LetterPosition {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {

@@ -1,4 +1,4 @@
-//! A message from the queue of either backend, until it is acknowledged or parked.
+//! A message from the queue of either backend, until it is acknowledged or set aside.
 
 use std::time::Instant;
 
@@ -96,10 +96,10 @@ impl Delivery {
     }
 
     /// Makes a dead letter of a message whose purchases can never become orders.
-    pub async fn park(self, reason: &str) {
+    pub async fn set_aside(self, reason: &str) {
         match self {
-            Self::Embedded(delivery) => delivery.park(reason),
-            Self::RabbitMq(delivery) => delivery.park(reason).await,
+            Self::Embedded(delivery) => delivery.set_aside(reason),
+            Self::RabbitMq(delivery) => delivery.set_aside(reason).await,
         }
     }
 }

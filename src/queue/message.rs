@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use crate::model::{OrderId, ProductId, Purchase, PurchaseGroup, Quantity, Revision, TraceParent};
 
 /// Purchases in one message at most, of all its products.
-pub const GROUP_MAX: usize = 500;
+pub const MAX_PURCHASES_A_MESSAGE: usize = 500;
 /// Room for one of them, and for what is before those of a product.
 const ITEM_BYTES: usize = 80;
 const HEAD_BYTES: usize = 96;
@@ -204,7 +204,7 @@ pub(super) fn decode_all(json: &[u8]) -> Result<Vec<MessagePart>, String> {
     if kind == BUNDLE {
         let groups = groups.unwrap_or_default();
         let purchases = groups.iter().flat_map(|group| &group.items).map(Vec::len).sum::<usize>();
-        if groups.len() < 2 || purchases > GROUP_MAX {
+        if groups.len() < 2 || purchases > MAX_PURCHASES_A_MESSAGE {
             return Err(format!("a bundle of {} groups, {purchases} items", groups.len()));
         }
         return groups.into_iter().map(|group| group.purchases().map(MessagePart::Purchases)).collect();
@@ -229,8 +229,8 @@ impl WireGroup<'_> {
         self.check_epoch()?;
         let Self { product_id, epoch, revision, items, traceparents } = self;
         let items = items.unwrap_or_default();
-        if !(1..=GROUP_MAX).contains(&items.len()) {
-            return Err(format!("{} items, not 1 to {GROUP_MAX}", items.len()));
+        if !(1..=MAX_PURCHASES_A_MESSAGE).contains(&items.len()) {
+            return Err(format!("{} items, not 1 to {MAX_PURCHASES_A_MESSAGE}", items.len()));
         }
         let traced = traceparents.map(TraceParents::read).unwrap_or_default();
         Ok(PurchaseGroup { product_id, epoch, revision, items, traced })
@@ -360,7 +360,7 @@ mod tests {
             format!(r#"{{"v":{v},"kind":"{kind}","product_id":7,"epoch":{epoch},"items":[{items}]}}"#)
         };
         assert!(decode(message(1, "purchases", 1, &item).as_bytes()).is_ok());
-        let too_many = vec![item.as_str(); GROUP_MAX + 1].join(",");
+        let too_many = vec![item.as_str(); MAX_PURCHASES_A_MESSAGE + 1].join(",");
         for bad in [
             "not json".to_owned(),
             "{}".to_owned(),

@@ -19,11 +19,11 @@ use crate::config;
 use crate::model::PurchaseGroup;
 use crate::supervision::Supervisor;
 
-pub use self::dead_letter::{Chosen, DeadLetter, Held, Kept, LetterPlace, PutBack, Replayed};
+pub use self::dead_letter::{Chosen, DeadLetter, Held, Kept, LetterPosition, PutBack, Replayed};
 pub use self::dead_letters::DeadLetters;
 pub use self::delivery::Delivery;
 pub use self::embedded::EmbeddedQueue;
-pub use self::message::{Barrier, GROUP_MAX, MessagePart, decode, encode};
+pub use self::message::{Barrier, MAX_PURCHASES_A_MESSAGE, MessagePart, decode, encode};
 pub use self::rabbitmq::RabbitMqQueue;
 use self::rabbitmq::Trouble;
 pub use self::rabbitmq::connect_rabbitmq;
@@ -147,7 +147,7 @@ impl OrderQueue {
     }
 
     /// Publishes purchase groups as one message; returns once it is confirmed to be durable. Several only if the queue
-    /// [bundles](Self::bundles), and [`GROUP_MAX`] purchases at most.
+    /// [bundles](Self::bundles), and [`MAX_PURCHASES_A_MESSAGE`] purchases at most.
     pub async fn publish(&self, groups: &[PurchaseGroup]) -> Result<(), PublishError> {
         match self {
             Self::Embedded(queue) => {

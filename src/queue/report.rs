@@ -34,4 +34,16 @@ impl PublishError {
             Self::Unclear => "unclear",
         }
     }
+
+    /// What an operator does about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Unavailable => "another line says what is wrong with the queue",
+            Self::Refused => {
+                "see whether orders are written; if so, whether the queue is full or has lost most of its nodes: \
+                 `rabbitmqctl list_queues name messages state`"
+            }
+            Self::Unclear => "another line says what is wrong with the queue, if this goes on",
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What administrators changed: a row beside each change, in its transaction, and a line in the log after it.
 
 pub use crate::db::AdminAction;
-use crate::db::{Db, DbConn, NewAdminAction, PageOf};
+use crate::db::{ConnectionShare, Db, DbConn, NewAdminAction};
 use crate::error::Result;
 use crate::model::{AdminActionId, Timestamp, is_plain, is_visible};
 use crate::services::accounts::Identity;
@@ -99,7 +99,9 @@ impl AdminLog {
         let wanted = limit as i64 + 1;
         let listed = self
             .db
-            .read_page(PageOf::Orders, move |conn| Box::pin(conn.list_admin_actions(cursor, object.clone(), wanted)))
+            .read_within_share(ConnectionShare::Orders, move |conn| {
+                Box::pin(conn.list_admin_actions(cursor, object.clone(), wanted))
+            })
             .await?;
         let left_out = if listed.count > limit { listed.keys.last().map(i64::to_string) } else { None };
         Ok(Page::cut(listed.rows, limit, left_out, |action| action.id.to_string()))

@@ -47,7 +47,7 @@ pub use orders::{
 };
 pub use page::Page;
 pub use payments::{
-    CallbackWriter, EventExpiry, FollowUp, GateOpener, LateCallbackWriter, PaymentTasks, PaymentView, Payments,
+    CallbackWriter, FollowUp, GateOpener, LateCallbackWriter, PaymentEventPurge, PaymentTasks, PaymentView, Payments,
     Revivals, TestOutcome, TestPage,
 };
 pub use recovery::{Audit, Gates, Rebuilder, Reconciler, Replay, Sweeper};

@@ -10,7 +10,9 @@ use super::redis::{RedisGate, ServerIds};
 use super::shared::SharedGate;
 use super::types::{Admission, Answer, GateError, GateView, Holding, PaymentAdmission, Release, Stale};
 use crate::config;
-use crate::model::{Denial, LatePayment, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
+use crate::model::{
+    Click, Denial, LatePayment, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId,
+};
 
 /// Identity of a gate in this process.
 const EMBEDDED_SERVER_ID: &str = "embedded";
@@ -62,13 +64,13 @@ impl StockGate {
         }
     }
 
-    /// Takes the units of each purchase that may have them. Checked in this order: window, pause, already purchased, units
-    /// that an order may have, rate limit, stock. In memory it is one step for all; in Redis one step for each 500
+    /// Takes the units of each purchase that may have them. Checked in this order: sale window, pause, already purchased, units
+    /// that an order may have, stock, the share of its address, rate limit. In memory it is one step for all; in Redis one step for each 500
     /// purchases, so after an error the first ones may hold units. Repeating it with the same order ids takes nothing twice.
-    pub async fn reserve(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
+    pub async fn reserve(&self, product: ProductId, clicks: &[Click]) -> Result<Admission, GateError> {
         match self {
-            Self::Memory(gate) => gate.reserve(product, purchases),
-            Self::Redis(gate) => gate.reserve(product, purchases).await,
+            Self::Memory(gate) => gate.reserve(product, clicks),
+            Self::Redis(gate) => gate.reserve(product, clicks).await,
         }
     }
 
@@ -105,7 +107,7 @@ impl StockGate {
         }
     }
 
-    /// Takes the units of a dead order for a late payment, all or none; window, pause and rate limit do not count. If its first life
+    /// Takes the units of a dead order for a late payment, all or none; sale window, pause and rate limit do not count. If its first life
     /// still holds them, they go over. Repeating it takes nothing twice.
     pub async fn admit_payment(&self, product: ProductId, late: &LatePayment) -> Result<PaymentAdmission, GateError> {
         match self {
@@ -123,7 +125,7 @@ impl StockGate {
         }
     }
 
-    /// Gives units to purchases that were promised and set aside, under their own order ids: window, pause and rate do not
+    /// Gives units to purchases that were promised and set aside, under their own order ids: sale window, pause and rate do not
     /// count. `revision`: of their clicks, if that is known. The gate's epoch, and an answer for each. Repeating it takes nothing twice.
     pub async fn readmit(
         &self,
@@ -299,7 +301,7 @@ impl StockGate {
         }
     }
 
-    /// Whether the store does what a purchase needs. Tried at most once a second, however many ask.
+    /// Whether the store does what a purchase needs. Probed at most once a second, however many ask.
     pub async fn ping(&self) -> Result<(), GateError> {
         match self {
             Self::Memory(_) => Ok(()),
@@ -307,7 +309,7 @@ impl StockGate {
         }
     }
 
-    /// Servers that keep gates and could not be used when that was tried last.
+    /// Servers that keep gates and could not be used when they were probed last.
     pub fn servers_down(&self) -> usize {
         match self {
             Self::Memory(_) => 0,

@@ -167,7 +167,7 @@ on_both_backends! {
             (with("starts_at", json!("tomorrow")), "starts_at: must be an RFC 3339 time such as 2026-11-27T09:00:00Z"),
             (with("starts_at", json!("1969-12-31T23:59:59Z")), "starts_at: must be a time in the years 1970 to 9999"),
             (with("starts_at", json!(5)), "starts_at: must be text"),
-            (with("prize", json!(1)), "prize: is not known here; known are name, description, price_cents, stock, starts_at, ends_at, currency, payment_window_seconds, max_per_order, image_url or draft"),
+            (with("prize", json!(1)), "prize: is not known here; known are name, description, price_cents, stock, starts_at, ends_at, currency, payment_window_seconds, max_per_order, max_per_address, image_url or draft"),
             ("{\"name\":\"a\"}".to_owned(), "price_cents: is missing"),
             ("{\"name\":\"a\",\"name\":\"b\"}".to_owned(), "name: is given more than once"),
             ("[\"a\",\"\",1,1]".to_owned(), "body: must be a JSON object"),

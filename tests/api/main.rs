@@ -5,6 +5,7 @@
 
 mod access;
 mod accounts;
+mod address_limits;
 mod app;
 mod archive;
 mod backups;

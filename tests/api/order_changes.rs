@@ -255,7 +255,7 @@ async fn an_order_that_is_not_written_yet_is_cancelled_later() {
         let product = ProductId::try_from(id).unwrap();
         let purchase =
             Purchase { order_id: OrderId::draw(product), user_id: 7.try_into().unwrap(), quantity: Quantity::ONE };
-        match gate.reserve(product, &[purchase]).await.unwrap() {
+        match gate.reserve(product, &[purchase.into()]).await.unwrap() {
             Admission::Open { answers, .. } => assert_eq!(answers, [Answer::Reserved]),
             other => panic!("{other:?}"),
         }

@@ -328,7 +328,7 @@ async fn an_order_that_is_not_written_yet_is_paid_later() {
         let product = ProductId::try_from(id).unwrap();
         let purchase =
             Purchase { order_id: OrderId::draw(product), user_id: 7.try_into().unwrap(), quantity: Quantity::ONE };
-        gate.reserve(product, &[purchase]).await.unwrap();
+        gate.reserve(product, &[purchase.into()]).await.unwrap();
         let queued = purchase.order_id.to_string();
         let refused = start(app, 7, &queued).await;
         refused.is_problem(503, "unavailable");

@@ -47,7 +47,7 @@ async fn admitted_only(app: &TestApp, id: i64, user: i64) -> String {
     let product = ProductId::try_from(id).unwrap();
     let purchase =
         Purchase { order_id: OrderId::draw(product), user_id: user.try_into().unwrap(), quantity: Quantity::ONE };
-    match gate.reserve(product, &[purchase]).await.unwrap() {
+    match gate.reserve(product, &[purchase.into()]).await.unwrap() {
         Admission::Open { answers, .. } => assert_eq!(answers, [Answer::Reserved]),
         other => panic!("{other:?}"),
     }

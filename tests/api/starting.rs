@@ -97,7 +97,7 @@ fn sigterm_while_starting_stops_at_once() {
         let log = server.log();
         assert!(status.success(), "{signal}: {status} {log}");
         assert!(log.contains(&format!("before the start was done signal=\"SIG{signal}\"")), "{log}");
-        assert_eq!(log.matches("The database does not answer yet").count(), 1, "{log}");
+        assert_eq!(log.matches("The database cannot be used yet").count(), 1, "{log}");
         assert!(log.contains("127.0.0.1:9: Connection refused") && log.contains("start the database"), "{log}");
     }
 }

@@ -40,6 +40,7 @@ pub async fn new_product(db: &Db, stock: i64) -> ProductId {
         currency: "EUR".try_into().unwrap(),
         payment_window: 900.try_into().ok(),
         max_per_order: Quantity::ONE,
+        max_per_address: None,
         image_url: None,
     };
     db.transaction(move |conn| Box::pin(async move { conn.insert_product(&row).await })).await.unwrap()

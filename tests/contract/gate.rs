@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use seckill::config::Backend;
-use seckill::model::{Denial, ProductId, Purchase, Quantity, Revision, SaleSettings, SaleState, Terms, Timestamp};
+use seckill::model::{
+    Click, Denial, Network, ProductId, Purchase, Quantity, Revision, SaleSettings, SaleState, Terms, Timestamp,
+};
 use seckill::stock::{Admission, Answer, GateError, GateView, Holding, RATE_WINDOW, StockGate};
 use tokio_util::sync::CancellationToken;
 
@@ -17,8 +19,18 @@ pub fn now_and(seconds: i64) -> Timestamp {
 }
 
 pub fn settings(stock: i64) -> SaleSettings {
-    let terms = Terms { price_cents: 1_990, payment_window: 900.try_into().ok(), max_per_order: Quantity::ONE };
+    let (payment_window, max_per_order) = (900.try_into().ok(), Quantity::ONE);
+    let terms = Terms { price_cents: 1_990, payment_window, max_per_order, max_per_address: None };
     SaleSettings { revision: 1, stock, starts_at: now_and(-60), ends_at: None, paused: false, terms: Some(terms) }
+}
+
+pub fn with_address_limit(settings: SaleSettings, limit: i64) -> SaleSettings {
+    let terms = settings.terms.map(|terms| Terms { max_per_address: limit.try_into().ok(), ..terms });
+    SaleSettings { terms, ..settings }
+}
+
+pub fn network(address: &str) -> Network {
+    Network::of(address.parse().unwrap())
 }
 
 pub fn gate(stores: &Stores) -> StockGate {
@@ -42,7 +54,12 @@ pub async fn open(stores: &Stores, id: i64, settings: SaleSettings) -> (StockGat
 }
 
 pub async fn answers(gate: &StockGate, id: ProductId, purchases: &[Purchase]) -> Vec<Answer> {
-    match gate.reserve(id, purchases).await.unwrap() {
+    let clicks: Vec<Click> = purchases.iter().map(|purchase| (*purchase).into()).collect();
+    answers_to(gate, id, &clicks).await
+}
+
+pub async fn answers_to(gate: &StockGate, id: ProductId, clicks: &[Click]) -> Vec<Answer> {
+    match gate.reserve(id, clicks).await.unwrap() {
         Admission::Open { epoch: EPOCH, answers, .. } => answers,
         other => panic!("{other:?}"),
     }
@@ -91,6 +108,42 @@ on_both_backends! {
         assert_eq!(answers(&gate, id, &[purchase(1)]).await, [written]);
     }
 
+    /// Guards against: one address takes a whole sale. A repeat counts once, and units that were given back stay counted.
+    async fn buyers_of_an_address_get_its_share_and_no_more(stores) {
+        let (gate, id) = open(stores, 1, with_address_limit(settings(9), 2)).await;
+        let from = |user, address: &str| Click { purchase: purchase(user), from: Some(network(address)) };
+        let (refused, mine) = (Answer::Denied(Denial::AddressLimit), from(1, "192.0.2.1"));
+        let clicks = [mine, mine, from(2, "192.0.2.1"), from(3, "192.0.2.1"), from(4, "192.0.2.2"), purchase(5).into()];
+        let expected = [Answer::Reserved, Answer::Reserved, Answer::Reserved, refused, Answer::Reserved, Answer::Reserved];
+        assert_eq!(answers_to(&gate, id, &clicks).await, expected);
+        assert!(matches!(answers_to(&gate, id, &[from(3, "192.0.2.3")]).await[..], [Answer::Denied(Denial::RateLimited(_))]));
+        let v6 = [from(6, "2001:db8::1"), from(7, "2001:db8::2:1"), from(8, "2001:db8::3:1"), from(9, "2001:db8:0:1::1")];
+        assert_eq!(answers_to(&gate, id, &v6).await, [Answer::Reserved, Answer::Reserved, refused, Answer::Reserved]);
+        assert_eq!(view(&gate, id).await.unwrap().remaining, 2);
+
+        gate.release(id, EPOCH, &[mine.purchase]).await.unwrap();
+        assert_eq!(answers_to(&gate, id, &[from(10, "192.0.2.1")]).await, [refused]);
+        let raised = SaleSettings { revision: 2, ..with_address_limit(settings(9), 3) };
+        gate.configure(id, &raised).await.unwrap();
+        assert_eq!(answers_to(&gate, id, &[from(11, "192.0.2.1"), from(12, "192.0.2.1")]).await, [Answer::Reserved, refused]);
+        let unlimited = SaleSettings { revision: 3, ..settings(9) };
+        gate.configure(id, &unlimited).await.unwrap();
+        let many = [from(13, "192.0.2.1"), from(14, "192.0.2.1"), from(15, "192.0.2.1")];
+        assert_eq!(answers_to(&gate, id, &many).await, [Answer::Reserved, Answer::Reserved, SOLD_OUT]);
+    }
+
+    /// Guards against: another gate of the same backend that does not know of the limit yet, as of another instance.
+    async fn the_share_of_an_address_holds_at_every_instance(stores) {
+        let (gate, id) = open(stores, 1, with_address_limit(settings(9), 1)).await;
+        let from = |user| Click { purchase: purchase(user), from: Some(network("192.0.2.1")) };
+        assert_eq!(answers_to(&gate, id, &[from(1)]).await, [Answer::Reserved]);
+        if let StockGate::Redis(_) = gate {
+            let other = self::gate(stores);
+            assert_eq!(answers_to(&other, id, &[from(2)]).await, [Answer::Denied(Denial::AddressLimit)]);
+        }
+        assert_eq!(answers_to(&gate, id, &[from(3)]).await, [Answer::Denied(Denial::AddressLimit)]);
+    }
+
     async fn the_window_and_the_pause_come_first(stores) {
         let open_sale = settings(1);
         let (gate, id) = open(stores, 1, open_sale).await;
@@ -102,7 +155,7 @@ on_both_backends! {
             (4, SaleSettings { paused: true, ..open_sale }, Admission::Denied(Denial::Paused), SaleState::Paused),
         ] {
             gate.configure(id, &SaleSettings { revision, ..changed }).await.unwrap();
-            assert_eq!(gate.reserve(id, &[purchase(1), purchase(2)]).await, Ok(expected));
+            assert_eq!(gate.reserve(id, &[purchase(1).into(), purchase(2).into()]).await, Ok(expected));
             assert_eq!(view(&gate, id).await.unwrap().state, state);
         }
     }
@@ -131,7 +184,7 @@ on_both_backends! {
             (4, SaleSettings { paused: true, ..settings(1) }, Denial::Paused),
         ] {
             gate.configure(id, &SaleSettings { revision, ..changed }).await.unwrap();
-            gate.reserve(id, &[purchase(1)]).await.unwrap();
+            gate.reserve(id, &[purchase(1).into()]).await.unwrap();
             eventually(&format!("{denial:?}"), || async { gate.denial(id, mine.user_id) == Some(denial) }).await;
         }
         gate.configure(id, &SaleSettings { revision: 5, ..settings(2) }).await.unwrap();
@@ -144,11 +197,11 @@ on_both_backends! {
         let soon = Timestamp::from_unix_ms(Timestamp::now().unix_ms() + 400).unwrap();
         let (gate, id) = open(stores, 1, SaleSettings { starts_at: soon, ..settings(1) }).await;
         let (gate, stop) = watched(gate);
-        assert_eq!(gate.reserve(id, &[purchase(1)]).await, Ok(Admission::Denied(Denial::NotStarted(soon))));
+        assert_eq!(gate.reserve(id, &[purchase(1).into()]).await, Ok(Admission::Denied(Denial::NotStarted(soon))));
         let refused = |refusal| async move { refusal };
         eventually("early clicks are refused", || refused(gate.denial(id, user(1)) == Some(Denial::NotStarted(soon)))).await;
         eventually("a unit is sold", || async {
-            matches!(gate.reserve(id, &[purchase(1)]).await, Ok(Admission::Open { .. }))
+            matches!(gate.reserve(id, &[purchase(1).into()]).await, Ok(Admission::Open { .. }))
         })
         .await;
         assert!(Timestamp::now() >= soon, "not too early");
@@ -239,7 +292,7 @@ on_both_backends! {
 
     async fn an_unknown_gate_is_lost_and_sells_nothing(stores) {
         let gate = gate(stores);
-        assert_eq!(gate.reserve(product(9), &[purchase(1)]).await, Err(GateError::Lost));
+        assert_eq!(gate.reserve(product(9), &[purchase(1).into()]).await, Err(GateError::Lost));
         assert_eq!(gate.mark_written(product(9), &[purchase(1)]).await, Err(GateError::Lost));
         assert_eq!(gate.release(product(9), EPOCH, &[purchase(1)]).await, Err(GateError::Lost));
         assert_eq!(gate.configure(product(9), &settings(1)).await, Err(GateError::Lost));
@@ -306,7 +359,7 @@ on_both_backends! {
             gate.configure(id, &SaleSettings { revision: 10 * n + 1, ..settings(50) }).await.unwrap();
             let (mine, revision) = (purchase(n), Revision::try_from(10 * n + 1).unwrap());
             let admitted = Admission::Open { epoch: EPOCH, revision, terms: settings(50).terms, answers: vec![Answer::Reserved] };
-            assert_eq!(gate.reserve(id, &[mine]).await, Ok(admitted));
+            assert_eq!(gate.reserve(id, &[mine.into()]).await, Ok(admitted));
             clicked.push((mine, revision));
             if n == 3 {
                 gate.mark_written(id, &[clicked.remove(0).0]).await.unwrap();
@@ -353,7 +406,7 @@ on_both_backends! {
         assert_eq!(gate.retire(id, EPOCH, hour).await, Ok(Some(home(&gate, id).await.unwrap())));
         assert_eq!(view(&gate, id).await, None);
         assert_eq!(gate.retire(id, EPOCH, hour).await, Err(GateError::Lost), "once");
-        assert_eq!(gate.reserve(id, &[purchase(2)]).await, Err(GateError::Lost));
+        assert_eq!(gate.reserve(id, &[purchase(2).into()]).await, Err(GateError::Lost));
         assert_eq!(gate.denial(id, user(2)), None);
     }
 

@@ -14,13 +14,13 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 use seckill::config::Backend;
 use seckill::model::{
-    Denial, LatePayment, Life, OrderId, PaymentId, ProductId, Purchase, Quantity, SaleSettings, Terms, UserId,
+    Click, Denial, LatePayment, Life, OrderId, PaymentId, ProductId, Purchase, Quantity, SaleSettings, Terms, UserId,
 };
 use seckill::stock::{Admission, GateError, LoadedBuyers, RATE_WINDOW, StockGate};
 use tokio::runtime::Handle;
 
 use self::model::{Model, Span};
-use crate::gate::{EPOCH, gate, home, settings};
+use crate::gate::{EPOCH, gate, home, network, settings};
 use crate::support::Stores;
 use crate::{on_both_backends, product, user};
 
@@ -50,6 +50,7 @@ enum Step {
         stock: i64,
         paused: bool,
         most: i64,
+        limit: Option<i64>,
     },
     Restart,
     Wait(Duration),
@@ -93,7 +94,8 @@ fn step() -> impl Strategy<Value = Step> {
     let known =
         || prop_oneof![6 => Just(Holding), 2 => Just(Last), 2 => Just(First), 1 => Just(New), 1 => Just(OfAnother)];
     let newer_by = prop_oneof![2 => 1..=2_i64, 1 => -2..=0_i64];
-    let configure = (newer_by, 0..=USERS, prop::bool::weighted(0.2), 1..=3_i64);
+    let limit = prop::option::of(1..=3_i64);
+    let configure = (newer_by, 0..=USERS, prop::bool::weighted(0.2), 1..=3_i64, limit);
     let other_epoch = prop_oneof![Just(EPOCH - 1), Just(EPOCH + 1)];
     // Until the rate limit is over, or half of it, so that a try is refused in the meantime.
     let a_little_longer = |time| Just(time + Duration::from_millis(50));
@@ -108,7 +110,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..4_usize).prop_map(Step::MarkRevived),
         2 => (0..4_usize).prop_map(Step::ReleaseLate),
         2 => (0..4_usize).prop_map(Step::ReleaseRevived),
-        3 => configure.prop_map(|(newer_by, stock, paused, most)| Step::Configure { newer_by, stock, paused, most }),
+        3 => configure.prop_map(|(newer_by, stock, paused, most, limit)| {
+            Step::Configure { newer_by, stock, paused, most, limit }
+        }),
         1 => Just(Step::Restart),
         1 => wait.prop_map(Step::Wait),
     ]
@@ -130,7 +134,7 @@ impl<'a> Trial<'a> {
     async fn new(stores: &'a Stores) -> Result<Self, GateError> {
         static OPENED: AtomicI64 = AtomicI64::new(0);
         let (gate, id) = (gate(stores), product(1 + OPENED.fetch_add(1, Relaxed)));
-        let settings = with_most(settings(STOCK), 2);
+        let settings = with_most(settings(STOCK), 2, None);
         gate.open_new(id, &home(&gate, id).await?, EPOCH, &settings).await?;
         let (drawn, payments) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self { stores, gate, id, model: Model::new(settings), drawn, payments, asked: Vec::new() })
@@ -164,7 +168,8 @@ impl<'a> Trial<'a> {
         match step {
             Step::Reserve(picks) => {
                 let purchases = self.find(picks);
-                self.reserve(&purchases).await?;
+                let clicks: Vec<Click> = purchases.iter().map(|purchase| click(*purchase)).collect();
+                self.reserve(&clicks).await?;
             }
             Step::MarkWritten(picks) => {
                 let purchases = self.find(picks);
@@ -213,10 +218,10 @@ impl<'a> Trial<'a> {
                     self.model.release(&[late.life()]);
                 }
             }
-            Step::Configure { newer_by, stock, paused, most } => {
+            Step::Configure { newer_by, stock, paused, most, limit } => {
                 let revision = self.model.settings.revision + newer_by;
-                let settings =
-                    SaleSettings { revision, stock: *stock, paused: *paused, ..with_most(self.model.settings, *most) };
+                let others = with_most(self.model.settings, *most, *limit);
+                let settings = SaleSettings { revision, stock: *stock, paused: *paused, ..others };
                 self.gate.configure(self.id, &settings).await?;
                 self.model.configure(settings);
             }
@@ -233,18 +238,15 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
-    async fn reserve(&mut self, purchases: &[Purchase]) -> Result<(), TestCaseError> {
+    async fn reserve(&mut self, clicks: &[Click]) -> Result<(), TestCaseError> {
         let from = Instant::now();
-        let admission = self.gate.reserve(self.id, purchases).await?;
+        let admission = self.gate.reserve(self.id, clicks).await?;
         let call = Span { from, to: Instant::now() };
         match admission {
             Admission::Open { epoch: EPOCH, revision, terms, answers } if !self.model.settings.paused => {
                 let known = self.model.settings;
-                prop_assert_eq!((revision, terms, answers.len()), (known.revision(), known.terms, purchases.len()));
-                purchases
-                    .iter()
-                    .zip(answers)
-                    .try_for_each(|(purchase, answer)| self.model.admit(*purchase, call, answer))
+                prop_assert_eq!((revision, terms, answers.len()), (known.revision(), known.terms, clicks.len()));
+                clicks.iter().zip(answers).try_for_each(|(click, answer)| self.model.admit(*click, call, answer))
             }
             Admission::Denied(Denial::Paused) if self.model.settings.paused => Ok(()),
             other => Err(TestCaseError::fail(format!("{other:?}"))),
@@ -288,9 +290,17 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// The same with another number of units that an order may have at most.
-fn with_most(settings: SaleSettings, most: i64) -> SaleSettings {
-    let terms = settings.terms.map(|terms| Terms { max_per_order: most.try_into().unwrap(), ..terms });
+/// Users share two addresses, but for the last one, for whose no limit counts.
+fn click(purchase: Purchase) -> Click {
+    let user = purchase.user_id.get();
+    let from = (user < USERS).then(|| network(&format!("192.0.2.{}", user % 2)));
+    Click { purchase, from }
+}
+
+/// The same with other numbers of units that an order and an address may have at most.
+fn with_most(settings: SaleSettings, most: i64, limit: Option<i64>) -> SaleSettings {
+    let (max_per_order, max_per_address) = (most.try_into().unwrap(), limit.map(|limit| limit.try_into().unwrap()));
+    let terms = settings.terms.map(|terms| Terms { max_per_order, max_per_address, ..terms });
     SaleSettings { terms, ..settings }
 }
 

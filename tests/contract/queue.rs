@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use seckill::config::Backend;
 use seckill::model::{Purchase, PurchaseGroup, Revision};
 use seckill::queue::{
-    Chosen, DeadLetter, DeadLetters, Delivery, GROUP_MAX, MessagePart, OrderQueue, PublishError, PutBack,
+    Chosen, DeadLetter, DeadLetters, Delivery, MAX_PURCHASES_A_MESSAGE, MessagePart, OrderQueue, PublishError, PutBack,
 };
 use seckill::supervision::Supervisor;
 use seckill::telemetry::Metrics;
@@ -104,7 +104,7 @@ on_both_backends! {
     async fn what_is_confirmed_is_delivered_as_it_was(stores) {
         let (queue, deliveries) = queue(stores).await;
         let mut delivered = consume(deliveries);
-        for sent in [group(1, 1), group(2, 3), group(3, GROUP_MAX as i64)] {
+        for sent in [group(1, 1), group(2, 3), group(3, MAX_PURCHASES_A_MESSAGE as i64)] {
             queue.publish(from_ref(&sent)).await.unwrap();
             assert_eq!(delivered.recv().await.unwrap().1, sent);
         }
@@ -208,7 +208,7 @@ on_both_backends! {
         // One written, one set aside; the process ends before the third is either.
         let (third, second) = (received.pop().unwrap(), received.pop().unwrap());
         Delivery::ack_all(received).await;
-        second.park("because").await;
+        second.set_aside("because").await;
         drop(third);
         first.stop().await;
         drop((first, deliveries));
@@ -241,7 +241,7 @@ on_both_backends! {
         let (first, mut deliveries) = queue(stores).await;
         let sent = group(1, 2);
         first.publish(from_ref(&sent)).await.unwrap();
-        next(&mut deliveries).await.park("because").await;
+        next(&mut deliveries).await.set_aside("because").await;
         first.stop().await;
         drop((first, deliveries));
 
@@ -262,7 +262,7 @@ on_both_backends! {
         let (second, mut deliveries) = queue(stores).await;
         let again = next(&mut deliveries).await;
         assert_eq!(again.message(), &MessagePart::Purchases(sent));
-        again.park("again").await;
+        again.set_aside("again").await;
         second.stop().await;
         drop((second, deliveries));
         let mut letters = dead_letters(stores).await;
@@ -276,7 +276,7 @@ on_both_backends! {
         let begun = seckill::model::Timestamp::now().unix_ms() - 1000;
         for purchases in 1..=3 {
             first.publish(&[group(purchases, purchases)]).await.unwrap();
-            next(&mut deliveries).await.park("because").await;
+            next(&mut deliveries).await.set_aside("because").await;
         }
         first.stop().await;
         drop((first, deliveries));
@@ -320,7 +320,7 @@ on_both_backends! {
     async fn a_queue_without_room_refuses_at_once_and_recovers(stores) {
         let (queue, mut deliveries) = queue(stores).await;
         // Nobody acknowledges. The embedded queue is bounded by purchases, RabbitMQ's publisher by messages.
-        let full = group(1, GROUP_MAX as i64);
+        let full = group(1, MAX_PURCHASES_A_MESSAGE as i64);
         let publishers = if stores.config().backend == Backend::Embedded { 200 } else { 4000 };
         let attempts: Vec<_> = (0..publishers)
             .map(|_| {

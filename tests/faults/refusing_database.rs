@@ -9,14 +9,18 @@ use seckill::config::{Backend, Config};
 use secrecy::ExposeSecret;
 use url::Url;
 
-use crate::crowd::Plan;
+use crate::client::Client;
+use crate::crowd::{Crowd, Plan, Sale};
 use crate::daemon::Daemon;
 use crate::link::{self, Link};
 use crate::server::Server;
+use crate::support::eventually_within;
 use crate::trial::Trial;
 
 /// Long enough for all tries that an earlier version made before it gave a message up.
 const LASTS: Duration = Duration::from_secs(5);
+/// Purchases of the sale that a constraint refuses.
+const REFUSED: i64 = 40;
 const PLAN: Plan = Plan { lasting: Duration::from_secs(8), ..Plan::rush(600, 800) };
 
 /// Sells to a crowd at a MariaDB of its own, started with `arguments`, that is harmed in the middle.
@@ -29,13 +33,17 @@ async fn sell_through(fault: &str, arguments: &[&str], plan: Plan, harm: impl As
     harm(&mut mariadb, &trial.config).await;
     trial.injected += 1;
     let sale = trial.judge(crowd).await;
+    expect_no_letters(&mut trial, &sale.client).await;
+    trial.finish(vec![server]).await;
+}
+
+async fn expect_no_letters(trial: &mut Trial, client: &Client) {
     // The queue is asked for its letters every few seconds.
     tokio::time::sleep(Duration::from_secs(6)).await;
-    let letters = sale.client.metric("seckill_dead_letters").await;
+    let letters = client.metric("seckill_dead_letters").await;
     if letters != Some(0.0) {
         trial.problem(format!("dead letters: {letters:?}"));
     }
-    trial.finish(vec![server]).await;
 }
 
 /// User and database of the program, quoted.
@@ -48,6 +56,43 @@ async fn between(mariadb: &Daemon, harm: &str, heal: &str) {
     mariadb.operate(harm).await;
     tokio::time::sleep(LASTS).await;
     mariadb.operate(heal).await;
+}
+
+/// A constraint that somebody has added. Guards against: each refused purchase is tried several times in a row, and meanwhile no
+/// other sale's orders are written and no other sale opens again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_constraint_that_refuses_one_sale_keeps_no_other_waiting() {
+    let mut trial = Trial::begin("MariaDB: a constraint, Redis emptied", Backend::Distributed).await;
+    let mariadb = Daemon::start(Link::MariaDb, &mut trial.config).await;
+    let server = Server::start(&trial.config).await;
+    let (_, database) = account(&trial.config);
+    let client = Client::new(&trial.config, vec![server.url()]);
+    let product = client.new_product(REFUSED).await;
+    let alter = |change: &str| format!("ALTER TABLE {database}.orders {change}");
+    mariadb.operate(&alter(&format!("ADD CONSTRAINT refuse CHECK (product_id <> {product})"))).await;
+    let plan = Plan::rush(REFUSED, REFUSED);
+    let refused = Crowd::gather(&Sale::new(client, product, plan), plan, &mut trial.dice);
+    refused.sold(100).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+
+    let other = trial.open_sale(&[&server], PLAN).await;
+    eventually_within(8, "the other sale's orders are written", || async {
+        other.sale.client.metric("seckill_orders_written_total").await.is_some_and(|written| written >= 100.0)
+    })
+    .await;
+    link::empty_redis(&trial.config).await;
+    trial.injected += 2;
+    // What was taken before is answered by then.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let emptied = Instant::now();
+    let limit = Duration::from_secs(10);
+    trial.sold_again(other.sells_after(emptied, limit).await, limit);
+
+    mariadb.operate(&alter("DROP CONSTRAINT refuse")).await;
+    trial.judge(other).await;
+    let sale = trial.judge(refused).await;
+    expect_no_letters(&mut trial, &sale.client).await;
+    trial.finish(vec![server]).await;
 }
 
 /// As a failover leaves the old primary. In the same minute Redis loses everything, so that the queue alone knows the

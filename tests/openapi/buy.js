@@ -58,6 +58,7 @@ function words(refusal) {
     case 'not_enough_left':
       return `only ${refusal.remaining} left`;
     case 'sold_out':
+    case 'address_limit':
     case 'ended':
     case 'paused':
       return refusal.code;

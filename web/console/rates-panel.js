@@ -27,7 +27,7 @@ function written(rate) {
 function reasonName(reason) {
   return t(`refused.${KNOWN.has(reason) ? reason : 'other'}`);
 }
-const KNOWN = new Set(['not_started', 'ended', 'paused', 'already_purchased', 'sold_out', 'not_enough_left', 'rate_limited', 'unavailable', 'other']);
+const KNOWN = new Set(['not_started', 'ended', 'paused', 'already_purchased', 'sold_out', 'not_enough_left', 'address_limit', 'rate_limited', 'unavailable', 'other']);
 
 /** @param {string} name @param {number} series */
 function panel(name, series) {

@@ -74,6 +74,7 @@ function show(root, shop, product) {
   const stock = field({ label: t('form.stock'), input: textInput(product ? String(product.stock) : '', { inputmode: 'numeric', class: 'number' }), hint: product ? t('form.stock.hint', { least: count(product.stock - product.remaining) }) : '' });
   const most = field({ label: t('form.most'), input: h('select', {}, ...Array.from({ length: 10 }, (_, index) => h('option', { value: String(index + 1) }, String(index + 1)))) });
   most.input.value = String(product?.max_per_order ?? 1);
+  const share = field({ label: t('form.share'), input: textInput(String(product?.max_per_address ?? ''), { inputmode: 'numeric', class: 'number' }), hint: t('form.share.hint'), optional: true });
   const starts = timeField({ label: t('form.starts'), zone, value: product?.starts_at ?? null, optional: !product });
   const ends = timeField({ label: t('form.ends'), zone, value: product?.ends_at ?? null, optional: true });
   if (!product) starts.hint.textContent = t('form.starts.hint');
@@ -94,7 +95,7 @@ function show(root, shop, product) {
   unit.value = unitName;
   const pay = field({ label: t('form.window'), input: textInput(String((windowBefore ?? 900) / unitSeconds), { inputmode: 'numeric', class: 'number' }), beside: [unit], hint: t('form.window.hint') });
   const forEver = h('input', { type: 'checkbox', checked: windowBefore === null });
-  const fields = { name, description, image_url: image, currency, price_cents: price, stock, max_per_order: most, payment_window_seconds: pay, starts_at: starts, ends_at: ends };
+  const fields = { name, description, image_url: image, currency, price_cents: price, stock, max_per_order: most, max_per_address: share, payment_window_seconds: pay, starts_at: starts, ends_at: ends };
 
   const currencyCode = () => currency.input.value.trim().toUpperCase();
   const isCurrency = () => /^[A-Z]{3}$/.test(currencyCode());
@@ -145,6 +146,8 @@ function show(root, shop, product) {
     if (isCurrency() && (cents === null || cents < 0 || cents > MAX_PRICE)) complain(price, t('form.price.wrong', { example: fromMinor(1990, currencyCode()) }));
     const units = wholeNumber(stock.input.value);
     if (units === null || units > MAX_STOCK) complain(stock, t('form.number', { least: '0', most: count(MAX_STOCK) }));
+    const limit = share.input.value.trim() === '' ? null : wholeNumber(share.input.value);
+    if (limit !== null ? limit < 1 || limit > MAX_STOCK : share.input.value.trim() !== '') complain(share, t('form.number', { least: '1', most: count(MAX_STOCK) }));
     const seconds = windowSeconds();
     if (seconds === undefined) isGood = false;
     const [from, to] = [starts.take(), ends.take()];
@@ -162,6 +165,7 @@ function show(root, shop, product) {
       price_cents: cents,
       stock: units,
       max_per_order: Number(most.input.value),
+      max_per_address: limit,
       payment_window_seconds: seconds,
       starts_at: from.iso,
       ends_at: to.iso,
@@ -170,7 +174,7 @@ function show(root, shop, product) {
   };
 
   const create = async (/** @type {Record<string, unknown>} */ all) => {
-    for (const absent of ['image_url', 'starts_at', 'ends_at']) if (all[absent] === null) delete all[absent];
+    for (const absent of ['image_url', 'max_per_address', 'starts_at', 'ends_at']) if (all[absent] === null) delete all[absent];
     const request = JSON.stringify(all);
     if (key.request !== request) key = { request, value: newKey() };
     const { body } = await api.post('/products', all, { idempotencyKey: key.value });
@@ -245,7 +249,7 @@ function show(root, shop, product) {
               'div',
               { class: 'form-column' },
               part(t('form.part.what'), name.node, description.node, image.node),
-              part(t('form.part.price'), h('div', { class: 'field-pair' }, price.node, currency.node), h('div', { class: 'field-pair' }, stock.node, most.node)),
+              part(t('form.part.price'), h('div', { class: 'field-pair' }, price.node, currency.node), h('div', { class: 'field-pair' }, stock.node, most.node), share.node),
             ),
             h(
               'div',

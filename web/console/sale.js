@@ -117,13 +117,14 @@ function show(root, first, zone) {
   };
 
   const showProduct = () => {
-    const { name, price_cents, currency, starts_at, ends_at, max_per_order, payment_window_seconds } = product;
+    const { name, price_cents, currency, starts_at, ends_at, max_per_order, max_per_address, payment_window_seconds } = product;
     setText(title, name);
     document.title = t('console.title', { page: name });
     replace(state, saleBadge(stateOf(product)));
     look.hidden = product.draft === true;
     const pay = payment_window_seconds === null ? t('sale.no_deadline') : t('sale.pay_within', { time: span(payment_window_seconds * 1000) });
-    setText(terms, [money(price_cents, currency), t('sale.each', { n: max_per_order }), pay, range(starts_at, ends_at, zone, t('sale.open_ended'))].join(' · '));
+    const share = max_per_address === null ? [] : [t('sale.share', { n: max_per_address })];
+    setText(terms, [money(price_cents, currency), t('sale.each', { n: max_per_order }), ...share, pay, range(starts_at, ends_at, zone, t('sale.open_ended'))].join(' · '));
     actions.update();
     countdown.update(product);
   };

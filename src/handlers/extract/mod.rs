@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use super::state::AppState;
 use crate::complaint::Complaint;
 use crate::error::{Error, Result};
-use crate::model::Role;
+use crate::model::{Network, Role};
 use crate::services::{Authenticator, Identification, Identity, Revisions, Session};
 
 /// Whoever sends a valid token.
@@ -114,6 +114,27 @@ impl FromRequest for ClientAddress {
         let forwarded: Vec<&str> =
             request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
         ready(state(request).map(|state| Self(state.trusted_proxies.client(peer, &forwarded))))
+    }
+}
+
+/// The network that a request comes from, where limits of an address count; `None` where many may share one address.
+pub struct LimitedNetwork(pub Option<Network>);
+
+impl FromRequest for LimitedNetwork {
+    type Error = Error;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let address = ClientAddress::from_request(request, payload).into_inner();
+        ready(address.and_then(|ClientAddress(address)| {
+            let state = state(request)?;
+            // A proxy that says nothing of its client, this machine, and what came through a Unix socket stand for many.
+            let is_shared = state.shared_addresses.contain(address)
+                || state.trusted_proxies.trust(address)
+                || address.is_loopback()
+                || address.is_unspecified();
+            Ok(Self((!is_shared).then(|| Network::of(address))))
+        }))
     }
 }
 

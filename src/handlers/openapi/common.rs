@@ -205,6 +205,7 @@ fn errors() -> BTreeMap<&'static str, Error> {
         Error::Denied(Denial::AlreadyPurchased(id)),
         Error::Denied(Denial::SoldOut),
         Error::Denied(Denial::NotEnoughLeft(1)),
+        Error::Denied(Denial::AddressLimit),
         Error::PayloadTooLarge,
         Error::UnsupportedMediaType,
         Error::RateLimited(wait),

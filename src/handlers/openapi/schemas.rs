@@ -7,8 +7,8 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::handlers::extract::PathId;
 use crate::model::{
-    Currency, DeliveryId, EndpointId, EventType, EventTypes, OrderId, PaymentId, PaymentWindow, ProductId, Quantity,
-    Timestamp, UserId,
+    AddressLimit, Currency, DeliveryId, EndpointId, EventType, EventTypes, OrderId, PaymentId, PaymentWindow,
+    ProductId, Quantity, Timestamp, UserId,
 };
 
 macro_rules! schema {
@@ -60,6 +60,10 @@ schema!(UserId, whole_number("Id of a user.", 1, UserId::GREATEST_KNOWN, 42));
 schema!(EndpointId, whole_number("Id of an endpoint of webhooks.", 1, ProductId::GREATEST, 3));
 schema!(DeliveryId, whole_number("Id of a delivery to an endpoint.", 1, ProductId::GREATEST, 1201));
 schema!(Quantity, whole_number("Units of one order.", 1, 10, 1));
+schema!(
+    AddressLimit,
+    whole_number("Units of a product that buyers of one network address may take in all.", 1, 10_000_000, 4)
+);
 schema!(PaymentWindow, whole_number("How long an order may stay unpaid, in seconds.", 5, 2_592_000, 900));
 schema!(OrderId, uuid("Id of an order: a UUIDv7 in small letters."));
 schema!(PaymentId, uuid("Id of a payment: a UUIDv7 in small letters."));

@@ -209,8 +209,8 @@ mod tests {
         let mut journal = Journal::open(&file).unwrap();
         assert_eq!(journal.unfinished().unwrap(), [(2, b"b".to_vec()), (4, b"d".to_vec())]);
         assert_eq!(journal.last_seq().unwrap(), 4);
-        let parked: Vec<(i64, String)> = dead::table.select((dead::seq, dead::reason)).load(&mut journal.conn).unwrap();
-        assert_eq!(parked, [(3, "unreadable".to_owned())]);
+        let dead: Vec<(i64, String)> = dead::table.select((dead::seq, dead::reason)).load(&mut journal.conn).unwrap();
+        assert_eq!(dead, [(3, "unreadable".to_owned())]);
         std::fs::remove_file(file).unwrap();
     }
 

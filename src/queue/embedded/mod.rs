@@ -26,7 +26,7 @@ use crate::telemetry::{LogThrottle, Outage};
 /// Purchases that are published and not yet acknowledged, at most.
 const CAPACITY: usize = 50_000;
 /// Lines about purchases that are set aside.
-static PARKED: LogThrottle = LogThrottle::each_second();
+static SET_ASIDE: LogThrottle = LogThrottle::each_second();
 /// From here on the journal slows down, by up to [`MAX_BRAKE`] a commit: while orders are written more slowly than
 /// promises are given, a promise that comes later is better than none.
 const BRAKE_FROM: usize = CAPACITY / 2;
@@ -246,7 +246,7 @@ impl Writer {
                 }
                 other => {
                     let problem = other.err().unwrap_or_else(|| "not purchases".to_owned());
-                    if let Some(untold) = PARKED.now() {
+                    if let Some(untold) = SET_ASIDE.now() {
                         tracing::error!(problem, untold, "Set purchases of the journal aside that cannot be read");
                     }
                     self.state.dead.fetch_add(1, Ordering::Relaxed);
@@ -337,10 +337,15 @@ impl DeliveredGroup {
         self.done(None);
     }
 
-    pub(super) fn park(self, reason: &str) {
-        if let Some(untold) = PARKED.now() {
+    pub(super) fn set_aside(self, reason: &str) {
+        if let Some(untold) = SET_ASIDE.now() {
             let seq = self.seq;
-            tracing::error!(reason, seq, untold, "Set purchases of the journal aside; see `seckill dead-letters list`");
+            tracing::error!(
+                reason,
+                seq,
+                untold,
+                "Set purchases of the journal aside; see the console or GET /admin/dead-letters"
+            );
         }
         self.done(Some(reason.to_owned()));
     }

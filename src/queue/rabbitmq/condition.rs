@@ -80,7 +80,7 @@ impl Condition {
             return;
         }
         let logged = state.logged.as_ref();
-        if logged.is_some_and(|(before, at)| before.trouble == problem.trouble && at.elapsed() < LOGGED_EVERY) {
+        if logged.is_some_and(|(before, at)| before.text == problem.text && at.elapsed() < LOGGED_EVERY) {
             return;
         }
         state.log_says_ill = true;

@@ -1,4 +1,4 @@
-//! The connection that consumes, and the way from it to the consumers: reads what is delivered, parks what nobody can
+//! The connection that consumes, and the way from it to the consumers: reads what is delivered, sets aside what nobody can
 //! read, sorts the rest by product.
 
 use std::sync::Arc;
@@ -158,7 +158,7 @@ async fn consume<D: From<DeliveredPart> + Send + 'static>(
                         router.route(delivery).await;
                     }
                 }
-                Err(problem) => raw.park(&problem).await,
+                Err(problem) => raw.set_aside(&problem).await,
             }
         }
     };

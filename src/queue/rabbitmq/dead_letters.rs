@@ -62,7 +62,7 @@ impl DeadLetters {
             let Some(taken) = self.take().await? else { break };
             letters.push(taken.letter);
         }
-        letters.sort_by_cached_key(DeadLetter::place);
+        letters.sort_by_cached_key(DeadLetter::position);
         Ok((letters, count))
     }
 

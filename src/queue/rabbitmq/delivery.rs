@@ -1,4 +1,4 @@
-//! A delivered message until it is acknowledged or parked in the dead-letter queue.
+//! A delivered message until it is acknowledged or set aside in the dead-letter queue.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::queue::report::PublishError;
 use crate::telemetry::LogThrottle;
 
 /// Lines about messages that are set aside.
-static PARKED: LogThrottle = LogThrottle::each_second();
-/// Between two attempts to park a message.
-const PARK_PAUSE: Duration = Duration::from_millis(200);
-/// Whoever parks a message waits this long until it is in the dead-letter queue.
-const PARK_PATIENCE: Duration = Duration::from_secs(1);
-/// How often the log says that a message cannot be parked.
-const PARK_LOGGED_EVERY: Duration = Duration::from_secs(60);
+static SET_ASIDE: LogThrottle = LogThrottle::each_second();
+/// Between two attempts to set a message aside.
+const SET_ASIDE_PAUSE: Duration = Duration::from_millis(200);
+/// Whoever sets a message aside waits this long until it is in the dead-letter queue.
+const SET_ASIDE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often the log says that a message cannot be set aside.
+const SET_ASIDE_LOGGED_EVERY: Duration = Duration::from_secs(60);
 
 /// A message as it was delivered on one connection, or what is of one product in it. After that has failed it comes again on the
 /// next one.
@@ -32,10 +32,10 @@ pub struct DeliveredPart {
     delivered_at: Option<Instant>,
 }
 
-/// What acknowledges or parks one delivered message. All its parts share it.
+/// What acknowledges or sets aside one delivered message. All its parts share it.
 pub(super) struct RawDelivery {
     body: Vec<u8>,
-    /// Its products that are neither written nor parked. It is acknowledged with the last of them.
+    /// Its products that are neither written nor set aside. It is acknowledged with the last of them.
     unfinished: AtomicUsize,
     tag: u64,
     redelivered: bool,
@@ -92,13 +92,13 @@ impl DeliveredPart {
         }
     }
 
-    pub(in crate::queue) async fn park(self, reason: &str) {
+    pub(in crate::queue) async fn set_aside(self, reason: &str) {
         let body = match self.message {
             MessagePart::Purchases(group) if self.raw.body.is_empty() => message::encode(&group),
             // As it came: it may hold what this program does not know.
             _ => self.raw.body.clone(),
         };
-        self.raw.park_body(body, reason).await;
+        self.raw.set_body_aside(body, reason).await;
     }
 }
 
@@ -161,26 +161,27 @@ impl RawDelivery {
         self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    /// Parks a message that cannot be read.
-    pub(super) async fn park(mut self, reason: &str) {
+    /// Sets a message aside that cannot be read.
+    pub(super) async fn set_aside(mut self, reason: &str) {
         let body = std::mem::take(&mut self.body);
-        Arc::new(self).park_body(body, reason).await;
+        Arc::new(self).set_body_aside(body, reason).await;
     }
 
     /// Copied with a confirm first, acknowledged afterwards: a crash in between leaves two copies, never none.
     ///
     /// Where that does not succeed, because the dead-letter queue is full or no message is taken, it goes on by itself:
     /// the message stays unacknowledged, so it is not lost, and others are written meanwhile.
-    async fn park_body(self: Arc<Self>, body: Vec<u8>, reason: &str) {
+    async fn set_body_aside(self: Arc<Self>, body: Vec<u8>, reason: &str) {
         let failed = self.unacked.failure.token().clone();
         let reason = reason.to_owned();
-        let parking = tokio::spawn(async move { failed.run_until_cancelled(self.parked(body, reason)).await });
-        let _ = tokio::time::timeout(PARK_PATIENCE, parking).await;
+        let setting_aside =
+            tokio::spawn(async move { failed.run_until_cancelled(self.copy_to_dead_letters(body, reason)).await });
+        let _ = tokio::time::timeout(SET_ASIDE_TIMEOUT, setting_aside).await;
     }
 
-    async fn parked(&self, body: Vec<u8>, reason: String) {
+    async fn copy_to_dead_letters(&self, body: Vec<u8>, reason: String) {
         let depth = self.unacked.depth.clone();
-        let _unparked = depth.parking();
+        let _counted = depth.being_set_aside();
         let mut logged_at: Option<Instant> = None;
         let send = || self.unconfirmed.send_and_wait(Destination::Dead, body.clone(), Some(reason.clone()));
         let mut sending = Box::pin(send());
@@ -188,14 +189,15 @@ impl RawDelivery {
             let problem = match tokio::time::timeout(CONFIRM_TIMEOUT, &mut sending).await {
                 Ok(Ok(())) => break,
                 Ok(Err(problem)) => {
-                    tokio::time::sleep(PARK_PAUSE).await;
+                    tokio::time::sleep(SET_ASIDE_PAUSE).await;
                     sending = Box::pin(send());
                     problem
                 }
                 // Still under way: another copy would be one dead letter more.
                 Err(_) => PublishError::Unclear,
             };
-            if logged_at.is_none_or(|at| at.elapsed() > PARK_LOGGED_EVERY) && depth.may_log(PARK_LOGGED_EVERY) {
+            if logged_at.is_none_or(|at| at.elapsed() > SET_ASIDE_LOGGED_EVERY) && depth.may_log(SET_ASIDE_LOGGED_EVERY)
+            {
                 logged_at = Some(Instant::now());
                 tracing::error!(
                     problem = problem.to_string(),
@@ -204,7 +206,7 @@ impl RawDelivery {
                 );
             }
         }
-        if let Some(untold) = PARKED.now() {
+        if let Some(untold) = SET_ASIDE.now() {
             let bytes = body.len();
             tracing::error!(
                 reason,

@@ -29,9 +29,9 @@ pub(super) struct DepthKept {
 }
 
 /// A message on its way to the dead-letter queue.
-pub(super) struct Parking<'a>(&'a DepthKept);
+pub(super) struct BeingSetAside<'a>(&'a DepthKept);
 
-impl Drop for Parking<'_> {
+impl Drop for BeingSetAside<'_> {
     fn drop(&mut self) {
         self.0.refused_dead.fetch_sub(1, Ordering::Relaxed);
     }
@@ -48,9 +48,9 @@ impl DepthKept {
     }
 
     /// Counts a message until it is set aside.
-    pub(super) fn parking(&self) -> Parking<'_> {
+    pub(super) fn being_set_aside(&self) -> BeingSetAside<'_> {
         self.refused_dead.fetch_add(1, Ordering::Relaxed);
-        Parking(self)
+        BeingSetAside(self)
     }
 
     /// Whether it is time to log again that there are messages that cannot be set aside.

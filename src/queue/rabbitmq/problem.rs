@@ -94,9 +94,10 @@ impl BrokerProblem {
     /// Why the broker closed a connection or a channel: its reply, and which method it refused.
     pub(super) fn of_reply(code: u16, text: &str, refused: (u16, u16)) -> Self {
         let (trouble, hint) = match (code, refused) {
-            (403, QUEUE_DECLARE) => {
-                (Trouble::AccessRefused, "the user of rabbitmq.url needs the permission `configure` on these queues")
-            }
+            (403, QUEUE_DECLARE) => (
+                Trouble::AccessRefused,
+                "the user of rabbitmq.url needs the permission `configure` on these queues, if rabbitmq.queue is right",
+            ),
             (403, BASIC_CONSUME | BASIC_GET) => {
                 (Trouble::AccessRefused, "the user of rabbitmq.url needs the permission `read` on this queue")
             }
@@ -105,7 +106,10 @@ impl BrokerProblem {
                 "the user of rabbitmq.url needs the permission `write` on the default exchange, `amq.default`",
             ),
             (403, _) => (Trouble::AccessRefused, "check the user, the password and the vhost of rabbitmq.url"),
-            (530, _) => (Trouble::AccessRefused, "check the vhost of rabbitmq.url, and its limits"),
+            (530, _) => (
+                Trouble::AccessRefused,
+                "check the vhost of rabbitmq.url, its limits, and that its user may use it (`rabbitmqctl set_permissions`)",
+            ),
             (406 | 405, QUEUE_DECLARE) => (
                 Trouble::Misconfigured,
                 "there is a queue of that name with other settings: choose another rabbitmq.queue, or delete that one \

@@ -264,8 +264,9 @@ mod tests {
     #[tokio::test]
     async fn a_message_that_is_waited_for_without_end_is_one_message() {
         let unconfirmed = Arc::new(Unconfirmed::new());
-        let parking = unconfirmed.clone();
-        let parking = tokio::spawn(async move { parking.send_and_wait(Destination::Dead, b"x".to_vec(), None).await });
+        let dying = unconfirmed.clone();
+        let setting_aside =
+            tokio::spawn(async move { dying.send_and_wait(Destination::Dead, b"x".to_vec(), None).await });
         // No connection takes it for longer than a confirm may take.
         tokio::time::sleep(CONFIRM_TIMEOUT + Duration::from_millis(100)).await;
         assert!(next(&unconfirmed).await.is_some() && next(&unconfirmed).await.is_none());
@@ -273,7 +274,7 @@ mod tests {
         unconfirmed.unlinked();
         assert!(next(&unconfirmed).await.is_some() && next(&unconfirmed).await.is_none());
         unconfirmed.answered(1, 1, false, Ok(()));
-        assert_eq!(parking.await.unwrap(), Ok(()));
+        assert_eq!(setting_aside.await.unwrap(), Ok(()));
     }
 
     #[tokio::test]

@@ -71,7 +71,10 @@ impl ProductQueries {
     }
 
     pub(in crate::services) async fn read(&self, id: ProductId) -> Result<ProductView> {
-        let product = self.db.read_page(db::PageOf::Products, move |conn| Box::pin(conn.find_product(id))).await?;
+        let product = self
+            .db
+            .read_within_share(db::ConnectionShare::Products, move |conn| Box::pin(conn.find_product(id)))
+            .await?;
         self.view(product.ok_or(Error::ProductNotFound)?).await
     }
 
@@ -102,7 +105,9 @@ impl ProductQueries {
         let now = self.gate.now();
         let products = self
             .db
-            .read_page(db::PageOf::Products, move |conn| Box::pin(conn.list_products(state, now, before, wanted)))
+            .read_within_share(db::ConnectionShare::Products, move |conn| {
+                Box::pin(conn.list_products(state, now, before, wanted))
+            })
             .await?;
         self.page(products, limit).await
     }
@@ -117,7 +122,7 @@ impl ProductQueries {
     ) -> Result<Page<ProductView>> {
         let before = cursor.map(ProductId::get);
         let wanted = limit as i64 + 1;
-        let products = self.db.read_page(db::PageOf::Products, move |conn| {
+        let products = self.db.read_within_share(db::ConnectionShare::Products, move |conn| {
             Box::pin(async move { Ok::<_, Error>(conn.list_all_products(archived, before, wanted).await?) })
         });
         let mut page = self.page(products.await?, limit).await?;
@@ -134,7 +139,7 @@ impl ProductQueries {
 
     /// Those of these products that there are, as they are now.
     pub(in crate::services) async fn read_all(&self, ids: Vec<ProductId>) -> Result<Vec<ProductView>> {
-        let read = self.db.read_page(db::PageOf::Products, move |conn| {
+        let read = self.db.read_within_share(db::ConnectionShare::Products, move |conn| {
             Box::pin(async move { Ok::<_, Error>(conn.find_products(&ids).await?) })
         });
         self.views(read.await?).await

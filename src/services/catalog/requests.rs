@@ -6,7 +6,9 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::Object;
 
 use crate::error::{Error, Result};
-use crate::model::{Currency, PaymentWindow, Product, Quantity, Timestamp, is_plain, is_visible, plain_text_schema};
+use crate::model::{
+    AddressLimit, Currency, PaymentWindow, Product, Quantity, Timestamp, is_plain, is_visible, plain_text_schema,
+};
 use crate::services::admin_log::{MAX_REASON_CHARS, is_reason};
 use crate::services::fields::present;
 
@@ -50,6 +52,10 @@ pub struct CreateProduct {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(skip)]
     pub(in crate::services) max_per_order: Option<Quantity>,
+    /// Units that buyers of one network address (IPv6: one /64) may take in all. Absent: as many as there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(skip)]
+    pub(in crate::services) max_per_address: Option<AddressLimit>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(is_image_url)))]
     #[schema(format = "uri", max_length = 2048, pattern = "^https://.+")]
@@ -108,6 +114,11 @@ pub struct PatchProduct {
     #[garde(skip)]
     #[schema(value_type = Quantity)]
     pub(in crate::services) max_per_order: Option<Quantity>,
+    /// `null`: no limit of an address.
+    #[serde(default, deserialize_with = "present")]
+    #[garde(skip)]
+    #[schema(value_type = Option<AddressLimit>)]
+    pub(in crate::services) max_per_address: Option<Option<AddressLimit>>,
     /// `null`: none.
     #[serde(default, deserialize_with = "present")]
     #[garde(inner(inner(custom(is_image_url))))]
@@ -173,7 +184,7 @@ impl Revisions {
     }
 }
 
-/// `?state=` of the product list: looks at the window only.
+/// `?state=` of the product list: looks at the sale window only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SaleFilter {

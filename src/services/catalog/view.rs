@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::page_cache::Timed;
-use crate::model::{Currency, PaymentWindow, Product, ProductId, Quantity, SaleState, Timestamp};
+use crate::model::{AddressLimit, Currency, PaymentWindow, Product, ProductId, Quantity, SaleState, Timestamp};
 use crate::services::page::Page;
 use crate::stock::GateView;
 
@@ -20,6 +20,9 @@ pub struct ProductView {
     #[schema(required)]
     payment_window_seconds: Option<PaymentWindow>,
     max_per_order: Quantity,
+    /// Units that buyers of one network address may take in all; `null`: as many as there are.
+    #[schema(required)]
+    max_per_address: Option<AddressLimit>,
     #[schema(required)]
     image_url: Option<String>,
     pub(in crate::services) revision: i64,
@@ -76,6 +79,7 @@ impl ProductView {
             currency: product.currency.unwrap_or(shop),
             payment_window_seconds: product.payment_window,
             max_per_order: product.max_per_order,
+            max_per_address: product.max_per_address,
             image_url: product.image_url,
             revision: product.revision,
             stock: product.stock,

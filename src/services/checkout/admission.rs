@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::pending::{PendingPurchase, answer_all, refuse_all};
 use super::shared::{Checkout, WhyNoGate, may_not_promise};
 use super::traced::record_step;
-use crate::db::PageOf;
+use crate::db::ConnectionShare;
 use crate::error::{Error, Result};
-use crate::model::{Denial, OrderId, OrderStatus, ProductId, Purchase, Quantity, Revision, Sale, Terms};
+use crate::model::{Click, Denial, OrderId, OrderStatus, ProductId, Purchase, Quantity, Revision, Sale, Terms};
 use crate::stock::{Admission, Answer, GateError};
 
 /// A click that waited this long for its turn is answered `503`, and no unit is taken. It happens when the turn before
@@ -49,16 +49,16 @@ impl Checkout {
             return None;
         }
         crash_point!("before_reserve");
-        let purchases: Vec<Purchase> = pending.iter().map(|click| click.purchase).collect();
+        let clicks: Vec<Click> = pending.iter().map(PendingPurchase::click).collect();
         let begun = Instant::now();
-        let admission = self.gate.reserve(product, &purchases).await;
+        let admission = self.gate.reserve(product, &clicks).await;
         record_step(&pending, begun, &admission);
         match &admission {
             Ok(_) => self.metrics.gate_seconds.observe(begun.elapsed().as_secs_f64()),
             Err(_) => self.metrics.gate_failures.inc(),
         }
         match admission {
-            Ok(Admission::Open { epoch, .. }) if !self.rebuilder.membership().is_current(product, epoch) => {
+            Ok(Admission::Open { epoch, .. }) if !self.membership.is_current(product, epoch) => {
                 refuse_all(pending, may_not_promise);
             }
             Ok(Admission::Open { epoch, revision, terms, answers }) => {
@@ -131,7 +131,7 @@ impl Checkout {
     }
 
     async fn is_paid(&self, order_id: OrderId) -> Result<bool> {
-        let read = self.db.read_page(PageOf::Orders, move |conn| {
+        let read = self.db.read_within_share(ConnectionShare::Orders, move |conn| {
             Box::pin(async move { Ok::<_, Error>(conn.order_state(order_id).await?) })
         });
         Ok(read.await?.is_some_and(|order| order.status == OrderStatus::Paid))

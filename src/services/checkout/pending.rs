@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Error, Result};
-use crate::model::{OrderId, ProductId, Purchase, Quantity, Terms};
+use crate::model::{Click, Network, OrderId, ProductId, Purchase, Quantity, Terms};
 use crate::telemetry::Trace;
 
 /// A purchase that became a promise.
@@ -31,12 +31,21 @@ pub(super) struct ReplyDispatcher(mpsc::UnboundedSender<Vec<(Reply, Result<Accep
 pub(super) struct PendingPurchase {
     pub(super) product: ProductId,
     pub(super) purchase: Purchase,
+    /// Where it comes from; `None`: no limit of an address counts.
+    pub(super) from: Option<Network>,
     pub(super) clicked_at: Instant,
     pub(super) reply: Reply,
     /// Of the click's thread, if that is not the batcher's.
     pub(super) dispatcher: Option<ReplyDispatcher>,
     /// What its steps belong to, if it is traced.
     pub(super) trace: Option<Box<Trace>>,
+}
+
+impl PendingPurchase {
+    /// What the gate is asked.
+    pub(super) fn click(&self) -> Click {
+        Click { purchase: self.purchase, from: self.from }
+    }
 }
 
 impl ReplyDispatcher {
@@ -109,7 +118,10 @@ pub(super) fn pending(
     let user_id = 1_i64.try_into().expect("positive");
     let purchase = Purchase { order_id: OrderId::draw(product), user_id, quantity: Quantity::ONE };
     let dispatcher = dispatcher.cloned();
-    (PendingPurchase { product, purchase, clicked_at: Instant::now(), reply, dispatcher, trace: None }, answer)
+    (
+        PendingPurchase { product, purchase, from: None, clicked_at: Instant::now(), reply, dispatcher, trace: None },
+        answer,
+    )
 }
 
 #[cfg(test)]

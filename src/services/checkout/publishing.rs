@@ -8,7 +8,7 @@ use super::shared::{Checkout, may_not_promise};
 use super::traced::PublishSpans;
 use crate::error::{Error, Result};
 use crate::model::{Denial, OrderId, OrderIds, Purchase, PurchaseGroup, Terms};
-use crate::queue::{GROUP_MAX, PublishError};
+use crate::queue::{MAX_PURCHASES_A_MESSAGE, PublishError};
 use crate::services::deployment::PROMISE_MAX_AGE;
 
 /// Limit for `note_in_flight`, because the answer waits for it.
@@ -28,7 +28,7 @@ impl Checkout {
                 self.promise(message);
             }
             Err(error) => {
-                self.publish_outage.failed(error.as_str(), &error, "another line says what is wrong with the queue");
+                self.publish_outage.failed(error.as_str(), &error, error.advice());
                 let reserved = message.into_iter().flat_map(|admitted| admitted.reserved);
                 refuse_all(reserved.map(|held| held.pending), || error.into());
             }
@@ -69,7 +69,7 @@ impl Checkout {
         // Checked after the confirm: a rebuild that began during the publish may have read the live orders before these are
         // written. Its gate then does not know them.
         let now = Instant::now();
-        let membership = self.rebuilder.membership();
+        let membership = &self.membership;
         let may_promise = membership.may_promise(now);
         answer_all(message.into_iter().flat_map(|ToPublish { product, epoch, terms, reserved }| {
             let is_promised = may_promise && membership.is_current(product, epoch);
@@ -89,7 +89,7 @@ pub(super) fn into_messages(admitted: impl Iterator<Item = ToPublish>, bundles: 
     let mut last = 0;
     for part in admitted.flat_map(ToPublish::into_parts) {
         last += part.reserved.len();
-        match messages.last_mut().filter(|_| bundles && last <= GROUP_MAX) {
+        match messages.last_mut().filter(|_| bundles && last <= MAX_PURCHASES_A_MESSAGE) {
             Some(message) => message.push(part),
             None => {
                 last = part.reserved.len();
@@ -143,7 +143,8 @@ impl ToPublish {
         std::iter::from_fn(move || {
             let waiting = reserved.as_slice();
             let revision = waiting.first()?.revision;
-            let count = waiting.iter().take(GROUP_MAX).take_while(|held| held.revision == revision).count();
+            let count =
+                waiting.iter().take(MAX_PURCHASES_A_MESSAGE).take_while(|held| held.revision == revision).count();
             let terms = terms.filter(|(of, _)| *of == revision);
             Some(Self { product, epoch, terms, reserved: reserved.by_ref().take(count).collect() })
         })
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_message_holds_purchases_of_one_revision_as_many_as_it_may_hold() {
-        let mut all: Vec<ReservedPurchase> = (0..GROUP_MAX + 1).map(|_| reserved(2, None)).collect();
+        let mut all: Vec<ReservedPurchase> = (0..MAX_PURCHASES_A_MESSAGE + 1).map(|_| reserved(2, None)).collect();
         all.push(reserved(1, None));
         let admitted = ToPublish { product: 1_i64.try_into().unwrap(), epoch: 7, terms: None, reserved: all };
         let held = |message: Vec<ToPublish>| {
@@ -174,7 +175,7 @@ mod tests {
         };
         let messages: Vec<_> = into_messages([admitted].into_iter(), false).into_iter().map(held).collect();
         let revision = |number: i64| Revision::try_from(number).unwrap();
-        assert_eq!(messages, [(7, revision(1), 1), (7, revision(2), GROUP_MAX), (7, revision(2), 1)]);
+        assert_eq!(messages, [(7, revision(1), 1), (7, revision(2), MAX_PURCHASES_A_MESSAGE), (7, revision(2), 1)]);
     }
 
     #[test]
@@ -186,14 +187,19 @@ mod tests {
             reserved: (0..purchases).map(|_| reserved(1, None)).collect(),
         };
         let sizes = |bundles| -> Vec<Vec<(i64, usize)>> {
-            let turn = [(1, 2), (2, GROUP_MAX - 3), (3, 1), (4, 1), (5, GROUP_MAX), (6, 1)];
+            let turn = [(1, 2), (2, MAX_PURCHASES_A_MESSAGE - 3), (3, 1), (4, 1), (5, MAX_PURCHASES_A_MESSAGE), (6, 1)];
             let messages = into_messages(turn.into_iter().map(|(product, count)| admitted(product, count)), bundles);
             let sizes = |message: &Vec<ToPublish>| {
                 message.iter().map(|part| (part.product.get(), part.reserved.len())).collect::<Vec<_>>()
             };
             messages.iter().map(sizes).collect()
         };
-        let bundled = [vec![(1, 2), (2, GROUP_MAX - 3), (3, 1)], vec![(4, 1)], vec![(5, GROUP_MAX)], vec![(6, 1)]];
+        let bundled = [
+            vec![(1, 2), (2, MAX_PURCHASES_A_MESSAGE - 3), (3, 1)],
+            vec![(4, 1)],
+            vec![(5, MAX_PURCHASES_A_MESSAGE)],
+            vec![(6, 1)],
+        ];
         assert_eq!(sizes(true), bundled);
         assert_eq!(sizes(false).len(), 6);
     }
@@ -203,7 +209,7 @@ mod tests {
     fn terms_are_told_to_those_of_their_revision_only() {
         let terms = |price_cents| {
             let payment_window = PaymentWindow::try_from(900).ok();
-            Terms { price_cents, payment_window, max_per_order: Quantity::ONE }
+            Terms { price_cents, payment_window, max_per_order: Quantity::ONE, max_per_address: None }
         };
         let first = Revision::try_from(1).unwrap();
         let all = vec![reserved(1, None), reserved(2, None)];

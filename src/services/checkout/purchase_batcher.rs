@@ -22,13 +22,13 @@ use super::publishing::into_messages;
 use super::shared::{Checkout, may_not_promise};
 use super::turn_at_gate::{TASK, TurnAtGate, survive};
 use crate::error::{Error, Result};
-use crate::model::{OrderId, ProductId, Purchase, Quantity, UserId};
-use crate::queue::GROUP_MAX;
+use crate::model::{Network, OrderId, ProductId, Purchase, Quantity, UserId};
+use crate::queue::MAX_PURCHASES_A_MESSAGE;
 use crate::telemetry::Trace;
 
 /// Clicks that a batcher takes at a time. A turn is as large at most, but for those of a product whose step was not over yet, which
 /// join it: as many again.
-const MAX_TURN: usize = 4 * GROUP_MAX;
+const MAX_TURN: usize = 4 * MAX_PURCHASES_A_MESSAGE;
 /// No turn begins while so many messages, or more, are on their way. It is more than one, so that a turn need not wait for the last
 /// confirm of the turn before. There can be more than this, because one turn can start several messages at once.
 const MAX_MESSAGES: usize = 4;
@@ -57,17 +57,18 @@ impl PurchaseBatcher {
         (Self { checkout, clicks, dispatcher: Some(dispatcher) }, handing)
     }
 
-    /// Buys units, all of them or none, as a part of `trace` if that is recorded. `Ok` is a promise: the order exists from here on, whatever crashes (I2).
+    /// Buys units, all of them or none, for a click that comes from a network whose buyers may have a limit, as a part of `trace` if that is recorded. `Ok` is a promise: the order exists from here on, whatever crashes (I2).
     pub async fn buy(
         &self,
         user_id: UserId,
         product: ProductId,
         quantity: Quantity,
+        from: Option<Network>,
         trace: Option<Box<Trace>>,
     ) -> Result<Accepted> {
         let answer = match self.checkout.gate.denial(product, user_id) {
             Some(denial) => Err(denial.into()),
-            None => self.enqueue(user_id, product, quantity, trace).await,
+            None => self.enqueue(user_id, product, quantity, from, trace).await,
         };
         self.checkout.metrics.purchase(answer.as_ref().map_or_else(Error::code, |_| "accepted"));
         answer
@@ -78,19 +79,20 @@ impl PurchaseBatcher {
         user_id: UserId,
         product: ProductId,
         quantity: Quantity,
+        from: Option<Network>,
         trace: Option<Box<Trace>>,
     ) -> Result<Accepted> {
         if !self.checkout.queue.is_ready() {
             return Err(Error::Unavailable("the queue is not available".to_owned()));
         }
         let clicked_at = Instant::now();
-        if !self.checkout.rebuilder.membership().may_promise(clicked_at) {
+        if !self.checkout.membership.may_promise(clicked_at) {
             return Err(may_not_promise());
         }
         let (reply, answer) = oneshot::channel();
         let purchase = Purchase { order_id: OrderId::draw(product), user_id, quantity };
         let dispatcher = self.dispatcher.clone();
-        let pending = PendingPurchase { product, purchase, clicked_at, reply, dispatcher, trace };
+        let pending = PendingPurchase { product, purchase, from, clicked_at, reply, dispatcher, trace };
         self.clicks.try_send(pending).map_err(|_| Error::Unavailable("too many purchases wait".to_owned()))?;
         answer.await.map_err(|_| Error::Unavailable("nobody answered the purchase".to_owned()))?
     }

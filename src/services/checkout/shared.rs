@@ -10,6 +10,7 @@ use crate::db::Db;
 use crate::error::Error;
 use crate::model::{Denial, OrderId, ProductId};
 use crate::queue::OrderQueue;
+use crate::services::deployment::Membership;
 use crate::services::known_products::KnownProducts;
 use crate::services::recovery::Rebuilder;
 use crate::stock::StockGate;
@@ -28,6 +29,8 @@ pub struct Checkout {
     pub(super) db: Db,
     pub(super) gate: Arc<StockGate>,
     pub(super) queue: Arc<OrderQueue>,
+    /// Says whether this instance may promise.
+    pub(super) membership: Arc<Membership>,
     pub(super) rebuilder: Arc<Rebuilder>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) known: Arc<KnownProducts>,
@@ -60,16 +63,15 @@ impl From<WhyNoGate> for Error {
 }
 
 impl Checkout {
-    /// Admits at `gate`, publishes to `queue`; asks `db` about products without a gate.
+    /// Admits at the gate of a deployment and publishes to its queue; asks its database about products without a gate.
     pub fn new(
-        db: Db,
-        gate: Arc<StockGate>,
-        queue: Arc<OrderQueue>,
+        membership: Arc<Membership>,
         rebuilder: Arc<Rebuilder>,
         known: Arc<KnownProducts>,
-        metrics: Arc<Metrics>,
         supervisor: Supervisor,
     ) -> Self {
+        let Membership { db, gate, queue, metrics, .. } = &*membership;
+        let (db, gate, queue, metrics) = (db.clone(), gate.clone(), queue.clone(), metrics.clone());
         let needs_no_gate = Cache::builder().max_capacity(MAX_MISSING).time_to_live(MISSING_FOR).build();
         let revived_paid = Cache::builder().max_capacity(MAX_REVIVED).time_to_live(REVIVED_FOR).build();
         let confirmed = ConfirmedOrders::default();
@@ -81,6 +83,7 @@ impl Checkout {
             db,
             gate,
             queue,
+            membership,
             rebuilder,
             metrics,
             known,

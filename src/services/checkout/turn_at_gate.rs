@@ -17,12 +17,12 @@ use super::pending::{PendingPurchase, by_product, refuse_all};
 use super::shared::Checkout;
 use crate::error::Error;
 use crate::model::ProductId;
-use crate::queue::GROUP_MAX;
+use crate::queue::MAX_PURCHASES_A_MESSAGE;
 
 /// A turn goes on without the products whose server has not answered by then.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Clicks that are held back at most.
-const MAX_HELD_BACK: usize = 4 * GROUP_MAX;
+const MAX_HELD_BACK: usize = 4 * MAX_PURCHASES_A_MESSAGE;
 
 /// What has become of a product's purchases at the gate.
 type Step<'a> = BoxFuture<'a, (ProductId, Option<ToPublish>)>;

@@ -22,7 +22,7 @@ impl Membership {
             error => format!("{}: {error}", self.redis.key),
         })?;
         if owner.deployment != id {
-            return Err(self.foreign());
+            return Err(self.foreign(None));
         }
         let uses = InstanceUse {
             redis_id: Some(owner.redis_id),

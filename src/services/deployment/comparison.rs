@@ -30,7 +30,10 @@ impl Membership {
                 (found.redis_id, found.reads_redis) = (Some(owner.redis_id), true);
                 None
             }
-            Ok(Ok(_)) => return Ok(Err(Mismatch::Misconfigured(self.foreign()))),
+            Ok(Ok(_)) => {
+                let row_name = row.ok().and_then(|row| row.redis_name);
+                return Ok(Err(Mismatch::Misconfigured(self.foreign(row_name.as_deref()))));
+            }
             Ok(Err(GateError::Protocol(problem))) => Some(problem),
             Ok(Err(_)) | Err(_) => None,
         };

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::judgment::Mismatch;
+use super::judgment::{Mismatch, foreign_redis};
 use super::newest_epochs::NewestEpochs;
 use crate::config::RedisPlace;
 use crate::db::Db;
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::model::ProductId;
 use crate::queue::OrderQueue;
 use crate::stock::StockGate;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, SharedOutage};
 
 /// A confirm that comes later than this after the click earns no 202: T in docs/protocol.md (`#promise-age`).
 pub(in crate::services) const PROMISE_MAX_AGE: Duration = Duration::from_secs(2);
@@ -42,6 +42,10 @@ const DEPOSED_FOR: Duration = Duration::from_secs(5);
 /// At a start, other instances may still have to notice that Redis or the queue was emptied.
 const START_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What an operator does about an instance that cannot compare.
+const COMPARING_ADVICE: &str =
+    "bring the database back, make it writable, or grant the account of mysql.dsn what the message names";
+
 /// Why an embedded deployment has nothing to compare.
 pub(super) const NO_OTHER_STORES: &str = "backend: embedded keeps everything in its data folder";
 
@@ -60,6 +64,7 @@ pub struct Membership {
     agrees: AtomicBool,
     /// Redis answers, but its key does not say whose gates it holds.
     pub(super) unreadable: AtomicBool,
+    comparing: SharedOutage,
     begun: Instant,
     /// When the last look was over, in milliseconds after `begun`.
     looked_at: AtomicU64,
@@ -106,6 +111,10 @@ impl Membership {
             deployment_id: Mutex::default(),
             agrees,
             unreadable: AtomicBool::default(),
+            comparing: SharedOutage::new(
+                "Cannot compare yet whether Redis and the queue are those of the database; no purchases until then",
+                "Redis and the queue are those of the database",
+            ),
             begun: Instant::now(),
             looked_at: AtomicU64::default(),
             found: tokio::sync::Mutex::default(),
@@ -147,11 +156,7 @@ impl Membership {
                 Ok(Err(Mismatch::Unreadable(_))) => return Ok(()),
                 Ok(Err(problem)) => return Err(problem.text()),
                 Err(error) => {
-                    let problem = error.to_string();
-                    tracing::warn!(
-                        problem,
-                        "Cannot compare yet whether Redis and the queue are those of the database; no purchases until then"
-                    );
+                    self.comparing.failed("database", &error, COMPARING_ADVICE);
                     return Ok(());
                 }
             }
@@ -181,12 +186,8 @@ impl Membership {
         let _ = tokio::time::timeout(LOOK_TIMEOUT, forget).await;
     }
 
-    pub(super) fn foreign(&self) -> String {
-        format!(
-            "redis.key_prefix: the Redis {} holds the gates of another deployment; if its database is \
-             gone: seckill deployment adopt --take",
-            self.redis.name
-        )
+    pub(super) fn foreign(&self, row_name: Option<&str>) -> String {
+        foreign_redis(&self.redis.name, row_name, self.redis.key)
     }
 
     /// What is wrong with the key that says whose gates these are, and what to do.
@@ -323,17 +324,19 @@ impl Membership {
                         "This instance uses what the deployment uses again"
                     );
                 }
+                self.comparing.worked();
                 self.set(true);
             }
             Ok(Ok(Err(problem))) => {
                 let problem = problem.text();
                 if found.problem.as_ref() != Some(&problem) {
-                    tracing::error!("This instance sells nothing: {problem}");
+                    tracing::error!("This instance sells nothing: {problem}; then restart it");
                 }
                 found.problem = Some(problem);
                 self.set(false);
             }
-            // Redis or the database is away, which others report. What was known stays.
+            // What was known stays. Nobody else says what keeps an instance from its first comparison.
+            Ok(Err(error)) if !self.agrees() => self.comparing.failed("database", &error, COMPARING_ADVICE),
             Ok(Err(_)) | Err(_) => {}
         }
         self.looked();

@@ -35,15 +35,32 @@ pub(super) fn judge(
     redis_key: &str,
 ) -> std::result::Result<(), Mismatch> {
     let redis = Side { own: &uses.redis_id, own_name: &uses.redis_name, row: &row.redis_id, row_name: &row.redis_name };
-    redis.judge(
-        &[redis_key, "redis.db", "redis.key_prefix"],
-        others.iter().map(|other| (&other.redis_id, &other.redis_name)),
-    )?;
+    redis.judge(&redis_keys(redis_key), others.iter().map(|other| (&other.redis_id, &other.redis_name)))?;
     let queue = Side { own: &uses.queue_id, own_name: &uses.queue_name, row: &row.queue_id, row_name: &row.queue_name };
     queue.judge(
         &["rabbitmq.url", "rabbitmq.url", "rabbitmq.queue"],
         others.iter().map(|other| (&other.queue_id, &other.queue_name)),
     )
+}
+
+/// The settings behind the parts of a Redis' name; `first` says where it is.
+fn redis_keys(first: &str) -> [&str; 3] {
+    [first, "redis.db", "redis.key_prefix"]
+}
+
+/// What is wrong when the Redis `own` holds the gates of another deployment; `row`: the one that this deployment uses, if it uses
+/// one. Most likely a setting is mistyped, and whoever took that Redis over would stop another shop.
+pub(super) fn foreign_redis(own: &str, row: Option<&str>, redis_key: &str) -> String {
+    match row {
+        Some(row) if row != own => format!(
+            "{key}: the Redis {own} belongs to another deployment, and this one uses {row}: correct {key}",
+            key = differing_key(&redis_keys(redis_key), own, row)
+        ),
+        _ => format!(
+            "redis.key_prefix: the Redis {own} holds the gates of another deployment; if its database is gone: \
+             seckill deployment adopt --take"
+        ),
+    }
 }
 
 /// Redis, or the queue: what an instance uses, and what the database says.
@@ -138,6 +155,20 @@ mod tests {
         ] {
             let text = problem(&uses(Some("r"), redis, Some("x"), name), &[]).unwrap();
             assert!(text.starts_with(key), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_key_that_leads_to_another_shop_is_named_and_nothing_is_to_be_taken() {
+        let (own, redis_key) = ("a:1/0/seckill:", "redis.addr");
+        for (row, key) in
+            [("a:1/1/seckill:", "redis.db: "), ("b:1/0/seckill:", "redis.addr: "), ("a:1/0/x:", "redis.key_prefix: ")]
+        {
+            let text = foreign_redis(own, Some(row), redis_key);
+            assert!(text.starts_with(key) && text.contains(row) && !text.contains("--take"), "{text}");
+        }
+        for row in [None, Some(own)] {
+            assert!(foreign_redis(own, row, redis_key).contains("--take"));
         }
     }
 

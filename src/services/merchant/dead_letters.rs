@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::model::{OrderId, OrderStatus, Purchase, Quantity, Timestamp, UserId};
-use crate::queue::{DeadLetter, DeadLetters, Kept, LetterPlace, MessagePart, OrderQueue, PutBack, decode};
+use crate::queue::{DeadLetter, DeadLetters, Kept, LetterPosition, MessagePart, OrderQueue, PutBack, decode};
 use crate::services::accounts::Identity;
 use crate::services::admin_log;
 use crate::services::recovery::Replay;
@@ -113,7 +113,7 @@ impl DeadLetterDesk {
     }
 
     /// The oldest first.
-    pub async fn list(&self, after: Option<LetterPlace>, limit: usize) -> Result<DeadLetterPage> {
+    pub async fn list(&self, after: Option<LetterPosition>, limit: usize) -> Result<DeadLetterPage> {
         let desk = self.clone();
         let (mut letters, total) = self
             .in_turn(async move {
@@ -126,11 +126,11 @@ impl DeadLetterDesk {
         // Two copies of one message are one letter.
         let mut seen = HashSet::new();
         letters.retain(|letter| seen.insert(letter.id.clone()));
-        letters.sort_by_cached_key(DeadLetter::place);
-        letters.retain(|letter| after.as_ref().is_none_or(|after| letter.place() > *after));
+        letters.sort_by_cached_key(DeadLetter::position);
+        letters.retain(|letter| after.as_ref().is_none_or(|after| letter.position() > *after));
         let is_cut = letters.len() > limit;
         letters.truncate(limit);
-        let next_cursor = letters.last().filter(|_| is_cut).map(|last| last.place().to_string());
+        let next_cursor = letters.last().filter(|_| is_cut).map(|last| last.position().to_string());
         Ok(DeadLetterPage { items: letters.into_iter().map(DeadLetterView::of).collect(), next_cursor, total })
     }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::explorer::{Explored, explore};
 use super::filter::OrderFilter;
 use crate::config::{Auth, Users};
-use crate::db::{Db, DbConn, DbResult, PageOf};
+use crate::db::{ConnectionShare, Db, DbConn, DbResult};
 use crate::error::{Error, Result};
 use crate::model::{Currency, Order, OrderId, OrderStatus, Payment, UserId};
 use crate::services::accounts::Identity;
@@ -103,7 +103,7 @@ impl OrderList {
     ) -> Result<Page<MerchantOrder>> {
         let (filter, issuer) = (filter.clone(), self.issuer.clone());
         let before = before.unwrap_or(Uuid::max());
-        let read = self.db.read_page(PageOf::Orders, move |conn| {
+        let read = self.db.read_within_share(ConnectionShare::Orders, move |conn| {
             Box::pin(async move { Ok::<_, Error>(read_page(conn, &filter, issuer.as_deref(), before, limit).await?) })
         });
         let ReadPage { orders, names, payments, next } = read.await?;
@@ -133,7 +133,7 @@ impl OrderList {
         if !is_meant {
             return Ok(None);
         }
-        let names = self.db.read_page(PageOf::Orders, move |conn| {
+        let names = self.db.read_within_share(ConnectionShare::Orders, move |conn| {
             Box::pin(async move { Ok::<_, Error>(conn.names_of(&[user_id]).await?) })
         });
         let username = names.await?.remove(&user_id);

@@ -34,7 +34,7 @@ pub struct Orders {
     known: Arc<KnownProducts>,
     unfinished_sales: Arc<UnfinishedSales>,
     holdings: Holdings,
-    limit: ReadLimit,
+    read_limit: ReadLimit,
     /// Of orders from before there were others.
     currency: Currency,
 }
@@ -60,12 +60,12 @@ impl Orders {
         holdings: Holdings,
         currency: Currency,
     ) -> Self {
-        Self { db, gate, queue, known, unfinished_sales, holdings, limit: ReadLimit::new(), currency }
+        Self { db, gate, queue, known, unfinished_sales, holdings, read_limit: ReadLimit::new(), currency }
     }
 
     /// One order: of its buyer, or of anybody for an administrator.
     pub async fn get(&self, reader: Identity, id: OrderId) -> Result<OrderView> {
-        self.count(reader)?;
+        self.note_read(reader)?;
         self.find(reader, id).await.map(|order| self.view(order))
     }
 
@@ -79,7 +79,7 @@ impl Orders {
         let mut written = Vec::new();
         for ids in ids.chunks(ORDERS_A_QUERY) {
             let ids: Vec<Uuid> = ids.iter().map(|id| Uuid::from(*id)).collect();
-            let read = self.db.read_page(db::PageOf::Orders, move |conn| {
+            let read = self.db.read_within_share(db::ConnectionShare::Orders, move |conn| {
                 Box::pin(async move { Ok::<_, Error>(conn.find_orders(&ids).await?) })
             });
             written.extend(read.await?.into_iter().map(|order| self.view(order)));
@@ -113,14 +113,14 @@ impl Orders {
 
     /// Orders of a user, newest first, queued ones included.
     pub async fn list(&self, reader: Identity, cursor: Option<OrderId>, limit: usize) -> Result<Page<OrderView>> {
-        self.count(reader)?;
+        self.note_read(reader)?;
         let user = reader.user_id;
         // Before the database: what is written in between is then found there.
         let held = self.holdings.of(user).await?.orders;
         let wanted = limit as i64 + 1;
         let listed = self
             .db
-            .read_page(db::PageOf::Orders, move |conn| {
+            .read_within_share(db::ConnectionShare::Orders, move |conn| {
                 Box::pin(async move { conn.list_orders(user, cursor, wanted).await })
             })
             .await?;
@@ -144,13 +144,17 @@ impl Orders {
         Ok(Page::cut(orders, limit, oldest.map(|oldest| oldest.to_string()), |order: &OrderView| order.id.to_string()))
     }
 
-    /// Counts a look. Administrators are trusted to know what they do.
-    pub(in crate::services) fn count(&self, reader: Identity) -> Result<()> {
-        if reader.role == Role::Admin { Ok(()) } else { self.limit.count(reader.user_id) }
+    /// Notes a look. Administrators are trusted to know what they do.
+    pub(in crate::services) fn note_read(&self, reader: Identity) -> Result<()> {
+        if reader.role == Role::Admin { Ok(()) } else { self.read_limit.note(reader.user_id) }
     }
 
     async fn find_written(&self, id: OrderId) -> Result<Option<Order>> {
-        self.db.read_page(db::PageOf::Orders, move |conn| Box::pin(async move { Ok(conn.find_order(id).await?) })).await
+        self.db
+            .read_within_share(db::ConnectionShare::Orders, move |conn| {
+                Box::pin(async move { Ok(conn.find_order(id).await?) })
+            })
+            .await
     }
 
     async fn find_queued(&self, reader: Identity, id: OrderId) -> Result<Queued> {
@@ -203,7 +207,7 @@ impl Orders {
             // Nothing is in flight for a gate in this process that is not open.
             return Ok(false);
         }
-        let sale = self.db.read_page(db::PageOf::Orders, move |conn| {
+        let sale = self.db.read_within_share(db::ConnectionShare::Orders, move |conn| {
             Box::pin(async move { Ok::<_, Error>(conn.find_sale(product).await?) })
         });
         let Some(sale) = sale.await? else {
@@ -240,7 +244,7 @@ impl Orders {
         let revisions = held.iter().map(|(product, purchase)| self.gate.revision_in_flight(*product, *purchase));
         let revisions = join_all(revisions).await;
         let ids: Vec<OrderId> = held.iter().map(|(_, purchase)| purchase.order_id).collect();
-        let written = self.db.read_page(db::PageOf::Orders, move |conn| {
+        let written = self.db.read_within_share(db::ConnectionShare::Orders, move |conn| {
             Box::pin(async move { Ok::<_, Error>(conn.find_written(&ids).await?) })
         });
         let written = written.await?;
@@ -255,7 +259,7 @@ impl Orders {
             return Ok(orders);
         }
         let bought: Vec<_> = queued.iter().map(|(product, _, revision)| (*product, *revision)).collect();
-        let terms = self.db.read_page(db::PageOf::Orders, move |conn| {
+        let terms = self.db.read_within_share(db::ConnectionShare::Orders, move |conn| {
             Box::pin(async move { Ok::<_, Error>(conn.terms_of(&bought).await?) })
         });
         let terms = terms.await?;

@@ -33,12 +33,12 @@ impl ReadLimit {
         Self { begun: Instant::now(), seed: RandomState::default(), over_at }
     }
 
-    /// Counts a look of a user, or says how long to wait before the next one.
-    pub(super) fn count(&self, user: UserId) -> Result<()> {
-        self.count_at(user, self.begun.elapsed().as_millis() as u64)
+    /// Notes a look of a user, or says how long to wait before the next one.
+    pub(super) fn note(&self, user: UserId) -> Result<()> {
+        self.note_at(user, self.begun.elapsed().as_millis() as u64)
     }
 
-    fn count_at(&self, user: UserId, now: u64) -> Result<()> {
+    fn note_at(&self, user: UserId, now: u64) -> Result<()> {
         let place = &self.over_at[self.seed.hash_one(user) as usize % PLACES];
         let latest = now + INTERVAL_MS * (BURST - 1);
         let next = |over_at: u64| (over_at <= latest).then(|| over_at.max(now) + INTERVAL_MS);
@@ -56,9 +56,9 @@ mod tests {
     #[test]
     fn a_burst_passes_and_then_one_an_interval() {
         let (limit, user) = (ReadLimit::new(), UserId::try_from(7).unwrap());
-        let passed = |at| (0..100).take_while(|_| limit.count_at(user, at).is_ok()).count() as u64;
+        let passed = |at| (0..100).take_while(|_| limit.note_at(user, at).is_ok()).count() as u64;
         assert_eq!(passed(0), BURST);
-        assert!(matches!(limit.count_at(user, 0), Err(Error::RateLimited(wait)) if wait == Duration::from_millis(100)));
+        assert!(matches!(limit.note_at(user, 0), Err(Error::RateLimited(wait)) if wait == Duration::from_millis(100)));
         assert_eq!(passed(99), 0, "a refused look does not make the wait longer");
         assert_eq!(passed(100), 1);
         assert_eq!(passed(1_100), 10);
@@ -68,6 +68,6 @@ mod tests {
     #[test]
     fn whoever_looks_twice_a_second_is_never_refused() {
         let (limit, user) = (ReadLimit::new(), UserId::try_from(7).unwrap());
-        assert!((0..10_000).all(|look| limit.count_at(user, look * 500).is_ok()));
+        assert!((0..10_000).all(|look| limit.note_at(user, look * 500).is_ok()));
     }
 }

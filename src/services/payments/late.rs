@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::callback::Callback;
 use super::outcome::{DeadOrder, Outcome};
 use super::revival::{Decided, Revivals, Word, decide};
-use crate::db::{Db, DbError, Knows, NewEvent};
+use crate::db::{Db, DbError, Knows, NewPaymentEvent};
 use crate::error::{Error, Result};
 use crate::model::{LatePayment, ProductId, ProviderName};
 use crate::stock::{GateError, PaymentAdmission, StockGate};
@@ -168,11 +168,11 @@ impl LateCallbackWriter {
         let decided = self.db.transaction(move |conn| {
             Box::pin(async move {
                 let decided = decide(conn, callback.payment, word).await?;
-                let was_known = !conn.known_events(provider, &[&callback.id]).await?.is_empty();
+                let was_known = !conn.known_payment_events(provider, &[&callback.id]).await?.is_empty();
                 if decided.outcome.is_some() && !was_known {
                     let (event_id, payment_id) = (callback.id, callback.payment);
-                    let event = NewEvent { provider, event_id, payment_id, received_at: conn.now().await? };
-                    match conn.insert_events(vec![event]).await {
+                    let event = NewPaymentEvent { provider, event_id, payment_id, received_at: conn.now().await? };
+                    match conn.insert_payment_events(vec![event]).await {
                         // Of another payment, at this moment.
                         Err(DbError::Duplicate(_)) => return Err(again("another callback has its id")),
                         inserted => inserted?,

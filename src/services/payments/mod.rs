@@ -6,10 +6,10 @@
 
 mod callback;
 mod callbacks;
-mod event_expiry;
 mod follow_up;
 mod late;
 mod outcome;
+mod payment_event_purge;
 mod providers;
 mod revival;
 mod rules;
@@ -22,9 +22,9 @@ use std::time::Duration;
 
 pub use self::callbacks::CallbackWriter;
 use self::callbacks::Callbacks;
-pub use self::event_expiry::EventExpiry;
 pub use self::follow_up::FollowUp;
 pub use self::late::{GateOpener, LateCallbackWriter};
+pub use self::payment_event_purge::PaymentEventPurge;
 pub use self::providers::TestOutcome;
 use self::providers::{Item, PaymentProvider, StripeError};
 pub use self::revival::Revivals;
@@ -160,7 +160,7 @@ impl Payments {
     /// Payments of an order, the newest first.
     pub async fn of_order(&self, reader: Identity, order: OrderId) -> Result<Page<PaymentView>> {
         self.orders.get(reader, order).await?;
-        let read = self.db.read_page(db::PageOf::Orders, move |conn| {
+        let read = self.db.read_within_share(db::ConnectionShare::Orders, move |conn| {
             Box::pin(async move { Ok::<_, Error>(conn.payments_of_order(order, MAX_LISTED).await?) })
         });
         let items = read.await?.rows.into_iter().map(|payment| self.view(payment)).collect();
@@ -169,7 +169,7 @@ impl Payments {
 
     /// One payment: of its buyer, or of anybody for an administrator.
     pub async fn get(&self, reader: Identity, id: PaymentId) -> Result<PaymentView> {
-        self.orders.count(reader)?;
+        self.orders.note_read(reader)?;
         let payment = self.find(id).await?;
         match self.orders.get(reader, payment.order_id).await {
             Ok(_) => Ok(self.view(payment)),
@@ -216,7 +216,7 @@ impl Payments {
     }
 
     async fn find(&self, id: PaymentId) -> Result<Payment> {
-        let read = self.db.read_page(db::PageOf::Orders, move |conn| {
+        let read = self.db.read_within_share(db::ConnectionShare::Orders, move |conn| {
             Box::pin(async move { Ok::<_, Error>(conn.find_payment(id).await?) })
         });
         read.await?.ok_or(Error::PaymentNotFound)

@@ -9,7 +9,7 @@ use super::callback::Callback;
 use super::outcome::{DeadOrder, Outcome};
 use super::rules::{Facts, Ruling, rule};
 use crate::config::Late;
-use crate::db::{DbConn, NewEvent, OrderState, PaymentChange};
+use crate::db::{DbConn, NewPaymentEvent, OrderState, PaymentChange};
 use crate::error::Result;
 use crate::model::{
     ChangedBy, Currency, OrderId, OrderStatus, Payment, PaymentId, PaymentStatus, ProductId, ProviderName, Timestamp,
@@ -36,7 +36,7 @@ pub(super) struct Settled {
 /// What is to be written.
 #[derive(Default)]
 struct Changes {
-    events: Vec<NewEvent>,
+    events: Vec<NewPaymentEvent>,
     /// By product, for an order's change counts in its product's row.
     paid: BTreeMap<ProductId, Vec<(OrderState, Option<String>)>>,
     cancelled: Vec<(OrderId, Option<String>)>,
@@ -100,7 +100,7 @@ impl Books {
             }
         }
         let events: Vec<&str> = callbacks.iter().map(|callback| callback.id.as_str()).collect();
-        let known = conn.known_events(provider, &events).await?.into_iter().collect();
+        let known = conn.known_payment_events(provider, &events).await?.into_iter().collect();
         let payments = conn.payments(&ids).await?;
         let mut order_ids: Vec<OrderId> = payments.iter().map(|payment| payment.order_id).collect();
         order_ids.sort_unstable();
@@ -179,7 +179,7 @@ impl Books {
             (payment.status, payment.reference) = (status, reference);
         }
         self.known.insert(callback.id.clone());
-        changes.events.push(NewEvent {
+        changes.events.push(NewPaymentEvent {
             provider,
             event_id: callback.id.clone(),
             payment_id: payment.id,
@@ -210,7 +210,7 @@ impl Changes {
         payments.sort_unstable_by_key(|change| change.id);
         conn.change_payments(&payments, books.now).await?;
         if !self.events.is_empty() {
-            conn.insert_events(self.events).await?;
+            conn.insert_payment_events(self.events).await?;
         }
         Ok(made)
     }

@@ -56,11 +56,11 @@ pub enum Finding {
     GateDeposed,
     /// The gate is open under an epoch that the database does not know yet: a backup was restored.
     GateNewer,
-    /// The gate does not know of a change of stock, window or pause yet.
+    /// The gate does not know of a change of stock, sale window or pause yet.
     GateBehind,
     /// The gate knows of a change that the database does not.
     GateAhead,
-    /// The same version, and another stock.
+    /// The same revision, and another stock.
     StockDiffers,
     /// The product's row counts other units than there are live orders.
     SoldDiffers,
@@ -116,7 +116,7 @@ pub struct Audit {
 
 /// Every pair that must fit. `needs_gate`: there has to be one.
 fn findings(view: Option<GateView>, needs_gate: bool, row: &SaleAudit, queued: i64, drift: i64) -> Vec<Finding> {
-    let same_version = view.is_some_and(|view| view.revision == row.revision);
+    let same_revision = view.is_some_and(|view| view.revision == row.revision);
     // A dead order's unit may have been given back already, or not yet.
     let drift_is_explained = (0..=row.release_due).contains(&drift);
     let offered = (row.stock - row.sold - queued - drift).max(0);
@@ -127,12 +127,12 @@ fn findings(view: Option<GateView>, needs_gate: bool, row: &SaleAudit, queued: i
         (Finding::GateNewer, of_gate(&|view| view.epoch > row.gate_epoch)),
         (Finding::GateBehind, of_gate(&|view| view.revision < row.revision)),
         (Finding::GateAhead, of_gate(&|view| view.revision > row.revision)),
-        (Finding::StockDiffers, same_version && of_gate(&|view| view.stock != row.stock)),
+        (Finding::StockDiffers, same_revision && of_gate(&|view| view.stock != row.stock)),
         (Finding::SoldDiffers, row.sold != row.live_units),
         (Finding::CountsDiffer, row.counts != row.counted),
         (Finding::Oversold, row.sold > row.stock || row.live_units > row.stock),
         (Finding::UnitsDiffer, view.is_some() && !drift_is_explained),
-        (Finding::RemainingDiffers, same_version && of_gate(&|view| view.remaining != offered)),
+        (Finding::RemainingDiffers, same_revision && of_gate(&|view| view.remaining != offered)),
     ]
     .into_iter()
     .filter_map(|(finding, holds)| holds.then_some(finding))

@@ -143,7 +143,7 @@ impl WebhookDispatcher {
         });
         let (endpoints, now) = read.await?;
         let all: Vec<Endpoint> = endpoints.iter().map(|(endpoint, _)| endpoint.clone()).collect();
-        self.db.listen_for(wanted(&all));
+        self.db.set_wanted_events(wanted(&all));
         let active: Vec<(EndpointId, Option<Timestamp>)> = endpoints
             .iter()
             .filter(|(endpoint, _)| endpoint.active)

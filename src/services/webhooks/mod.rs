@@ -34,7 +34,7 @@ use super::accounts::Identity;
 use super::admin_log::{self, Noted};
 use super::page::Page;
 use crate::config::Config;
-use crate::db::{Db, DbConn, Endpoint, EndpointChange, NewDelivery, NewEndpoint, PageOf};
+use crate::db::{ConnectionShare, Db, DbConn, Endpoint, EndpointChange, NewDelivery, NewEndpoint};
 use crate::error::{Error, Result};
 use crate::model::{DeliveryId, DeliveryStatus, EndpointId, EventType, EventTypes, Timestamp};
 
@@ -60,9 +60,9 @@ impl Webhooks {
     }
 
     /// Looks which events somebody wants to be told of. Until that is known, all of them are written down.
-    pub async fn look_who_listens(&self) -> Result<()> {
+    pub async fn read_wanted_events(&self) -> Result<()> {
         let endpoints = self.db.run_first(|conn| Box::pin(async move { conn.list_endpoints().await })).await?;
-        self.db.listen_for(wanted(&endpoints));
+        self.db.set_wanted_events(wanted(&endpoints));
         Ok(())
     }
 
@@ -105,7 +105,9 @@ impl Webhooks {
     pub async fn list(&self, cursor: Option<EndpointId>, limit: usize) -> Result<Page<EndpointView>> {
         let mut endpoints = self
             .db
-            .read_page(PageOf::Orders, |conn| Box::pin(async move { Ok::<_, Error>(conn.list_endpoints().await?) }))
+            .read_within_share(ConnectionShare::Orders, |conn| {
+                Box::pin(async move { Ok::<_, Error>(conn.list_endpoints().await?) })
+            })
             .await?;
         // There are so few that they are read together.
         endpoints.retain(|endpoint| cursor.is_none_or(|cursor| endpoint.id < cursor));
@@ -116,7 +118,7 @@ impl Webhooks {
 
     /// One endpoint.
     pub async fn get(&self, id: EndpointId) -> Result<EndpointView> {
-        let endpoint = self.db.read_page(PageOf::Orders, move |conn| Box::pin(find(conn, id))).await?;
+        let endpoint = self.db.read_within_share(ConnectionShare::Orders, move |conn| Box::pin(find(conn, id))).await?;
         Ok(EndpointView::of(endpoint, Timestamp::now()))
     }
 
@@ -229,7 +231,7 @@ impl Webhooks {
             Some(status) => vec![status],
             None => vec![DeliveryStatus::Pending, DeliveryStatus::Delivered, DeliveryStatus::Failed],
         };
-        let read = self.db.read_page(PageOf::Orders, move |conn| {
+        let read = self.db.read_within_share(ConnectionShare::Orders, move |conn| {
             Box::pin(async move {
                 find(conn, id).await?;
                 let (mut rows, mut keys) = (Vec::new(), Vec::new());
@@ -274,7 +276,7 @@ impl Webhooks {
     /// After the commit: what is written down from now on, and what is sent, is by the endpoints as they are now.
     async fn changed(&self, noted: &Noted) {
         noted.log();
-        if let Err(error) = self.look_who_listens().await {
+        if let Err(error) = self.read_wanted_events().await {
             // The dispatcher looks again within a second.
             tracing::debug!(%error, "Could not look who listens");
         }

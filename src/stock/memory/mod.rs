@@ -15,7 +15,9 @@ pub use self::sale::LoadedBuyers;
 use self::sale::SaleInMemory;
 use super::rate_limiter::{RateLimiter, rate_wait};
 use super::types::{Admission, Answer, GateError, GateView, Holding, PaymentAdmission, Release, Stale};
-use crate::model::{Denial, LatePayment, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId};
+use crate::model::{
+    Click, Denial, LatePayment, OrderId, ProductId, Purchase, Revision, SaleSettings, Timestamp, UserId,
+};
 
 /// Purchases that are marked as written under one hold of a sale's lock.
 const MARKED_AT_A_TIME: usize = 256;
@@ -24,7 +26,7 @@ const MARKED_AT_A_TIME: usize = 256;
 #[derive(Default)]
 pub struct MemoryGate {
     sales: RwLock<HashMap<ProductId, Mutex<SaleInMemory>, RandomState>>,
-    tries: RateLimiter,
+    rate_limiter: RateLimiter,
 }
 
 impl MemoryGate {
@@ -35,7 +37,7 @@ impl MemoryGate {
         Ok(work(&mut sale.lock()))
     }
 
-    pub(super) fn reserve(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
+    pub(super) fn reserve(&self, product: ProductId, clicks: &[Click]) -> Result<Admission, GateError> {
         self.with_sale(product, |sale| {
             let settings = sale.settings;
             // Whether a unit remains is for each purchase to say: its buyer may hold one.
@@ -43,8 +45,8 @@ impl MemoryGate {
                 return Admission::Denied(denial);
             }
             let (now, revision) = (Instant::now(), settings.revision());
-            let admit = |purchase: &Purchase| sale.admit(product, *purchase, (now, revision), &self.tries);
-            let answers = purchases.iter().map(admit).collect();
+            let admit = |click: &Click| sale.admit(product, *click, (now, revision), &self.rate_limiter);
+            let answers = clicks.iter().map(admit).collect();
             Admission::Open { epoch: sale.epoch, revision, terms: settings.terms, answers }
         })
     }
@@ -72,7 +74,7 @@ impl MemoryGate {
         });
         let denial = denial.ok().flatten()?;
         if denial == Denial::SoldOut
-            && let Err(wait) = self.tries.note(product, user, Instant::now())
+            && let Err(wait) = self.rate_limiter.note(product, user, Instant::now())
         {
             return Some(Denial::RateLimited(wait));
         }
@@ -110,7 +112,7 @@ impl MemoryGate {
                 if sale.release(release) {
                     let purchase = &release.life.purchase;
                     let wait = rate_wait(purchase, Timestamp::now());
-                    self.tries.let_wait(product, purchase.user_id, Instant::now(), wait);
+                    self.rate_limiter.let_wait(product, purchase.user_id, Instant::now(), wait);
                 }
             }
             sale.forget_written();

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 
 use crate::model::{
-    Denial, LatePayment, Life, OrderId, PaymentId, ProductId, Purchase, Quantity, Revision, SaleSettings, UserId,
+    Click, Denial, LatePayment, Life, Network, OrderId, PaymentId, ProductId, Purchase, Quantity, Revision,
+    SaleSettings, UserId,
 };
 use crate::stock::rate_limiter::RateLimiter;
 use crate::stock::types::{Answer, Holding, PaymentAdmission, Release, Stale};
@@ -23,6 +24,9 @@ pub(super) struct SaleInMemory {
     quantities: HashMap<UserId, Quantity, RandomState>,
     /// Their units beyond the first.
     extra: i64,
+    /// Units that buyers of each address have taken while there was a limit of an address. They are not given back: an address has one
+    /// share of a sale.
+    taken_from: HashMap<Network, i64, RandomState>,
     /// The late payments that revived the orders of those who hold units: hardly anybody has one.
     revived: HashMap<UserId, PaymentId, RandomState>,
     /// Purchases.
@@ -99,6 +103,7 @@ impl SaleInMemory {
             flight,
             quantities,
             extra,
+            taken_from: HashMap::default(),
             revived,
             in_flight: 0,
             late_payments,
@@ -155,9 +160,9 @@ impl SaleInMemory {
     pub(super) fn admit(
         &mut self,
         product: ProductId,
-        purchase: Purchase,
+        Click { purchase, from }: Click,
         (now, revision): (Instant, Revision),
-        tries: &RateLimiter,
+        rate_limiter: &RateLimiter,
     ) -> Answer {
         let Purchase { order_id, user_id, quantity } = purchase;
         if let Some(held) = self.buyers.get(&user_id) {
@@ -178,18 +183,33 @@ impl SaleInMemory {
         if quantity > most {
             return Answer::Denied(Denial::TooMany(most));
         }
-        let remaining = self.remaining();
-        if remaining < quantity.get() {
-            let too_few = if remaining == 0 { Denial::SoldOut } else { Denial::NotEnoughLeft(remaining) };
-            let denial = tries.note(product, user_id, now).map_or_else(Denial::RateLimited, |()| too_few);
+        let limit = self.settings.terms.and_then(|terms| terms.max_per_address);
+        let share = limit.zip(from).map(|(limit, from)| (limit.get(), from));
+        let why_not = match self.remaining() {
+            0 => Some(Denial::SoldOut),
+            remaining if remaining < quantity.get() => Some(Denial::NotEnoughLeft(remaining)),
+            _ if share.is_some_and(|(limit, from)| self.taken_from(from) + quantity.get() > limit) => {
+                Some(Denial::AddressLimit)
+            }
+            _ => None,
+        };
+        if let Some(denial) = why_not {
+            let denial = rate_limiter.note(product, user_id, now).map_or_else(Denial::RateLimited, |()| denial);
             return Answer::Denied(denial);
         }
         // From here on the reservation limits the rate.
-        if let Some(wait) = tries.wait(product, user_id, now) {
+        if let Some(wait) = rate_limiter.wait(product, user_id, now) {
             return Answer::Denied(Denial::RateLimited(wait));
+        }
+        if let Some((_, from)) = share {
+            *self.taken_from.entry(from).or_default() += quantity.get();
         }
         self.take(purchase, (now, revision));
         Answer::Reserved
+    }
+
+    fn taken_from(&self, from: Network) -> i64 {
+        self.taken_from.get(&from).copied().unwrap_or_default()
     }
 
     /// Gives units to a purchase that was promised, if they are there.

@@ -160,7 +160,10 @@ fn identify(info: &InfoDict, master: &Master) -> Result<String, GateError> {
     }
     let policy = field("maxmemory_policy");
     if policy != "noeviction" {
-        let problem = format!("maxmemory-policy of Redis is {policy}; it must be noeviction, or buyers are forgotten");
+        let problem = format!(
+            "maxmemory-policy of Redis is {policy}; it must be noeviction, or buyers are forgotten: \
+             `CONFIG SET maxmemory-policy noeviction`, and the same in redis.conf"
+        );
         return Err(GateError::Misconfigured(problem));
     }
     let (run, replication) = (field("run_id"), field("master_replid"));

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::mark;
 use super::recently_noted::RecentlyNoted;
 use super::replies::status;
+use super::reserving::AddressLimits;
 use super::scripts::{CHUNK, add_settings};
 use super::server::RedisAccess;
 use super::sold_out_cache::SoldOutCache;
@@ -18,11 +19,12 @@ use crate::stock::types::{GateError, Release};
 pub struct RedisGate {
     pub(super) server: RedisAccess,
     pub(super) sold_out: SoldOutCache,
-    /// When it was last tried whether the server does what a purchase needs, and what came of it.
+    /// When it was last probed whether the servers do what a purchase needs, and what came of it.
     pub(super) probed: tokio::sync::Mutex<Option<(Instant, Result<(), GateError>)>>,
     /// Servers that could not be used then.
     pub(super) servers_down: AtomicUsize,
     pub(super) noted: RecentlyNoted,
+    pub(super) address_limits: AddressLimits,
 }
 
 impl RedisGate {
@@ -33,6 +35,7 @@ impl RedisGate {
             probed: tokio::sync::Mutex::default(),
             servers_down: AtomicUsize::default(),
             noted: RecentlyNoted::default(),
+            address_limits: AddressLimits::default(),
         })
     }
 

@@ -75,7 +75,7 @@ impl RedisGate {
         epoch: i64,
         age: Duration,
     ) -> Result<Option<String>, GateError> {
-        let keys = self.server.keys.of_sale(product);
+        let keys = self.server.keys.of_sale_with_addresses(product);
         let mut server_id = String::new();
         let reply = self
             .server

@@ -1,23 +1,26 @@
 //! Takes units for purchases.
 
-use deadpool_redis::redis::Value;
+use std::collections::HashSet;
 
+use deadpool_redis::redis::{Cmd, Value};
+use parking_lot::RwLock;
+
+use super::connection::Link;
 use super::gate::RedisGate;
 use super::mark;
 use super::replies::parse_admission;
 use super::scripts::CHUNK;
-use crate::model::{Denial, ProductId, Purchase, Quantity, Revision};
+use crate::model::{Click, Denial, ProductId, Purchase, Quantity, Revision, Terms};
 use crate::stock::rate_limiter::RATE_WINDOW;
 use crate::stock::types::{Admission, Answer, GateError};
 
+/// Sales that are known to count addresses; the others of them are asked twice each time.
+const MAX_KNOWN: usize = 10_000;
+
 impl RedisGate {
-    pub(in crate::stock) async fn reserve(
-        &self,
-        product: ProductId,
-        purchases: &[Purchase],
-    ) -> Result<Admission, GateError> {
+    pub(in crate::stock) async fn reserve(&self, product: ProductId, clicks: &[Click]) -> Result<Admission, GateError> {
         let mut admission = None;
-        for chunk in purchases.chunks(CHUNK) {
+        for chunk in clicks.chunks(CHUNK) {
             match (self.reserve_chunk(product, chunk).await?, &mut admission) {
                 (Admission::Open { epoch, revision, terms, answers }, None) => {
                     admission = Some((epoch, revision, terms, answers));
@@ -26,9 +29,9 @@ impl RedisGate {
                     if epoch == *first_epoch =>
                 {
                     // The product changed between two chunks: who has just got a unit holds it under another revision.
-                    let own = |(purchase, answer): (&Purchase, Answer)| match answer {
+                    let own = |(click, answer): (&Click, Answer)| match answer {
                         Answer::Reserved if revision != *first => {
-                            let Purchase { order_id, quantity, .. } = *purchase;
+                            let Purchase { order_id, quantity, .. } = click.purchase;
                             Answer::InFlight { order_id, quantity, revision }
                         }
                         answer => answer,
@@ -48,40 +51,86 @@ impl RedisGate {
         let (epoch, revision, terms, answers) = admission.unwrap_or((0, Revision::FIRST, None, Vec::new()));
         let sold_out = Answer::Denied(Denial::SoldOut);
         if answers.contains(&sold_out) {
-            let denied = purchases.iter().zip(&answers).filter(|(_, answer)| **answer == sold_out);
-            self.sold_out.watch_sale(product, denied.map(|(purchase, _)| purchase.user_id));
+            let denied = clicks.iter().zip(&answers).filter(|(_, answer)| **answer == sold_out);
+            self.sold_out.watch_sale(product, denied.map(|(click, _)| click.purchase.user_id));
         }
         Ok(Admission::Open { epoch, revision, terms, answers })
     }
 
-    async fn reserve_chunk(&self, product: ProductId, purchases: &[Purchase]) -> Result<Admission, GateError> {
+    async fn reserve_chunk(&self, product: ProductId, clicks: &[Click]) -> Result<Admission, GateError> {
         let server = &self.server;
-        let several = purchases.iter().any(|purchase| purchase.quantity != Quantity::ONE);
-        let mut mark = String::new();
-        let reply: Vec<Value> = server
-            .invoke(product, &server.scripts.reserve, &server.keys.of_sale(product), |link, call| {
-                call.arg(&link.server_id).arg(server.keys.rate_prefix(product)).arg(RATE_WINDOW.as_millis() as u64);
-                call.arg(if several { "1" } else { "" });
-                for purchase in purchases {
-                    mark.clear();
-                    mark::push(&mut mark, purchase);
-                    call.arg(purchase.user_id.get()).arg(&mark);
-                }
-            })
-            .await?;
-        let parsed = parse_admission(reply, purchases.len());
+        let reply = match self.ask_for_units(product, clicks, self.address_limits.has(product)).await? {
+            reply if needs_addresses(&reply) => self.ask_for_units(product, clicks, true).await?,
+            reply => reply,
+        };
+        let parsed = parse_admission(reply, clicks.len());
         let (admission, version) = parsed.map_err(|error| server.unreadable(product, error))?;
-        if let (Admission::Open { answers, .. }, Some(version)) = (&admission, version) {
+        if let (Admission::Open { answers, terms, .. }, Some(version)) = (&admission, version) {
+            self.address_limits.learn(product, terms.as_ref());
             if let Some(at) = answers.iter().position(|answer| *answer == Answer::Unreadable) {
                 let problem = format!(
                     "the reservation of buyer {} is no order; `seckill deployment rebuild-gate {product}` makes it anew",
-                    purchases[at].user_id
+                    clicks[at].purchase.user_id
                 );
                 server.broken.note(product, &problem);
             }
-            let reserved = purchases.iter().zip(answers).filter(|(_, answer)| **answer == Answer::Reserved);
-            self.sold_out.admitted(product, version, reserved.map(|(purchase, _)| purchase.user_id));
+            let reserved = clicks.iter().zip(answers).filter(|(_, answer)| **answer == Answer::Reserved);
+            self.sold_out.admitted(product, version, reserved.map(|(click, _)| click.purchase.user_id));
         }
         Ok(admission)
+    }
+
+    async fn ask_for_units(
+        &self,
+        product: ProductId,
+        clicks: &[Click],
+        with_addresses: bool,
+    ) -> Result<Vec<Value>, GateError> {
+        let server = &self.server;
+        let keys = server.keys.of_sale_with_addresses(product);
+        let keys = if with_addresses { &keys[..] } else { &keys[..3] };
+        let several = clicks.iter().any(|click| click.purchase.quantity != Quantity::ONE);
+        let mut text = String::new();
+        let args = |link: &Link, call: &mut Cmd| {
+            call.arg(&link.server_id).arg(server.keys.rate_prefix(product)).arg(RATE_WINDOW.as_millis() as u64);
+            call.arg(if several { "1" } else { "" });
+            for Click { purchase, from } in clicks {
+                text.clear();
+                mark::push(&mut text, purchase);
+                call.arg(purchase.user_id.get()).arg(&text);
+                if with_addresses {
+                    call.arg(from.map(|from| from.to_string()).unwrap_or_default());
+                }
+            }
+        };
+        server.invoke(product, &server.scripts.reserve, keys, args).await
+    }
+}
+
+/// The sale has a limit of an address, and the script was given none.
+fn needs_addresses(reply: &[Value]) -> bool {
+    matches!(reply, [Value::BulkString(word)] if word == b"addresses")
+}
+
+/// Sales that count their buyers' addresses, as their gates said last: the others are spared the addresses.
+#[derive(Default)]
+pub(super) struct AddressLimits(RwLock<HashSet<ProductId>>);
+
+impl AddressLimits {
+    fn has(&self, product: ProductId) -> bool {
+        self.0.read().contains(&product)
+    }
+
+    fn learn(&self, product: ProductId, terms: Option<&Terms>) {
+        let has_limit = terms.is_some_and(|terms| terms.max_per_address.is_some());
+        if has_limit == self.has(product) {
+            return;
+        }
+        let mut known = self.0.write();
+        if !has_limit {
+            known.remove(&product);
+        } else if known.len() < MAX_KNOWN {
+            known.insert(product);
+        }
     }
 }

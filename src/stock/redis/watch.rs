@@ -19,7 +19,7 @@ use crate::stock::types::GateError;
 
 /// How often an idle link's server is asked who it is.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// What a purchase needs is tried once in this time at most.
+/// A shard is probed once in this time at most.
 const PROBED_FOR: Duration = Duration::from_secs(1);
 /// A server that has not answered by then cannot be used. Less than those wait who ask, for the others are known by then.
 const PROBE_PATIENCE: Duration = Duration::from_millis(700);
@@ -70,42 +70,43 @@ impl RedisGate {
         {
             return result.clone();
         }
-        let result = self.try_purchases().await;
+        let result = self.probe_shards().await;
         *probed = Some((Instant::now(), result.clone()));
         result
     }
 
-    /// Servers that keep gates and could not be used when that was tried last.
+    /// Servers that keep gates and could not be used when they were probed last.
     pub(in crate::stock) fn servers_down(&self) -> usize {
         self.servers_down.load(Ordering::Relaxed)
     }
 
-    async fn try_purchases(&self) -> Result<(), GateError> {
+    async fn probe_shards(&self) -> Result<(), GateError> {
         let shards = self.server.shards.all().await?;
-        let tried = join_all(shards.iter().map(|shard| self.try_a_purchase(shard))).await;
+        let probed = join_all(shards.iter().map(|shard| self.probe_shard(shard))).await;
         // A master that has failed for good is no shard any more.
-        let down = tried.iter().filter(|tried| tried.is_err()).count() + usize::from(!self.server.shards.are_whole());
+        let down =
+            probed.iter().filter(|probed| probed.is_err()).count() + usize::from(!self.server.shards.are_whole());
         self.servers_down.store(down, Ordering::Relaxed);
         // A shard that is away costs its own products alone.
-        if tried.iter().any(Result::is_ok) { Ok(()) } else { tried.into_iter().collect() }
+        if probed.iter().any(Result::is_ok) { Ok(()) } else { probed.into_iter().collect() }
     }
 
     /// Does what a purchase needs, without touching a sale.
-    async fn try_a_purchase(&self, shard: &Arc<Shard>) -> Result<(), GateError> {
+    async fn probe_shard(&self, shard: &Arc<Shard>) -> Result<(), GateError> {
         let server = &self.server;
         // A shard that has hardly a slot may have none of these.
         let Some(tag) = server.shards.tag_of(shard, Keys::probe_tags()) else { return Ok(()) };
         let (keys, rate_prefix) = server.keys.probe(&tag);
-        let trying = server.invoke_on::<String>(shard, &shard.prober, &server.scripts.probe, &keys, |_, call| {
+        let probing = server.invoke_on::<String>(shard, &shard.prober, &server.scripts.probe, &keys, |_, call| {
             call.arg(rate_prefix);
         });
         let silent = || GateError::Unreachable("no answer in time".to_owned());
-        let reply = tokio::time::timeout(PROBE_PATIENCE, trying).await.unwrap_or_else(|_| Err(silent()));
-        let tried = reply.and_then(|reply| status(&reply));
-        if tried.is_ok() {
+        let reply = tokio::time::timeout(PROBE_PATIENCE, probing).await.unwrap_or_else(|_| Err(silent()));
+        let probed = reply.and_then(|reply| status(&reply));
+        if probed.is_ok() {
             shard.troubles.over();
         }
-        tried
+        probed
     }
 
     pub(in crate::stock) async fn watch(&self, stop: CancellationToken) {

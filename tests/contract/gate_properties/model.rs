@@ -1,12 +1,12 @@
 //! What a gate has to do, in the plainest words: a map from users to their units, and the sale's settings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::{TestCaseError, prop_assert, prop_assert_eq};
 use seckill::model::{
-    Denial, LatePayment, Life, OrderId, PaymentId, Purchase, Quantity, Revision, SaleSettings, SaleState, Timestamp,
-    UserId,
+    Click, Denial, LatePayment, Life, Network, OrderId, PaymentId, Purchase, Quantity, Revision, SaleSettings,
+    SaleState, Terms, Timestamp, UserId,
 };
 use seckill::stock::{Answer, GateView, Holding, PaymentAdmission, RATE_WINDOW, Stale};
 
@@ -48,15 +48,19 @@ pub struct Model {
     late: Vec<LatePayment>,
     /// The last try of each user that has no unit, and was not refused for coming too soon.
     tries: BTreeMap<UserId, Span>,
+    /// Units that each address was given while there was a limit of an address.
+    taken_from: HashMap<Network, i64>,
 }
 
 impl Model {
     pub fn new(settings: SaleSettings) -> Self {
-        Self { settings, held: BTreeMap::new(), late: Vec::new(), tries: BTreeMap::new() }
+        let (held, tries) = (BTreeMap::new(), BTreeMap::new());
+        Self { settings, held, late: Vec::new(), tries, taken_from: HashMap::new() }
     }
 
     /// Does what the gate did with a purchase in a call that took `call`, if it may have answered so.
-    pub fn admit(&mut self, purchase: Purchase, call: Span, answer: Answer) -> Result<(), TestCaseError> {
+    pub fn admit(&mut self, click: Click, call: Span, answer: Answer) -> Result<(), TestCaseError> {
+        let Click { purchase, from } = click;
         let Purchase { order_id, user_id, quantity } = purchase;
         if let Some(unit) = self.held.get(&user_id) {
             if unit.revived_by.is_some() {
@@ -74,7 +78,7 @@ impl Model {
             prop_assert_eq!(answer, if same { Answer::Reserved } else { held });
             return Ok(());
         }
-        let most = self.settings.terms.unwrap().max_per_order;
+        let Terms { max_per_order: most, max_per_address, .. } = self.settings.terms.unwrap();
         if quantity > most {
             prop_assert_eq!(answer, Answer::Denied(Denial::TooMany(most)));
             return Ok(());
@@ -95,8 +99,20 @@ impl Model {
             let too_few = if remaining == 0 { Denial::SoldOut } else { Denial::NotEnoughLeft(remaining) };
             prop_assert_eq!(answer, Answer::Denied(too_few));
             self.tries.insert(user_id, call);
+            return Ok(());
+        }
+        let limited = max_per_address.zip(from);
+        let has_share = limited.is_none_or(|(limit, from)| {
+            self.taken_from.get(&from).copied().unwrap_or_default() + quantity.get() <= limit.get()
+        });
+        if !has_share {
+            prop_assert_eq!(answer, Answer::Denied(Denial::AddressLimit));
+            self.tries.insert(user_id, call);
         } else {
             prop_assert_eq!(answer, Answer::Reserved);
+            if let Some((_, from)) = limited {
+                *self.taken_from.entry(from).or_default() += quantity.get();
+            }
             let (revision, taken) = (self.settings.revision(), call);
             let unit = Unit { order_id, quantity, in_flight: true, revision, taken, revived_by: None };
             self.held.insert(user_id, unit);
@@ -174,6 +190,7 @@ impl Model {
     /// What is left of a gate in a process that starts again from the database: the live orders, which are there.
     pub fn reload(&mut self) -> Vec<Life> {
         self.tries.clear();
+        self.taken_from.clear();
         self.late.clear();
         self.held.values_mut().for_each(|unit| unit.in_flight = false);
         self.held.iter().map(|(user, unit)| unit.life(*user)).collect()

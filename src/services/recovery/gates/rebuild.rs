@@ -32,9 +32,9 @@ use crate::supervision::Supervisor;
 use crate::telemetry::Metrics;
 
 /// After this wait, no purchase of an older epoch can be promised any more: W in docs/protocol.md (`#rebuild-wait`).
-const SETTLING_TIME: Duration = PROMISE_MAX_AGE.saturating_add(Duration::from_secs(1));
+const REBUILD_WAIT: Duration = PROMISE_MAX_AGE.saturating_add(Duration::from_secs(1));
 // Also where this gate's predecessor is on a Redis that was left, which nobody closes.
-const _: () = assert!(LEFT_AFTER.as_millis() <= SETTLING_TIME.as_millis());
+const _: () = assert!(LEFT_AFTER.as_millis() <= REBUILD_WAIT.as_millis());
 /// When no consumer has raised the fence by then, another barrier is sent.
 const BARRIER_PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -124,18 +124,13 @@ impl Rebuilder {
         self.tasks.spawn_on(rebuilding, &self.runtime);
     }
 
-    /// Of the deployment whose gates these are.
-    pub(in crate::services) fn membership(&self) -> &Membership {
-        &self.membership
-    }
-
     async fn run(&self, product: ProductId) -> Result<()> {
         let (Some(gate), Ok(_place)) = (self.gate.shared(), self.places.acquire().await) else { return Ok(()) };
         crash_point!("before_close");
         while let Some(Closed { epoch, server_id, fenced }) = self.close(gate, product).await? {
             crash_point!("after_close");
             if !fenced {
-                tokio::time::sleep(SETTLING_TIME).await;
+                tokio::time::sleep(REBUILD_WAIT).await;
                 self.queue.publish_barrier(Barrier { product_id: product, epoch }).await?;
                 if !self.wait_for_fence(product, epoch).await? {
                     continue;

@@ -1,4 +1,4 @@
--- Takes the units of a dead order for a late payment, all or none: window, pause and rate do not count.
+-- Takes the units of a dead order for a late payment, all or none: sale window, pause and rate do not count.
 -- KEYS: gate, buyers, flight. ARGV: server id, user, its mark (ORDER@PAYMENT*UNITS), the mark of the order's first life, the call.
 -- Reply: lost | closed | admitted, epoch, 1 by this call or 0 by an earlier one | busy | refused.
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'stock', 'extra')

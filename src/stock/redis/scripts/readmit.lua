@@ -1,4 +1,4 @@
--- Gives units to purchases that were promised and set aside, under their own order ids: window, pause and rate do not count.
+-- Gives units to purchases that were promised and set aside, under their own order ids: sale window, pause and rate do not count.
 -- KEYS: gate, buyers, flight. ARGV: server id, then user and mark of each purchase.
 -- Reply: lost | closed | open, epoch, then for each: 0 it holds a unit now, -1 too few remain, or the other MARK that the user holds.
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'home', 'open', 'stock', 'extra')

@@ -1,9 +1,11 @@
 -- Takes the units of each purchase that may have them. Everything that can refuse them all is checked before a unit is taken. Rate
 -- keys of those who get nothing may have been set by then.
--- KEYS: gate, buyers, flight. The rate keys are built here: they share the product's hash tag, so its slot.
+-- KEYS: gate, buyers, flight, and addresses if they are given. The rate keys are built here: they share the product's hash tag, so
+-- its slot.
 -- ARGV: server id, prefix of the rate keys, rate window in ms, '1' if somebody wants more than one unit (else ''), then user and
--- mark of each purchase.
+-- mark of each purchase; and its address ('': no limit counts), if KEYS has addresses.
 -- Reply, one of these:
+--   addresses                             they are needed, for this sale has a limit of an address
 --   lost
 --   closed
 --   not_started, time
@@ -15,6 +17,7 @@
 --     -1 - N             too few remain: N
 --     N > 0              rate limited for N ms
 --     "most N"           an order may have N units at most
+--     "address"          its address has had its share
 --     "MARK-"            its buyer holds MARK already, and that is not in flight any more
 --     "MARK+REVISION"    its buyer holds MARK already, in flight, reserved under REVISION. MARK is the purchase's own only if this
 --                        call is a repeat and REVISION an earlier one
@@ -46,10 +49,33 @@ end
 -- Few calls, for a call costs more than what it does, and `#` once only, for it searches. A reservation limits the rate as long as
 -- it lasts; only those who get nothing need a rate key, one call each. After the time in the field `tried` there is no rate key,
 -- so they need not be read.
-local count = (#ARGV - 4) / 2
+local each = KEYS[4] and 3 or 2
+local count = (#ARGV - 4) / each
 local users = {}
 for n = 1, count do
-  users[n] = ARGV[2 * n + 3]
+  users[n] = ARGV[each * (n - 1) + 5]
+end
+-- Units that buyers of each address have taken, if there is a limit.
+local terms = gate[13] or ''
+local limit = string.find(terms, '@', 1, true) and tonumber(string.match(terms, '^' .. gate[10] .. '|.*:@(%d+)$'))
+local taken_from, new_from = {}, {}
+if limit then
+  if each == 2 then
+    return {'addresses'}
+  end
+  local addresses = {}
+  for n = 1, count do
+    local address = ARGV[3 * n + 4]
+    if address ~= '' and not taken_from[address] then
+      taken_from[address] = 0
+      addresses[#addresses + 1] = address
+    end
+  end
+  if addresses[1] then
+    for n, units in ipairs(redis.call('HMGET', KEYS[4], unpack(addresses))) do
+      taken_from[addresses[n]] = tonumber(units) or 0
+    end
+  end
 end
 local recent = {}
 if now < (tonumber(gate[9]) or 0) then
@@ -61,7 +87,6 @@ if now < (tonumber(gate[9]) or 0) then
 end
 local held_by = redis.call('HMGET', KEYS[2], unpack(users))
 local remaining = stock - (redis.call('HLEN', KEYS[2]) - 1) - tonumber(gate[12] or 0)
-local terms = gate[13] or ''
 local reply = {'open', epoch, gate[8], gate[10], terms}
 local new_buyers, new_in_flight, new, extra = {}, {}, 0, 0
 -- Users who got units in this call, with their marks; and those who were refused in it. A second click of a refused user in this
@@ -70,15 +95,17 @@ local marks_of_this_call, refused_in_this_call = {}, {}
 -- The units that an order may have. If the gate knows no terms, one.
 local most = 1
 if ARGV[4] ~= '' then
-  most = tonumber(string.match(terms, '^' .. gate[10] .. '|.*:(%d+)$')) or 1
+  most = tonumber(string.match(terms, '^' .. gate[10] .. '|[^:]*:[^:]*:(%d+)')) or 1
 end
 -- The score of the new purchases. Not before the revision began, see revision_at. A number would be made a text for each of them.
 local admitted_now = string.format('%.0f', math.max(now, tonumber(gate[11]) or 0))
 local others, refused, whole = false, false, false
 for n = 1, count do
-  local user, mark = users[n], ARGV[2 * n + 4]
+  local user, mark = users[n], ARGV[each * (n - 1) + 6]
   local units = ARGV[4] == '' and 1 or units_of(mark)
   local held = marks_of_this_call[user] or held_by[n]
+  local address = limit and ARGV[3 * n + 4] or ''
+  local has_share = address == '' or taken_from[address] + units <= limit
   local answer = 0
   if held then
     if held ~= mark then
@@ -100,17 +127,21 @@ for n = 1, count do
     end
   elseif units > 1 and units > most then
     answer = 'most ' .. most
-  elseif remaining >= units and not recent[n] and not refused_in_this_call[user] then
+  elseif remaining >= units and has_share and not recent[n] and not refused_in_this_call[user] then
     marks_of_this_call[user] = mark
     new_buyers[new + 1], new_buyers[new + 2] = user, mark
     new_in_flight[new + 1], new_in_flight[new + 2] = admitted_now, mark .. ':' .. user
     new = new + 2
     remaining = remaining - units
     extra = extra + units - 1
+    if address ~= '' then
+      taken_from[address] = taken_from[address] + units
+      new_from[address] = (new_from[address] or 0) + units
+    end
   elseif redis.call('SET', ARGV[2] .. user, '', 'PX', ARGV[3], 'NX') then
     refused = true
     refused_in_this_call[user] = true
-    answer = -1 - math.max(0, remaining)
+    answer = remaining >= units and 'address' or -1 - math.max(0, remaining)
   else
     answer = math.max(1, redis.call('PTTL', ARGV[2] .. user))
   end
@@ -130,6 +161,13 @@ if new > 0 then
   redis.call('ZADD', KEYS[3], unpack(new_in_flight))
   if extra > 0 then
     redis.call('HINCRBY', KEYS[1], 'extra', extra)
+  end
+  if next(new_from) then
+    for address, units in pairs(new_from) do
+      redis.call('HINCRBY', KEYS[4], address, units)
+    end
+    -- No other step takes it away, if the gate goes without being retired.
+    redis.call('PEXPIRE', KEYS[4], 2592000000)
   end
 end
 if refused then

@@ -21,7 +21,7 @@ use crate::stock::rate_limiter::RateLimiter;
 pub(in crate::stock::redis) struct SoldOutCache {
     sales: RwLock<HashMap<ProductId, Arc<WatchedSale>, RandomState>>,
     admitted: AdmittedHere,
-    tries: RateLimiter,
+    rate_limiter: RateLimiter,
     /// Number of buyers in the snapshots of all sales together.
     buyers: AtomicUsize,
     pub(super) new_sale: Notify,
@@ -63,7 +63,7 @@ impl SoldOutCache {
         let snapshot = state.snapshot.as_ref().filter(|snapshot| snapshot.is_fresh(now))?;
         match snapshot.denial(now)? {
             Denial::SoldOut if snapshot.may_hold(user) => None,
-            Denial::SoldOut => Some(match self.tries.note(product, user, now) {
+            Denial::SoldOut => Some(match self.rate_limiter.note(product, user, now) {
                 Err(wait) => Denial::RateLimited(wait),
                 Ok(()) => Denial::SoldOut,
             }),
@@ -76,7 +76,7 @@ impl SoldOutCache {
         let now = Instant::now();
         for user in denied {
             // One that was too early does not extend the wait.
-            let _ = self.tries.note(product, user, now);
+            let _ = self.rate_limiter.note(product, user, now);
         }
         if self.sale(product).is_some() {
             return;
@@ -162,7 +162,7 @@ impl SoldOutCache {
                 return false;
             }
             let is_full = gate.taken >= gate.settings.stock;
-            // Without buyers, a snapshot denies only because of the window or the pause, not because the sale is sold out.
+            // Without buyers, a snapshot denies only because of the sale window or the pause, not because the sale is sold out.
             let without_buyers = Snapshot::new(gate, asked, None);
             state.snapshot = without_buyers.denial(Instant::now()).map(|_| without_buyers);
             state.snapshot.is_none() && is_full

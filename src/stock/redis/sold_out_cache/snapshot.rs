@@ -30,7 +30,7 @@ impl Snapshot {
 
     /// What denies everybody, or everybody but the buyers of a full sale, if the gate's clock leaves no doubt.
     pub(super) fn denial(&self, now: Instant) -> Option<Denial> {
-        // Without buyers, pretend that one unit is left: then only the window and the pause can deny.
+        // Without buyers, pretend that one unit is left: then only the sale window and the pause can deny.
         let remaining = i64::from(self.buyers.is_none());
         let at = |ms| Timestamp::from_unix_ms(ms).and_then(|at| self.settings.denial(remaining, at));
         let (earliest, latest) = (at(self.asked.earliest(now))?, at(self.asked.latest(now))?);

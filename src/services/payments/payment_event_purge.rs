@@ -17,11 +17,11 @@ const PAUSES: ConstantBuilder =
 const AT_A_TIME: i64 = 500;
 
 /// See the module.
-pub struct EventExpiry {
+pub struct PaymentEventPurge {
     db: Db,
 }
 
-impl EventExpiry {
+impl PaymentEventPurge {
     /// Looks in `db`.
     pub fn new(db: Db) -> Self {
         Self { db }
@@ -45,7 +45,7 @@ impl EventExpiry {
         loop {
             let forgotten = self
                 .db
-                .transaction(move |conn| Box::pin(async move { conn.forget_events(before, AT_A_TIME).await }))
+                .transaction(move |conn| Box::pin(async move { conn.forget_payment_events(before, AT_A_TIME).await }))
                 .await?;
             if (forgotten as i64) < AT_A_TIME {
                 return Ok(());

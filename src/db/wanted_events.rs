@@ -19,7 +19,7 @@ const OVER_AFTER: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Listening {
+pub(super) struct WantedEvents {
     wanted: AtomicU16,
     rush: Mutex<Rush>,
 }
@@ -50,13 +50,13 @@ impl Rush {
     }
 }
 
-impl Default for Listening {
+impl Default for WantedEvents {
     fn default() -> Self {
         Self { wanted: AtomicU16::new(EventTypes::all().bits()), rush: Mutex::default() }
     }
 }
 
-impl Listening {
+impl WantedEvents {
     pub(super) fn set(&self, wanted: EventTypes) {
         self.wanted.store(wanted.bits(), Ordering::Relaxed);
     }
