@@ -70,7 +70,8 @@ async fn a_constraint_that_refuses_one_sale_keeps_no_other_waiting() {
     let product = client.new_product(REFUSED).await;
     let alter = |change: &str| format!("ALTER TABLE {database}.orders {change}");
     mariadb.operate(&alter(&format!("ADD CONSTRAINT refuse CHECK (product_id <> {product})"))).await;
-    let plan = Plan::rush(REFUSED, REFUSED);
+    // One by one, so that each comes in a message of its own.
+    let plan = Plan { lasting: Duration::from_secs(2), ..Plan::rush(REFUSED, REFUSED) };
     let refused = Crowd::gather(&Sale::new(client, product, plan), plan, &mut trial.dice);
     refused.sold(100).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
