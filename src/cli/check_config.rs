@@ -5,6 +5,7 @@ use secrecy::ExposeSecret;
 
 use crate::config::{self, Backend, Config};
 use crate::data_dir::{ADMIN_PASSWORD, JWT_SECRET, database_in, kept_secret};
+use crate::db::check_mysql;
 
 pub(super) fn run(config: &Config) -> Result<(), String> {
     let Config { server, auth, admin, .. } = config;
@@ -36,6 +37,7 @@ pub(super) fn run(config: &Config) -> Result<(), String> {
             println!("administrator    {}; password {password}", admin.username);
         }
         Backend::Distributed => {
+            check_mysql(&config.mysql)?;
             let (mysql, redis, rabbitmq) = config.servers();
             println!("backend          distributed");
             println!("mysql            {mysql}\nredis            {redis}\nrabbitmq         {rabbitmq}");

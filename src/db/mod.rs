@@ -50,7 +50,7 @@ pub use self::error::{DbError, DbResult, ErrorClass, Refused};
 pub use self::external_users::ExternalUser;
 pub use self::gates::{GateRow, ProductLock, SaleAudit, SaleCounts, SaleRow};
 pub use self::idempotency::{NewKey, StoredKey};
-pub use self::mysql_servers::connect_mysql;
+pub use self::mysql_servers::{check_mysql, connect_mysql};
 pub use self::named_lock::NamedLock;
 pub use self::order_changes::{Move, NewChange, OrderState};
 pub use self::order_gaps::{Gap, NewGap};

@@ -72,6 +72,11 @@ impl MySqlServers {
     }
 }
 
+/// Whether the settings name servers that could be connected to; connects to nothing.
+pub fn check_mysql(settings: &config::MySql) -> Result<(), String> {
+    read(settings).map(drop)
+}
+
 /// A connection of its own, outside the pool.
 pub async fn connect_mysql(settings: &config::MySql) -> DbResult<AsyncMysqlConnection> {
     MySqlServers::new(settings).connect().await

@@ -102,20 +102,27 @@ fn check_config_says_what_a_start_would_do_and_touches_nothing() {
         assert!(said.contains(words), "{words}: {said}");
     }
     assert!(!folder.data().exists());
-    let mut command = on(&folder.data(), &["check-config"]);
-    for (key, value) in [
-        ("BACKEND", "distributed"),
-        ("MYSQL__DSN", "mysql://u:hunter2@db.example:3307/shop"),
-        ("REDIS__PASSWORD", "hunter2"),
-        ("RABBITMQ__URL", "amqp://u:hunter2@mq.example/%2f"),
-        ("AUTH__JWT_SECRET", "hunter2hunter2hunter2hunter2hunter2"),
-        ("ADMIN__PASSWORD", "hunter2 hunter2"),
-    ] {
-        command.env(format!("SECKILL__{key}"), value);
-    }
-    let said = succeeds(command);
+    let with_database = |dsn: &str| {
+        let mut command = on(&folder.data(), &["check-config"]);
+        for (key, value) in [
+            ("BACKEND", "distributed"),
+            ("MYSQL__DSN", dsn),
+            ("REDIS__PASSWORD", "hunter2"),
+            ("RABBITMQ__URL", "amqp://u:hunter2@mq.example/%2f"),
+            ("AUTH__JWT_SECRET", "hunter2hunter2hunter2hunter2hunter2"),
+            ("ADMIN__PASSWORD", "hunter2 hunter2"),
+        ] {
+            command.env(format!("SECKILL__{key}"), value);
+        }
+        command
+    };
+    let said = succeeds(with_database("mysql://u:hunter2@db.example:3307/shop"));
     assert!(said.contains("db.example:3307/shop") && said.contains("mq.example:5672/%2f"), "{said}");
     assert!(!said.contains("hunter2"), "{said}");
+    for wrong in ["", "/", "/shop?no_such=1", "/shop?require_ssl=true"] {
+        let said = fails(with_database(&format!("mysql://u:hunter2@db.example:3307{wrong}")));
+        assert!(said.contains("mysql.dsn: ") && !said.contains("hunter2"), "{wrong}: {said}");
+    }
     fs::create_dir(folder.data()).unwrap();
     fs::write(folder.data().join("jwt_secret"), "short\n").unwrap();
     let said = fails(on(&folder.data(), &["check-config"]));

@@ -79,3 +79,24 @@ async fn a_start_without_redis_says_so_once() {
     assert!(about[0].contains("Redis does not answer"), "{lines:#?}");
     trial.finish(vec![server]).await;
 }
+
+/// Seen: one line at the start that neither said what the database refuses nor what to do, and nothing more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_at_a_database_that_takes_no_writes_says_so_until_it_does() {
+    let mut trial = Trial::begin("a start at a read-only MariaDB", Backend::Distributed).await;
+    let mariadb = Daemon::start(Link::MariaDb, &mut trial.config).await;
+    let mut first = Server::start(&trial.config).await;
+    first.kill().await;
+    mariadb.operate("SET GLOBAL read_only = 1").await;
+    trial.injected += 1;
+    let server = Server::start_unready(&trial.config).await;
+    let refusal = "Cannot compare yet whether Redis and the queue are those of the database";
+    eventually_within(15, "it is told again", || async { count(&told(&server.log()), refusal) >= 2 }).await;
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains(refusal)).unwrap();
+    assert!(line.contains("read-only") && line.contains("make it writable"), "{line}");
+    mariadb.operate("SET GLOBAL read_only = 0").await;
+    eventually_within(10, "it can sell", || async { server.readiness().await.0 == 200 }).await;
+    assert!(server.log().contains("Redis and the queue are those of the database "), "{}", server.log());
+    trial.finish(vec![server]).await;
+}

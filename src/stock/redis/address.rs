@@ -168,7 +168,8 @@ async fn explain(address: &Address, trust: Option<&Trust>, error: &PoolError) ->
         }
         None => None,
     };
-    of_tls.map_or(GateError::Unreachable(problem), GateError::Misconfigured)
+    let unreachable = || GateError::Unreachable(format!("{host}:{port}: {problem}"));
+    of_tls.map_or_else(unreachable, GateError::Misconfigured)
 }
 
 /// Whether it is Redis without TLS, which would wait for ever for the end of a line in what a handshake begins with.
