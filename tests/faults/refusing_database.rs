@@ -64,7 +64,8 @@ async fn between(mariadb: &Daemon, harm: &str, heal: &str) {
 async fn a_constraint_that_refuses_one_sale_keeps_no_other_waiting() {
     let mut trial = Trial::begin("MariaDB: a constraint, Redis emptied", Backend::Distributed).await;
     let mariadb = Daemon::start(Link::MariaDb, &mut trial.config).await;
-    let server = Server::start(&trial.config).await;
+    // Sales are spread over the consumers: this is about two at the same one.
+    let server = Server::start_with(&trial.config, &[("SECKILL__RABBITMQ__CONSUMERS", "1".to_owned())]).await;
     let (_, database) = account(&trial.config);
     let client = Client::new(&trial.config, vec![server.url()]);
     let product = client.new_product(REFUSED).await;
