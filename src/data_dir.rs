@@ -126,7 +126,7 @@ fn claim(file: &File, path: &Path) -> Result<(), String> {
     match file.try_lock() {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(format!(
-            "another process uses the data folder {}; stop it, or set embedded.data_dir to a folder of its own for a second shop",
+            "another process uses the data folder {}; stop it. Is this a second shop? Give it an embedded.data_dir of its own",
             path.display()
         )),
         Err(TryLockError::Error(error)) => Err(format!("cannot lock the data folder {}: {error}", path.display())),

@@ -110,9 +110,9 @@ pub enum Error {
     /// 415 `unsupported_media_type`: compressed in another way.
     #[error("A body may be compressed by gzip only.")]
     UnsupportedEncoding,
-    /// 429 `rate_limited`: too many log-ins or reads.
+    /// 429 `rate_limited`: too many of these; come again after that time.
     #[error("Too many tries.")]
-    RateLimited(Duration),
+    RateLimited(Limited, Duration),
     /// 503 `unavailable`: ask again. The text is for the log.
     #[error("{0}")]
     Unavailable(String),
@@ -122,6 +122,28 @@ pub enum Error {
     /// 500 `internal`: a defect. The text is for the log.
     #[error("{0}")]
     Internal(String),
+}
+
+/// What somebody has done too often. Tries to buy have a denial of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limited {
+    /// Looks at orders and payments.
+    Reads,
+    /// Registrations and log-ins.
+    LogIns,
+    /// Passwords that wait to be hashed.
+    Passwords,
+}
+
+impl Limited {
+    /// The name of the limit.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reads => "reads",
+            Self::LogIns => "log-ins",
+            Self::Passwords => "passwords",
+        }
+    }
 }
 
 impl Error {
@@ -156,7 +178,7 @@ impl Error {
             Self::Denied(denial) => denial.code(),
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => "unsupported_media_type",
-            Self::RateLimited(_) => "rate_limited",
+            Self::RateLimited(..) => "rate_limited",
             Self::Unavailable(_) | Self::Unreadable(_) => "unavailable",
             Self::Internal(_) => "internal",
         }

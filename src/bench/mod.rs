@@ -21,6 +21,7 @@
 
 mod backlog;
 mod baseline;
+mod bots;
 mod compare;
 mod deadlines;
 mod demo;
@@ -105,6 +106,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "LISTENERS", conflicts_with_all = ["against", "url", "stock", "connections", "rounds", "scaling", "deadlines", "webhooks"],
         value_parser = clap::value_parser!(u32).range(1..=100_000))]
     listeners: Option<u32>,
+    /// See who gets the units when a crowd of people meets ten times as many accounts of bots on a few machines, without and with
+    /// max_per_address.
+    #[arg(long, conflicts_with_all = ["against", "url", "stock", "connections", "rounds", "scaling", "deadlines", "webhooks", "listeners"])]
+    bots: bool,
     /// Folder for report.json, report.md and its pictures.
     #[arg(long, default_value = "target/bench")]
     output: PathBuf,
@@ -151,6 +156,9 @@ async fn measure(config: Config, file: Option<PathBuf>, args: BenchArgs) -> Resu
     }
     if args.webhooks {
         return webhooks::run(&config, file.as_deref()).await;
+    }
+    if args.bots {
+        return bots::run(&config, file.as_deref()).await;
     }
     if let Some(listeners) = args.listeners {
         return listeners::run(&config, file.as_deref(), listeners as usize).await;

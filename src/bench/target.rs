@@ -91,7 +91,8 @@ impl TargetApi {
         self.new_product_with(stock, &format!(r#","payment_window_seconds":{window}"#)).await
     }
 
-    async fn new_product_with(&self, stock: usize, more: &str) -> Result<ProductId, String> {
+    /// Puts a product on sale with more fields than these.
+    pub(super) async fn new_product_with(&self, stock: usize, more: &str) -> Result<ProductId, String> {
         let admin = self.token(ADMIN, Role::Admin)?;
         let product = format!(r#"{{"name":"Sneaker, limited","price_cents":19900,"stock":{stock}{more}}}"#);
         let request = request("POST", "/products", Some(&admin), Some(&product));

@@ -40,10 +40,8 @@ const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
     .without_max_times();
 /// Products of a write batch of which the gate is told at the same time.
 const TOLD_AT_ONCE: usize = 64;
-/// Tries before a write batch that a constraint refuses, or that makes us panic, is given up.
+/// Tries before a write batch that makes us panic, or that a constraint of a file refuses, is given up.
 const DEFECT_TRIES: u32 = 5;
-/// The same for a delivery alone that is put off if it is refused: others wait behind it, and it is tried again soon.
-const TRIES_ALONE: u32 = 1;
 /// Lines about fences that could not be raised.
 static NOT_RAISED: LogThrottle = LogThrottle::each_second();
 const ABSENT: &str = "there is no such product";
@@ -116,11 +114,9 @@ impl Consumer {
         if deliveries.is_empty() {
             return true;
         }
-        let was_put_off = deliveries.iter().all(|delivery| self.put_off.knows(delivery));
-        let mut enough = if was_put_off { TRIES_ALONE } else { DEFECT_TRIES };
         let mut to_write = VecDeque::from([merge(deliveries)]);
         while let Some(groups) = to_write.pop_front() {
-            match self.try_to_write(&groups, enough).await {
+            match self.try_to_write(&groups).await {
                 Attempt::Written(outcomes, tries) => {
                     self.spans.written(&groups, &outcomes, tries);
                     self.finish(groups, outcomes).await;
@@ -128,12 +124,7 @@ impl Consumer {
                 Attempt::Stopped => return false,
                 Attempt::Unwritable(reason) => match only_or_each(groups) {
                     Ok(only) => self.put_off_or_set_aside(only, reason).await,
-                    Err(each) => {
-                        to_write.extend(each);
-                        if self.order_writer.may_lag() {
-                            enough = TRIES_ALONE;
-                        }
-                    }
+                    Err(each) => to_write.extend(each),
                 },
                 Attempt::Panics(reason) => match only_or_each(groups) {
                     Ok(only) => self.set_aside(only, &reason).await,
@@ -173,8 +164,7 @@ impl Consumer {
         delivery.set_aside(reason).await;
     }
 
-    /// Tries until it is written, or a constraint has refused it so often that it is `enough`.
-    async fn try_to_write(&mut self, groups: &[Merged<Delivery>], enough: u32) -> Attempt {
+    async fn try_to_write(&mut self, groups: &[Merged<Delivery>]) -> Attempt {
         let mut pauses = RETRIES.build();
         let (mut tries, mut refusals, mut panics) = (0, 0, 0);
         loop {
@@ -190,6 +180,10 @@ impl Consumer {
             };
             let class = error.class();
             metrics::database_error(class);
+            if class == ErrorClass::Violation && self.order_writer.may_lag() {
+                // The others must not wait: they are written one by one, and what is refused alone is put off, which tells of it.
+                return Attempt::Unwritable(error.to_string());
+            }
             self.outage.failed(class.as_str(), &error, error.advice());
             match error {
                 DbError::Panicked(problem) => {
@@ -201,7 +195,7 @@ impl Consumer {
                 }
                 error if class == ErrorClass::Violation => {
                     refusals += 1;
-                    if refusals >= enough {
+                    if refusals >= DEFECT_TRIES {
                         return Attempt::Unwritable(error.to_string());
                     }
                 }

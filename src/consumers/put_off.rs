@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_is_parked_when_too_many_wait_for_too_long() {
+    fn the_oldest_is_set_aside_when_too_many_wait_for_too_long() {
         let start = Instant::now();
         let late = start + PATIENCE;
         let mut put_off = PutOff::new(3, start);

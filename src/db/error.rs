@@ -194,7 +194,9 @@ impl ErrorClass {
             Self::Storage => "check the database's disk and its log",
             Self::TooLarge => "nothing: less is sent at a time; max_allowed_packet of 1 MiB avoids it",
             Self::Duplicate => "nothing, if it passes",
-            Self::Violation => "drop the constraint that the message names, or correct the row that it refuses",
+            Self::Violation => {
+                "drop the constraint that the message names, or correct it; then put the dead letters back"
+            }
             Self::Unreadable => "correct or delete the row that the message names",
             Self::Unknown => "look the message up in the database's manual",
             Self::Defect => "report it: this is a defect of seckill",

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
@@ -27,8 +27,20 @@ fn detail(error: &Error) -> String {
 
 fn retry_after(error: &Error) -> Option<Duration> {
     match error {
-        Error::RateLimited(wait) | Error::Denied(Denial::RateLimited(wait)) => Some(*wait),
+        Error::RateLimited(_, wait) | Error::Denied(Denial::RateLimited(wait)) => Some(*wait),
         Error::Unavailable(_) | Error::Unreadable(_) => Some(RETRY_AFTER),
+        _ => None,
+    }
+}
+
+/// draft-ietf-httpapi-ratelimit-headers.
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// The limit that was reached.
+fn limit(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::RateLimited(limited, _) => Some(limited.as_str()),
+        Error::Denied(Denial::RateLimited(_)) => Some("purchases"),
         _ => None,
     }
 }
@@ -61,7 +73,7 @@ pub(super) struct Problem {
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<i64>,
-    /// Units that are left: `not_enough_left`.
+    /// Units that are left: `not_enough_left`; of the share of the address: `address_limit`.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     remaining: Option<i64>,
@@ -86,7 +98,7 @@ impl ResponseError for Error {
             | Self::WebhookNotFound
             | Self::DeliveryNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::RateLimited(_) | Self::Denied(Denial::RateLimited(_)) => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited(..) | Self::Denied(Denial::RateLimited(_)) => StatusCode::TOO_MANY_REQUESTS,
             Self::UsernameTaken
             | Self::IdempotencyConflict
             | Self::StockBelowSold { .. }
@@ -117,6 +129,9 @@ impl ResponseError for Error {
             // Whole seconds, rounded up: who waits that long has waited long enough.
             let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
             reply.insert_header((header::RETRY_AFTER, HeaderValue::from(seconds)));
+            if let Some(limit) = limit(self) {
+                reply.insert_header((RATE_LIMIT, format!("\"{limit}\";r=0;t={seconds}")));
+            }
         }
         if let Self::UnsupportedEncoding = self {
             reply.insert_header((header::ACCEPT_ENCODING, "gzip"));
@@ -157,7 +172,9 @@ impl Error {
         match self {
             Self::Denied(Denial::NotStarted(starts_at)) => problem.starts_at = Some(*starts_at),
             Self::Denied(Denial::AlreadyPurchased(order_id)) => problem.order_id = Some(*order_id),
-            Self::Denied(Denial::NotEnoughLeft(remaining)) => problem.remaining = Some(*remaining),
+            Self::Denied(Denial::NotEnoughLeft(remaining) | Denial::AddressLimit(remaining)) => {
+                problem.remaining = Some(*remaining)
+            }
             Self::StockBelowSold { least } => problem.least = Some(*least),
             Self::PreconditionFailed { revision } => problem.revision = Some(*revision),
             Self::NotCancellable(status) | Self::NotPayable(status) => problem.order_status = Some(*status),

@@ -1,6 +1,7 @@
 //! `/seckill/{id}`: the purchase.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Bytes;
@@ -9,11 +10,15 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::extract::body::OptionalBody;
-use super::extract::{AuthenticatedUser, LimitedNetwork, PathId};
+use super::extract::{AuthenticatedUser, Origin, PathId};
 use super::middleware::traces::{InTrace, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Denial, OrderId, OrderStatus, ProductId, Quantity, Timestamp};
 use crate::services::{Accepted, PurchaseBatcher};
+use crate::telemetry::LogThrottle;
+
+/// Lines about buyers who may share an address because of the configuration.
+static UNNAMED_PROXY: LogThrottle = LogThrottle::new(Duration::from_secs(60));
 
 /// Asks for units of a product, one unless the body says more. Granted whole or refused.
 ///
@@ -40,23 +45,41 @@ pub(super) async fn buy(
     AuthenticatedUser(identity): AuthenticatedUser,
     PathId(product_id): PathId<ProductId>,
     OptionalBody(Buy { quantity }): OptionalBody<Buy>,
-    LimitedNetwork(from): LimitedNetwork,
+    origin: Origin,
     InTrace(trace): InTrace,
     batcher: web::Data<PurchaseBatcher>,
 ) -> Result<HttpResponse> {
     let is_traced = trace.is_some();
-    let (mut reply, outcome) = match batcher.buy(identity.user_id, product_id, quantity, from, trace).await {
+    let (mut reply, outcome) = match batcher.buy(identity.user_id, product_id, quantity, origin.network, trace).await {
         Ok(promised) => (accepted(promised, product_id), Outcome::Accepted(promised.order_id)),
         // The most frequent answer of all, so it is a reply and not an error: the framework allocates for each error.
         Err(sold_out @ Error::Denied(Denial::SoldOut)) => {
             (sold_out.error_response(), Outcome::Refused(sold_out.code()))
         }
-        Err(error) => return Err(error),
+        Err(error) => {
+            if let Error::Denied(Denial::AddressLimit(_)) = error {
+                doubt(&origin, product_id);
+            }
+            return Err(error);
+        }
     };
     if is_traced {
         reply.extensions_mut().insert(outcome);
     }
     Ok(reply)
+}
+
+/// Says that many buyers may have been taken for one address: nothing sells then, and nobody would know why.
+fn doubt(origin: &Origin, product: ProductId) {
+    if let Some(peer) = origin.unnamed_proxy
+        && let Some(untold) = UNNAMED_PROXY.now()
+    {
+        tracing::warn!(
+            product.id = %product, %peer, untold,
+            "A click was refused for its address, and a proxy may have sent it that is not in server.trusted_proxies: all its buyers \
+             then share one address"
+        );
+    }
 }
 
 /// Body of `POST /seckill/{id}`: none, or how many units.

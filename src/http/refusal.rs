@@ -48,7 +48,11 @@ impl Refusal {
         let body = format!(
             r#"{{"type":"about:blank","title":"{title}","status":{number},"code":"{code}","detail":"{detail}"}}"#
         );
-        let retry = if matches!(self, Self::TooMany | Self::Full) { "retry-after: 1\r\n" } else { "" };
+        let retry = match self {
+            Self::TooMany => "retry-after: 1\r\nratelimit: \"connections\";r=0;t=1\r\n",
+            Self::Full => "retry-after: 1\r\n",
+            Self::Malformed | Self::SlowHead | Self::LargeHead => "",
+        };
         let (length, date, id) = (body.len(), date(), Uuid::new_v4());
         format!(
             "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\

@@ -32,9 +32,10 @@ pub enum Denial {
     /// Units remain, but fewer than were asked for.
     #[error("Only {0} units remain.")]
     NotEnoughLeft(i64),
-    /// Buyers of the same network address have taken what one address may have.
-    #[error("Your network address has had its share of this product.")]
-    AddressLimit,
+    /// Buyers of the same network address have taken what one address may have, but for so many units, which are fewer than were
+    /// asked for.
+    #[error("Your network address may have {0} units more of this product.")]
+    AddressLimit(i64),
     /// An order of this product may have so many units at most.
     #[error("quantity: must be 1 to {0} for this product")]
     TooMany(Quantity),
@@ -51,7 +52,7 @@ impl Denial {
             Self::RateLimited(_) => "rate_limited",
             Self::SoldOut => "sold_out",
             Self::NotEnoughLeft(_) => "not_enough_left",
-            Self::AddressLimit => "address_limit",
+            Self::AddressLimit(_) => "address_limit",
             Self::TooMany(_) => "invalid_request",
         }
     }

@@ -65,7 +65,7 @@ impl StockGate {
     }
 
     /// Takes the units of each purchase that may have them. Checked in this order: sale window, pause, already purchased, units
-    /// that an order may have, stock, the share of its address, rate limit. In memory it is one step for all; in Redis one step for each 500
+    /// that an order may have, rate limit, stock, the share of its address. In memory it is one step for all; in Redis one step for each 500
     /// purchases, so after an error the first ones may hold units. Repeating it with the same order ids takes nothing twice.
     pub async fn reserve(&self, product: ProductId, clicks: &[Click]) -> Result<Admission, GateError> {
         match self {
@@ -159,7 +159,7 @@ impl StockGate {
         match self {
             Self::Memory(gate) => gate.open(product, epoch, settings, LoadedBuyers::expecting(0, settings)),
             Self::Redis(gate) => {
-                gate.close(product, server_id, epoch).await?;
+                gate.close_new(product, server_id, epoch).await?;
                 let staging = gate.stage(product, server_id, epoch).await?;
                 gate.install(staging, settings).await
             }

@@ -13,7 +13,7 @@ pub enum Admission {
         epoch: i64,
         /// Revision of the product under which units were taken just now; the message carries it, too.
         revision: Revision,
-        /// What binds under it; `None`: the gate does not know yet, see [`GateView::knows_terms`].
+        /// What binds under it; `None`: the gate does not know yet, see [`GateView::terms`].
         terms: Option<Terms>,
         /// The answers.
         answers: Vec<Answer>,
@@ -107,8 +107,8 @@ pub struct GateView {
     pub in_flight: i64,
     /// Its epoch.
     pub epoch: i64,
-    /// Whether it knows the terms of its revision; one that an older program has opened does not.
-    pub knows_terms: bool,
+    /// The terms of its revision; of one that an older program has opened none, or not all.
+    pub terms: Option<Terms>,
 }
 
 /// Purchases and late payments that were admitted long ago and are still in flight.

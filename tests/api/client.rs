@@ -41,6 +41,11 @@ impl Reply {
         assert_eq!(self.body["type"], "about:blank");
         assert!(self.body["title"].is_string() && self.body["detail"].is_string(), "{self:?}");
         assert!(self.headers.contains_key("x-request-id"), "{self:?}");
+        if status == 429 {
+            let header = |name: &str| self.headers[name].to_str().unwrap();
+            let (wait, limit) = (header("retry-after"), header("ratelimit"));
+            assert!(limit.starts_with('"') && limit.ends_with(&format!("\";r=0;t={wait}")), "{self:?}");
+        }
     }
 
     /// The same, for a 400 whose detail names a field.

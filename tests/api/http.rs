@@ -304,7 +304,7 @@ async fn listed_origins_may_read_replies() {
                 if allowed {
                     assert_eq!(
                         reply.headers["access-control-expose-headers"],
-                        "Location, Retry-After, X-Request-Id, ETag"
+                        "Location, Retry-After, RateLimit, X-Request-Id, ETag"
                     );
                 }
             }

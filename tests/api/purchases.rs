@@ -96,7 +96,7 @@ on_both_backends! {
                 break;
             }
             reply.is_problem(429, "rate_limited");
-            assert_eq!(reply.headers["retry-after"], "1");
+            assert_eq!(reply.headers["ratelimit"], "\"purchases\";r=0;t=1");
             limited += 1;
             assert!(begun.elapsed() < Duration::from_secs(3), "locked out by refused tries");
         }

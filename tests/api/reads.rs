@@ -42,7 +42,7 @@ on_both_backends! {
         assert!((30..=75).contains(&refused.len()), "{}", refused.len());
         for reply in refused {
             reply.is_problem(429, "rate_limited");
-            assert_eq!(reply.headers["retry-after"], "1");
+            assert_eq!(reply.headers["ratelimit"], "\"reads\";r=0;t=1");
         }
         app.client.get("/orders", Some(&app.client.buyer(8))).await.is(200);
         // An administrator is not counted.

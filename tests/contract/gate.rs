@@ -84,7 +84,7 @@ on_both_backends! {
         let purchases = [purchase(1), purchase(2), purchase(3)];
         assert_eq!(answers(&gate, id, &purchases).await, [Answer::Reserved, Answer::Reserved, SOLD_OUT]);
         let state = SaleState::SoldOut;
-        let seen = GateView { remaining: 0, state, epoch: EPOCH, revision: 1, stock: 2, taken: 2, in_flight: 2, knows_terms: true };
+        let seen = GateView { remaining: 0, state, epoch: EPOCH, revision: 1, stock: 2, taken: 2, in_flight: 2, terms: settings(2).terms };
         assert_eq!(view(&gate, id).await, Some(seen));
     }
 
@@ -112,11 +112,10 @@ on_both_backends! {
     async fn buyers_of_an_address_get_its_share_and_no_more(stores) {
         let (gate, id) = open(stores, 1, with_address_limit(settings(9), 2)).await;
         let from = |user, address: &str| Click { purchase: purchase(user), from: Some(network(address)) };
-        let (refused, mine) = (Answer::Denied(Denial::AddressLimit), from(1, "192.0.2.1"));
+        let (refused, mine) = (Answer::Denied(Denial::AddressLimit(0)), from(1, "192.0.2.1"));
         let clicks = [mine, mine, from(2, "192.0.2.1"), from(3, "192.0.2.1"), from(4, "192.0.2.2"), purchase(5).into()];
         let expected = [Answer::Reserved, Answer::Reserved, Answer::Reserved, refused, Answer::Reserved, Answer::Reserved];
         assert_eq!(answers_to(&gate, id, &clicks).await, expected);
-        assert!(matches!(answers_to(&gate, id, &[from(3, "192.0.2.3")]).await[..], [Answer::Denied(Denial::RateLimited(_))]));
         let v6 = [from(6, "2001:db8::1"), from(7, "2001:db8::2:1"), from(8, "2001:db8::3:1"), from(9, "2001:db8:0:1::1")];
         assert_eq!(answers_to(&gate, id, &v6).await, [Answer::Reserved, Answer::Reserved, refused, Answer::Reserved]);
         assert_eq!(view(&gate, id).await.unwrap().remaining, 2);
@@ -132,6 +131,41 @@ on_both_backends! {
         assert_eq!(answers_to(&gate, id, &many).await, [Answer::Reserved, Answer::Reserved, SOLD_OUT]);
     }
 
+    async fn who_asks_for_more_than_is_left_of_a_share_is_told_how_much_that_is(stores) {
+        let terms = settings(9).terms.map(|terms| Terms { max_per_order: 3.try_into().unwrap(), ..terms });
+        let (gate, id) = open(stores, 1, with_address_limit(SaleSettings { terms, ..settings(9) }, 4)).await;
+        let from = |user, units: i64| {
+            let purchase = Purchase { quantity: units.try_into().unwrap(), ..purchase(user) };
+            Click { purchase, from: Some(network("192.0.2.1")) }
+        };
+        let answers = answers_to(&gate, id, &[from(1, 3), from(2, 2), from(3, 1), from(4, 1)]).await;
+        let refused = |left| Answer::Denied(Denial::AddressLimit(left));
+        assert_eq!(answers, [Answer::Reserved, refused(1), Answer::Reserved, refused(0)]);
+    }
+
+    /// Guards against: a share for each five hundred clicks, which Redis takes in a step.
+    async fn a_share_is_one_however_many_click_at_once(stores) {
+        let (gate, id) = open(stores, 1, with_address_limit(settings(2_000), 700)).await;
+        let clicks: Vec<Click> = (1..=1_200).map(|user| Click { purchase: purchase(user), from: Some(network("192.0.2.1")) }).collect();
+        let answers = answers_to(&gate, id, &clicks).await;
+        assert_eq!(answers.iter().filter(|answer| **answer == Answer::Reserved).count(), 700);
+        assert!(answers[700..].iter().all(|answer| *answer == Answer::Denied(Denial::AddressLimit(0))));
+    }
+
+    /// Guards against: a product that has the id of one that is gone, such as after a restored backup, and its counts.
+    async fn a_sale_that_is_opened_for_the_first_time_has_counted_nobody(stores) {
+        let from = |user| Click { purchase: purchase(user), from: Some(network("192.0.2.1")) };
+        let limited = with_address_limit(settings(9), 1);
+        let (gate, id) = open(stores, 1, limited).await;
+        assert_eq!(answers_to(&gate, id, &[from(1), from(2)]).await, [Answer::Reserved, Answer::Denied(Denial::AddressLimit(0))]);
+        let again = self::gate(stores);
+        if let StockGate::Redis(_) = gate {
+            let server_id = home(&again, id).await.unwrap();
+            again.open_new(id, &server_id, EPOCH + 1, &limited).await.unwrap();
+            assert!(matches!(again.reserve(id, &[from(2)]).await, Ok(Admission::Open { answers, .. }) if answers == [Answer::Reserved]));
+        }
+    }
+
     /// Guards against: another gate of the same backend that does not know of the limit yet, as of another instance.
     async fn the_share_of_an_address_holds_at_every_instance(stores) {
         let (gate, id) = open(stores, 1, with_address_limit(settings(9), 1)).await;
@@ -139,9 +173,9 @@ on_both_backends! {
         assert_eq!(answers_to(&gate, id, &[from(1)]).await, [Answer::Reserved]);
         if let StockGate::Redis(_) = gate {
             let other = self::gate(stores);
-            assert_eq!(answers_to(&other, id, &[from(2)]).await, [Answer::Denied(Denial::AddressLimit)]);
+            assert_eq!(answers_to(&other, id, &[from(2)]).await, [Answer::Denied(Denial::AddressLimit(0))]);
         }
-        assert_eq!(answers_to(&gate, id, &[from(3)]).await, [Answer::Denied(Denial::AddressLimit)]);
+        assert_eq!(answers_to(&gate, id, &[from(3)]).await, [Answer::Denied(Denial::AddressLimit(0))]);
     }
 
     async fn the_window_and_the_pause_come_first(stores) {

@@ -117,6 +117,26 @@ test('only what was changed is sent, so another’s change stays', async (contex
   assert.deepEqual([name, price_cents, stock], ['Shared, renamed', 2222, 11]);
 });
 
+test('the share of an address is set, refused and taken away', async (context) => {
+  const page = await open(context, '/console/sales/new');
+  const share = (more = ' (optional)') => page.getByLabel(`Units one network address may have in all${more}`);
+  await fill(page, { name: 'Shared out' });
+  for (const wrong of ['0', 'four', '10000001']) {
+    await share().fill(wrong);
+    await create(page);
+    await page.locator('.field-error', { hasText: 'Must be a whole number from 1 to 10,000,000.' }).waitFor();
+  }
+  await share().fill('4');
+  await create(page);
+  assert.equal((await made(page)).max_per_address, 4);
+  await page.getByText('up to 4 a network address').waitFor();
+  await page.goto(`${page.url()}/edit`);
+  await until(async () => (await share().inputValue()) === '4', 'what it is');
+  await share().fill('');
+  await page.getByRole('button', { name: 'Save' }).click();
+  assert.equal((await made(page)).max_per_address, null);
+});
+
 test('what another changed in the same field is shown before it is overwritten', async (context) => {
   const product = await server.product({ name: 'Fought over', price_cents: 1000, currency: 'EUR' });
   const page = await open(context, `/console/sales/${product.id}/edit`);

@@ -8,7 +8,8 @@ let server;
 let browser;
 
 before(async () => {
-  server = await Server.start();
+  // So that a test can say where a browser is.
+  server = await Server.start({ SECKILL__SERVER__TRUSTED_PROXIES: '127.0.0.1' });
   browser = await Browser.launch();
 });
 after(async () => {
@@ -55,6 +56,21 @@ test('a buyer signs up in the middle, buys, pays, and comes back to a paid order
   await own(page, 'paid').waitFor();
   assert.match(await said(page), /Paid\. It is yours\./);
   assert.match(await said(page), /\$39\.80/);
+});
+
+test('who comes from an address that has had its share is told so, and buys elsewhere', async (t) => {
+  const product = await server.product({ name: 'Shared out', max_per_address: 1, stock: 3 });
+  const at = async (address) => open(t, product, { user: await server.user(), extraHTTPHeaders: { 'X-Forwarded-For': address } });
+  const first = await at('192.0.2.7');
+  await buy(first).click();
+  await own(first, 'unpaid').waitFor();
+  const second = await at('192.0.2.7');
+  await buy(second).click();
+  await until(async () => (await said(second)).includes('Your network has had all that one network may buy.'), 'why not');
+  assert.equal(await buy(second).isEnabled(), true);
+  const elsewhere = await at('192.0.2.8');
+  await buy(elsewhere).click();
+  await own(elsewhere, 'unpaid').waitFor();
 });
 
 test('who signs up again because the answer was lost has the account, and a name of somebody else stays taken', async (t) => {

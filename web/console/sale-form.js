@@ -216,7 +216,7 @@ function show(root, shop, product) {
 
   const change = async (/** @type {Product} */ before, /** @type {Record<string, unknown>} */ all, /** @type {Record<string, boolean>} */ times) => {
     // Only what was changed: what another administrator changes meanwhile stays.
-    const changes = Object.fromEntries(Object.entries(all).filter(([of, value]) => times[of] ?? value !== before[/** @type {keyof Product} */ (of)]));
+    const changes = Object.fromEntries(Object.entries(all).filter(([of, value]) => times[of] ?? value !== (before[/** @type {keyof Product} */ (of)] ?? null)));
     if (Object.keys(changes).length > 0) {
       await save(before.id, changes);
       notice.say(t('form.saved'));

@@ -123,7 +123,8 @@ function show(root, first, zone) {
     replace(state, saleBadge(stateOf(product)));
     look.hidden = product.draft === true;
     const pay = payment_window_seconds === null ? t('sale.no_deadline') : t('sale.pay_within', { time: span(payment_window_seconds * 1000) });
-    const share = max_per_address === null ? [] : [t('sale.share', { n: max_per_address })];
+    // An instance of an earlier version does not know it.
+    const share = max_per_address == null ? [] : [t('sale.share', { n: max_per_address })];
     setText(terms, [money(price_cents, currency), t('sale.each', { n: max_per_order }), ...share, pay, range(starts_at, ends_at, zone, t('sale.open_ended'))].join(' · '));
     actions.update();
     countdown.update(product);

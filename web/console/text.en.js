@@ -298,7 +298,7 @@ export const en = {
   'form.stock.hint': '{least} are sold or promised; it cannot be less.',
   'form.most': 'Units one order may have',
   'form.share': 'Units one network address may have in all',
-  'form.share.hint': 'Against one machine with many accounts. An office or a mobile network has one address, too. Units that are given back stay counted.',
+  'form.share.hint': 'Against one machine with many accounts. An office or a mobile network has one address, too. Counts from when it is set; units that are given back stay counted.',
   'form.zone': 'All times are in the shop’s time zone, {zone}.',
   'form.starts': 'Starts',
   'form.starts.hint': 'Empty: it stays a draft until you publish it.',

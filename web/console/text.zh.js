@@ -298,7 +298,7 @@ export const zh = {
   'form.stock.hint': '{least} 件已售出或已承诺，不能更少。',
   'form.most': '每单最多件数',
   'form.share': '每个网络地址合计最多件数',
-  'form.share.hint': '防止一台机器用大量账号抢购。办公室或移动网络的用户也可能共用一个地址。退回的库存仍计入。',
+  'form.share.hint': '防止一台机器用大量账号抢购。办公室或移动网络的用户也可能共用一个地址。自设定起计数，退回的库存仍计入。',
   'form.zone': '所有时间均为店铺时区 {zone}。',
   'form.starts': '开始时间',
   'form.starts.hint': '不填：保存为草稿，发布后开始。',

@@ -19,6 +19,7 @@ export function explain(error) {
   if (code === 'not_cancellable' || code === 'not_payable') return t(`error.${code}`, { status: t(`error.status.${body.order_status}`) });
   if (code === 'stock_below_sold') return t('error.stock_below_sold', { least: body.least });
   if (code === 'not_enough_left') return t('error.not_enough_left', { n: body.remaining });
+  if (code === 'address_limit' && body.remaining > 0) return t('error.address_limit.some', { n: body.remaining });
   if (code === 'internal') return t('error.internal', { id: requestId ?? '–' });
   if (KNOWN.has(code)) return t(`error.${code}`);
   return t('error.other', { detail: detail || `HTTP ${error.status}` });
@@ -60,7 +61,8 @@ const EN = {
   'error.already_purchased': 'You have one already.',
   'error.sold_out': 'Nothing is left.',
   'error.not_enough_left': { one: 'Only {n} is left.', other: 'Only {n} are left.' },
-  'error.address_limit': 'Others have bought from your network already, and it has had its share. Try from another network.',
+  'error.address_limit': 'Your network has had all that one network may buy. Try from another one.',
+  'error.address_limit.some': { one: 'Your network may have only {n} more.', other: 'Your network may have only {n} more.' },
   'error.rate_limited': { one: 'Too many tries. Try again in {n} second.', other: 'Too many tries. Try again in {n} seconds.' },
   'error.unavailable': 'Busy. Try again in a moment.',
   'error.payload_too_large': 'That is too long.',
@@ -110,6 +112,7 @@ const ZH = {
   'error.sold_out': '已抢光。',
   'error.not_enough_left': '仅剩 {n} 件。',
   'error.address_limit': '您所在的网络已达到购买上限，请换一个网络再试。',
+  'error.address_limit.some': '您所在的网络最多还能购买 {n} 件。',
   'error.rate_limited': '操作过快，请 {n} 秒后再试。',
   'error.unavailable': '人数较多，请稍后再试。',
   'error.payload_too_large': '内容过长。',

@@ -402,6 +402,9 @@ class SalePage {
       this.product = { ...this.product, remaining: body.remaining };
       this.#quantity = Math.max(1, Math.min(this.#quantity, body.remaining));
       this.#refusal = t('sale.not_enough', { n: body.remaining });
+    } else if (code === 'address_limit' && body.remaining > 0) {
+      this.#quantity = Math.min(this.#quantity, body.remaining);
+      this.#refusal = explain(error);
     } else if (code === 'ended' || code === 'not_started' || code === 'product_not_found') void this.#fetch();
     else this.#refusal = explain(error);
     if (this.#refusal) notice.announce(this.#refusal);

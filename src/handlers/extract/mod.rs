@@ -117,10 +117,15 @@ impl FromRequest for ClientAddress {
     }
 }
 
-/// The network that a request comes from, where limits of an address count; `None` where many may share one address.
-pub struct LimitedNetwork(pub Option<Network>);
+/// Where a click comes from, as far as limits of an address are concerned.
+pub struct Origin {
+    /// The network; `None` where many may share one address.
+    pub network: Option<Network>,
+    /// Of a peer that says whom it speaks for, and is not believed: a proxy that nobody has named, or a liar.
+    pub unnamed_proxy: Option<IpAddr>,
+}
 
-impl FromRequest for LimitedNetwork {
+impl FromRequest for Origin {
     type Error = Error;
     type Future = Ready<Result<Self>>;
 
@@ -133,7 +138,10 @@ impl FromRequest for LimitedNetwork {
                 || state.trusted_proxies.trust(address)
                 || address.is_loopback()
                 || address.is_unspecified();
-            Ok(Self((!is_shared).then(|| Network::of(address))))
+            let peer = request.peer_addr().map(|peer| peer.ip().to_canonical());
+            let speaks_for_others = request.headers().contains_key("x-forwarded-for");
+            let unnamed_proxy = peer.filter(|peer| speaks_for_others && !state.trusted_proxies.trust(*peer));
+            Ok(Self { network: (!is_shared).then(|| Network::of(address)), unnamed_proxy })
         }))
     }
 }

@@ -4,7 +4,7 @@ use actix_web::dev::ServiceResponse;
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 
-const EXPOSED: HeaderValue = HeaderValue::from_static("Location, Retry-After, X-Request-Id, ETag");
+const EXPOSED: HeaderValue = HeaderValue::from_static("Location, Retry-After, RateLimit, X-Request-Id, ETag");
 const ALLOWED: HeaderValue = HeaderValue::from_static(
     "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, X-Request-Id",
 );

@@ -7,7 +7,7 @@ use actix_web::ResponseError;
 use serde_json::{Map, Value, json};
 
 use super::schemas::{EXAMPLE_ID, EXAMPLE_TIME};
-use crate::error::Error;
+use crate::error::{Error, Limited};
 use crate::model::{Denial, OrderStatus};
 
 /// Of an operation: the codes that it refuses with, beside those that all operations of its kind have. Not shown.
@@ -155,6 +155,13 @@ fn refusal(status: &str, examples: &Map<String, Value>) -> Value {
         }}),
         _ => json!({}),
     };
+    if status == "429" {
+        headers["RateLimit"] = json!({
+            "description": "Which limit it is, that nothing is left of it (`r=0`), and in how many seconds there is again (`t`): RateLimit header fields for HTTP, an IETF draft.",
+            "schema": {"type": "string", "pattern": "^\"[a-z-]+\";r=0;t=[0-9]+$"},
+            "example": "\"purchases\";r=0;t=1",
+        });
+    }
     headers["X-Request-Id"] = request_id();
     json!({
         "description": quoted.join(", "),
@@ -205,10 +212,10 @@ fn errors() -> BTreeMap<&'static str, Error> {
         Error::Denied(Denial::AlreadyPurchased(id)),
         Error::Denied(Denial::SoldOut),
         Error::Denied(Denial::NotEnoughLeft(1)),
-        Error::Denied(Denial::AddressLimit),
+        Error::Denied(Denial::AddressLimit(1)),
         Error::PayloadTooLarge,
         Error::UnsupportedMediaType,
-        Error::RateLimited(wait),
+        Error::RateLimited(Limited::LogIns, wait),
         Error::Unavailable(String::new()),
         Error::Internal(String::new()),
     ];

@@ -80,7 +80,9 @@ impl BrokerProblem {
             return problems.remove(0);
         }
         let trouble = problems.iter().map(|problem| problem.trouble).min().unwrap_or(Trouble::Unreachable);
-        let all: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
+        // They are tried in any order, and the same trouble is to be the same text.
+        let mut all: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
+        all.sort();
         Self::new(trouble, all.join("; "))
     }
 
@@ -154,7 +156,8 @@ mod tests {
         let wrong = BrokerProblem::new(Trouble::Misconfigured, "a: a certificate");
         let away = BrokerProblem::unreachable("b: away");
         assert_eq!(BrokerProblem::of_all(vec![wrong.clone()]), wrong);
-        let both = BrokerProblem::of_all(vec![wrong, away]);
+        let both = BrokerProblem::of_all(vec![away.clone(), wrong.clone()]);
+        assert_eq!(both, BrokerProblem::of_all(vec![wrong, away]), "in whichever order they were tried");
         assert_eq!((both.trouble, both.text.as_str()), (Trouble::Unreachable, "a: a certificate; b: away"));
     }
 

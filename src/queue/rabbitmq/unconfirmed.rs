@@ -264,9 +264,9 @@ mod tests {
     #[tokio::test]
     async fn a_message_that_is_waited_for_without_end_is_one_message() {
         let unconfirmed = Arc::new(Unconfirmed::new());
-        let dying = unconfirmed.clone();
+        let queue = unconfirmed.clone();
         let setting_aside =
-            tokio::spawn(async move { dying.send_and_wait(Destination::Dead, b"x".to_vec(), None).await });
+            tokio::spawn(async move { queue.send_and_wait(Destination::Dead, b"x".to_vec(), None).await });
         // No connection takes it for longer than a confirm may take.
         tokio::time::sleep(CONFIRM_TIMEOUT + Duration::from_millis(100)).await;
         assert!(next(&unconfirmed).await.is_some() && next(&unconfirmed).await.is_none());

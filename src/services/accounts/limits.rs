@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limited, Result};
 use crate::model::{Network, Username};
 
 const WINDOW: Duration = Duration::from_secs(60);
@@ -111,7 +111,7 @@ impl AuthLimiter {
         }
         match self.counts.get(key) {
             Some(seen) if seen.count.load(Ordering::Relaxed) >= most => {
-                Err(Error::RateLimited(WINDOW.saturating_sub(seen.since.elapsed())))
+                Err(Error::RateLimited(Limited::LogIns, WINDOW.saturating_sub(seen.since.elapsed())))
             }
             _ => Ok(()),
         }

@@ -176,7 +176,7 @@ impl Accounts {
         self.metrics.log_in(match &outcome {
             Ok(_) => "success",
             Err(Error::InvalidCredentials) => "invalid_credentials",
-            Err(Error::RateLimited(_)) => "rate_limited",
+            Err(Error::RateLimited(..)) => "rate_limited",
             Err(Error::Unavailable(_) | Error::Unreadable(_)) => "unavailable",
             Err(_) => "internal",
         });

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::line::Joined;
 use super::lines::{Job, Lines};
-use crate::error::{Error, Result};
+use crate::error::{Error, Limited, Result};
 use crate::model::{Network, Password};
 
 /// A request waits this long at most: shorter than what clients and proxies usually allow.
@@ -159,7 +159,8 @@ impl PasswordHasher {
 
 /// Early enough to be held until the turn comes.
 fn come_again(turn_in: Duration) -> Error {
-    Error::RateLimited(turn_in.saturating_sub(HELD_FOR / 2).clamp(Duration::from_secs(1), LONGEST_WAIT))
+    let wait = turn_in.saturating_sub(HELD_FOR / 2).clamp(Duration::from_secs(1), LONGEST_WAIT);
+    Error::RateLimited(Limited::Passwords, wait)
 }
 
 /// What this thread has had of a core.
@@ -323,7 +324,7 @@ mod tests {
         };
         let held: Vec<_> = (0..3).map(ask).collect();
         tokio::task::yield_now().await;
-        let Err(Error::RateLimited(wait)) = ask(3).await.unwrap() else { panic!("is not told to come again") };
+        let Err(Error::RateLimited(_, wait)) = ask(3).await.unwrap() else { panic!("is not told to come again") };
         assert_eq!(wait, Duration::from_secs(3 * 7 - 10), "in time to be held until the turn comes");
         drop(go_on);
         for answer in held {

@@ -86,7 +86,7 @@ fn changes(old: &Product, new: &Product) -> String {
     let seconds = |product: &Product| product.payment_window.map(|window| window.seconds());
     changed(&mut line, "payment_window_seconds", &seconds(old), &seconds(new));
     changed(&mut line, "max_per_order", &old.max_per_order.get(), &new.max_per_order.get());
-    let limit = |product: &Product| product.max_per_address.map(|limit| limit.get());
+    let limit = |product: &Product| product.max_per_address.map_or("none".to_owned(), |limit| limit.get().to_string());
     changed(&mut line, "max_per_address", &limit(old), &limit(new));
     changed(&mut line, "image_url", &old.image_url, &new.image_url);
     changed(&mut line, "draft", &old.draft, &new.draft);

@@ -31,8 +31,8 @@ impl Membership {
                 None
             }
             Ok(Ok(_)) => {
-                let row_name = row.ok().and_then(|row| row.redis_name);
-                return Ok(Err(Mismatch::Misconfigured(self.foreign(row_name.as_deref()))));
+                let row = row?;
+                return Ok(Err(Mismatch::Misconfigured(self.foreign(row.redis_name.as_deref()))));
             }
             Ok(Err(GateError::Protocol(problem))) => Some(problem),
             Ok(Err(_)) | Err(_) => None,

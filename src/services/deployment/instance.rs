@@ -317,7 +317,7 @@ impl Membership {
             // Told already. The gates that it has are those that it had, so the sale goes on.
             Ok(Ok(Err(Mismatch::Unreadable(_)))) => {}
             Ok(Ok(Ok(()))) => {
-                if found.problem.take().is_some() || !self.agrees() {
+                if found.problem.take().is_some() {
                     tracing::warn!(
                         redis = self.redis.name,
                         queue = self.queue_name,
@@ -330,14 +330,16 @@ impl Membership {
             Ok(Ok(Err(problem))) => {
                 let problem = problem.text();
                 if found.problem.as_ref() != Some(&problem) {
-                    tracing::error!("This instance sells nothing: {problem}; then restart it");
+                    tracing::error!("This instance sells nothing: {problem}");
                 }
                 found.problem = Some(problem);
                 self.set(false);
             }
-            // What was known stays. Nobody else says what keeps an instance from its first comparison.
-            Ok(Err(error)) if !self.agrees() => self.comparing.failed("database", &error, COMPARING_ADVICE),
-            Ok(Err(_)) | Err(_) => {}
+            // What was known stays. Others report that the database is away, but nobody else what keeps an instance from its first
+            // comparison.
+            Ok(Err(_)) | Err(_) if self.agrees() || found.problem.is_some() => {}
+            Ok(Err(error)) => self.comparing.failed("database", &error, COMPARING_ADVICE),
+            Err(elapsed) => self.comparing.failed("timed_out", &elapsed, COMPARING_ADVICE),
         }
         self.looked();
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limited, Result};
 use crate::model::UserId;
 
 const PLACES: usize = 1 << 16;
@@ -44,7 +44,7 @@ impl ReadLimit {
         let next = |over_at: u64| (over_at <= latest).then(|| over_at.max(now) + INTERVAL_MS);
         match place.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
             Ok(_) => Ok(()),
-            Err(over_at) => Err(Error::RateLimited(Duration::from_millis(over_at - latest))),
+            Err(over_at) => Err(Error::RateLimited(Limited::Reads, Duration::from_millis(over_at - latest))),
         }
     }
 }
@@ -58,7 +58,9 @@ mod tests {
         let (limit, user) = (ReadLimit::new(), UserId::try_from(7).unwrap());
         let passed = |at| (0..100).take_while(|_| limit.note_at(user, at).is_ok()).count() as u64;
         assert_eq!(passed(0), BURST);
-        assert!(matches!(limit.note_at(user, 0), Err(Error::RateLimited(wait)) if wait == Duration::from_millis(100)));
+        assert!(
+            matches!(limit.note_at(user, 0), Err(Error::RateLimited(Limited::Reads, wait)) if wait == Duration::from_millis(100))
+        );
         assert_eq!(passed(99), 0, "a refused look does not make the wait longer");
         assert_eq!(passed(100), 1);
         assert_eq!(passed(1_100), 10);

@@ -173,7 +173,8 @@ impl Sweeper {
                 }
                 self.unfinished_sales.saw(product, &view);
                 self.note_sold_out(product, &view).await?;
-                if view.revision < product.revision || view.revision == product.revision && !view.knows_terms {
+                let terms = product.settings().terms;
+                if view.revision < product.revision || view.revision == product.revision && view.terms != terms {
                     self.configure(product).await?;
                 }
                 // What a gate admitted that is over comes through the queue, or was not promised.

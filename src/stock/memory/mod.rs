@@ -172,7 +172,7 @@ impl MemoryGate {
                 taken: sale.taken(),
                 in_flight: sale.in_flight(),
                 epoch: sale.epoch,
-                knows_terms: true,
+                terms: sale.settings.terms,
             }
         };
         products.iter().map(|product| self.with_sale(*product, view).ok()).collect()

@@ -188,10 +188,10 @@ impl SaleInMemory {
         let why_not = match self.remaining() {
             0 => Some(Denial::SoldOut),
             remaining if remaining < quantity.get() => Some(Denial::NotEnoughLeft(remaining)),
-            _ if share.is_some_and(|(limit, from)| self.taken_from(from) + quantity.get() > limit) => {
-                Some(Denial::AddressLimit)
-            }
-            _ => None,
+            _ => share
+                .map(|(limit, from)| (limit - self.taken_from(from)).max(0))
+                .filter(|left| *left < quantity.get())
+                .map(Denial::AddressLimit),
         };
         if let Some(denial) = why_not {
             let denial = rate_limiter.note(product, user_id, now).map_or_else(Denial::RateLimited, |()| denial);

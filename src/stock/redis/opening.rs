@@ -58,10 +58,29 @@ impl RedisGate {
         server_id: &str,
         epoch: i64,
     ) -> Result<(), GateError> {
-        let keys = self.server.keys.of_sale(product);
+        self.close_with(product, &self.server.keys.of_sale(product), server_id, epoch).await
+    }
+
+    /// The same of a product that was just made: no address has bought any of it, whatever is known of one with its id.
+    pub(in crate::stock) async fn close_new(
+        &self,
+        product: ProductId,
+        server_id: &str,
+        epoch: i64,
+    ) -> Result<(), GateError> {
+        self.close_with(product, &self.server.keys.of_sale_with_addresses(product), server_id, epoch).await
+    }
+
+    async fn close_with(
+        &self,
+        product: ProductId,
+        keys: &[String],
+        server_id: &str,
+        epoch: i64,
+    ) -> Result<(), GateError> {
         let reply = self
             .server
-            .invoke_at(product, server_id, &self.server.scripts.close, &keys, |call| {
+            .invoke_at(product, server_id, &self.server.scripts.close, keys, |call| {
                 call.arg(server_id).arg(epoch).arg(CLOSED_TTL.as_millis() as u64);
             })
             .await;

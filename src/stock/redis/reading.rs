@@ -27,7 +27,7 @@ impl RedisGate {
                     stock: settings.stock,
                     taken,
                     in_flight,
-                    knows_terms: settings.terms.is_some(),
+                    terms: settings.terms,
                 }
             };
             Ok(gates.into_iter().map(|gate| gate.map(view)).collect())

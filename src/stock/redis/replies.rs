@@ -68,8 +68,8 @@ fn parse_answer(value: Value) -> Result<Answer, GateError> {
         Value::Int(ms @ 1..) => Ok(Answer::Denied(Denial::RateLimited(Duration::from_millis(ms as u64)))),
         held => {
             let held: String = parse(held)?;
-            if held == "address" {
-                return Ok(Answer::Denied(Denial::AddressLimit));
+            if let Some(left) = held.strip_prefix("address ") {
+                return Ok(Answer::Denied(Denial::AddressLimit(left.parse().map_err(nonsense)?)));
             }
             if let Some(most) = held.strip_prefix("most ") {
                 let most = most.parse::<i64>().map_err(nonsense)?.try_into().map_err(nonsense)?;

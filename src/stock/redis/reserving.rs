@@ -1,9 +1,9 @@
 //! Takes units for purchases.
 
-use std::collections::HashSet;
+use std::time::Duration;
 
 use deadpool_redis::redis::{Cmd, Value};
-use parking_lot::RwLock;
+use moka::sync::Cache;
 
 use super::connection::Link;
 use super::gate::RedisGate;
@@ -14,8 +14,9 @@ use crate::model::{Click, Denial, ProductId, Purchase, Quantity, Revision, Terms
 use crate::stock::rate_limiter::RATE_WINDOW;
 use crate::stock::types::{Admission, Answer, GateError};
 
-/// Sales that are known to count addresses; the others of them are asked twice each time.
-const MAX_KNOWN: usize = 10_000;
+/// Sales that are known to count addresses at most, and for how long after the last click.
+const MAX_KNOWN: u64 = 10_000;
+const KNOWN_FOR: Duration = Duration::from_secs(600);
 
 impl RedisGate {
     pub(in crate::stock) async fn reserve(&self, product: ProductId, clicks: &[Click]) -> Result<Admission, GateError> {
@@ -87,8 +88,10 @@ impl RedisGate {
         with_addresses: bool,
     ) -> Result<Vec<Value>, GateError> {
         let server = &self.server;
-        let keys = server.keys.of_sale_with_addresses(product);
-        let keys = if with_addresses { &keys[..] } else { &keys[..3] };
+        let keys = match with_addresses {
+            true => server.keys.of_sale_with_addresses(product).to_vec(),
+            false => server.keys.of_sale(product).to_vec(),
+        };
         let several = clicks.iter().any(|click| click.purchase.quantity != Quantity::ONE);
         let mut text = String::new();
         let args = |link: &Link, call: &mut Cmd| {
@@ -103,7 +106,7 @@ impl RedisGate {
                 }
             }
         };
-        server.invoke(product, &server.scripts.reserve, keys, args).await
+        server.invoke(product, &server.scripts.reserve, &keys, args).await
     }
 }
 
@@ -112,25 +115,26 @@ fn needs_addresses(reply: &[Value]) -> bool {
     matches!(reply, [Value::BulkString(word)] if word == b"addresses")
 }
 
-/// Sales that count their buyers' addresses, as their gates said last: the others are spared the addresses.
-#[derive(Default)]
-pub(super) struct AddressLimits(RwLock<HashSet<ProductId>>);
+/// Sales that count their buyers' addresses, as their gates said last: the others are spared the addresses. One that is not known here
+/// is asked in vain once.
+pub(super) struct AddressLimits(Cache<ProductId, ()>);
+
+impl Default for AddressLimits {
+    fn default() -> Self {
+        Self(Cache::builder().max_capacity(MAX_KNOWN).time_to_idle(KNOWN_FOR).build())
+    }
+}
 
 impl AddressLimits {
     fn has(&self, product: ProductId) -> bool {
-        self.0.read().contains(&product)
+        self.0.contains_key(&product)
     }
 
     fn learn(&self, product: ProductId, terms: Option<&Terms>) {
-        let has_limit = terms.is_some_and(|terms| terms.max_per_address.is_some());
-        if has_limit == self.has(product) {
-            return;
-        }
-        let mut known = self.0.write();
-        if !has_limit {
-            known.remove(&product);
-        } else if known.len() < MAX_KNOWN {
-            known.insert(product);
+        match terms.is_some_and(|terms| terms.max_per_address.is_some()) {
+            true => self.0.insert(product, ()),
+            false if self.has(product) => self.0.invalidate(&product),
+            false => {}
         }
     }
 }

@@ -102,11 +102,10 @@ impl Model {
             return Ok(());
         }
         let limited = max_per_address.zip(from);
-        let has_share = limited.is_none_or(|(limit, from)| {
-            self.taken_from.get(&from).copied().unwrap_or_default() + quantity.get() <= limit.get()
-        });
-        if !has_share {
-            prop_assert_eq!(answer, Answer::Denied(Denial::AddressLimit));
+        let share =
+            limited.map(|(limit, from)| (limit.get() - self.taken_from.get(&from).copied().unwrap_or_default()).max(0));
+        if let Some(share) = share.filter(|share| *share < quantity.get()) {
+            prop_assert_eq!(answer, Answer::Denied(Denial::AddressLimit(share)));
             self.tries.insert(user_id, call);
         } else {
             prop_assert_eq!(answer, Answer::Reserved);
@@ -216,8 +215,8 @@ impl Model {
             (false, _) => SaleState::Live,
         };
         let in_flight = (self.held.values().filter(|unit| unit.in_flight).count() + self.late.len()) as i64;
-        let SaleSettings { revision, stock, .. } = self.settings;
-        GateView { remaining, state, epoch: EPOCH, revision, stock, taken: self.taken(), in_flight, knows_terms: true }
+        let SaleSettings { revision, stock, terms, .. } = self.settings;
+        GateView { remaining, state, epoch: EPOCH, revision, stock, taken: self.taken(), in_flight, terms }
     }
 
     pub fn held_by(&self, user: UserId) -> Holding {

@@ -32,8 +32,8 @@ if tonumber(ARGV[2]) > ver then
   end
   redis.call('HSET', KEYS[1], 'since', string.format('%.0f', begins), 'past', past, 'ver', ARGV[2], 'stock', ARGV[3],
     'starts', ARGV[4], 'ends', ARGV[5], 'paused', ARGV[6], 'terms', ARGV[7], 'seq', string.format('%.0f', seq + 1))
-elseif tonumber(ARGV[2]) == ver and string.match(gate[7] or '', '^(%d+)|') ~= ARGV[2] then
-  -- A program that knows no terms has opened or changed it.
+elseif tonumber(ARGV[2]) == ver and gate[7] ~= ARGV[7] then
+  -- A program that does not know all terms has opened or changed it.
   redis.call('HSET', KEYS[1], 'terms', ARGV[7])
 end
 return 'ok'

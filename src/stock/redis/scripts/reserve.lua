@@ -17,7 +17,7 @@
 --     -1 - N             too few remain: N
 --     N > 0              rate limited for N ms
 --     "most N"           an order may have N units at most
---     "address"          its address has had its share
+--     "address N"        its address may have N units more, which are fewer than it wants
 --     "MARK-"            its buyer holds MARK already, and that is not in flight any more
 --     "MARK+REVISION"    its buyer holds MARK already, in flight, reserved under REVISION. MARK is the purchase's own only if this
 --                        call is a repeat and REVISION an earlier one
@@ -105,7 +105,7 @@ for n = 1, count do
   local units = ARGV[4] == '' and 1 or units_of(mark)
   local held = marks_of_this_call[user] or held_by[n]
   local address = limit and ARGV[3 * n + 4] or ''
-  local has_share = address == '' or taken_from[address] + units <= limit
+  local share = address == '' and units or math.max(0, limit - taken_from[address])
   local answer = 0
   if held then
     if held ~= mark then
@@ -127,7 +127,7 @@ for n = 1, count do
     end
   elseif units > 1 and units > most then
     answer = 'most ' .. most
-  elseif remaining >= units and has_share and not recent[n] and not refused_in_this_call[user] then
+  elseif remaining >= units and share >= units and not recent[n] and not refused_in_this_call[user] then
     marks_of_this_call[user] = mark
     new_buyers[new + 1], new_buyers[new + 2] = user, mark
     new_in_flight[new + 1], new_in_flight[new + 2] = admitted_now, mark .. ':' .. user
@@ -141,7 +141,7 @@ for n = 1, count do
   elseif redis.call('SET', ARGV[2] .. user, '', 'PX', ARGV[3], 'NX') then
     refused = true
     refused_in_this_call[user] = true
-    answer = remaining >= units and 'address' or -1 - math.max(0, remaining)
+    answer = remaining >= units and 'address ' .. share or -1 - math.max(0, remaining)
   else
     answer = math.max(1, redis.call('PTTL', ARGV[2] .. user))
   end
@@ -166,8 +166,8 @@ if new > 0 then
     for address, units in pairs(new_from) do
       redis.call('HINCRBY', KEYS[4], address, units)
     end
-    -- No other step takes it away, if the gate goes without being retired.
-    redis.call('PEXPIRE', KEYS[4], 2592000000)
+    -- It goes by itself, also if the gate is lost and never retired: 75 minutes after the end, or 30 days after the last unit.
+    redis.call('PEXPIREAT', KEYS[4], string.format('%.0f', ends and ends + 4500000 or now + 2592000000))
   end
 end
 if refused then
