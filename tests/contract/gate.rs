@@ -143,6 +143,19 @@ on_both_backends! {
         assert_eq!(answers, [Answer::Reserved, refused(1), Answer::Reserved, refused(0)]);
     }
 
+    /// Guards against: a program that knows no limit has opened the gate, or changed it, and is gone.
+    async fn a_gate_takes_over_terms_of_its_revision_that_an_older_program_did_not_know(stores) {
+        let (gate, id) = open(stores, 1, settings(9)).await;
+        let limited = with_address_limit(settings(9), 1);
+        if let StockGate::Redis(_) = gate {
+            gate.configure(id, &limited).await.unwrap();
+            assert_eq!(view(&gate, id).await.unwrap().terms, limited.terms);
+            let from = |user| Click { purchase: purchase(user), from: Some(network("192.0.2.1")) };
+            let answers = answers_to(&gate, id, &[from(1), from(2)]).await;
+            assert_eq!(answers, [Answer::Reserved, Answer::Denied(Denial::AddressLimit(0))]);
+        }
+    }
+
     /// Guards against: a share for each five hundred clicks, which Redis takes in a step.
     async fn a_share_is_one_however_many_click_at_once(stores) {
         let (gate, id) = open(stores, 1, with_address_limit(settings(2_000), 700)).await;

@@ -220,7 +220,9 @@ impl<'a> Trial<'a> {
             }
             Step::Configure { newer_by, stock, paused, most, limit } => {
                 let revision = self.model.settings.revision + newer_by;
-                let others = with_most(self.model.settings, *most, *limit);
+                // A revision has the same terms for ever.
+                let known = self.model.settings;
+                let others = if *newer_by == 0 { known } else { with_most(known, *most, *limit) };
                 let settings = SaleSettings { revision, stock: *stock, paused: *paused, ..others };
                 self.gate.configure(self.id, &settings).await?;
                 self.model.configure(settings);
