@@ -66,9 +66,10 @@ impl KnownProducts {
         Ok(self.is_in_range(id))
     }
 
-    /// This instance has made a product.
+    /// This instance has made a product, or published one that was not to be seen before.
     pub fn made(&self, id: ProductId) {
         self.greatest.fetch_max(id.get(), Ordering::Relaxed);
+        self.gaps.invalidate(&id);
     }
 
     /// There is no such product in the database.

@@ -182,6 +182,7 @@ impl ProductCommands {
     ) -> Result<ProductView> {
         request.validate()?;
         let (stock, reason) = (request.stock, request.reason);
+        let is_published = request.draft == Some(false);
         if let Some(stock) = stock {
             // What the gate has promised may not be in the database yet.
             let taken = self.taken(id).await?;
@@ -226,6 +227,10 @@ impl ProductCommands {
                 })
             })
             .await?;
+        if is_published {
+            self.known.made(id);
+            self.products.changed();
+        }
         self.configure_gate(&changed).await;
         noted.log();
         if let Some(stock) = stock {
