@@ -11,7 +11,7 @@ use super::own_stores::{Known, OwnStores};
 use super::proof::Proof;
 use super::server::{Server, migrate, this_program};
 use crate::config::Config;
-use crate::model::{ProductId, Timestamp};
+use crate::model::Timestamp;
 
 const STOCK: usize = 1_000;
 const PEOPLE: usize = 20_000;
@@ -72,7 +72,7 @@ async fn hold_sale(stores: &OwnStores, file: Option<&Path>, limit: Option<u32>) 
     let product = api.new_product_with(STOCK, &terms).await?;
     let clicks_from = |first: usize, count: usize, address: fn(usize) -> String| -> Result<Vec<Vec<u8>>, String> {
         let clicks = api.clicks(product, first, count)?;
-        Ok(clicks.into_iter().enumerate().map(|(number, click)| from(click, &address(number))).collect())
+        Ok(clicks.into_iter().enumerate().map(|(number, click)| sent_on(click, &address(number))).collect())
     };
     let people = clicks_from(0, PEOPLE, |number| format!("10.{}.{}.1", number / 250, number % 250))?;
     let bots = clicks_from(PEOPLE, BOTS, |number| format!("198.51.100.{}", number % BOT_ADDRESSES + 1))?;
@@ -87,7 +87,8 @@ async fn hold_sale(stores: &OwnStores, file: Option<&Path>, limit: Option<u32>) 
     let people = begin(starts_at.after(REACTION), load(people, PEOPLE, pace));
     let bots = begin(starts_at.before(BOTS_AHEAD), load(bots, BOT_CLICKS, Pace::Closed));
     let (people, bots) = tokio::try_join!(people, bots)?;
-    check(stores, product, people.count("202") + bots.count("202")).await?;
+    let accepted = people.count("202") + bots.count("202");
+    Proof::wait(&open_db(config), product, accepted, |_| ()).await?.check()?;
     server.end().await;
     Ok([people, bots])
 }
@@ -102,13 +103,8 @@ async fn begin(at: Timestamp, load: Load) -> Result<Run, String> {
     fire(load, Arc::default()).await.map_err(|error| format!("clicks: {error}"))
 }
 
-async fn check(stores: &OwnStores, product: ProductId, accepted: u64) -> Result<(), String> {
-    Proof::wait(&open_db(&stores.config), product, accepted, |_| ()).await?.check()
-}
-
 /// The same request, as a proxy sends it on for that address. It has no body.
-fn from(request: Vec<u8>, address: &str) -> Vec<u8> {
-    let mut request = request;
+fn sent_on(mut request: Vec<u8>, address: &str) -> Vec<u8> {
     request.truncate(request.len() - 2);
     request.extend_from_slice(format!("X-Forwarded-For: {address}\r\n\r\n").as_bytes());
     request
@@ -121,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_click_says_where_it_comes_from() {
-        let click = String::from_utf8(from(request("POST", "/seckill/1", Some("token"), None), "10.0.0.1")).unwrap();
+        let click = String::from_utf8(sent_on(request("POST", "/seckill/1", Some("token"), None), "10.0.0.1")).unwrap();
         assert!(click.ends_with("Content-Length: 0\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n"), "{click}");
     }
 }

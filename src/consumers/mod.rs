@@ -166,7 +166,7 @@ impl Consumer {
 
     async fn try_to_write(&mut self, groups: &[Merged<Delivery>]) -> Attempt {
         let mut pauses = RETRIES.build();
-        let (mut tries, mut refusals, mut panics) = (0, 0, 0);
+        let (mut tries, mut defects) = (0, 0);
         loop {
             tries += 1;
             let purchase_groups = groups.iter().map(|merged| merged.group.clone()).collect();
@@ -180,26 +180,20 @@ impl Consumer {
             };
             let class = error.class();
             metrics::database_error(class);
+            if let DbError::Panicked(_) = error {
+                self.metrics.consumer_panics.inc();
+            }
             if class == ErrorClass::Violation && self.order_writer.may_lag() {
                 // The others must not wait: they are written one by one, and what is refused alone is put off, which tells of it.
                 return Attempt::Unwritable(error.to_string());
             }
             self.outage.failed(class.as_str(), &error, error.advice());
-            match error {
-                DbError::Panicked(problem) => {
-                    self.metrics.consumer_panics.inc();
-                    panics += 1;
-                    if panics >= DEFECT_TRIES {
-                        return Attempt::Panics(problem);
-                    }
-                }
-                error if class == ErrorClass::Violation => {
-                    refusals += 1;
-                    if refusals >= DEFECT_TRIES {
-                        return Attempt::Unwritable(error.to_string());
-                    }
-                }
-                _ => {}
+            defects += u32::from(matches!(error, DbError::Panicked(_)) || class == ErrorClass::Violation);
+            if defects == DEFECT_TRIES {
+                return match error {
+                    DbError::Panicked(problem) => Attempt::Panics(problem),
+                    error => Attempt::Unwritable(error.to_string()),
+                };
             }
             let pause = pauses.next().unwrap_or_default();
             if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {

@@ -58,7 +58,7 @@ pub(super) async fn buy(
         }
         Err(error) => {
             if let Error::Denied(Denial::AddressLimit(_)) = error {
-                doubt(&origin, product_id);
+                warn_of_unnamed_proxy(&origin, product_id);
             }
             return Err(error);
         }
@@ -69,8 +69,9 @@ pub(super) async fn buy(
     Ok(reply)
 }
 
-/// Says that many buyers may have been taken for one address: nothing sells then, and nobody would know why.
-fn doubt(origin: &Origin, product: ProductId) {
+/// A buyer was refused for their address. If that is the address of a proxy which `server.trusted_proxies` does not name, all its
+/// buyers are refused, and nothing else tells the operator why.
+fn warn_of_unnamed_proxy(origin: &Origin, product: ProductId) {
     if let Some(peer) = origin.unnamed_proxy
         && let Some(untold) = UNNAMED_PROXY.now()
     {

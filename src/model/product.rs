@@ -67,19 +67,7 @@ pub struct Product {
 impl Product {
     /// What the gate needs to know.
     pub fn settings(&self) -> SaleSettings {
-        SaleSettings {
-            revision: self.revision,
-            stock: self.stock,
-            starts_at: self.starts_at,
-            ends_at: self.ends_at,
-            paused: self.paused,
-            terms: Some(Terms {
-                price_cents: self.price_cents,
-                payment_window: self.payment_window,
-                max_per_order: self.max_per_order,
-                max_per_address: self.max_per_address,
-            }),
-        }
+        self.sale().settings()
     }
 
     /// What background work needs to know.

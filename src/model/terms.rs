@@ -99,23 +99,6 @@ impl PaymentWindow {
     }
 }
 
-impl TryFrom<i64> for PaymentWindow {
-    type Error = &'static str;
-
-    fn try_from(seconds: i64) -> Result<Self, Self::Error> {
-        match seconds {
-            5..=2_592_000 => Ok(Self(seconds)),
-            _ => Err("must be 5 to 2592000 (30 days)"),
-        }
-    }
-}
-
-impl From<PaymentWindow> for i64 {
-    fn from(window: PaymentWindow) -> Self {
-        window.seconds()
-    }
-}
-
 /// Units of one order: 1 to 10.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, AsExpression, FromSqlRow,
@@ -145,23 +128,6 @@ impl Default for Quantity {
     }
 }
 
-impl TryFrom<i64> for Quantity {
-    type Error = &'static str;
-
-    fn try_from(units: i64) -> Result<Self, Self::Error> {
-        match units {
-            1..=10 => Ok(Self(units)),
-            _ => Err("must be 1 to 10"),
-        }
-    }
-}
-
-impl From<Quantity> for i64 {
-    fn from(quantity: Quantity) -> Self {
-        quantity.get()
-    }
-}
-
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -178,23 +144,6 @@ impl AddressLimit {
     /// As a number to count with.
     pub fn get(self) -> i64 {
         self.0
-    }
-}
-
-impl TryFrom<i64> for AddressLimit {
-    type Error = &'static str;
-
-    fn try_from(units: i64) -> Result<Self, Self::Error> {
-        match units {
-            1..=10_000_000 => Ok(Self(units)),
-            _ => Err("must be 1 to 10000000"),
-        }
-    }
-}
-
-impl From<AddressLimit> for i64 {
-    fn from(limit: AddressLimit) -> Self {
-        limit.get()
     }
 }
 
@@ -264,9 +213,26 @@ where
     }
 }
 
-/// Makes a number that has bounds storable, and refuses to read others.
-macro_rules! number_column {
-    ($type:ty) => {
+/// Makes a number that has bounds: others are refused, also when they are read.
+macro_rules! bounded_number {
+    ($type:ident, $bounds:pat, $problem:literal) => {
+        impl TryFrom<i64> for $type {
+            type Error = &'static str;
+
+            fn try_from(number: i64) -> Result<Self, Self::Error> {
+                match number {
+                    $bounds => Ok(Self(number)),
+                    _ => Err($problem),
+                }
+            }
+        }
+
+        impl From<$type> for i64 {
+            fn from(number: $type) -> Self {
+                number.0
+            }
+        }
+
         impl<DB: Backend> ToSql<BigInt, DB> for $type
         where
             i64: ToSql<BigInt, DB>,
@@ -287,9 +253,9 @@ macro_rules! number_column {
         }
     };
 }
-number_column!(PaymentWindow);
-number_column!(Quantity);
-number_column!(AddressLimit);
+bounded_number!(PaymentWindow, 5..=2_592_000, "must be 5 to 2592000 (30 days)");
+bounded_number!(Quantity, 1..=10, "must be 1 to 10");
+bounded_number!(AddressLimit, 1..=10_000_000, "must be 1 to 10000000");
 
 #[cfg(test)]
 mod tests {

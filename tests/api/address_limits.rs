@@ -7,16 +7,11 @@ use serde_json::{Value, json};
 
 use crate::app::TestApp;
 use crate::client::{Client, Reply};
+use crate::provider::product;
 
 fn behind_a_proxy(config: &mut Config) {
     config.server.trusted_proxies = TrustedProxies::parse(["127.0.0.1", "198.51.100.1"]).unwrap();
     config.limits.shared_addresses.add("203.0.113.0/24").unwrap();
-}
-
-async fn product_with(client: &Client, more: Value) -> i64 {
-    let mut product = json!({"name": "Shoe", "price_cents": 1_990, "stock": 50});
-    product.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    client.post("/products", Some(&client.admin()), product).await.is(201)["id"].as_i64().unwrap()
 }
 
 /// A click that the proxy says comes from there.
@@ -29,7 +24,7 @@ async fn buy_from(client: &Client, address: &str, user: i64, product: i64) -> Re
 async fn an_address_gets_its_share_and_its_proxy_is_none() {
     TestApp::on_both(behind_a_proxy, async |app: &mut TestApp| {
         let client = &app.client;
-        let id = product_with(client, json!({"max_per_address": 2})).await;
+        let id = product(app, json!({"stock": 50, "max_per_address": 2})).await;
         assert_eq!(client.product(id).await["max_per_address"], 2);
         for user in [1, 2] {
             buy_from(client, "192.0.2.7", user, id).await.is(202);
@@ -61,7 +56,7 @@ async fn an_address_gets_its_share_and_its_proxy_is_none() {
 async fn a_share_is_raised_and_taken_away_during_the_sale_and_is_not_given_back() {
     TestApp::on_both(behind_a_proxy, async |app: &mut TestApp| {
         let client = &app.client;
-        let id = product_with(client, json!({"max_per_address": 1, "max_per_order": 2})).await;
+        let id = product(app, json!({"stock": 50, "max_per_address": 1, "max_per_order": 2})).await;
         let path = format!("/products/{id}");
         let order = buy_from(client, "192.0.2.7", 1, id).await.is(202)["order_id"].as_str().unwrap().to_owned();
         app.orders_written(id, 1).await;
@@ -86,7 +81,7 @@ async fn a_share_is_raised_and_taken_away_during_the_sale_and_is_not_given_back(
 async fn what_is_no_share_is_refused_by_field() {
     TestApp::on_both(behind_a_proxy, async |app: &mut TestApp| {
         let client = &app.client;
-        let id = product_with(client, json!({})).await;
+        let id = product(app, json!({"stock": 50})).await;
         assert_eq!(client.product(id).await["max_per_address"], Value::Null);
         for wrong in [json!(0), json!(-1), json!(10_000_001), json!(1.5), json!("2"), json!([1])] {
             let patch = json!({"max_per_address": wrong});

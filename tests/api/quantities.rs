@@ -7,13 +7,8 @@ use serde_json::{Value, json};
 use crate::app::TestApp;
 use crate::client::Reply;
 use crate::on_both_backends;
+use crate::provider::product;
 use crate::support::{eventually, eventually_within};
-
-async fn product_with(app: &TestApp, stock: i64, more: Value) -> i64 {
-    let mut product = json!({"name": "Ticket", "price_cents": 1_990, "stock": stock});
-    product.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    app.client.post("/products", Some(&app.client.admin()), product).await.is(201)["id"].as_i64().unwrap()
-}
 
 async fn buy(app: &TestApp, user: i64, product: i64, quantity: Value) -> Reply {
     app.client.post(&format!("/seckill/{product}"), Some(&app.client.buyer(user)), json!({"quantity": quantity})).await
@@ -21,7 +16,7 @@ async fn buy(app: &TestApp, user: i64, product: i64, quantity: Value) -> Reply {
 
 on_both_backends! {
     async fn an_order_of_two_takes_two_units_and_says_what_they_cost_and_until_when(app) {
-        let id = product_with(app, 5, json!({"max_per_order": 2, "payment_window_seconds": 900})).await;
+        let id = product(app, json!({"stock": 5, "max_per_order": 2, "payment_window_seconds": 900})).await;
         let before = chrono::Utc::now();
         let accepted = buy(app, 7, id, json!(2)).await.is(202);
         assert_eq!((&accepted["quantity"], &accepted["total_cents"]), (&json!(2), &json!(3_980)));
@@ -43,7 +38,7 @@ on_both_backends! {
     }
 
     async fn more_than_an_order_may_have_and_what_is_no_number_is_refused_by_field(app) {
-        let id = product_with(app, 50, json!({"max_per_order": 2})).await;
+        let id = product(app, json!({"stock": 50, "max_per_order": 2})).await;
         for wrong in [json!(0), json!(-1), json!(11), json!(9_223_372_036_854_775_808_u64), json!(1.5), json!("2"), Value::Null] {
             buy(app, 7, id, wrong).await.is_invalid("quantity");
         }
@@ -58,7 +53,7 @@ on_both_backends! {
     }
 
     async fn fewer_than_were_asked_for_are_not_granted(app) {
-        let id = product_with(app, 3, json!({"max_per_order": 4})).await;
+        let id = product(app, json!({"stock": 3, "max_per_order": 4})).await;
         let refused = buy(app, 7, id, json!(4)).await;
         refused.is_problem(409, "not_enough_left");
         assert_eq!(refused.body["remaining"], 3);
@@ -74,7 +69,7 @@ on_both_backends! {
 
     /// Guards against: units and orders counted as the same thing.
     async fn a_crowd_of_single_and_double_buyers_gets_exactly_the_units(app) {
-        let id = product_with(app, 101, json!({"max_per_order": 2})).await;
+        let id = product(app, json!({"stock": 101, "max_per_order": 2})).await;
         let replies = join_all((1..=300_i64).map(|user| buy(app, user, id, json!(1 + user % 2)))).await;
         let granted: i64 = replies.iter().filter(|reply| reply.status == 202).map(|reply| reply.body["quantity"].as_i64().unwrap()).sum();
         assert!((100..=101).contains(&granted), "{granted}");
@@ -89,7 +84,7 @@ on_both_backends! {
     }
 
     async fn ten_clicks_of_one_buyer_with_other_numbers_are_one_order(app) {
-        let id = product_with(app, 50, json!({"max_per_order": 2})).await;
+        let id = product(app, json!({"stock": 50, "max_per_order": 2})).await;
         let replies = join_all((0..10).map(|n| buy(app, 7, id, json!(1 + n % 2)))).await;
         let accepted: Vec<_> = replies.iter().filter(|reply| reply.status == 202).collect();
         assert_eq!(accepted.len(), 1);
@@ -99,7 +94,7 @@ on_both_backends! {
     }
 
     async fn the_limit_of_an_order_is_changed_at_once(app) {
-        let id = product_with(app, 50, json!({})).await;
+        let id = product(app, json!({"stock": 50})).await;
         assert_eq!(app.client.product(id).await["max_per_order"], 1);
         buy(app, 7, id, json!(2)).await.is_invalid("quantity");
         let path = format!("/products/{id}");

@@ -102,6 +102,12 @@ impl FromRequest for OpenRegistration {
 /// The scheme of a token, in any case.
 const BEARER: &str = "Bearer ";
 
+/// Who has connected, and from whom the request comes by its own account. Without an address the peer came through a Unix socket.
+fn claimed_way(request: &HttpRequest) -> (Option<IpAddr>, Vec<&str>) {
+    let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
+    (request.peer_addr().map(|peer| peer.ip().to_canonical()), forwarded)
+}
+
 /// Where a request comes from: the last address on its way that is not a trusted proxy.
 pub struct ClientAddress(pub IpAddr);
 
@@ -110,9 +116,7 @@ impl FromRequest for ClientAddress {
     type Future = Ready<Result<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let peer = request.peer_addr().map(|peer| peer.ip());
-        let forwarded: Vec<&str> =
-            request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
+        let (peer, forwarded) = claimed_way(request);
         ready(state(request).map(|state| Self(state.trusted_proxies.client(peer, &forwarded))))
     }
 }
@@ -129,19 +133,17 @@ impl FromRequest for Origin {
     type Error = Error;
     type Future = Ready<Result<Self>>;
 
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let address = ClientAddress::from_request(request, payload).into_inner();
-        ready(address.and_then(|ClientAddress(address)| {
-            let state = state(request)?;
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(state(request).map(|state| {
+            let (peer, forwarded) = claimed_way(request);
+            let address = state.trusted_proxies.client(peer, &forwarded);
             // A proxy that says nothing of its client, this machine, and what came through a Unix socket stand for many.
             let is_shared = state.shared_addresses.contain(address)
                 || state.trusted_proxies.trust(address)
                 || address.is_loopback()
                 || address.is_unspecified();
-            let peer = request.peer_addr().map(|peer| peer.ip().to_canonical());
-            let speaks_for_others = request.headers().contains_key("x-forwarded-for");
-            let unnamed_proxy = peer.filter(|peer| speaks_for_others && !state.trusted_proxies.trust(*peer));
-            Ok(Self { network: (!is_shared).then(|| Network::of(address)), unnamed_proxy })
+            let unnamed_proxy = peer.filter(|peer| !forwarded.is_empty() && !state.trusted_proxies.trust(*peer));
+            Self { network: (!is_shared).then(|| Network::of(address)), unnamed_proxy }
         }))
     }
 }

@@ -48,8 +48,8 @@ fn redis_keys(first: &str) -> [&str; 3] {
     [first, "redis.db", "redis.key_prefix"]
 }
 
-/// What is wrong when the Redis `own` holds the gates of another deployment; `row`: the one that this deployment uses, if it uses
-/// one. Most likely a setting is mistyped, and whoever took that Redis over would stop another shop.
+/// What to tell an operator whose Redis, `own`, holds the gates of another deployment. If the database names another Redis, `row`, a
+/// setting is mistyped, most likely: then this does not advise `adopt --take`, which would stop the other shop.
 pub(super) fn foreign_redis(own: &str, row: Option<&str>, redis_key: &str) -> String {
     match row {
         Some(row) if row != own => format!(

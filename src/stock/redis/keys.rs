@@ -60,10 +60,15 @@ impl Keys {
         [self.gate(product), self.buyers(product), self.flight(product)]
     }
 
-    /// The keys of [`Self::of_sale`], and how many units buyers of each address have taken.
+    /// How many units buyers of each address have taken.
+    pub(super) fn addresses(&self, product: ProductId) -> String {
+        format!("{}{{{product}}}:addresses", self.prefix)
+    }
+
+    /// The keys of [`Self::of_sale`], and [`Self::addresses`].
     pub(super) fn of_sale_with_addresses(&self, product: ProductId) -> [String; 4] {
         let [gate, buyers, flight] = self.of_sale(product);
-        [gate, buyers, flight, format!("{}{{{product}}}:addresses", self.prefix)]
+        [gate, buyers, flight, self.addresses(product)]
     }
 
     /// A user's id behind it names the key of that user's last try.

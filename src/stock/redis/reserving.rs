@@ -88,10 +88,10 @@ impl RedisGate {
         with_addresses: bool,
     ) -> Result<Vec<Value>, GateError> {
         let server = &self.server;
-        let keys = match with_addresses {
-            true => server.keys.of_sale_with_addresses(product).to_vec(),
-            false => server.keys.of_sale(product).to_vec(),
-        };
+        let mut keys = Vec::from(server.keys.of_sale(product));
+        if with_addresses {
+            keys.push(server.keys.addresses(product));
+        }
         let several = clicks.iter().any(|click| click.purchase.quantity != Quantity::ONE);
         let mut text = String::new();
         let args = |link: &Link, call: &mut Cmd| {
